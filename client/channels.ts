@@ -1,0 +1,70 @@
+/** Events, as a client publishes, reads and follows them. The channel's rules are the Events service's; nothing is checked twice. */
+import type { CMeshError } from '../cmtp/errors.ts'
+import type { Connection } from './connection.ts'
+import { integer, checkOptions } from './options.ts'
+import { Follower, type ChannelEvent, type EventHandler, type Subscription } from './subscription.ts'
+import type { VerbCall, VerbOptions } from './verbs.ts'
+
+export interface Published {
+  readonly channel: string
+  /** 1 and up; rises within the channel. */
+  readonly seq: number
+}
+
+export interface EventRange {
+  /** First sequence, inclusive. Default 1. */
+  readonly from?: number | undefined
+  /** Last sequence, inclusive. Default: the newest. */
+  readonly to?: number | undefined
+  /** 1 to 1,000. Default 100. */
+  readonly limit?: number | undefined
+}
+
+export interface ChannelsParts {
+  readonly call: VerbCall
+  readonly connection: Connection
+  readonly onWarning: (error: CMeshError) => void
+}
+
+const SEQUENCE = integer(1, Number.MAX_SAFE_INTEGER)
+const RANGE_CHECKS = { from: SEQUENCE, to: SEQUENCE, limit: integer(1, 1_000) }
+
+export class Channels {
+  readonly #parts: ChannelsParts
+  readonly #followers = new Set<Follower>()
+
+  constructor(parts: ChannelsParts) {
+    this.#parts = parts
+  }
+
+  async publish(channel: string, payload: Uint8Array | string, options: VerbOptions): Promise<Published> {
+    return (await this.#parts.call(`0xEW:${channel}`, { ...options, body: payload })).json()
+  }
+
+  async latest(channel: string, options: VerbOptions): Promise<ChannelEvent> {
+    return (await this.#parts.call(`0xE:${channel}:read`, options)).json()
+  }
+
+  async range(channel: string, range: EventRange, options: VerbOptions): Promise<readonly ChannelEvent[]> {
+    checkOptions('a range', range, RANGE_CHECKS)
+    const body = JSON.stringify([range.from ?? null, range.to ?? null, range.limit ?? null])
+    return (await this.#parts.call(`0xE:${channel}:range`, { ...options, body })).json()
+  }
+
+  async count(channel: string, options: VerbOptions): Promise<number> {
+    return (await this.#parts.call(`0xE:${channel}:count`, options)).json()
+  }
+
+  async subscribe(channel: string, handler: EventHandler, options: VerbOptions): Promise<Subscription> {
+    const { call, connection, onWarning } = this.#parts
+    const follower = new Follower({ call, connection, onWarning, channel, handler, onEnd: () => this.#followers.delete(follower) })
+    this.#followers.add(follower)
+    await follower.start(options)
+    return follower
+  }
+
+  /** Ends every subscription: no handler is called any more, and the mesh is told. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#followers].map((follower) => follower.close()))
+  }
+}

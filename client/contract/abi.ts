@@ -1,0 +1,32 @@
+/**
+ * What a compiled contract says of itself: the `cmesh.abi` custom section, JSON in UTF-8. The compiler writes it, a node checks
+ * it when the contract is deployed, clients call by it.
+ */
+
+export const ABI_SECTION = 'cmesh.abi'
+
+/** Version of the SDK in `contracts/sdk`: changes when what it exports or how it encodes does. */
+export const SDK_VERSION = '0.1'
+
+export type ContractType = 'bool' | 'i32' | 'u32' | 'i64' | 'u64' | 'string'
+
+export interface ContractParameter {
+  readonly name: string
+  readonly type: ContractType
+  /** What it is when the caller leaves it out; a 64-bit number beyond ±(2^53 − 1) as a string. */
+  readonly default?: string | number | boolean
+}
+
+export interface ContractFunction {
+  readonly name: string
+  readonly mode: 'view' | 'write' | 'init'
+  readonly params: readonly ContractParameter[]
+  readonly returns: ContractType | 'void'
+}
+
+export interface ContractAbi {
+  readonly abi: 1
+  readonly sdk: string
+  readonly functions: readonly ContractFunction[]
+  readonly events: readonly { readonly name: string, readonly fields: readonly ContractParameter[] }[]
+}

@@ -1,0 +1,260 @@
+/**
+ * A client of one mesh, under one identity: what a program calls. It owns its connection and session and closes both; every
+ * method is safe to call concurrently.
+ *
+ *   connect → open → closing (waits for what is in flight) → closed
+ *
+ * Errors are `CMeshError`: branch on `code`. Unless stated otherwise a method rejects with the error of the mesh's reply, or
+ * with `CMESH_BUS_DISCONNECTED`, `CMESH_BUS_TIMEOUT`, `CMESH_BUS_BUSY`, `CMESH_ROUTER_UNKNOWN_OUTCOME` (a write that got no
+ * answer), `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_CLOSED` or `CMESH_CLIENT_USAGE`.
+ */
+import type { BatchEntryFields } from '../cmtp/batch.ts'
+import { CMeshError } from '../cmtp/errors.ts'
+import { encodeHeaders, type HeaderList } from '../cmtp/headers.ts'
+import type { KeyPair } from '../cmtp/identity/keys.ts'
+import { LIMITS } from '../cmtp/limits.ts'
+import type { Connection, ConnectionStatus } from './connection.ts'
+import { deploy, type Deployment, type DeployOptions } from './deployment.ts'
+import { Channels, type EventRange, type Published } from './channels.ts'
+import { Names, type NameRecord } from './names.ts'
+import { anything, checkOptions, REQUEST_CHECKS, text, usage, type RequestDefaults, type ResolvedRequestDefaults } from './options.ts'
+import type { Reply } from './reply.ts'
+import type { Ask, Requester, RequestParts } from './requester.ts'
+import type { SessionKeeper } from './session.ts'
+import type { ChannelEvent, EventHandler, Subscription } from './subscription.ts'
+import type { VerbOptions } from './verbs.ts'
+
+export interface CallOptions extends RequestDefaults {
+  /** Bytes, or text that is sent as UTF-8. At most 1 MiB. Excludes `args`. */
+  readonly body?: Uint8Array | string | undefined
+  /** Arguments of a contract's function, sent in the body as a JSON array. The address must have none then. */
+  readonly args?: readonly unknown[] | undefined
+  /** Names are sent in lower case. */
+  readonly headers?: Readonly<Record<string, string>> | undefined
+  /** Gives the call up. What was sent may still be executed. */
+  readonly signal?: AbortSignal | undefined
+  /** The `idempotency-key` header. */
+  readonly idempotencyKey?: string | undefined
+}
+
+/** One request of a batch. */
+export interface BatchEntry {
+  readonly fqmn: string
+  readonly body?: Uint8Array | string | undefined
+  readonly args?: readonly unknown[] | undefined
+  readonly headers?: Readonly<Record<string, string>> | undefined
+}
+
+export interface BatchOptions {
+  /** As in `CallOptions`, for the whole batch. */
+  readonly timeoutMs?: number | undefined
+  readonly receipt?: RequestDefaults['receipt']
+  readonly retry?: boolean | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface MeshClientParts {
+  readonly connection: Connection
+  readonly sessions: SessionKeeper
+  readonly requester: Requester
+  readonly identity: KeyPair
+  readonly defaults: ResolvedRequestDefaults
+  readonly drainMs: number
+  /** Aborted by `close`. */
+  readonly closing: AbortController
+  readonly onWarning: (error: CMeshError) => void
+}
+
+const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, signal: anything }
+const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anything }
+const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text }
+
+export class MeshClient {
+  readonly #parts: MeshClientParts
+  /** How a request without options is asked. */
+  readonly #plain: Ask
+  readonly #names: Names
+  readonly #channels: Channels
+  #closed: Promise<void> | undefined
+
+  /** Use `connect`. */
+  constructor(parts: MeshClientParts) {
+    this.#parts = parts
+    this.#plain = Object.freeze({ ...parts.defaults, signal: undefined })
+    const call = (fqmn: string, options: CallOptions): Promise<Reply> => this.call(fqmn, { ...options, throwOnError: true })
+    this.#names = new Names(call, parts.identity)
+    this.#channels = new Channels({ call, connection: parts.connection, onWarning: parts.onWarning })
+  }
+
+  /** The DID this client acts as. */
+  get did(): string {
+    return this.#parts.identity.did
+  }
+
+  /** The mesh's DID; `undefined` until the first session. */
+  get mesh(): string | undefined {
+    return this.#parts.sessions.current?.session.mesh
+  }
+
+  /** The broker's URL. */
+  get url(): string {
+    return this.#parts.connection.url
+  }
+
+  get connection(): ConnectionStatus {
+    return this.#parts.connection.status
+  }
+
+  /** Requests in flight. */
+  get pending(): number {
+    return this.#parts.connection.pending
+  }
+
+  /**
+   * Calls an address and resolves with its reply. A status of 400 and above rejects with its `CMeshError`, unless
+   * `throwOnError` is false.
+   */
+  call(fqmn: string, options?: CallOptions): Promise<Reply> {
+    if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
+    if (options === undefined) return this.#parts.requester.request(fqmn, undefined, this.#plain)
+    try {
+      checkOptions('a call', options, CALL_CHECKS)
+      return this.#parts.requester.request(fqmn, partsOf(options, options.idempotencyKey), this.#ask(options))
+    } catch (thrown) {
+      return Promise.reject(CMeshError.from(thrown, 'the client'))
+    }
+  }
+
+  /**
+   * Sends 1 to 1,024 independent requests in one message and resolves with their replies, in order. An entry that fails has
+   * its status and error in its reply; the batch rejects only when it fails as a whole.
+   */
+  async batch(entries: readonly BatchEntry[], options: BatchOptions = {}): Promise<Reply[]> {
+    if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
+    checkOptions('a batch', options, BATCH_CHECKS)
+    if (entries.length === 0 || entries.length > LIMITS.batchEntries) throw usage(`A batch has 1 to ${LIMITS.batchEntries} entries, not ${entries.length}.`)
+    const fields = entries.map((entry): BatchEntryFields => {
+      checkOptions('an entry of a batch', entry, ENTRY_CHECKS)
+      return { fqmn: entry.fqmn, ...partsOf(entry, undefined) }
+    })
+    return await this.#parts.requester.batch(fields, this.#ask(options))
+  }
+
+  /** Claims a free name for an address; signs the record. Rejects with `CMESH_REGISTRAR_TAKEN`, `CMESH_NAME_*`. */
+  register(name: string, target: string, options: VerbOptions = {}): Promise<NameRecord> {
+    return this.#names.register(name, target, options)
+  }
+
+  /** The record of a name. Rejects with `CMESH_REGISTRAR_NOT_FOUND`. */
+  resolve(name: string, options: VerbOptions = {}): Promise<NameRecord> {
+    return this.#names.resolve(name, options)
+  }
+
+  /** Lets a name of one's own map to another address. Rejects with `CMESH_REGISTRAR_NOT_OWNER`. */
+  update(name: string, target: string, options: VerbOptions = {}): Promise<NameRecord> {
+    return this.#names.update(name, target, options)
+  }
+
+  /** Gives a name of one's own to another DID. Rejects with `CMESH_REGISTRAR_NOT_OWNER`. */
+  transfer(name: string, owner: string, options: VerbOptions = {}): Promise<NameRecord> {
+    return this.#names.transfer(name, owner, options)
+  }
+
+  /** Prolongs a name of one's own. */
+  renew(name: string, options: VerbOptions = {}): Promise<NameRecord> {
+    return this.#names.renew(name, options)
+  }
+
+  /** Gives a name of one's own up. */
+  release(name: string, options: VerbOptions = {}): Promise<void> {
+    return this.#names.release(name, options)
+  }
+
+  /** Publishes an event; at most 64 KiB. Rejects with `CMESH_EVENTS_RESERVED`, `CMESH_EVENTS_PAYLOAD`. */
+  publish(channel: string, payload: Uint8Array | string, options: VerbOptions = {}): Promise<Published> {
+    return this.#channels.publish(channel, payload, options)
+  }
+
+  /** The newest event of a channel. Rejects with `CMESH_EVENTS_NO_CHANNEL`. */
+  latest(channel: string, options: VerbOptions = {}): Promise<ChannelEvent> {
+    return this.#channels.latest(channel, options)
+  }
+
+  /** The events of a channel from one sequence to another, both included; at most 1,000. */
+  range(channel: string, range: EventRange = {}, options: VerbOptions = {}): Promise<readonly ChannelEvent[]> {
+    return this.#channels.range(channel, range, options)
+  }
+
+  /** How many events a channel keeps. */
+  count(channel: string, options: VerbOptions = {}): Promise<number> {
+    return this.#channels.count(channel, options)
+  }
+
+  /**
+   * Hands each event that is published from now on to `handler`, in order. Resolves once the mesh serves the subscription;
+   * it lasts until it is closed, its `signal` fires or the client closes, and outlives disconnects: what was published
+   * meanwhile is read afterwards, as far as the channel keeps it. A handler that throws is reported as a warning.
+   */
+  subscribe(channel: string, handler: EventHandler, options: VerbOptions = {}): Promise<Subscription> {
+    return this.#channels.subscribe(channel, handler, options)
+  }
+
+  /** Deploys a contract. Rejects with `CMESH_DEPLOY_*`. */
+  deploy(options: DeployOptions): Promise<Deployment> {
+    return deploy((fqmn, callOptions) => this.call(fqmn, { ...callOptions, throwOnError: true }), options)
+  }
+
+  /** Who the mesh takes this client for. */
+  async whoami(options: VerbOptions = {}): Promise<Readonly<Record<string, unknown>>> {
+    return (await this.call('0xI:whoami', { ...options, throwOnError: true })).json()
+  }
+
+  /** What consensus says of the mesh's state. */
+  async status(options: VerbOptions = {}): Promise<Readonly<Record<string, unknown>>> {
+    return (await this.call('0xC:status', { ...options, throwOnError: true })).json()
+  }
+
+  /** Takes no new calls, ends subscriptions, waits up to `drainMs` for what is in flight, closes the connection. Idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #close(): Promise<void> {
+    const { closing, sessions, connection, drainMs } = this.#parts
+    closing.abort()
+    await this.#channels.close()
+    await connection.drain(drainMs)
+    sessions.close()
+  }
+
+  #ask(options: CallOptions): Ask {
+    const { defaults } = this.#parts
+    return {
+      timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
+      receipt: options.receipt ?? defaults.receipt,
+      retry: options.retry ?? defaults.retry,
+      throwOnError: options.throwOnError ?? defaults.throwOnError,
+      signal: options.signal,
+    }
+  }
+}
+
+/** The variable parts of a request; `undefined` when it has none, which is what a template is for. */
+function partsOf({ body, args, headers }: Omit<BatchEntry, 'fqmn'>, idempotencyKey: string | undefined): RequestParts | undefined {
+  if (body !== undefined && args !== undefined) throw usage('A call has a body or args, not both: args are sent in the body.')
+  const list: HeaderList = [
+    ...Object.entries(headers ?? {}).map(([name, value]): [string, string] => [name.toLowerCase(), value]),
+    ...(idempotencyKey === undefined ? [] : [['idempotency-key', idempotencyKey]] as const),
+  ]
+  const bytes = args === undefined ? body : JSON.stringify(args)
+  if (bytes === undefined && list.length === 0) return undefined
+  return {
+    ...(list.length > 0 && { headers: encodeHeaders(list) }),
+    ...(bytes !== undefined && { body: typeof bytes === 'string' ? Buffer.from(bytes, 'utf8') : bytes }),
+  }
+}

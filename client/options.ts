@@ -1,0 +1,92 @@
+/**
+ * What a client can be told, resolved once: argument, then environment, then the mesh's own descriptor, then default. The
+ * caller's object is cloned and left alone; what comes out is frozen; a key that is not known here is refused.
+ */
+import { REQUEST } from '../cmtp/correlate.ts'
+import { CMeshError } from '../cmtp/errors.ts'
+import { LIMITS } from '../cmtp/limits.ts'
+import type { ReceiptLevel } from '../cmtp/wire.ts'
+
+/** What holds for every request of a client unless the request says otherwise. */
+export interface RequestDefaults {
+  /** Deadline of a request in ms from now, 1 to 300,000. Default 5,000. */
+  readonly timeoutMs?: number | undefined
+  /** `hash`: replies carry their final hash (default). `full`: the layers too. `none`: neither. */
+  readonly receipt?: ReceiptLevel | undefined
+  /**
+   * Whether a request that failed with an error of retry class is sent again, under the same message id, until its deadline.
+   * Default true. A write is executed at most once however often it is sent: its message id is the transaction's id.
+   */
+  readonly retry?: boolean | undefined
+  /** Whether a status of 400 and above rejects with its error (default), or resolves with the reply. */
+  readonly throwOnError?: boolean | undefined
+}
+
+export interface ConnectionDefaults {
+  /** What the broker's connection list shows. Default `cmesh client`. */
+  readonly name?: string | undefined
+  /** Longest wait for the first connection in ms, 100 to 60,000. Default 5,000. */
+  readonly connectTimeoutMs?: number | undefined
+  /** Most requests in flight, 1 to 1,048,576; one more is `CMESH_BUS_BUSY`. Default 65,536. */
+  readonly maxInFlight?: number | undefined
+  /** How long `close` waits for requests in flight, in ms, 0 to 300,000. Default 5,000. */
+  readonly drainMs?: number | undefined
+}
+
+type Resolved<T> = { readonly [K in keyof T]-?: Exclude<T[K], undefined> }
+export type ResolvedRequestDefaults = Resolved<RequestDefaults>
+export type ResolvedConnectionDefaults = Resolved<ConnectionDefaults>
+
+const RECEIPTS: readonly unknown[] = ['hash', 'none', 'full']
+
+/** Checks one value; gives what is wrong with it, or `undefined`. */
+type Check = (value: unknown) => string | undefined
+
+export const integer = (min: number, max: number): Check => (value) =>
+  Number.isInteger(value) && (value as number) >= min && (value as number) <= max ? undefined : `must be an integer from ${min} to ${max}`
+export const boolean: Check = (value) => (typeof value === 'boolean' ? undefined : 'must be true or false')
+export const text: Check = (value) => (typeof value === 'string' && value !== '' ? undefined : 'must be a text that is not empty')
+export const receipt: Check = (value) => (RECEIPTS.includes(value) ? undefined : 'must be hash, none or full')
+export const anything: Check = () => undefined
+
+export const REQUEST_CHECKS = {
+  timeoutMs: integer(1, REQUEST.timeoutMaxMs), receipt, retry: boolean, throwOnError: boolean,
+} as const satisfies Record<keyof RequestDefaults, Check>
+
+export const CONNECTION_CHECKS = {
+  name: text, connectTimeoutMs: integer(100, 60_000), maxInFlight: integer(1, 1_048_576), drainMs: integer(0, 300_000),
+} as const satisfies Record<keyof ConnectionDefaults, Check>
+
+const REQUEST_DEFAULTS: ResolvedRequestDefaults = { timeoutMs: LIMITS.deadlineDefaultMs, receipt: 'hash', retry: true, throwOnError: true }
+const CONNECTION_DEFAULTS: ResolvedConnectionDefaults = {
+  name: 'cmesh client', connectTimeoutMs: 5_000, maxInFlight: REQUEST.maxPending, drainMs: 5_000,
+}
+
+/** Refuses keys that `checks` does not name and values it does not accept, with `CMESH_CLIENT_USAGE`. `undefined` is no value. */
+export function checkOptions(what: string, options: object, checks: Readonly<Record<string, Check>>): void {
+  for (const [key, value] of Object.entries(options)) {
+    const check = Object.hasOwn(checks, key) ? checks[key] : undefined
+    if (check === undefined) throw usage(`${what} has no option ${key}. Known: ${Object.keys(checks).join(', ')}.`)
+    const fault = value === undefined ? undefined : check(value)
+    if (fault !== undefined) throw usage(`The option ${key} of ${what} ${fault}.`)
+  }
+}
+
+/** The options that `checks` names, `undefined` ones filled from `defaults`. The options were checked before. */
+function fill<T extends object>(options: { readonly [K in keyof T]?: T[K] | undefined }, defaults: T): T {
+  const filled = { ...defaults }
+  for (const key of Object.keys(defaults) as (keyof T)[]) filled[key] = options[key] ?? defaults[key]
+  return Object.freeze(filled)
+}
+
+export function resolveRequestDefaults(options: RequestDefaults): ResolvedRequestDefaults {
+  return fill(options, REQUEST_DEFAULTS)
+}
+
+export function resolveConnectionDefaults(options: ConnectionDefaults): ResolvedConnectionDefaults {
+  return fill(options, CONNECTION_DEFAULTS)
+}
+
+export function usage(reason: string): CMeshError {
+  return new CMeshError('CMESH_CLIENT_USAGE', { reason })
+}

@@ -1,0 +1,217 @@
+/**
+ * Sends requests and brings their replies: the hot path of the client and what happens off it. It owns no connection and no
+ * session; it uses the ones it is given.
+ *
+ * On the hot path a request is one copy of a template, one publication and one check of what came back. Everything else
+ * (no session yet, 401, an error worth another try) goes through `#persist`, which sends the same message again under the
+ * same id until it is answered, its error is final, or its deadline is near.
+ *
+ * Invariants: (1) a request settles once, at the latest `ANSWER_MS` after its deadline; (2) however often it is sent, it has
+ * one id, so that the mesh executes a write once; (3) at most one handshake is started on behalf of one request; (4) a write
+ * that got no answer is `CMESH_ROUTER_UNKNOWN_OUTCOME`, never an error that says it did not happen.
+ */
+import { encodeBatch, type BatchEntryFields } from '../cmtp/batch.ts'
+import { REQUEST } from '../cmtp/correlate.ts'
+import { CMeshError } from '../cmtp/errors.ts'
+import { encodeRequest } from '../cmtp/frame.ts'
+import { MESSAGE_ID_BYTES, type MessageIds } from '../cmtp/message-id.ts'
+import type { Connection } from './connection.ts'
+import type { ResolvedRequestDefaults } from './options.ts'
+import { readBatchReply, readReply, requestId, type Reply } from './reply.ts'
+import { mayChangeState, pause, pauseBeforeRetry } from './retry.ts'
+import type { ActiveSession, SessionKeeper } from './session.ts'
+import { withToken } from './with-token.ts'
+
+export interface RequesterParts {
+  readonly connection: Connection
+  readonly sessions: SessionKeeper
+  readonly ids: MessageIds
+  /** Fires when the client begins to close: from then on nothing is tried again. */
+  readonly closing: AbortSignal
+  /** ms since 1970. */
+  readonly now: () => number
+}
+
+/** How one request is asked, every option resolved. */
+export interface Ask extends ResolvedRequestDefaults {
+  readonly signal: AbortSignal | undefined
+}
+
+export interface RequestParts {
+  readonly headers?: Uint8Array
+  readonly body?: Uint8Array
+}
+
+/** What stays of a request while it is tried again. */
+interface Attempt<T> {
+  readonly ask: Ask
+  readonly deadlineMs: number
+  readonly changesState: boolean
+  readonly read: (data: Uint8Array, frame: Buffer) => T | Reply
+  frame: Buffer
+  /** The session whose token stands in the frame. */
+  session: ActiveSession | undefined
+  /** It was sent at least once and no answer came: it may have been executed. */
+  lost: boolean
+}
+
+/** The mesh answers by the deadline; this long its answer may be under way, in ms. */
+const ANSWER_MS = 100
+const NO_TOKEN = Buffer.alloc(0)
+
+export class Requester {
+  readonly #parts: RequesterParts
+
+  constructor(parts: RequesterParts) {
+    this.#parts = parts
+  }
+
+  /** Resolves with the reply. Rejects with `CMESH_BUS_*`, `CMESH_CLIENT_*`, `CMESH_FRAME_*`, or the error of a reply that has one. */
+  request(fqmn: string, parts: RequestParts | undefined, ask: Ask): Promise<Reply> {
+    const { connection, sessions, ids, now } = this.#parts
+    const { receipt } = ask
+    const deadlineMs = now() + ask.timeoutMs
+    const session = sessions.current
+    let frame: Buffer
+    try {
+      frame = session !== undefined && parts === undefined
+        ? session.templates.frame(fqmn, receipt, deadlineMs)
+        : encodeRequest({ id: ids.next(), fqmn, token: session?.token ?? NO_TOKEN, deadlineMs, receipt, ...parts })
+    } catch (thrown) {
+      return Promise.reject(CMeshError.from(thrown, 'the client'))
+    }
+    const again = (failure: Reply | CMeshError | undefined): Promise<Reply> => {
+      const read = (data: Uint8Array, sent: Buffer): Reply => readReply(data, sent, receipt)
+      return this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, frame, session, lost: false }, failure)
+    }
+    if (session === undefined) return again(undefined)
+    return connection.request(session.subject, frame, waitOf(ask.timeoutMs, ask.signal)).then(
+      (data) => {
+        const reply = readReply(data, frame, receipt)
+        return reply.status < 400 ? reply : again(reply)
+      },
+      (error: CMeshError) => again(error),
+    )
+  }
+
+  /** Resolves with one reply for each entry, in order, whatever its status. Rejects when the batch as a whole fails. */
+  async batch(entries: readonly BatchEntryFields[], ask: Ask): Promise<Reply[]> {
+    const { sessions, ids, now } = this.#parts
+    const deadlineMs = now() + ask.timeoutMs
+    const session = sessions.current
+    const id = Buffer.allocUnsafe(MESSAGE_ID_BYTES)
+    ids.write(id, 0, entries.length)
+    const frame = encodeBatch({ id, token: session?.token ?? NO_TOKEN, deadlineMs, receipt: ask.receipt, entries })
+    const changesState = entries.some((entry) => mayChangeState(entry.fqmn))
+    const read = (data: Uint8Array, sent: Buffer): Reply[] | Reply => readBatchReply(data, sent, entries.length, ask.receipt)
+    const whole = { ...ask, throwOnError: true }
+    return await this.#persist<Reply[]>({ ask: whole, deadlineMs, changesState, read, frame, session, lost: false }, undefined) as Reply[]
+  }
+
+  /** Tries until there is a result, a final error, or no time. `failure` is what an attempt made before came to. */
+  async #persist<T>(attempt: Attempt<T>, failure: Reply | CMeshError | undefined): Promise<T | Reply> {
+    const { sessions } = this.#parts
+    let last = failure
+    let refused: ActiveSession | undefined
+    let mayHandshake = true
+    for (let tries = last === undefined ? 0 : 1; ; tries++) {
+      if (last !== undefined) {
+        if (isLost(last)) attempt.lost = true
+        if (mayHandshake && attempt.session !== undefined && asksForIdentity(last)) {
+          mayHandshake = false
+          refused = attempt.session
+        } else if (!await this.#mayTryAgain(attempt, errorOf(last), tries)) {
+          return settle(attempt, last)
+        }
+      }
+      try {
+        const session = await this.#within(refused === undefined ? sessions.ensure() : sessions.replace(refused), attempt)
+        refused = undefined
+        const result = await this.#send(attempt, session)
+        if (!isFailure(result)) return result
+        last = result
+      } catch (thrown) {
+        last = CMeshError.from(thrown, 'the client', requestId(attempt.frame))
+      }
+    }
+  }
+
+  async #send<T>(attempt: Attempt<T>, session: ActiveSession): Promise<T | Reply> {
+    if (attempt.session !== session) {
+      attempt.frame = withToken(attempt.frame, session.token)
+      attempt.session = session
+    }
+    const leftMs = Math.max(attempt.deadlineMs - this.#parts.now(), 1)
+    const data = await this.#parts.connection.request(session.subject, attempt.frame, waitOf(leftMs, attempt.ask.signal))
+    return attempt.read(data, attempt.frame)
+  }
+
+  /** Waits as long as it is wise to; resolves with whether there is any point in another attempt. */
+  async #mayTryAgain({ ask, deadlineMs }: Attempt<unknown>, error: CMeshError, tries: number): Promise<boolean> {
+    const { connection, closing, now } = this.#parts
+    const pauseMs = ask.retry && !closing.aborted ? pauseBeforeRetry(error, tries, deadlineMs - now()) : undefined
+    if (pauseMs === undefined) return false
+    await pause(pauseMs, [ask.signal, closing])
+    if (connection.status === 'disconnected') await connection.connected(deadlineMs - now(), ask.signal)
+    if (ask.signal?.aborted === true) throw aborted(ask.signal)
+    return !closing.aborted && now() < deadlineMs
+  }
+
+  /** The session, or the end of this request's patience: the handshake itself goes on for those who wait longer. */
+  async #within(session: Promise<ActiveSession>, { ask, deadlineMs }: Attempt<unknown>): Promise<ActiveSession> {
+    const stop = new AbortController()
+    const givenUp = pause(deadlineMs - this.#parts.now(), [ask.signal, stop.signal])
+    try {
+      const first = await Promise.race([session, givenUp])
+      if (first !== undefined) return first
+      if (ask.signal?.aborted === true) throw aborted(ask.signal)
+      throw new CMeshError('CMESH_BUS_TIMEOUT', { subject: 'the handshake', timeoutMs: ask.timeoutMs })
+    } finally {
+      stop.abort()
+    }
+  }
+}
+
+function waitOf(leftMs: number, signal: AbortSignal | undefined): { readonly timeoutMs: number, readonly signal?: AbortSignal } {
+  const timeoutMs = Math.min(leftMs + ANSWER_MS, REQUEST.timeoutMaxMs)
+  return signal === undefined ? { timeoutMs } : { timeoutMs, signal }
+}
+
+function isFailure<T>(result: T | Reply): result is Reply {
+  return !Array.isArray(result) && (result as Reply).status >= 400
+}
+
+function isLost(failure: Reply | CMeshError): boolean {
+  return failure instanceof CMeshError && (failure.code === 'CMESH_BUS_DISCONNECTED' || failure.code === 'CMESH_BUS_TIMEOUT')
+}
+
+function errorOf(failure: Reply | CMeshError): CMeshError {
+  return failure instanceof CMeshError ? failure : failure.error() as CMeshError
+}
+
+/** Whether a reply prompts for the identity handshake. */
+function asksForIdentity(failure: Reply | CMeshError): boolean {
+  if (failure instanceof CMeshError || failure.status !== 401) return false
+  try {
+    return failure.json<{ readonly prompt?: unknown }>().prompt === 'identity'
+  } catch {
+    // An unreadable body prompts for nothing; the error it stands for is reported as it is.
+    return false
+  }
+}
+
+function aborted(signal: AbortSignal): CMeshError {
+  return new CMeshError('CMESH_CLIENT_ABORTED', {}, { cause: signal.reason })
+}
+
+/** What a request that is not tried again comes to: its reply, or its error. */
+function settle(attempt: Attempt<unknown>, last: Reply | CMeshError): Reply {
+  const error = errorOf(last)
+  // Whoever asked for one attempt is told what became of the connection; a time-out says nothing of what became of the write.
+  const unknown = attempt.ask.retry ? error.retry === 'retry' : error.code === 'CMESH_BUS_TIMEOUT'
+  if (attempt.changesState && attempt.lost && attempt.session !== undefined && unknown) {
+    throw new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: requestId(attempt.frame) }, { cause: error })
+  }
+  if (last instanceof CMeshError || attempt.ask.throwOnError) throw error
+  return last
+}

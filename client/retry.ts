@@ -1,0 +1,42 @@
+/**
+ * When a request is sent again, and when it is given up. Pure but for its clock and its dice, so that a test can hold both.
+ */
+import type { CMeshError } from '../cmtp/errors.ts'
+
+/** First pause in ms; each further one doubles, up to `MAX_MS`. */
+const FIRST_MS = 25
+const MAX_MS = 1_000
+
+/**
+ * The pause in ms before attempt `attempt + 1`, or `undefined` when the request is not sent again: its error would only
+ * repeat, or the pause would outlast the deadline. Half of a pause is random, so that clients do not return in step; a
+ * `retryAfterMs` in the error is honoured.
+ */
+export function pauseBeforeRetry(
+  error: CMeshError, attempt: number, leftMs: number, random: () => number = Math.random,
+): number | undefined {
+  if (error.retry !== 'retry' || leftMs <= 0) return undefined
+  const step = Math.min(FIRST_MS * 2 ** Math.min(attempt - 1, 16), MAX_MS)
+  const asked = error.detail['retryAfterMs']
+  const pause = Math.max(step / 2 + random() * (step / 2), typeof asked === 'number' ? asked : 0)
+  return pause < leftMs ? pause : undefined
+}
+
+/** Whether an address may change state, at whatever depth. Errs on the side of yes. */
+export function mayChangeState(fqmn: string): boolean {
+  return /0x[IRSEACP]W:/.test(fqmn)
+}
+
+/** Resolves after `ms`; earlier when the signal fires. Never rejects. */
+export function pause(ms: number, signals: readonly (AbortSignal | undefined)[]): Promise<void> {
+  return new Promise((resolve) => {
+    if (signals.some((signal) => signal?.aborted === true)) return resolve()
+    const done = (): void => {
+      clearTimeout(timer)
+      for (const signal of signals) signal?.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    for (const signal of signals) signal?.addEventListener('abort', done, { once: true })
+  })
+}

@@ -1,0 +1,185 @@
+/**
+ * The client's session with the mesh: how it comes to one, keeps it and replaces it. It owns the current token, the templates
+ * made with it and the timer that renews it; requests borrow what is current.
+ *
+ *   none → handshake → current ⇄ renewed
+ *            ↑             └─ refused or expired ─┐
+ *            └────────────────────────────────────┘
+ *
+ * Invariants: (1) at most one handshake or renewal is under way, whoever asks; (2) a session is renewed at 80 % of its life,
+ * long before a request could meet an expired one; (3) a failed renewal is no error of any request: the next request that is
+ * answered 401 starts a handshake.
+ */
+import { CMeshError } from '../cmtp/errors.ts'
+import { encodeRequest } from '../cmtp/frame.ts'
+import { login, refresh, type SendStep, type Session } from '../cmtp/identity/login.ts'
+import type { KeyPair } from '../cmtp/identity/keys.ts'
+import type { MessageIds } from '../cmtp/message-id.ts'
+import { HELLO_SUBJECT, helloSubject, requestSubject } from '../cmtp/subject.ts'
+import type { Connection } from './connection.ts'
+import { readReply } from './reply.ts'
+import { RequestTemplates } from './request-templates.ts'
+
+/** Where a session is kept between runs of a program. */
+export interface SessionMemory {
+  load(): Promise<Session | undefined>
+  save(session: Session): Promise<void>
+}
+
+export interface SessionParts {
+  readonly connection: Connection
+  readonly ids: MessageIds
+  readonly identity: KeyPair
+  /** The mesh's DID, to refuse any other; `undefined` takes whatever mesh answers and keeps to it. */
+  readonly mesh: string | undefined
+  readonly memory: SessionMemory | undefined
+  readonly onWarning: (error: CMeshError) => void
+  /** ms since 1970. */
+  readonly now: () => number
+}
+
+/** What requests need of the current session. */
+export interface ActiveSession {
+  readonly session: Session
+  /** The token's bytes, as they stand in a frame. */
+  readonly token: Buffer
+  /** Where the session's requests go. */
+  readonly subject: string
+  readonly templates: RequestTemplates
+}
+
+/** Share of a session's life after which it is renewed. */
+const RENEW_AT = 0.8
+/** Least time between two renewals in ms, however short a life the mesh gives. */
+const RENEW_SOONEST_MS = 500
+/** Pause after a renewal that could not be made, in ms. */
+const RENEW_AGAIN_MS = 5_000
+/** A kept session with less life left than this, in ms, is not worth taking up. */
+const WORTH_MS = 5_000
+/** Longest wait for one step of the handshake, in ms. */
+const STEP_MS = 5_000
+
+export class SessionKeeper {
+  readonly #parts: SessionParts
+  #mesh: string | undefined
+  #current: ActiveSession | undefined
+  #pending: Promise<ActiveSession> | undefined
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #closed = false
+
+  constructor(parts: SessionParts) {
+    this.#parts = parts
+    this.#mesh = parts.mesh
+  }
+
+  /** The session that requests use now; `undefined` before the first. */
+  get current(): ActiveSession | undefined {
+    return this.#current
+  }
+
+  /** Resolves with a session, the kept one if it is still good. Rejects like `login`, or with `CMESH_CLIENT_CLOSED`. */
+  ensure(): Promise<ActiveSession> {
+    return this.#current === undefined ? this.#once(() => this.#begin()) : Promise.resolve(this.#current)
+  }
+
+  /** A session in place of `refused`, which the mesh does not accept: the current one if it is another already. */
+  replace(refused: ActiveSession): Promise<ActiveSession> {
+    if (this.#current !== undefined && this.#current !== refused) return Promise.resolve(this.#current)
+    return this.#once(() => this.#handshake())
+  }
+
+  /** A new session by a new handshake, whatever there was. */
+  renewIdentity(): Promise<ActiveSession> {
+    return this.#once(() => this.#handshake())
+  }
+
+  /** Stops renewing. The session itself lives until it expires, so that another run may take it up. */
+  close(): void {
+    this.#closed = true
+    clearTimeout(this.#timer)
+  }
+
+  #once(make: () => Promise<ActiveSession>): Promise<ActiveSession> {
+    if (this.#closed) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
+    this.#pending ??= make().finally(() => { this.#pending = undefined })
+    return this.#pending
+  }
+
+  async #begin(): Promise<ActiveSession> {
+    const kept = await this.#kept()
+    if (kept === undefined) return await this.#handshake()
+    return this.#adopt(kept, kept.issued - this.#parts.now())
+  }
+
+  /** The session of an earlier run, if it is this identity's, this mesh's and has life left. */
+  async #kept(): Promise<Session | undefined> {
+    const { memory, identity, now } = this.#parts
+    const kept = await memory?.load()
+    if (kept === undefined || kept.sub !== identity.did || kept.expires - now() < WORTH_MS) return undefined
+    return this.#mesh === undefined || kept.mesh === this.#mesh ? kept : undefined
+  }
+
+  async #handshake(): Promise<ActiveSession> {
+    const { identity } = this.#parts
+    const session = await login({ identity, send: this.#send, ...(this.#mesh !== undefined && { mesh: this.#mesh }) })
+    await this.#keep(session)
+    return this.#adopt(session, 0)
+  }
+
+  async #renew(): Promise<ActiveSession> {
+    const { session } = this.#current ?? await this.#handshake()
+    const renewed = await refresh(session, this.#send, this.#parts.now())
+    await this.#keep(renewed)
+    return this.#adopt(renewed, 0)
+  }
+
+  async #keep(session: Session): Promise<void> {
+    try {
+      await this.#parts.memory?.save(session)
+    } catch (thrown) {
+      // The session works all the same; the next run makes another.
+      this.#parts.onWarning(CMeshError.from(thrown, 'the credentials store'))
+    }
+  }
+
+  /** `bornMs`: when its life began, in ms from now. A fresh one's began now, whatever the two clocks think of each other. */
+  #adopt(session: Session, bornMs: number): ActiveSession {
+    const token = Buffer.from(session.token, 'ascii')
+    this.#mesh = session.mesh
+    this.#current = { session, token, subject: requestSubject(session.sid), templates: new RequestTemplates(token, this.#parts.ids) }
+    this.#schedule(Math.max(bornMs + (session.expires - session.issued) * RENEW_AT, RENEW_SOONEST_MS))
+    return this.#current
+  }
+
+  #schedule(inMs: number): void {
+    clearTimeout(this.#timer)
+    if (this.#closed) return
+    this.#timer = setTimeout(() => void this.#renewQuietly(), inMs)
+    this.#timer.unref()
+  }
+
+  async #renewQuietly(): Promise<void> {
+    const { connection, onWarning } = this.#parts
+    try {
+      await this.#once(() => this.#renew())
+    } catch (thrown) {
+      if (this.#closed) return
+      const error = CMeshError.from(thrown, 'the session')
+      if (error.retry === 'retry' || connection.status !== 'connected') return this.#schedule(RENEW_AGAIN_MS)
+      // A mesh that no longer knows the session says so with 401: only a handshake helps, and the next request will start it.
+      if (error.status !== 401) onWarning(error)
+    }
+  }
+
+  /** One step of the handshake: a request without a token. */
+  readonly #send: SendStep = async (action, body, node) => {
+    const { ids, connection, now } = this.#parts
+    const fields = { id: ids.next(), fqmn: `0xIW:${action}`, token: Buffer.alloc(0), deadlineMs: now() + STEP_MS, receipt: 'none' as const, body }
+    const frame = encodeRequest(fields)
+    const data = await connection.request(node === undefined ? HELLO_SUBJECT : helloSubject(node), frame, { timeoutMs: STEP_MS })
+    const reply = readReply(data, frame, 'none')
+    const error = reply.error()
+    if (error !== undefined) throw error
+    return reply.body
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * The batch frames of CMTP/0: many independent requests of one session in one message, and their replies in the same
+ * order. One token, deadline, hop count and receipt level serve all entries; each entry has its own address, headers,
+ * body and status. Entry `i` has the batch's id plus `i` (see `message-id.ts`).
+ */
+import { CMeshError } from './errors.ts'
+import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
+import { LIMITS } from './limits.ts'
+import { MESSAGE_ID_BYTES } from './message-id.ts'
+import {
+  asBuffer, checkPart, expectKind, KIND_BATCH_REPLY, KIND_BATCH_REQUEST, MAGIC_0, MAGIC_1, malformed, receiptFlags, receiptOf, VERSION,
+  type ReceiptLevel,
+} from './wire.ts'
+
+const EMPTY = Buffer.alloc(0)
+
+/*
+ * batch request: 0 magic 2 · 2 version 1 · 3 kind 1 · 4 flags 2 · 6 hops 1 · 7 zero 1 · 8 deadline ms 8 · 16 id 16
+ *                · 32 count 2 · 34 token length 2 · 36 token · entries
+ * entry:         fqmn length 2 · header length 2 · body length 4 · fqmn · headers · body
+ */
+const BATCH_HEADER_BYTES = 36
+const ENTRY_HEADER_BYTES = 8
+
+export interface BatchEntryFields {
+  readonly fqmn: string
+  readonly headers?: Uint8Array
+  readonly body?: Uint8Array
+}
+
+export interface BatchFields {
+  readonly id: Uint8Array
+  readonly token: Uint8Array
+  readonly deadlineMs: number
+  readonly receipt: ReceiptLevel
+  readonly hops?: number
+  readonly entries: readonly BatchEntryFields[]
+}
+
+/**
+ * Encodes a batch of 1 to `LIMITS.batchEntries` requests. Throws `CMESH_FRAME_TOO_LARGE`, `CMESH_FQMN_TOO_LONG`, or
+ * `CMESH_FRAME_MALFORMED` when there is none.
+ */
+export function encodeBatch(fields: BatchFields): Buffer {
+  const { entries, token } = fields
+  if (entries.length === 0) throw malformed(32, 'at least one entry')
+  checkPart('batch', entries.length, LIMITS.batchEntries)
+  checkPart('token', token.length, LIMITS.tokenBytes)
+  let size = BATCH_HEADER_BYTES + token.length
+  for (const entry of entries) {
+    const fqmnBytes = Buffer.byteLength(entry.fqmn)
+    if (fqmnBytes > LIMITS.fqmnBytes) throw new CMeshError('CMESH_FQMN_TOO_LONG', { bytes: fqmnBytes, limit: LIMITS.fqmnBytes })
+    checkPart('header block', entry.headers?.length ?? 0, LIMITS.headerBytes)
+    checkPart('body', entry.body?.length ?? 0, LIMITS.bodyBytes)
+    size += ENTRY_HEADER_BYTES + fqmnBytes + (entry.headers?.length ?? 0) + (entry.body?.length ?? 0)
+  }
+  checkPart('frame', size, LIMITS.frameBytes)
+
+  const frame = Buffer.allocUnsafe(size)
+  frame[0] = MAGIC_0
+  frame[1] = MAGIC_1
+  frame[2] = VERSION
+  frame[3] = KIND_BATCH_REQUEST
+  frame.writeUInt16BE(receiptFlags(fields.receipt), 4)
+  frame[6] = fields.hops ?? 0
+  frame[7] = 0
+  writeUint64(frame, fields.deadlineMs, 8)
+  frame.set(fields.id, 16)
+  frame.writeUInt16BE(entries.length, 32)
+  frame.writeUInt16BE(token.length, 34)
+  frame.set(token, BATCH_HEADER_BYTES)
+  let at = BATCH_HEADER_BYTES + token.length
+  for (const entry of entries) {
+    const headers = entry.headers ?? EMPTY
+    const body = entry.body ?? EMPTY
+    const fqmnBytes = frame.write(entry.fqmn, at + ENTRY_HEADER_BYTES, 'utf8')
+    frame.writeUInt16BE(fqmnBytes, at)
+    frame.writeUInt16BE(headers.length, at + 2)
+    frame.writeUInt32BE(body.length, at + 4)
+    at += ENTRY_HEADER_BYTES + fqmnBytes
+    frame.set(headers, at)
+    frame.set(body, at + headers.length)
+    at += headers.length + body.length
+  }
+  return frame
+}
+
+/** One entry of a decoded batch: offsets into the frame. */
+export interface BatchEntry {
+  readonly fqmnStart: number
+  readonly fqmnEnd: number
+  readonly headersEnd: number
+  readonly end: number
+}
+
+export class BatchFrame {
+  readonly bytes: Buffer
+  readonly receipt: ReceiptLevel
+  readonly hops: number
+  readonly deadlineMs: number
+  readonly token: Buffer
+  readonly entries: readonly BatchEntry[]
+
+  private constructor(bytes: Buffer, receipt: ReceiptLevel, token: Buffer, entries: readonly BatchEntry[]) {
+    this.bytes = bytes
+    this.receipt = receipt
+    this.hops = bytes[6] ?? 0
+    this.deadlineMs = readUint64(bytes, 8)
+    this.token = token
+    this.entries = entries
+  }
+
+  /** Decodes the frame and the bounds of every entry. Throws `CMESH_FRAME_*`: a batch is whole or refused. */
+  static decode(data: Uint8Array): BatchFrame {
+    const bytes = asBuffer(data)
+    expectKind(bytes, KIND_BATCH_REQUEST, BATCH_HEADER_BYTES, 'a batch request')
+    const receipt = receiptOf(bytes.readUInt16BE(4))
+    if (bytes[7] !== 0) throw malformed(7, 'a zero byte')
+    const count = bytes.readUInt16BE(32)
+    const tokenBytes = bytes.readUInt16BE(34)
+    if (count === 0) throw malformed(32, 'at least one entry')
+    checkPart('batch', count, LIMITS.batchEntries)
+    checkPart('token', tokenBytes, LIMITS.tokenBytes)
+    let at = BATCH_HEADER_BYTES + tokenBytes
+    if (at > bytes.length) throw malformed(34, 'a token that lies within the frame')
+    const entries = new Array<BatchEntry>(count)
+    for (let i = 0; i < count; i++) {
+      const fqmnStart = at + ENTRY_HEADER_BYTES
+      if (fqmnStart > bytes.length) throw malformed(at, `entry ${i} of ${count}`)
+      const fqmnEnd = fqmnStart + bytes.readUInt16BE(at)
+      const headersEnd = fqmnEnd + bytes.readUInt16BE(at + 2)
+      const bodyBytes = bytes.readUInt32BE(at + 4)
+      checkPart('FQMN', fqmnEnd - fqmnStart, LIMITS.fqmnBytes)
+      checkPart('header block', headersEnd - fqmnEnd, LIMITS.headerBytes)
+      checkPart('body', bodyBytes, LIMITS.bodyBytes)
+      const end = headersEnd + bodyBytes
+      if (end > bytes.length) throw malformed(at, `entry ${i} to lie within the frame`)
+      entries[i] = { fqmnStart, fqmnEnd, headersEnd, end }
+      at = end
+    }
+    if (at !== bytes.length) throw malformed(at, 'the end of the frame')
+    return new BatchFrame(bytes, receipt, bytes.subarray(BATCH_HEADER_BYTES, BATCH_HEADER_BYTES + tokenBytes), entries)
+  }
+
+  get id(): Buffer {
+    return this.bytes.subarray(16, 16 + MESSAGE_ID_BYTES)
+  }
+}
+
+/*
+ * batch reply: 0 magic 2 · 2 version 1 · 3 kind 1 · 4 flags 2 · 6 count 2 · 8 id 16 · 24 entries
+ * entry:       status 2 · header length 2 · layers length 4 · body length 4 · [final hash 32, unless the level is none]
+ *              headers · layers · body
+ */
+const BATCH_REPLY_HEADER_BYTES = 24
+const REPLY_ENTRY_HEADER_BYTES = 12
+
+/** Builds a batch reply entry by entry into one growing buffer, so that a reply costs its own bytes and nothing more. */
+export class BatchReplyWriter {
+  readonly #receipt: ReceiptLevel
+  #frame: Buffer
+  #at = BATCH_REPLY_HEADER_BYTES
+
+  constructor(id: Uint8Array, count: number, receipt: ReceiptLevel) {
+    this.#receipt = receipt
+    this.#frame = Buffer.allocUnsafe(BATCH_REPLY_HEADER_BYTES + count * 128)
+    const frame = this.#frame
+    frame[0] = MAGIC_0
+    frame[1] = MAGIC_1
+    frame[2] = VERSION
+    frame[3] = KIND_BATCH_REPLY
+    frame.writeUInt16BE(receiptFlags(receipt), 4)
+    frame.writeUInt16BE(count, 6)
+    frame.set(id, 8)
+  }
+
+  /** Bytes written so far. */
+  get length(): number {
+    return this.#at
+  }
+
+  /** Appends the next entry. `finalHash` is 32 latin1 characters; ignored when the level is `none`. */
+  add(status: number, finalHash: string, headers: Uint8Array, layers: Uint8Array, body: Uint8Array): void {
+    const hashBytes = this.#receipt === 'none' ? 0 : HASH_BYTES
+    const end = this.#at + REPLY_ENTRY_HEADER_BYTES + hashBytes + headers.length + layers.length + body.length
+    if (end > this.#frame.length) {
+      const grown = Buffer.allocUnsafe(Math.max(end, this.#frame.length * 2))
+      grown.set(this.#frame.subarray(0, this.#at))
+      this.#frame = grown
+    }
+    const frame = this.#frame
+    let at = this.#at
+    frame[at] = status >> 8
+    frame[at + 1] = status & 0xff
+    frame[at + 2] = headers.length >> 8
+    frame[at + 3] = headers.length & 0xff
+    frame.writeUInt32BE(layers.length, at + 4)
+    frame.writeUInt32BE(body.length, at + 8)
+    at += REPLY_ENTRY_HEADER_BYTES
+    if (hashBytes !== 0 && frame.write(finalHash, at, hashBytes, 'latin1') !== hashBytes) {
+      throw new RangeError('an entry that promises a final hash needs its 32 bytes')
+    }
+    at += hashBytes
+    if (headers.length !== 0) frame.set(headers, at)
+    at += headers.length
+    if (layers.length !== 0) frame.set(layers, at)
+    at += layers.length
+    if (body.length !== 0) frame.set(body, at)
+    this.#at = end
+  }
+
+  finish(): Buffer {
+    return this.#frame.subarray(0, this.#at)
+  }
+}
+
+export interface BatchReplyEntry {
+  readonly status: number
+  readonly finalHash: Buffer
+  readonly headers: Buffer
+  readonly layers: Buffer
+  readonly body: Buffer
+}
+
+export interface BatchReply {
+  readonly id: Buffer
+  readonly receipt: ReceiptLevel
+  readonly entries: readonly BatchReplyEntry[]
+}
+
+/** Throws `CMESH_FRAME_*`. */
+export function decodeBatchReply(data: Uint8Array): BatchReply {
+  const bytes = asBuffer(data)
+  expectKind(bytes, KIND_BATCH_REPLY, BATCH_REPLY_HEADER_BYTES, 'a batch reply')
+  const receipt = receiptOf(bytes.readUInt16BE(4))
+  const hashBytes = receipt === 'none' ? 0 : HASH_BYTES
+  const count = bytes.readUInt16BE(6)
+  checkPart('batch', count, LIMITS.batchEntries)
+  const entries: BatchReplyEntry[] = []
+  let at = BATCH_REPLY_HEADER_BYTES
+  for (let i = 0; i < count; i++) {
+    if (at + REPLY_ENTRY_HEADER_BYTES > bytes.length) throw malformed(at, `entry ${i} of ${count}`)
+    const hashAt = at + REPLY_ENTRY_HEADER_BYTES
+    const headersAt = hashAt + hashBytes
+    const layersAt = headersAt + bytes.readUInt16BE(at + 2)
+    const bodyAt = layersAt + bytes.readUInt32BE(at + 4)
+    const end = bodyAt + bytes.readUInt32BE(at + 8)
+    if (end > bytes.length) throw malformed(at, `entry ${i} to lie within the frame`)
+    entries.push({
+      status: bytes.readUInt16BE(at),
+      finalHash: bytes.subarray(hashAt, headersAt),
+      headers: bytes.subarray(headersAt, layersAt),
+      layers: bytes.subarray(layersAt, bodyAt),
+      body: bytes.subarray(bodyAt, end),
+    })
+    at = end
+  }
+  if (at !== bytes.length) throw malformed(at, 'the end of the frame')
+  return { id: bytes.subarray(8, 8 + MESSAGE_ID_BYTES), receipt, entries }
+}

@@ -1,0 +1,195 @@
+/**
+ * The error catalogue: every code that CMesh gives, with its status, whether trying again helps, and a message that
+ * names the component, the property and the fix. Callers branch on `code`, never on text. Nothing secret goes into a
+ * detail: details cross the wire. `docs/errors.md` is held equal to this file by a test.
+ */
+
+/** `terminal`: the same request fails again. `retry`: it may succeed later. `bug`: CMesh is at fault; please report it. */
+export type RetryClass = 'terminal' | 'retry' | 'bug'
+
+interface Entry {
+  readonly status: number
+  readonly retry: RetryClass
+  /** `{word}` is replaced by the detail of that name. */
+  readonly message: string
+}
+
+export const CATALOGUE = {
+  // --- addresses
+  CMESH_FQMN_SYNTAX: { status: 400, retry: 'terminal', message: 'The FQMN is malformed at byte {offset}: expected {expected}.' },
+  CMESH_FQMN_OPCODE: { status: 400, retry: 'terminal', message: 'The FQMN has an unknown opcode at byte {offset}: expected 0x followed by one of I, R, S, E, A, C, P, and W for a write.' },
+  CMESH_FQMN_TOO_LONG: { status: 400, retry: 'terminal', message: 'The FQMN is {bytes} bytes long; at most {limit} are allowed. Put large arguments in the body.' },
+  CMESH_FQMN_TOO_DEEP: { status: 400, retry: 'terminal', message: 'The FQMN nests more than {limit} opcodes (byte {offset}).' },
+  CMESH_FQMN_ARGUMENTS: { status: 400, retry: 'terminal', message: 'The arguments at byte {offset} are not a JSON array: expected {expected}.' },
+  CMESH_FQMN_ARGUMENTS_TWICE: { status: 400, retry: 'terminal', message: 'Arguments stand in the address and in the body: give them in one place.' },
+  CMESH_NAME_INVALID: { status: 400, retry: 'terminal', message: 'The name {name} is not valid: {reason}.' },
+  CMESH_NAME_CONFUSABLE: { status: 409, retry: 'terminal', message: 'The name {name} looks like the registered name {existing} and is refused.' },
+
+  // --- frames
+  CMESH_FRAME_MALFORMED: { status: 400, retry: 'terminal', message: 'The frame is malformed at byte {offset}: expected {expected}.' },
+  CMESH_FRAME_VERSION: { status: 505, retry: 'terminal', message: 'The frame has major version {version}; this node speaks CMTP/{supported}.' },
+  CMESH_FRAME_FLAGS: { status: 400, retry: 'terminal', message: 'The frame sets unknown flag bits {flags}.' },
+  CMESH_FRAME_TOO_LARGE: { status: 413, retry: 'terminal', message: 'The {part} has {bytes} bytes; at most {limit} are allowed.' },
+  CMESH_FRAME_DEADLINE: { status: 400, retry: 'terminal', message: 'The deadline lies more than {limit} ms ahead.' },
+  CMESH_FRAME_HOPS: { status: 508, retry: 'terminal', message: 'The message took more than {limit} hops.' },
+  CMESH_FRAME_JSON: { status: 400, retry: 'terminal', message: 'The JSON at {path} is refused: {reason}.' },
+
+  // --- identity
+  CMESH_IAM_NO_SESSION: { status: 401, retry: 'terminal', message: 'No valid session: {reason}. Start the identity handshake (`cmesh login`).' },
+  CMESH_IAM_HANDSHAKE: { status: 401, retry: 'terminal', message: 'The handshake step {step} was refused: {reason}. Start again with a new call.' },
+  CMESH_IAM_FORGED: { status: 401, retry: 'terminal', message: 'The {what} is not signed by the key it names.' },
+  CMESH_IAM_KEY: { status: 400, retry: 'terminal', message: 'The key is refused: {reason}.' },
+  CMESH_IAM_PERMISSION: { status: 400, retry: 'terminal', message: 'The permission {permission} is not valid: {reason}.' },
+  CMESH_IAM_DENIED: { status: 403, retry: 'terminal', message: 'Permission {permission} on {fqmn} is missing.' },
+  CMESH_IAM_PROVIDER: { status: 500, retry: 'terminal', message: 'The identity provider {provider} cannot start: {reason}.' },
+  CMESH_IAM_BUSY: { status: 429, retry: 'retry', message: 'Too many handshakes are open; try again in {retryAfterMs} ms.' },
+
+  // --- router
+  CMESH_ROUTER_ACTION: { status: 405, retry: 'terminal', message: 'The {service} service has no action {action} for {access}.' },
+  CMESH_ROUTER_INTERNAL_ONLY: { status: 405, retry: 'terminal', message: '{fqmn} is for services only and cannot be called from outside.' },
+  CMESH_ROUTER_NO_SERVICE: { status: 503, retry: 'retry', message: 'No {service} service answers in this mesh right now.' },
+  CMESH_ROUTER_DEADLINE: { status: 408, retry: 'terminal', message: 'The deadline had passed when the request arrived.' },
+  CMESH_ROUTER_TIMEOUT: { status: 504, retry: 'retry', message: 'The deadline passed while the request was under way.' },
+  CMESH_ROUTER_UNKNOWN_OUTCOME: { status: 504, retry: 'terminal', message: 'The deadline passed after the transaction {tx} was proposed: its outcome is unknown. Ask 0xC:tx:{tx}.' },
+  CMESH_ROUTER_BUSY: { status: 429, retry: 'retry', message: '{what} has {limit} requests in flight already; try again in {retryAfterMs} ms.' },
+  CMESH_ROUTER_DRAINING: { status: 503, retry: 'retry', message: 'This node is draining and takes no new requests.' },
+  CMESH_ROUTER_DUPLICATE: { status: 409, retry: 'terminal', message: 'The message id {id} was used before in this session.' },
+  CMESH_ROUTER_PEER: { status: 503, retry: 'terminal', message: 'No peer mesh {peer} is known to this router.' },
+
+  // --- registrar
+  CMESH_REGISTRAR_NOT_FOUND: { status: 404, retry: 'terminal', message: 'The name {name} is not registered.' },
+  CMESH_REGISTRAR_TAKEN: { status: 409, retry: 'terminal', message: 'The name {name} is taken by {owner} until {expires}.' },
+  CMESH_REGISTRAR_LOOP: { status: 508, retry: 'terminal', message: 'Resolving {name} returns to {again}.' },
+  CMESH_REGISTRAR_DEPTH: { status: 508, retry: 'terminal', message: 'Resolving {name} passes through more than {limit} names.' },
+  CMESH_REGISTRAR_WRITE_TARGET: { status: 405, retry: 'terminal', message: 'The name {name} maps to {fqmn}, which changes state: call it as 0xRW:{name}.' },
+  CMESH_REGISTRAR_READ_TARGET: { status: 405, retry: 'terminal', message: 'The name {name} maps to {fqmn}, which only reads: call it as 0xR:{name}.' },
+  CMESH_REGISTRAR_TARGET: { status: 400, retry: 'terminal', message: 'A name cannot map to {fqmn}: {reason}.' },
+  CMESH_REGISTRAR_NOT_OWNER: { status: 403, retry: 'terminal', message: 'The name {name} belongs to {owner}; only its owner may {action} it.' },
+  CMESH_REGISTRAR_QUOTA: { status: 403, retry: 'terminal', message: 'This identity owns {limit} names already, which is the most one may own.' },
+  CMESH_REGISTRAR_SIGNATURE: { status: 403, retry: 'terminal', message: 'The signature over the record of {name} is not by its owner.' },
+  CMESH_REGISTRAR_SEQUENCE: { status: 412, retry: 'terminal', message: 'The record of {name} is at sequence {current}, not {expected}: resolve it and sign again.' },
+
+  // --- state and consensus
+  CMESH_STATE_NO_CONTRACT: { status: 404, retry: 'terminal', message: 'There is no contract {contract}.' },
+  CMESH_STATE_NO_FUNCTION: { status: 404, retry: 'terminal', message: 'The contract {contract} has no function {function}.' },
+  CMESH_STATE_NOT_A_VIEW: { status: 405, retry: 'terminal', message: 'The function {function} of {contract} changes state: call it as 0xSW.' },
+  CMESH_STATE_DUPLICATE: { status: 409, retry: 'terminal', message: 'The transaction {tx} was executed before.' },
+  CMESH_STATE_BLOCK_FULL: { status: 503, retry: 'retry', message: 'The block of transaction {tx} is full; send it again under a new id.' },
+  CMESH_STATE_FULL: { status: 507, retry: 'retry', message: 'The state log cannot be written: {reason}. The node stops; free space and start it again.' },
+  CMESH_STATE_CORRUPT: { status: 500, retry: 'terminal', message: 'The state log in {path} is damaged at block {block}: {reason}.' },
+  CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },
+  CMESH_STATE_GENESIS: { status: 500, retry: 'terminal', message: 'The genesis transaction is refused: {reason}.' },
+  CMESH_STATE_HALTED: { status: 503, retry: 'retry', message: 'The state service has halted: {reason}.' },
+  CMESH_CONSENSUS_SECOND_NODE: { status: 503, retry: 'terminal', message: 'Another node ({node}) runs mock consensus on this mesh; mock consensus is for one node. Choose the jetstream provider.' },
+  CMESH_CONSENSUS_NO_TX: { status: 404, retry: 'terminal', message: 'The transaction {tx} is not known to this log.' },
+  CMESH_CONSENSUS_BATCH: { status: 500, retry: 'bug', message: 'A proposed batch was refused by the applier: {reason}.' },
+
+  // --- events
+  CMESH_EVENTS_NO_CHANNEL: { status: 404, retry: 'terminal', message: 'The channel {channel} has no events.' },
+  CMESH_EVENTS_RESERVED: { status: 403, retry: 'terminal', message: 'The channel {channel} is reserved: only services publish there.' },
+  CMESH_EVENTS_PAYLOAD: { status: 413, retry: 'terminal', message: 'The event has {bytes} bytes; at most {limit} are allowed.' },
+  CMESH_EVENTS_CHANNEL: { status: 400, retry: 'terminal', message: 'The channel {channel} is not valid: {reason}.' },
+  CMESH_EVENTS_TAIL: { status: 403, retry: 'terminal', message: 'The live tail is refused: {reason}.' },
+  CMESH_EVENTS_RANGE: { status: 400, retry: 'terminal', message: 'The range is not valid: {reason}.' },
+
+  // --- contracts
+  CMESH_CONTRACT_REVERT: { status: 422, retry: 'terminal', message: 'The contract {contract} refused: {reason}' },
+  CMESH_CONTRACT_TRAP: { status: 422, retry: 'terminal', message: 'The contract {contract} trapped: {reason}.' },
+  CMESH_CONTRACT_READONLY: { status: 422, retry: 'terminal', message: 'The contract {contract} tried to change state in a view.' },
+  CMESH_CONTRACT_LIMIT: { status: 422, retry: 'terminal', message: 'The contract {contract} went over a limit: {reason}.' },
+  CMESH_CONTRACT_HOST: { status: 500, retry: 'bug', message: 'The host failed while running {contract}: {reason}. Nothing was recorded.' },
+  CMESH_DEPLOY_FORBIDDEN: { status: 403, retry: 'terminal', message: 'Only the operator of this mesh may deploy while execution is not metered.' },
+  CMESH_DEPLOY_SIZE: { status: 413, retry: 'terminal', message: 'The module has {bytes} bytes; at most {limit} are allowed.' },
+  CMESH_DEPLOY_MALFORMED: { status: 400, retry: 'terminal', message: 'The package is not valid: {reason}.' },
+  CMESH_DEPLOY_IMPORT: { status: 400, retry: 'terminal', message: 'The module imports {import}, which is not part of the host interface.{hint}' },
+  CMESH_DEPLOY_EXPORT: { status: 400, retry: 'terminal', message: 'The module lacks the export {export}.' },
+  CMESH_DEPLOY_EXISTS: { status: 409, retry: 'terminal', message: 'The contract {contract} is deployed already.' },
+
+  // --- node
+  CMESH_CONFIG_INVALID: { status: 500, retry: 'terminal', message: 'The setting {key} is not valid: {reason}.' },
+  CMESH_CONFIG_UNKNOWN: { status: 500, retry: 'terminal', message: 'The setting {key} is not known. Known here: {known}.' },
+  CMESH_CONFIG_PROVIDER: { status: 500, retry: 'terminal', message: 'There is no {service} provider {provider}. Known: {known}.' },
+  CMESH_BOOT_FAILED: { status: 500, retry: 'terminal', message: 'Boot stopped at step {step}: {reason}' },
+  CMESH_BOOT_DATA_IN_USE: { status: 500, retry: 'terminal', message: 'The data directory {path} is in use by process {pid}.' },
+  CMESH_BROKER_NOT_FOUND: { status: 500, retry: 'terminal', message: 'No usable nats-server was found: {tried}. Four ways to get one: (1) set NATS_SERVER_BIN to its path; (2) put nats-server on the PATH; (3) run `npm run setup` where the official release can be downloaded; (4) on Debian or Ubuntu, run `npm run setup`, which uses apt-get download without root. Or give an existing cluster by CMESH_NATS_URL.' },
+  CMESH_BROKER_FAILED: { status: 500, retry: 'terminal', message: 'The nats-server did not start: {reason}' },
+  CMESH_BUS_DISCONNECTED: { status: 503, retry: 'retry', message: 'The connection to the broker is down.' },
+  CMESH_BUS_NO_RESPONDERS: { status: 503, retry: 'retry', message: 'Nobody answers on {subject}.' },
+  CMESH_BUS_TIMEOUT: { status: 504, retry: 'retry', message: 'No answer on {subject} within {timeoutMs} ms.' },
+  CMESH_BUS_CLOSED: { status: 503, retry: 'terminal', message: 'The connection to the broker is closed.' },
+  CMESH_BUS_CONNECT: { status: 503, retry: 'retry', message: 'No broker can be used at {servers}: {reason}.' },
+  CMESH_BUS_DENIED: { status: 403, retry: 'terminal', message: 'The broker does not allow to {operation} {subject} on this connection.' },
+  CMESH_BUS_BUSY: { status: 429, retry: 'retry', message: 'More than {limit} requests are waiting for an answer.' },
+  CMESH_BUS_STREAM: { status: 500, retry: 'terminal', message: 'The JetStream stream {stream} cannot be used: {reason}.' },
+  CMESH_BUS_STORE: { status: 503, retry: 'retry', message: 'The JetStream stream {stream} cannot do this now: {reason}.' },
+  CMESH_MINER_ENTRY: { status: 400, retry: 'terminal', message: 'The entry {entry} of the {source} is not valid: {reason}.' },
+
+  // --- client
+  CMESH_CLIENT_ABORTED: { status: 499, retry: 'terminal', message: 'The caller gave up.' },
+  CMESH_CLIENT_CLOSED: { status: 503, retry: 'terminal', message: 'This client is closed.' },
+  CMESH_CLIENT_USAGE: { status: 400, retry: 'terminal', message: '{reason}' },
+  CMESH_CLIENT_CREDENTIALS: { status: 401, retry: 'terminal', message: 'The credentials in {path} cannot be used: {reason}.' },
+  CMESH_CLIENT_NO_MESH: { status: 503, retry: 'retry', message: 'No mesh answers at {url}: {reason}. Start one with `cmesh up`, or say where it is by --url or CMESH_URL.' },
+  CMESH_CLIENT_REPLY: { status: 502, retry: 'terminal', message: 'The reply to {id} cannot be used: {reason}.' },
+  CMESH_CLIENT_COMPILE: { status: 400, retry: 'terminal', message: 'The contract {file} does not compile: {reason}' },
+  CMESH_INTERNAL: { status: 500, retry: 'bug', message: 'An unexpected failure in {component}. It is logged with the message id {id}.' },
+} as const satisfies Record<string, Entry>
+
+export type ErrorCode = keyof typeof CATALOGUE
+export type ErrorDetail = Readonly<Record<string, string | number | boolean>>
+
+/** The one error of CMesh. `status`, `retry` and the message follow from `code` and `detail`. */
+export class CMeshError extends Error {
+  override readonly name = 'CMeshError'
+  readonly code: ErrorCode
+  readonly status: number
+  readonly retry: RetryClass
+  readonly detail: ErrorDetail
+
+  constructor(code: ErrorCode, detail: ErrorDetail = {}, options?: ErrorOptions) {
+    const entry = CATALOGUE[code]
+    super(fill(entry.message, detail), options)
+    this.code = code
+    this.status = entry.status
+    this.retry = entry.retry
+    this.detail = detail
+  }
+
+  /** What crosses the wire as an error body: whitelisted fields only, never a cause or a stack. */
+  toWire(): WireError {
+    const base = { code: this.code, message: this.message, retry: this.retry, detail: this.detail }
+    return this.status === 401 ? { ...base, prompt: 'identity' } : base
+  }
+
+  /** Rebuilds an error from a reply's body. An unknown code from a newer node becomes `CMESH_INTERNAL` with what came as its cause. */
+  static fromWire(wire: unknown): CMeshError {
+    if (typeof wire === 'object' && wire !== null && 'code' in wire && typeof wire.code === 'string') {
+      const detail = 'detail' in wire && typeof wire.detail === 'object' && wire.detail !== null ? scalars(wire.detail) : {}
+      if (Object.hasOwn(CATALOGUE, wire.code)) return new CMeshError(wire.code as ErrorCode, detail)
+    }
+    return new CMeshError('CMESH_INTERNAL', { component: 'the other side', id: 'unknown' }, { cause: wire })
+  }
+
+  /** Any thrown value as a CMeshError: itself, or `CMESH_INTERNAL` with the original as cause. */
+  static from(thrown: unknown, component: string, id = 'unknown'): CMeshError {
+    return thrown instanceof CMeshError ? thrown : new CMeshError('CMESH_INTERNAL', { component, id }, { cause: thrown })
+  }
+}
+
+/** The JSON body of every reply with a status of 400 and above (`content-type: application/cmesh-error+json`). */
+export interface WireError {
+  readonly code: string
+  readonly message: string
+  readonly retry: RetryClass
+  readonly detail: ErrorDetail
+  /** Only on 401: tells the client to start the identity handshake. */
+  readonly prompt?: string
+}
+
+function fill(template: string, detail: ErrorDetail): string {
+  return template.replace(/\{(\w+)\}/g, (whole, key: string) => (Object.hasOwn(detail, key) ? String(detail[key]) : whole))
+}
+
+function scalars(value: object): ErrorDetail {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => ['string', 'number', 'boolean'].includes(typeof v)))
+}

@@ -1,0 +1,101 @@
+/**
+ * The header block of a message: HTTP's names and meanings, encoded compactly. A name in the static table takes one byte;
+ * any other is spelled out. Names are lower case, values are text. Unknown names pass through untouched, in order.
+ *
+ *     block  = *header
+ *     header = index value            ; index 1..n of the static table
+ *            / 0x00 length8 name value
+ *     value  = length16 UTF-8
+ */
+import { CMeshError } from './errors.ts'
+import { LIMITS } from './limits.ts'
+
+export type HeaderList = readonly (readonly [name: string, value: string])[]
+
+/** Positions are wire format: only append. */
+const STATIC_NAMES = [
+  'accept', 'accept-encoding', 'accept-language', 'host', 'if-none-match', 'if-modified-since', 'user-agent',
+  'idempotency-key', 'traceparent', 'tracestate', 'content-type', 'content-length', 'content-encoding', 'cache-control',
+  'etag', 'last-modified', 'date', 'expires', 'vary', 'retry-after', 'x-cmesh-durability', 'x-cmesh-sequence',
+  'x-cmesh-transaction', 'x-cmesh-target',
+] as const
+
+const INDEX = new Map<string, number>(STATIC_NAMES.map((name, i) => [name, i + 1]))
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const EMPTY = Buffer.alloc(0)
+
+/** Encodes a block. Throws `CMESH_FRAME_TOO_LARGE` past `LIMITS.headerCount` or `headerBytes`, `CMESH_FRAME_MALFORMED` for a bad name. */
+export function encodeHeaders(headers: HeaderList): Buffer {
+  if (headers.length === 0) return EMPTY
+  if (headers.length > LIMITS.headerCount) throw tooLarge('header count', headers.length, LIMITS.headerCount)
+  const parts: Buffer[] = []
+  for (const [name, value] of headers) {
+    const index = INDEX.get(name)
+    if (index !== undefined) {
+      parts.push(Buffer.of(index))
+    } else {
+      if (!isHeaderName(name)) throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: 0, expected: 'lower-case header names of 1 to 255 token characters' })
+      parts.push(Buffer.of(0, name.length), Buffer.from(name, 'latin1'))
+    }
+    const bytes = Buffer.from(value, 'utf8')
+    if (bytes.length > LIMITS.headerBytes) throw tooLarge('header block', bytes.length, LIMITS.headerBytes)
+    parts.push(Buffer.of(bytes.length >> 8, bytes.length & 0xff), bytes)
+  }
+  const block = Buffer.concat(parts)
+  if (block.length > LIMITS.headerBytes) throw tooLarge('header block', block.length, LIMITS.headerBytes)
+  return block
+}
+
+/** Decodes a block. `base` is its offset in the frame, for the offsets of errors. Throws `CMESH_FRAME_*`. */
+export function decodeHeaders(block: Uint8Array, base = 0): HeaderList {
+  if (block.length === 0) return []
+  if (block.length > LIMITS.headerBytes) throw tooLarge('header block', block.length, LIMITS.headerBytes)
+  const headers: [string, string][] = []
+  let at = 0
+  const take = (length: number, expected: string): Uint8Array => {
+    if (at + length > block.length) throw malformed(base + at, expected)
+    at += length
+    return block.subarray(at - length, at)
+  }
+  while (at < block.length) {
+    if (headers.length >= LIMITS.headerCount) throw tooLarge('header count', headers.length + 1, LIMITS.headerCount)
+    const start = at
+    const index = take(1, 'a header')[0] ?? 0
+    let name: string | undefined
+    if (index === 0) {
+      const length = take(1, 'a length of a header name')[0] ?? 0
+      name = Buffer.from(take(length, 'a header name')).toString('latin1')
+      // One spelling for each header, so that equal headers have equal bytes and hashes.
+      if (!isHeaderName(name) || INDEX.has(name)) throw malformed(base + start, 'a lower-case header name outside the static table')
+    } else {
+      name = STATIC_NAMES[index - 1]
+      if (name === undefined) throw malformed(base + start, `a header index up to ${STATIC_NAMES.length}`)
+    }
+    const [high = 0, low = 0] = take(2, 'a length of a header value')
+    const valueAt = at
+    try {
+      headers.push([name, UTF8.decode(take((high << 8) | low, 'a header value'))])
+    } catch (error) {
+      throw error instanceof CMeshError ? error : malformed(base + valueAt, 'UTF-8 in a header value')
+    }
+  }
+  return headers
+}
+
+/** The first value of `name`, which is lower case. */
+export function headerValue(headers: HeaderList, name: string): string | undefined {
+  return headers.find(([n]) => n === name)?.[1]
+}
+
+/** RFC 9110 section 5.6.2 token, in lower case. */
+function isHeaderName(name: string): boolean {
+  return name.length <= 255 && /^[a-z0-9!#$%&'*+\-.^_`|~]+$/.test(name)
+}
+
+function malformed(offset: number, expected: string): CMeshError {
+  return new CMeshError('CMESH_FRAME_MALFORMED', { offset, expected })
+}
+
+function tooLarge(part: string, bytes: number, limit: number): CMeshError {
+  return new CMeshError('CMESH_FRAME_TOO_LARGE', { part, bytes, limit })
+}

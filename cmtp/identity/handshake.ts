@@ -1,0 +1,156 @@
+/**
+ * The handshake's cryptography: builds and checks each step, for client and node alike. Pure: no clock, no I/O, no memory.
+ *
+ * 1. Every signature is over `CMesh/1 <step>\n` and the canonical message without its signature, so none passes for another.
+ * 2. The transcript binds the call (with the session key) and everything of the answer that exists before the provider is
+ *    asked; the proof binds the transcript; the confirm binds the proof; the consent binds the grant.
+ * 3. A check throws `CMESH_IAM_FORGED` when a signature fails and `CMESH_IAM_HANDSHAKE` when a value is not the expected one.
+ */
+import { hash, randomBytes } from 'node:crypto'
+import { CMeshError } from '../errors.ts'
+import { canonicalJson } from './canonical-json.ts'
+import type { KeyPair } from './keys.ts'
+import { PublicKey } from './keys.ts'
+import type {
+  AnswerMessage, CallMessage, ConfirmMessage, ConsentMessage, GrantMessage, RenewalMessage, SessionMessage, Step,
+} from './messages.ts'
+import type { TokenClaims } from './token.ts'
+import { decodeToken } from './token.ts'
+
+/** What a proof is made for, and bound to. Shaped like the `IdentityContext` of `services/iam/provider.ts`. */
+export interface HandshakeContext {
+  readonly handshake: string
+  readonly nonce: string
+  readonly audience: string
+  readonly transcript: string
+}
+
+export type Unsigned<T> = Omit<T, 'signature'>
+
+// --- call and answer
+
+export interface CallOptions {
+  /** Default `any`: what the mesh runs. */
+  readonly provider?: string
+  readonly sessionKey: PublicKey
+  /** Default: all that is granted. */
+  readonly want?: readonly string[]
+  readonly audience?: string
+}
+
+export function makeCall({ provider = 'any', sessionKey, want = [], audience }: CallOptions): CallMessage {
+  const call: CallMessage = { step: 'call', version: 1, provider, key: sessionKey.text, want, nonce: randomBytes(16).toString('base64url') }
+  return audience === undefined ? call : { ...call, audience }
+}
+
+export function callHash(call: CallMessage): string {
+  return digest(call)
+}
+
+/** The context of the handshake an answer opens: the same on both sides, and known before the provider's challenge is. */
+export function handshakeContext(answer: Pick<AnswerMessage, 'handshake' | 'call' | 'nonce' | 'audience' | 'node' | 'provider' | 'expires'>): HandshakeContext {
+  const { handshake, call, nonce, audience, node, provider, expires } = answer
+  return { handshake, nonce, audience, transcript: digest({ handshake, call, nonce, audience, node, provider, expires }) }
+}
+
+/**
+ * The client's check of an answer to its own call; resolves whom it talks to. Throws `CMESH_IAM_FORGED` when the mesh that
+ * the answer names did not sign it, `CMESH_IAM_HANDSHAKE` for another call's answer, another mesh's or another provider's.
+ */
+export function checkAnswer(call: CallMessage, answer: AnswerMessage): HandshakeContext {
+  if (call.audience !== undefined && answer.audience !== call.audience) throw refused('answer', `it comes from the mesh ${answer.audience}`)
+  if (answer.call !== callHash(call)) throw refused('answer', 'it answers another call')
+  if (call.provider !== 'any' && answer.provider !== call.provider) throw refused('answer', `it wants a proof by ${answer.provider}`)
+  checkSignature(answer, PublicKey.fromDid(answer.audience), 'answer')
+  return handshakeContext(answer)
+}
+
+// --- confirm and grant
+
+export function makeConfirm(context: HandshakeContext, proof: unknown, sessionKey: KeyPair): ConfirmMessage {
+  return sign({ step: 'confirm', ...context, proof }, sessionKey)
+}
+
+/** The node's check that a confirm belongs to the handshake and that its sender holds the session key of the call. */
+export function checkConfirm(context: HandshakeContext, sessionKey: PublicKey, confirm: ConfirmMessage): void {
+  if (confirm.audience !== context.audience) throw refused('confirm', 'it is meant for another mesh')
+  if (confirm.nonce !== context.nonce) throw refused('confirm', 'its nonce is not the one of this handshake')
+  if (confirm.transcript !== context.transcript) throw refused('confirm', 'its transcript is not the one of this handshake')
+  checkSignature(confirm, sessionKey, 'confirm')
+}
+
+/** The client's check of the grant it is asked to consent to. `subject`: the DID it proved, when it knows. */
+export function checkGrant(context: HandshakeContext, grant: GrantMessage, subject?: string): void {
+  if (grant.handshake !== context.handshake || grant.audience !== context.audience) throw refused('grant', 'it belongs to another handshake')
+  if (subject !== undefined && grant.sub !== subject) throw refused('grant', `it is made out to ${grant.sub}`)
+  checkSignature(grant, PublicKey.fromDid(context.audience), 'grant')
+}
+
+// --- consent and session
+
+export function makeConsent(grant: GrantMessage, sessionKey: KeyPair): ConsentMessage {
+  return sign({ step: 'consent', handshake: grant.handshake, grant: digest(grant) }, sessionKey)
+}
+
+/** The node's check that the holder of the session key agreed to exactly this grant. */
+export function checkConsent(grant: GrantMessage, sessionKey: PublicKey, consent: ConsentMessage): void {
+  checkSignature(consent, sessionKey, 'consent')
+  if (consent.grant !== digest(grant)) throw refused('consent', 'it agrees to another grant than the one that was shown')
+}
+
+/**
+ * The client's check of what it got: a token by this mesh, for this session, this key and this subject. What the token may
+ * do is the node's word and is checked there. Throws `CMESH_IAM_FORGED`, `CMESH_IAM_HANDSHAKE` or `CMESH_IAM_NO_SESSION`.
+ */
+export function checkSession(session: SessionMessage, audience: string, subject: string, sessionKey: PublicKey): TokenClaims {
+  const claims = decodeToken(session.token)
+  const cut = session.token.lastIndexOf('.')
+  const signature = Buffer.from(session.token.slice(cut + 1), 'base64url')
+  if (!PublicKey.fromDid(audience).verify(Buffer.from(session.token.slice(0, cut)), signature)) throw forged('session token')
+  if (claims.iss !== audience || claims.sub !== subject || claims.sid !== session.sid || claims.cnf.jkt !== sessionKey.thumbprint) {
+    throw refused('session', 'its token belongs to another session')
+  }
+  return claims
+}
+
+// --- refresh and hangup
+
+/** `issued`: ms since 1970; at most 60 s off the node's clock, and later than the session's last one. */
+export function makeRenewal(step: 'refresh' | 'hangup', token: string, sessionKey: KeyPair, issued: number): RenewalMessage {
+  return sign({ step, token, key: sessionKey.publicKey.text, issued }, sessionKey)
+}
+
+/** The node's check that a renewal is signed by the key its token names. The token's own signature is not looked at. */
+export function checkRenewal(renewal: RenewalMessage, claims: TokenClaims): void {
+  const key = PublicKey.fromText(renewal.key)
+  if (key.thumbprint !== claims.cnf.jkt) throw refused(renewal.step, 'its key is not the one of the session')
+  checkSignature(renewal, key, renewal.step)
+}
+
+// --- signatures
+
+/** The message with its signature, base64url. */
+export function sign<T extends { readonly step: Step }>(message: T, key: KeyPair): T & { readonly signature: string } {
+  return { ...message, signature: key.sign(signedBytes(message)).toString('base64url') }
+}
+
+function checkSignature(message: { readonly step: Step, readonly signature: string }, key: PublicKey, what: string): void {
+  const { signature, ...unsigned } = message
+  if (!key.verify(signedBytes(unsigned), Buffer.from(signature, 'base64url'))) throw forged(what)
+}
+
+function signedBytes(message: { readonly step: Step }): Buffer {
+  return Buffer.from(`CMesh/1 ${message.step}\n${canonicalJson(message)}`, 'utf8')
+}
+
+function digest(value: unknown): string {
+  return hash('sha256', canonicalJson(value), 'base64url')
+}
+
+function refused(step: Step, reason: string): CMeshError {
+  return new CMeshError('CMESH_IAM_HANDSHAKE', { step, reason })
+}
+
+function forged(what: string): CMeshError {
+  return new CMeshError('CMESH_IAM_FORGED', { what })
+}

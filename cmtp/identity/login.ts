@@ -1,0 +1,103 @@
+/**
+ * The client's side of the handshake from first call to session, and of its renewal. It owns the order of the steps and every
+ * check a client owes itself; how a body reaches IAM is the caller's (`send`), and so is what a person gets to see.
+ */
+import { CMeshError } from '../errors.ts'
+import { canonicalBytes } from './canonical-json.ts'
+import type { HandshakeContext } from './handshake.ts'
+import { checkAnswer, checkGrant, checkSession, makeCall, makeConfirm, makeConsent, makeRenewal } from './handshake.ts'
+import { KeyPair } from './keys.ts'
+import type { AnswerMessage, GrantMessage, HandshakeAction, SessionMessage } from './messages.ts'
+import { readMessage } from './messages.ts'
+import { makeDidProof, makeMockProof } from './proof.ts'
+
+/**
+ * Carries one body to `0xIW:<action>` and resolves with the body of the reply; rejects with the reply's error. `node`
+ * names the node that keeps the handshake, which alone can go on with it; `undefined` means that any node will do.
+ */
+export type SendStep = (action: HandshakeAction, body: Uint8Array, node: string | undefined) => Promise<Uint8Array>
+
+export interface LoginOptions {
+  readonly identity: KeyPair
+  readonly send: SendStep
+  /** Default `any`: what the mesh runs. */
+  readonly provider?: string
+  /** Texts of the permissions wanted. Default: all that is granted. */
+  readonly want?: readonly string[]
+  /** The mesh's DID, to refuse any other. Default: whatever mesh answers, to be pinned from `Session.mesh`. */
+  readonly mesh?: string
+  /** Shown the exact grant before it is consented to. Default: consents. */
+  readonly approve?: (grant: GrantMessage) => boolean | Promise<boolean>
+  /** Makes the proof for a provider other than `did` and `mock`. */
+  readonly prove?: (answer: AnswerMessage, context: HandshakeContext) => unknown
+}
+
+export interface Session {
+  readonly sid: string
+  readonly token: string
+  /** The session key; whoever holds it renews the session. */
+  readonly key: KeyPair
+  /** The DID that was proven. */
+  readonly sub: string
+  /** The mesh's DID. */
+  readonly mesh: string
+  /** The node that opened the session. */
+  readonly node: string
+  /** Texts of permissions, or the name of a set. */
+  readonly perms: readonly string[]
+  /** By the node's clock, ms since 1970. */
+  readonly issued: number
+  readonly expires: number
+}
+
+/**
+ * Resolves with a session. Rejects with `CMESH_IAM_FORGED` (an answer, grant or token not by the mesh), `CMESH_IAM_HANDSHAKE`
+ * (a step refused on either side, the grant declined) or what `send` rejects with.
+ */
+export async function login({ identity, send, provider, want, mesh, approve, prove }: LoginOptions): Promise<Session> {
+  const key = KeyPair.generate()
+  const call = makeCall({
+    sessionKey: key.publicKey,
+    ...(provider !== undefined && { provider }),
+    ...(want !== undefined && { want }),
+    ...(mesh !== undefined && { audience: mesh }),
+  })
+  const answer = readMessage('answer', await send('call', canonicalBytes(call), undefined))
+  const context = checkAnswer(call, answer)
+  const { node } = answer
+
+  const proof = await makeProof(answer, context, identity, prove)
+  const grant = readMessage('grant', await send('confirm', canonicalBytes(makeConfirm(context, proof, key)), node))
+  const provesItself = answer.provider === 'did' || answer.provider === 'mock'
+  checkGrant(context, grant, provesItself ? identity.did : undefined)
+  if (approve !== undefined && !await approve(grant)) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason: 'the grant was declined' })
+
+  const session = readMessage('session', await send('consent', canonicalBytes(makeConsent(grant, key)), node))
+  return opened(session, { key, sub: grant.sub, mesh: context.audience, node })
+}
+
+/** Resolves with the same session under a new token. `now`: ms since 1970. Rejects like `login`. */
+export async function refresh(session: Session, send: SendStep, now: number): Promise<Session> {
+  const renewal = makeRenewal('refresh', session.token, session.key, now)
+  const renewed = readMessage('session', await send('refresh', canonicalBytes(renewal), undefined))
+  if (renewed.sid !== session.sid) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'session', reason: 'its token belongs to another session' })
+  return opened(renewed, session)
+}
+
+/** Ends a session. `now`: ms since 1970. Rejects with what `send` rejects with. */
+export async function hangup(session: Session, send: SendStep, now: number): Promise<void> {
+  const renewal = makeRenewal('hangup', session.token, session.key, now)
+  readMessage('bye', await send('hangup', canonicalBytes(renewal), undefined))
+}
+
+function opened(message: SessionMessage, { key, sub, mesh, node }: Pick<Session, 'key' | 'sub' | 'mesh' | 'node'>): Session {
+  const { perms } = checkSession(message, mesh, sub, key.publicKey)
+  return { sid: message.sid, token: message.token, key, sub, mesh, node, perms, issued: message.issued, expires: message.expires }
+}
+
+async function makeProof(answer: AnswerMessage, context: HandshakeContext, identity: KeyPair, prove: LoginOptions['prove']): Promise<unknown> {
+  if (answer.provider === 'did') return makeDidProof(context, identity)
+  if (answer.provider === 'mock') return makeMockProof(answer.challenge, identity.did)
+  if (prove !== undefined) return await prove(answer, context)
+  throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'answer', reason: `it wants a proof by ${answer.provider}, which this client cannot make` })
+}

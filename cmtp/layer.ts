@@ -1,0 +1,333 @@
+/**
+ * Layers and the final hash: what each hop did, chained, and bound to the message. Layers stand in the order in which hops
+ * finished, so the router's is last. Byte layouts are normative in `SPEC.md`.
+ *
+ *     hash(i)  = SHA-256( 0x00 ‖ layer(i) )              layer(i) holds hash(i−1); the first holds 32 zero bytes
+ *     final    = SHA-256( 0x01 ‖ binding ‖ layer(last) )
+ *
+ * A layer names addresses without their arguments and a salted hash of those. Encoding is canonical: one layer, one byte
+ * string. `LayerSealer` owns scratch memory and is for one thread and one message at a time.
+ */
+import { hash } from 'node:crypto'
+import { CMeshError } from './errors.ts'
+import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
+import { LIMITS } from './limits.ts'
+import { MESSAGE_ID_BYTES } from './message-id.ts'
+import { asBuffer } from './wire.ts'
+
+/** Positions are wire format: only append. */
+const HOPS = ['router', 'registrar', 'state', 'contract', 'consensus', 'events', 'iam', 'peer'] as const
+export type Hop = (typeof HOPS)[number]
+
+const DECISIONS = ['none', 'allowed', 'denied'] as const
+export type Decision = (typeof DECISIONS)[number]
+
+/** Where state stood: epoch, sequence of the last applied block, and its chain value (32 bytes). */
+export interface StatePosition {
+  readonly epoch: number
+  readonly seq: number
+  readonly chain: Uint8Array
+}
+
+/** The part of a layer that is the same for every request of one address at one hop, encoded once. */
+export interface LayerSite {
+  readonly hop: Hop
+  /** The node's DID. */
+  readonly node: string
+  /** Address in, without arguments. */
+  readonly fqmn: string
+  /** Address out, where the hop changed it. */
+  readonly target: string | undefined
+  readonly encoded: Buffer
+}
+
+export interface Layer {
+  readonly site: LayerSite
+  readonly decision: Decision
+  /** The grant that allowed, as its pattern; empty when none was asked for. */
+  readonly grant: string
+  readonly status: number
+  /** µs since 1970. */
+  readonly startUs: number
+  /** µs, at most 2^32 − 1. */
+  readonly durationUs: number
+  readonly gas: bigint
+  readonly before: StatePosition | undefined
+  /** Only where the hop moved state. */
+  readonly after: StatePosition | undefined
+  /** SHA-256(salt ‖ arguments), 32 latin1 characters; `undefined` without arguments. */
+  readonly argumentsHash: string | undefined
+}
+
+/** What the final hash binds besides the layers. */
+export interface Binding {
+  readonly id: Uint8Array
+  readonly status: number
+  /** Session and caller; empty without a session. */
+  readonly sid: string
+  readonly sub: string
+  /** 32 latin1 characters each. */
+  readonly requestBodyHash: string
+  readonly replyBodyHash: string
+  /** The encoded header block of the reply. */
+  readonly replyHeaders: Uint8Array
+}
+
+export const SALT_BYTES = 16
+
+export function layerSite(hop: Hop, node: string, fqmn: string, target?: string): LayerSite {
+  const encoded = Buffer.concat([text16(node), text16(fqmn), target === undefined ? Buffer.alloc(0) : text16(target)])
+  return { hop, node, fqmn, target, encoded }
+}
+
+/** SHA-256 as 32 latin1 characters: the form that is cheapest to make and to put into a frame. */
+export function sha256(bytes: Uint8Array): string {
+  // 'binary' is node's alias of latin1; a Buffer as output costs three times as much.
+  return hash('sha256', bytes, 'binary')
+}
+
+export function argumentsHash(salt: Uint8Array, args: Uint8Array): string {
+  return sha256(Buffer.concat([salt, args]))
+}
+
+/** SHA-256 of no bytes. */
+export const EMPTY_HASH = sha256(Buffer.alloc(0))
+const ZERO_HASH = '\0'.repeat(HASH_BYTES)
+
+const FIXED_BYTES = 58
+const POSITION_BYTES = 44
+const HAS_BEFORE = 1
+const HAS_AFTER = 2
+const HAS_ARGUMENTS = 4
+const HAS_TARGET = 8
+
+/*
+ * layer: 0 version 1 · 1 hop 1 · 2 flags 1 · 3 decision 1 · 4 status 2 · 6 start µs 8 · 14 duration µs 4 · 18 gas 8
+ *        · 26 previous hash 32 · 58 [before 44] [after 44] [arguments hash 32] node text · fqmn text · [target text] · grant text
+ * text:  length 2 · UTF-8           position: epoch 4 · sequence 8 · chain 32
+ */
+export class LayerSealer {
+  readonly #scratch = Buffer.allocUnsafeSlow(LIMITS.headerBytes + 65_536)
+  /** Views of the scratch memory by length: a fresh view costs more than a small hash. */
+  readonly #views: (Buffer | undefined)[] = []
+  readonly #grants = new Map<string, Buffer>()
+
+  /** The final hash as 32 latin1 characters. `encoded`, when given, receives a copy of each layer's bytes. */
+  seal(layers: readonly Layer[], binding: Binding, encoded?: Buffer[]): string {
+    if (layers.length === 0 || layers.length > LIMITS.layers) throw new RangeError(`a message has 1 to ${LIMITS.layers} layers`)
+    const scratch = this.#scratch
+    let previous = ZERO_HASH
+    const last = layers.length - 1
+    for (let i = 0; i <= last; i++) {
+      const layer = layers[i] as Layer
+      const start = i === last ? this.#bind(binding) : 1
+      if (i !== last) scratch[0] = 0
+      const end = this.#encode(layer, previous, start)
+      encoded?.push(Buffer.from(scratch.subarray(start, end)))
+      previous = hash('sha256', this.#view(end), 'binary')
+    }
+    return previous
+  }
+
+  /** The bytes of one layer behind `previous` (32 latin1 characters). */
+  encode(layer: Layer, previous: string = ZERO_HASH): Buffer {
+    return Buffer.from(this.#scratch.subarray(0, this.#encode(layer, previous, 0)))
+  }
+
+  /*
+   * binding: 0 0x01 · 1 version 1 · 2 id 16 · 18 status 2 · 20 request body hash 32 · 52 reply body hash 32
+   *          · 84 header length 2 · headers · sid text · sub text
+   */
+  #bind(binding: Binding): number {
+    const scratch = this.#scratch
+    const headers = binding.replyHeaders
+    scratch[0] = 1
+    scratch[1] = 0
+    scratch.set(binding.id, 2)
+    scratch[18] = binding.status >> 8
+    scratch[19] = binding.status & 0xff
+    scratch.write(binding.requestBodyHash, 20, 'latin1')
+    scratch.write(binding.replyBodyHash, 52, 'latin1')
+    scratch[84] = headers.length >> 8
+    scratch[85] = headers.length & 0xff
+    scratch.set(headers, 86)
+    let at = 86 + headers.length
+    at = this.#text(binding.sid, at)
+    return this.#text(binding.sub, at)
+  }
+
+  #encode(layer: Layer, previous: string, start: number): number {
+    const b = this.#scratch
+    const { site, before, after, argumentsHash } = layer
+    b[start] = 0
+    b[start + 1] = HOPS.indexOf(site.hop) + 1
+    b[start + 2] = (before === undefined ? 0 : HAS_BEFORE) | (after === undefined ? 0 : HAS_AFTER)
+      | (argumentsHash === undefined ? 0 : HAS_ARGUMENTS) | (site.target === undefined ? 0 : HAS_TARGET)
+    b[start + 3] = DECISIONS.indexOf(layer.decision)
+    b[start + 4] = layer.status >> 8
+    b[start + 5] = layer.status & 0xff
+    writeUint64(b, layer.startUs, start + 6)
+    b.writeUInt32BE(Math.min(layer.durationUs, 0xffff_ffff), start + 14)
+    if (layer.gas === 0n) b.fill(0, start + 18, start + 26)
+    else b.writeBigUInt64BE(layer.gas, start + 18)
+    if (previous === ZERO_HASH) b.fill(0, start + 26, start + FIXED_BYTES)
+    else b.write(previous, start + 26, 'latin1')
+    let at = start + FIXED_BYTES
+    if (before !== undefined) at = writePosition(b, before, at)
+    if (after !== undefined) at = writePosition(b, after, at)
+    if (argumentsHash !== undefined) at += b.write(argumentsHash, at, 'latin1')
+    b.set(site.encoded, at)
+    at += site.encoded.length
+    const grant = this.#grant(layer.grant)
+    b.set(grant, at)
+    return at + grant.length
+  }
+
+  #grant(pattern: string): Buffer {
+    let encoded = this.#grants.get(pattern)
+    if (encoded === undefined) {
+      if (this.#grants.size >= 1024) this.#grants.clear()
+      encoded = text16(pattern)
+      this.#grants.set(pattern, encoded)
+    }
+    return encoded
+  }
+
+  #text(text: string, at: number): number {
+    const bytes = this.#scratch.write(text, at + 2, 'utf8')
+    this.#scratch[at] = bytes >> 8
+    this.#scratch[at + 1] = bytes & 0xff
+    return at + 2 + bytes
+  }
+
+  #view(length: number): Buffer {
+    if (length >= 4096) return this.#scratch.subarray(0, length)
+    return (this.#views[length] ??= this.#scratch.subarray(0, length))
+  }
+}
+
+/*
+ * layers block of a reply: salt 16 · count 1 · ( length 4 · layer )*
+ */
+export function encodeLayers(salt: Uint8Array, layers: readonly Uint8Array[]): Buffer {
+  const parts: Uint8Array[] = [salt, Buffer.of(layers.length)]
+  for (const layer of layers) {
+    const length = Buffer.allocUnsafe(4)
+    length.writeUInt32BE(layer.length)
+    parts.push(length, layer)
+  }
+  return Buffer.concat(parts)
+}
+
+export interface DecodedLayer extends Omit<Layer, 'site'> {
+  readonly hop: Hop
+  readonly node: string
+  readonly fqmn: string
+  readonly target: string | undefined
+  /** 32 latin1 characters. */
+  readonly previous: string
+  /** The layer's own bytes. */
+  readonly bytes: Buffer
+}
+
+/** Total: any bytes give the salt and layers of a block, or `CMESH_FRAME_MALFORMED` with its offset. */
+export function decodeLayers(block: Uint8Array): { readonly salt: Buffer, readonly layers: readonly DecodedLayer[] } {
+  const reader = new Reader(asBuffer(block), 0)
+  const salt = reader.take(SALT_BYTES, 'a salt')
+  const count = reader.take(1, 'a count').readUInt8(0)
+  if (count > LIMITS.layers) throw reader.fault(`at most ${LIMITS.layers} layers`)
+  const layers: DecodedLayer[] = []
+  for (let i = 0; i < count; i++) {
+    const length = reader.take(4, 'a length of a layer').readUInt32BE(0)
+    const base = reader.at
+    layers.push(decodeLayer(reader.take(length, 'a layer'), base))
+  }
+  reader.end()
+  return { salt, layers }
+}
+
+/** Total, like `decodeLayers`. `base` is the layer's offset in its block. */
+export function decodeLayer(bytes: Buffer, base = 0): DecodedLayer {
+  const reader = new Reader(bytes, base)
+  const fixed = reader.take(FIXED_BYTES, `${FIXED_BYTES} bytes of a layer`)
+  if (fixed[0] !== 0) throw new CMeshError('CMESH_FRAME_VERSION', { version: fixed[0] ?? 0, supported: 0 })
+  const hop = HOPS[(fixed[1] ?? 0) - 1]
+  const flags = fixed[2] ?? 0
+  const decision = DECISIONS[fixed[3] ?? 0]
+  if (hop === undefined || decision === undefined || flags > 15) throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: base + 1, expected: 'a known hop, flags and decision' })
+  return {
+    hop,
+    decision,
+    status: fixed.readUInt16BE(4),
+    startUs: readUint64(fixed, 6),
+    durationUs: fixed.readUInt32BE(14),
+    gas: fixed.readBigUInt64BE(18),
+    previous: fixed.toString('latin1', 26, FIXED_BYTES),
+    before: (flags & HAS_BEFORE) === 0 ? undefined : readPosition(reader),
+    after: (flags & HAS_AFTER) === 0 ? undefined : readPosition(reader),
+    argumentsHash: (flags & HAS_ARGUMENTS) === 0 ? undefined : reader.take(HASH_BYTES, 'a hash').toString('latin1'),
+    node: reader.text(),
+    fqmn: reader.text(),
+    target: (flags & HAS_TARGET) === 0 ? undefined : reader.text(),
+    grant: reader.end(reader.text()),
+    bytes,
+  }
+}
+
+function writePosition(target: Buffer, position: StatePosition, at: number): number {
+  target.writeUInt32BE(position.epoch, at)
+  writeUint64(target, position.seq, at + 4)
+  target.set(position.chain, at + 12)
+  return at + POSITION_BYTES
+}
+
+function readPosition(reader: Reader): StatePosition {
+  const bytes = reader.take(POSITION_BYTES, 'a state position')
+  return { epoch: bytes.readUInt32BE(0), seq: readUint64(bytes, 4), chain: bytes.subarray(12) }
+}
+
+function text16(text: string): Buffer {
+  const bytes = Buffer.from(text, 'utf8')
+  return Buffer.concat([Buffer.of(bytes.length >> 8, bytes.length & 0xff), bytes])
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+class Reader {
+  readonly #bytes: Buffer
+  readonly #base: number
+  at: number
+
+  constructor(bytes: Buffer, base: number) {
+    this.#bytes = bytes
+    this.#base = base
+    this.at = 0
+  }
+
+  take(length: number, expected: string): Buffer {
+    if (this.at + length > this.#bytes.length) throw this.fault(expected)
+    this.at += length
+    return this.#bytes.subarray(this.at - length, this.at)
+  }
+
+  text(): string {
+    const length = this.take(2, 'a length of a text').readUInt16BE(0)
+    const start = this.at
+    const bytes = this.take(length, 'a text')
+    try {
+      return UTF8.decode(bytes)
+    } catch (cause) {
+      throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: this.#base + start, expected: 'UTF-8' }, { cause })
+    }
+  }
+
+  /** Checks that nothing follows; hands `value` through. */
+  end<T>(value?: T): T {
+    if (this.at !== this.#bytes.length) throw this.fault('the end')
+    return value as T
+  }
+
+  fault(expected: string): CMeshError {
+    return new CMeshError('CMESH_FRAME_MALFORMED', { offset: this.#base + this.at, expected })
+  }
+}

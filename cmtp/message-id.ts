@@ -1,0 +1,60 @@
+/**
+ * Message ids: 128 bits, time-ordered. 48 bits of ms since 1970, 48 random bits of the generator, 32 bits of a counter, so
+ * that ids of one generator rise and a batch takes a run of them: entry `i` has the batch's id plus `i` in the last 32 bits.
+ */
+import { randomBytes } from 'node:crypto'
+
+export const MESSAGE_ID_BYTES = 16
+
+export class MessageIds {
+  readonly #now: () => number
+  readonly #prefix = Buffer.alloc(6)
+  #ms = 0
+  #high = 0
+  #low = 0
+  #counter = 0
+
+  constructor(now: () => number = Date.now) {
+    this.#now = now
+    randomBytes(6).copy(this.#prefix)
+  }
+
+  /** Writes the first of `count` consecutive ids at `offset`. Where the counter would wrap, random bits and millisecond are new. */
+  write(target: Buffer, offset: number, count = 1): void {
+    let ms = this.#now()
+    if (this.#counter + count > 0xffff_ffff) {
+      randomBytes(6).copy(this.#prefix)
+      this.#counter = 0
+      // New random bits may sort below the old ones, so the ids rise by their time.
+      ms = Math.max(ms, this.#ms + 1)
+    }
+    if (ms > this.#ms) {
+      this.#ms = ms
+      this.#high = Math.floor(ms / 0x1_0000)
+      this.#low = ms % 0x1_0000
+    }
+    target.writeUInt32BE(this.#high, offset)
+    target.writeUInt16BE(this.#low, offset + 4)
+    target.set(this.#prefix, offset + 6)
+    target.writeUInt32BE(this.#counter, offset + 12)
+    this.#counter += count
+  }
+
+  next(): Buffer {
+    const id = Buffer.allocUnsafe(MESSAGE_ID_BYTES)
+    this.write(id, 0)
+    return id
+  }
+}
+
+/** 32 lower-case hex digits. */
+export function formatMessageId(id: Uint8Array): string {
+  return Buffer.from(id.buffer, id.byteOffset, MESSAGE_ID_BYTES).toString('hex')
+}
+
+/** The id of entry `index` of the batch with id `batch`. */
+export function entryId(batch: Uint8Array, index: number): Buffer {
+  const id = Buffer.from(batch.subarray(0, MESSAGE_ID_BYTES))
+  id.writeUInt32BE((id.readUInt32BE(12) + index) >>> 0, 12)
+  return id
+}

@@ -1,0 +1,53 @@
+/**
+ * The host interface, exactly as `contracts/ABI.md` states it. Pointers and lengths are i32 into the contract's own
+ * memory; the host hands bytes back through one register, which `take` copies into a fresh buffer.
+ */
+
+/** Puts the input into the register and gives its length. */
+@external('cmesh', 'input')
+export declare function input(): i32
+
+/** Copies the register to `pointer`. */
+@external('cmesh', 'reg')
+export declare function reg(pointer: usize): void
+
+/** Length of the register, −1 when it is empty. */
+@external('cmesh', 'reglen')
+export declare function reglen(): i32
+
+/** Sets the result of the call: JSON text in UTF-8. */
+@external('cmesh', 'output')
+export declare function output(pointer: usize, length: i32): void
+
+/** Puts the value of a key into the register and gives its length, −1 when there is none. */
+@external('cmesh', 'get')
+export declare function get(key: usize, keyLength: i32): i32
+
+@external('cmesh', 'set')
+export declare function set(key: usize, keyLength: i32, value: usize, valueLength: i32): void
+
+/** Gives 1 when there was something to delete, 0 otherwise. */
+@external('cmesh', 'del')
+export declare function del(key: usize, keyLength: i32): i32
+
+@external('cmesh', 'emit')
+export declare function emit(topic: usize, topicLength: i32, data: usize, dataLength: i32): void
+
+/** A number of the context: 0 the sequence, 1 the log time in ms. */
+@external('cmesh', 'ctx')
+export declare function ctx(field: i32): i64
+
+/** Puts a text of the context into the register and gives its length: 0 the caller, 1 this contract. */
+@external('cmesh', 'ctxs')
+export declare function ctxs(field: i32): i32
+
+/** Ends the call with a reason; never returns. */
+@external('cmesh', 'fail')
+export declare function fail(pointer: usize, length: i32): void
+
+/** The register, `length` bytes of it, as a buffer of the contract's own. */
+export function take(length: i32): ArrayBuffer {
+  const bytes = new ArrayBuffer(length)
+  reg(changetype<usize>(bytes))
+  return bytes
+}

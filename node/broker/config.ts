@@ -1,0 +1,104 @@
+/**
+ * The configuration of a managed nats-server, as text. It owns the accounts and what each may do; it writes no file and knows
+ * no secret but the public halves of keys.
+ *
+ * Two accounts: CORE is for the services and has JetStream; MESH is where requests come in. A router holds one connection in
+ * each. Whoever connects without a login becomes MESH's user `client`, who may send requests and read inboxes, and nothing else.
+ */
+
+export interface BrokerConfig {
+  /** Shown in the broker's logs and to its clients. */
+  readonly serverName: string
+  /** Loopback port for clients; -1 lets the server choose. */
+  readonly port: number
+  /** Directory for the server's ports file, process id and log. */
+  readonly dir: string
+  /** Public nkey of the services' user in CORE. */
+  readonly coreUser: string
+  /** Public nkey of the router's user in MESH. */
+  readonly meshUser: string
+  /** Which optional fields the server understands. */
+  readonly version: readonly [number, number, number]
+  /** Disk JetStream may use, in bytes. Default: the server's own choice, three quarters of what is free. */
+  readonly maxFileStoreBytes?: number
+}
+
+/** Names inside the broker's directory. */
+export const BROKER_FILES = Object.freeze({
+  config: 'nats.conf', log: 'nats.log', pid: 'nats.pid', port: 'port',
+})
+
+/** What the broker accepts. Each is a bound on somebody else's behaviour, so each has its reason. */
+export const BROKER_LIMITS = Object.freeze({
+  /** Largest message in bytes. Must exceed `LIMITS.frameBytes`: JetStream adds headers to a stored frame. */
+  payloadBytes: 2 * 1_024 * 1_024,
+  /** Connections at once: thousands of clients, and few enough file descriptors for an ordinary `ulimit`. */
+  connections: 4_096,
+  /** Bytes that may wait for one slow reader before it is cut off. */
+  pendingBytes: 64 * 1_024 * 1_024,
+  /** How long one write to a reader may block, in seconds. */
+  writeDeadlineS: 10,
+  /** Size at which the log is put aside, in bytes. */
+  logBytes: 16 * 1_024 * 1_024,
+  /** Logs put aside that are kept. */
+  logFiles: 3,
+  /** Memory for JetStream streams kept in memory, in bytes; those of the services are on disk. */
+  memoryStoreBytes: 256 * 1_024 * 1_024,
+})
+
+/** Subjects the user `client` may publish on. Everything else, JetStream's API and the services among it, is refused. */
+export const CLIENT_PUBLISH = Object.freeze(['cmesh.v1.req.*', 'cmesh.v1.hello', 'cmesh.v1.hello.*', 'cmesh.v1.mine'])
+/** Subjects the user `client` may subscribe to. */
+export const CLIENT_SUBSCRIBE = Object.freeze(['_INBOX.>'])
+/** The subject of CORE that MESH may publish on: the miner's stream listens there, and its acknowledgement comes back. */
+export const MINE_SUBJECT = 'cmesh.v1.mine'
+
+/** The text of `nats.conf`. Needs nats-server 2.9.0 or newer. */
+export function brokerConfig(config: BrokerConfig): string {
+  const path = (name: string): string => quoted(`${config.dir}/${name}`)
+  const rotates = config.version[0] > 2 || config.version[1] >= 10
+  const client = `{ publish: { allow: ${list(CLIENT_PUBLISH)} }, subscribe: { allow: ${list(CLIENT_SUBSCRIBE)} } }`
+  return `# Written by CMesh at every start; changes are lost.
+server_name: ${quoted(config.serverName)}
+host: "127.0.0.1"
+port: ${config.port}
+http: "127.0.0.1:-1"
+ports_file_dir: ${quoted(config.dir)}
+pid_file: ${path(BROKER_FILES.pid)}
+log_file: ${path(BROKER_FILES.log)}
+logfile_size_limit: ${BROKER_LIMITS.logBytes}
+${rotates ? `logfile_max_num: ${BROKER_LIMITS.logFiles}\n` : ''}logtime: true
+max_payload: ${BROKER_LIMITS.payloadBytes}
+max_connections: ${BROKER_LIMITS.connections}
+max_pending: ${BROKER_LIMITS.pendingBytes}
+write_deadline: "${BROKER_LIMITS.writeDeadlineS}s"
+jetstream {
+  store_dir: ${quoted(config.dir)}
+  max_memory_store: ${BROKER_LIMITS.memoryStoreBytes}
+${config.maxFileStoreBytes === undefined ? '' : `  max_file_store: ${config.maxFileStoreBytes}\n`}}
+accounts {
+  CORE {
+    jetstream: enabled
+    users: [ { nkey: ${config.coreUser} } ]
+    exports: [ { service: ${quoted(MINE_SUBJECT)}, accounts: [ MESH ] } ]
+  }
+  MESH {
+    users: [
+      { nkey: ${config.meshUser} }
+      { user: client, password: client, permissions: ${client} }
+    ]
+    imports: [ { service: { account: CORE, subject: ${quoted(MINE_SUBJECT)} } } ]
+  }
+}
+no_auth_user: client
+`
+}
+
+function list(subjects: readonly string[]): string {
+  return `[ ${subjects.map(quoted).join(', ')} ]`
+}
+
+/** A JSON string is a string of the server's configuration language too. */
+function quoted(text: string): string {
+  return JSON.stringify(text)
+}

@@ -1,0 +1,73 @@
+/**
+ * Every setting of a node: its meaning, unit, range and default, in one table. `docs/configuration.md` is held equal to it
+ * by a test. A setting `a.bCd` is the environment variable `CMESH_A_B_CD`.
+ */
+
+interface TextSetting {
+  readonly kind: 'text'
+  readonly default: string | undefined
+  readonly doc: string
+}
+
+interface NumberSetting {
+  readonly kind: 'number'
+  readonly default: number | undefined
+  readonly min: number
+  readonly max: number
+  readonly unit: string
+  readonly doc: string
+}
+
+interface ChoiceSetting {
+  readonly kind: 'choice'
+  readonly default: string
+  readonly choices: readonly string[]
+  readonly doc: string
+}
+
+interface FlagSetting {
+  readonly kind: 'flag'
+  readonly default: boolean
+  readonly doc: string
+}
+
+export type Setting = TextSetting | NumberSetting | ChoiceSetting | FlagSetting
+
+const GIB = 1024 ** 3
+
+export const SETTINGS = {
+  'data.dir': { kind: 'text', default: undefined, doc: 'Where the node keeps its identity, log and broker. Default: `$XDG_DATA_HOME/cmesh`, else `~/.local/share/cmesh`.' },
+  'operator': { kind: 'text', default: undefined, doc: 'DID that holds every right; recorded at genesis, ignored afterwards. Default: the node\'s own DID.' },
+  'bus.url': { kind: 'text', default: undefined, doc: 'An existing NATS server or cluster: URLs separated by commas. Default: a nats-server of the node\'s own.' },
+  'bus.nkeySeed': { kind: 'text', default: undefined, doc: 'Seed of the nkey to log in with at `bus.url`. A secret: give it by the environment or a file of mode 0600.' },
+  'bus.port': { kind: 'number', default: undefined, min: 1, max: 65_535, unit: 'port', doc: 'Loopback port of the managed nats-server. Default: the one used last, else a free one.' },
+  'http.port': { kind: 'number', default: 0, min: 0, max: 65_535, unit: 'port', doc: 'Loopback port of `/healthz` and `/metrics`; 0 takes a free one.' },
+  'http.host': { kind: 'text', default: '127.0.0.1', doc: 'Address that `/healthz` and `/metrics` listen on.' },
+  'iam.provider': { kind: 'text', default: 'did', doc: 'How callers prove who they are.' },
+  'iam.mockEnabled': { kind: 'flag', default: false, doc: 'Lets the `mock` identity provider run, which proves nothing. For tests.' },
+  'iam.sessionTtlMs': { kind: 'number', default: 300_000, min: 1_000, max: 300_000, unit: 'ms', doc: 'Life of a session token.' },
+  'state.provider': { kind: 'text', default: 'hypercore', doc: 'Where state is kept.' },
+  'state.durability': { kind: 'choice', default: 'os', choices: ['os', 'disk'], doc: 'What an acknowledged write survives: kill −9 of every process (`os`), a power cut (`disk`).' },
+  'state.viewCache': { kind: 'number', default: 16_384, min: 0, max: 1_048_576, unit: 'views', doc: 'Results of views kept at least; 0 turns the cache off.' },
+  'consensus.provider': { kind: 'text', default: 'mock', doc: 'Who orders writes.' },
+  'consensus.members': { kind: 'number', default: 3, min: 1, max: 9, unit: 'members', doc: 'Simulated members of the `mock` provider.' },
+  'events.provider': { kind: 'text', default: 'jetstream', doc: 'Where events are kept.' },
+  'events.maxBytes': { kind: 'number', default: GIB / 2, min: 1_048_576, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes of events kept; past it the oldest go.' },
+  'contracts.provider': { kind: 'text', default: 'wasm', doc: 'What runs contracts.' },
+  'contracts.callLimitMs': { kind: 'number', default: 2_000, min: 100, max: 60_000, unit: 'ms', doc: 'A contract that holds the node longer than this halts it.' },
+  'router.perSession': { kind: 'number', default: 1_024, min: 1, max: 65_536, unit: 'messages', doc: 'Messages of one session under way at once.' },
+  'router.inAll': { kind: 'number', default: 16_384, min: 1, max: 1_048_576, unit: 'messages', doc: 'Messages under way at once in all.' },
+  'router.drainMs': { kind: 'number', default: 10_000, min: 0, max: 300_000, unit: 'ms', doc: 'How long a drain waits for what is in flight.' },
+  'miner.stream': { kind: 'flag', default: true, doc: 'Mines the requests on `cmesh.v1.mine`.' },
+  'miner.logFile': { kind: 'text', default: undefined, doc: 'A log file of `<id>;<FQMN>` lines to mine. Default: none.' },
+  'log.level': { kind: 'choice', default: 'info', choices: ['silent', 'error', 'warn', 'info', 'debug'], doc: 'Least level that is logged, to standard error as JSON lines.' },
+} as const satisfies Record<string, Setting>
+
+export type SettingKey = keyof typeof SETTINGS
+
+type ValueOf<S extends Setting> =
+  | (S extends NumberSetting ? number : S extends FlagSetting ? boolean : S extends ChoiceSetting ? S['choices'][number] : string)
+  | (S['default'] extends undefined ? undefined : never)
+
+/** Resolved settings: frozen, every key present. */
+export type Config = { readonly [K in SettingKey]: ValueOf<(typeof SETTINGS)[K]> }

@@ -1,0 +1,294 @@
+/**
+ * Events in one JetStream stream, a subject per channel. The stream stores, orders and knows a second publish by its id;
+ * this file composes publishing, reading, the cache of newest events and the live subscriptions.
+ *
+ * Invariants:
+ * 1. The cache answers only for what an unbroken feed keeps true: whenever the feed may have missed an event the cache is
+ *    emptied and the live subscriptions read what they lack.
+ * 2. Nothing is stored twice by this file's own retries.
+ * 3. The connection is the bus's; this file never closes it.
+ */
+import { hash } from 'node:crypto'
+import { CMeshError } from '../../cmtp/errors.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import { eventSubject, EVENT_WILDCARD } from '../../cmtp/subject.ts'
+import type { EventRange, EventsProvider, EventSubscription, MeshEvent, PublishResult } from '../../services/events/provider.ts'
+import { JetStreamCalls } from '../jetstream/calls.ts'
+import type { JetStreamBus } from '../jetstream/calls.ts'
+import { pause, StreamPublisher } from '../jetstream/publish.ts'
+import { ensureStream, managerOf } from '../jetstream/stream.ts'
+import type { WantedStream } from '../jetstream/stream.ts'
+import { ChannelTail } from './channel-tail.ts'
+import type { Stored } from './channel-tail.ts'
+import { LatestCache } from './latest-cache.ts'
+import { checkChannelBytes, checkPublish, resolveRange } from './request.ts'
+import { REPUBLISH, StoredFeed } from './stored-feed.ts'
+import { StreamReader } from './stream-reader.ts'
+
+export interface JetStreamEventsOptions {
+  /** Name of the stream. Default `CMESH_EVENTS`. */
+  readonly stream?: string
+  /** Copies of the stream, 1 to 5, at most the servers of the cluster. Default 1. */
+  readonly replicas?: number
+  /** Most bytes the stream keeps on disk, all channels together; past it the oldest events go. Default 512 MiB. */
+  readonly maxBytes?: number
+  /** How long an event is kept, in ms, from 120,000 (the duplicate window); 0 for ever. `latest` may name an expired one as long as none follows it. Default 0. */
+  readonly maxAgeMs?: number
+  /** How long `publish` goes on trying, in ms, when its caller gives no deadline. Default 5,000. */
+  readonly publishTimeoutMs?: number
+  /** How long a read waits for its answer, in ms. Default 2,000. */
+  readonly readTimeoutMs?: number
+  /** How often the feed is compared with the stream, in ms. Default 2,000. */
+  readonly checkMs?: number
+}
+
+export interface JetStreamEventsParts {
+  readonly bus: JetStreamBus
+  /** Told of what no caller can be told. */
+  readonly onFailure: (failure: CMeshError) => void
+}
+
+export interface PublishOptions {
+  readonly id?: string
+  /** Absolute, ms since 1970. Default: the provider's own time-out from now. */
+  readonly deadlineMs?: number
+}
+
+/** How long an id is known, in ms. */
+export const DUPLICATE_WINDOW_MS = 120_000
+
+/** Room for the headers of an event beside its data. */
+const HEADER_ROOM_BYTES = 1_024
+/** One of the cache's two generations. */
+const CACHE_BOUNDS = { entries: 8_192, bytes: 16 * 1024 * 1024 }
+/** How often a read whose answer is known to be stale is repeated, and the first wait. */
+const STALE_TRIES = 6
+const STALE_FIRST_MS = 5
+
+/** What a started provider owns. */
+interface Running {
+  readonly calls: JetStreamCalls
+  readonly feed: StoredFeed
+  readonly reader: StreamReader
+  readonly publisher: StreamPublisher
+}
+
+export class JetStreamEvents implements EventsProvider {
+  readonly #parts: JetStreamEventsParts
+  readonly #stream: WantedStream
+  readonly #publishTimeoutMs: number
+  readonly #readTimeoutMs: number
+  readonly #checkMs: number
+  readonly #cache = new LatestCache(CACHE_BOUNDS)
+  readonly #loading = new Map<string, Promise<MeshEvent | undefined>>()
+  readonly #tails = new Map<string, Set<ChannelTail>>()
+  readonly #publishing = new Set<Promise<unknown>>()
+  readonly #stopping = new AbortController()
+  #running: Running | undefined
+  #started: Promise<void> | undefined
+  #stopped: Promise<void> | undefined
+
+  constructor(parts: JetStreamEventsParts, options: JetStreamEventsOptions = {}) {
+    this.#parts = parts
+    this.#publishTimeoutMs = options.publishTimeoutMs ?? 5_000
+    this.#readTimeoutMs = options.readTimeoutMs ?? 2_000
+    this.#checkMs = options.checkMs ?? 2_000
+    this.#stream = streamConfig(options)
+  }
+
+  /** Rejects with `CMESH_BUS_STREAM` when JetStream is missing, or has a stream of this name that cannot be used. */
+  start(): Promise<void> {
+    this.#started ??= this.#start()
+    return this.#started
+  }
+
+  /**
+   * Tries until the deadline. Without an id a publish whose outcome is unknown is not tried again, so that nothing is
+   * stored twice; give one wherever a loss matters. An id belongs to its channel and is known for 120 s; `duplicate` may be
+   * true for the caller's own first try. Rejects with `CMESH_EVENTS_PAYLOAD`, `CMESH_EVENTS_CHANNEL`, `CMESH_BUS_STORE`, or
+   * `CMESH_BUS_*`, after which the event may or may not be stored. `data` must not change until this settles.
+   */
+  publish(channel: string, data: Uint8Array, options?: PublishOptions): Promise<PublishResult> {
+    const publishing = this.#publish(channel, data, options)
+    this.#publishing.add(publishing)
+    const settled = (): void => { this.#publishing.delete(publishing) }
+    publishing.then(settled, settled)
+    return publishing
+  }
+
+  /** Answers at once for a channel asked about before. Rejects with `CMESH_BUS_*` while the broker is away, never with an old event. */
+  latest(channel: string): MeshEvent | undefined | Promise<MeshEvent | undefined> {
+    const known = this.#cache.get(channel)
+    return known === undefined ? this.#loadOnce(channel) : known.event
+  }
+
+  /** Walks the channel, one read an event. Rejects with `CMESH_EVENTS_RANGE` or `CMESH_BUS_*`. */
+  async range(channel: string, range: EventRange): Promise<readonly MeshEvent[]> {
+    const { reader } = this.#live()
+    const { from, to, limit } = resolveRange(range)
+    const newest = await this.latest(channel)
+    const last = Math.min(to, newest?.seq ?? 0)
+    const found: MeshEvent[] = []
+    let misses = 0
+    for (let seq = from; seq <= last && found.length < limit;) {
+      const event = await reader.next(channel, seq)
+      if (event !== undefined) {
+        if (event.seq > last) break
+        found.push(event)
+        seq = event.seq + 1
+        misses = 0
+      } else {
+        // There is an event up to `last`, so the replica that answers is behind; or all were discarded just now.
+        if (++misses > STALE_TRIES) break
+        await pause(STALE_FIRST_MS * 2 ** misses, this.#stopping.signal)
+      }
+    }
+    return found
+  }
+
+  async count(channel: string): Promise<number> {
+    const { reader } = this.#live()
+    checkChannelBytes(channel)
+    return reader.count(channel)
+  }
+
+  /** Outlives the loss of the connection: what was stored meanwhile is handed over once it is back. */
+  subscribe(channel: string, handler: (event: MeshEvent) => void): EventSubscription {
+    const { reader, feed } = this.#live()
+    checkChannelBytes(channel)
+    const { onFailure } = this.#parts
+    const tail = new ChannelTail({ channel, handler, after: feed.head, next: (name, seq) => reader.next(name, seq), onFailure })
+    const tails = this.#tails.get(channel) ?? new Set()
+    this.#tails.set(channel, tails.add(tail))
+    return {
+      close: () => {
+        tail.close()
+        tails.delete(tail)
+        if (tails.size === 0 && this.#tails.get(channel) === tails) this.#tails.delete(channel)
+      },
+    }
+  }
+
+  /** Waits for the publishes under way, each for its attempt at hand only. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  async #start(): Promise<void> {
+    const { bus, onFailure } = this.#parts
+    const calls = new JetStreamCalls(bus)
+    let feed: StoredFeed | undefined
+    try {
+      const manager = await managerOf(bus)
+      await ensureStream(manager, this.#stream, this.#stopping.signal)
+      const reader = new StreamReader(calls, this.#stream.name, this.#readTimeoutMs)
+      feed = new StoredFeed({
+        bus, manager, reader, stream: this.#stream, checkMs: this.#checkMs, onFailure,
+        onStored: (channel, stored) => { this.#stored(channel, stored) },
+        onMissed: () => { this.#missed() },
+        onRestarted: head => { for (const tail of this.#allTails()) tail.restart(head) },
+      })
+      await feed.start()
+      if (this.#stopping.signal.aborted) throw new CMeshError('CMESH_BUS_CLOSED')
+      this.#running = { calls, feed, reader, publisher: new StreamPublisher(bus, calls, this.#stream.name) }
+    } catch (thrown) {
+      feed?.close()
+      calls.close()
+      throw CMeshError.from(thrown, 'events')
+    }
+  }
+
+  async #stop(): Promise<void> {
+    this.#stopping.abort()
+    // A start under way sees the signal and undoes itself; who called it hears of it.
+    await this.#started?.catch(() => undefined)
+    await Promise.allSettled([...this.#publishing])
+    const running = this.#running
+    this.#running = undefined
+    for (const tail of this.#allTails()) tail.close()
+    this.#tails.clear()
+    running?.feed.close()
+    running?.calls.close()
+    this.#cache.clear()
+  }
+
+  async #publish(channel: string, data: Uint8Array, options: PublishOptions = {}): Promise<PublishResult> {
+    const { publisher, feed } = this.#live()
+    checkPublish(channel, data)
+    const { id, deadlineMs } = options
+    const ack = await publisher.publish({
+      subject: eventSubject(channel),
+      data,
+      timeoutMs: deadlineMs === undefined ? this.#publishTimeoutMs : deadlineMs - Date.now(),
+      signal: this.#stopping.signal,
+      // Hashed with its channel: an id means something in its own channel only, and any text makes a header of one size.
+      ...(id !== undefined && { id: hash('sha256', `${channel} ${id}`, 'base64url') }),
+    })
+    this.#cache.stored(channel, ack.seq)
+    feed.acknowledged(ack.seq)
+    return ack
+  }
+
+  /** One read at a time for a channel, whoever asks. */
+  #loadOnce(channel: string): Promise<MeshEvent | undefined> {
+    const before = this.#loading.get(channel)
+    if (before !== undefined) return before
+    const loading = this.#load(channel)
+    this.#loading.set(channel, loading)
+    const settled = (): void => { this.#loading.delete(channel) }
+    loading.then(settled, settled)
+    return loading
+  }
+
+  async #load(channel: string): Promise<MeshEvent | undefined> {
+    const { reader } = this.#live()
+    checkChannelBytes(channel)
+    for (let stale = 0; ; stale++) {
+      const ticket = this.#cache.begin(channel)
+      const event = await reader.newest(channel)
+      if (this.#cache.end(ticket, event)) return event
+      // Known to be stored and not found, time and again: the stream has discarded it.
+      if (stale >= STALE_TRIES) this.#cache.forget(channel)
+      else await pause(STALE_FIRST_MS * 2 ** stale, this.#stopping.signal)
+    }
+  }
+
+  #stored(channel: string, stored: Stored): void {
+    this.#cache.stored(channel, stored.seq, stored.event)
+    for (const tail of this.#tails.get(channel) ?? []) tail.stored(stored)
+  }
+
+  #missed(): void {
+    this.#cache.clear()
+    // Without a connection there is nowhere to look; the feed calls again when it is back.
+    if (this.#parts.bus.status !== 'connected') return
+    for (const tail of this.#allTails()) tail.recheck()
+  }
+
+  #allTails(): ChannelTail[] {
+    return [...this.#tails.values()].flatMap(tails => [...tails])
+  }
+
+  #live(): Running {
+    if (this.#running === undefined || this.#stopping.signal.aborted) throw new CMeshError('CMESH_BUS_CLOSED')
+    return this.#running
+  }
+}
+
+function streamConfig(options: JetStreamEventsOptions): WantedStream {
+  return {
+    name: options.stream ?? 'CMESH_EVENTS',
+    subjects: [EVENT_WILDCARD],
+    storage: 'file',
+    retention: 'limits',
+    discard: 'old',
+    num_replicas: options.replicas ?? 1,
+    max_bytes: options.maxBytes ?? 512 * 1024 * 1024,
+    max_age: (options.maxAgeMs ?? 0) * 1e6,
+    max_msg_size: LIMITS.eventBytes + HEADER_ROOM_BYTES,
+    duplicate_window: DUPLICATE_WINDOW_MS * 1e6,
+    allow_direct: true,
+    republish: REPUBLISH,
+  }
+}

@@ -1,0 +1,59 @@
+/** The parts of Hypercore 11 and its storage that `log.ts` uses; the packages ship no types. */
+
+declare module 'hypercore' {
+  import type { EventEmitter } from 'node:events'
+
+  export interface KeyPair {
+    readonly publicKey: Uint8Array
+    /** Seed ‖ public key, 64 bytes. */
+    readonly secretKey: Uint8Array
+  }
+
+  export interface Manifest {
+    readonly signers: readonly { readonly publicKey: Uint8Array }[]
+  }
+
+  /** A streamx `Readable`. */
+  export interface BlockStream extends EventEmitter {
+    on(event: 'data', listener: (entry: { readonly index: number, readonly value: Buffer }) => void): this
+    on(event: 'error', listener: (error: Error) => void): this
+    on(event: 'close', listener: () => void): this
+    destroy(error?: Error): void
+    /** Entries a read fetches at once, and what makes room for them: internals of `rocksdb-native`, so perhaps not there. */
+    _capacity?: number
+    _resize?(): void
+  }
+
+  export interface RocksDB {
+    currentWalFile(): Promise<{ readonly number: number }>
+  }
+
+  export interface CoreStorage {
+    readonly rocks: RocksDB
+    getDefaultDiscoveryKey(): Promise<Uint8Array | null>
+    close(): Promise<void>
+  }
+
+  export interface CoreState {
+    readonly storage: { createBlockStream(range: { readonly gte: number, readonly lt: number }): BlockStream }
+  }
+
+  export default class Hypercore {
+    static defaultStorage(directory: string, options: { readonly allowBackup: boolean }): CoreStorage
+    static key(manifest: Manifest): Uint8Array
+    constructor(storage: CoreStorage, options: { readonly createIfMissing: boolean, readonly key?: Uint8Array, readonly manifest?: Manifest })
+    readonly length: number
+    readonly byteLength: number
+    readonly state: CoreState
+    readonly manifest: Manifest | null
+    ready(): Promise<void>
+    append(blocks: readonly Uint8Array[], options: { readonly keyPair: KeyPair }): Promise<{ readonly length: number }>
+    close(): Promise<void>
+  }
+}
+
+declare module 'hypercore-crypto' {
+  import type { KeyPair } from 'hypercore'
+
+  export function keyPair(seed?: Uint8Array): KeyPair
+}

@@ -1,0 +1,73 @@
+/**
+ * What a log amounts to in memory: the spaces of the contracts and the head. Every store keeps one and lets it decide
+ * whether a block comes next, so that stores cannot differ in that. No I/O, and no say over durability.
+ *
+ * Invariants: sequences are dense and epochs never go back, alike for blocks that are appended and blocks read back; the
+ * head moves only past a block that was accepted.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { chainAfter, decodeBlock, emptyChain, encodeBlock } from '../../services/state/block.ts'
+import type { BlockSource } from '../../services/state/block.ts'
+import type { Block, Space, StateHead } from '../../services/state/provider.ts'
+
+export class StateImage {
+  readonly #spaces = new Map<string, Space>()
+  #head: StateHead = { epoch: 0, seq: 0, timeMs: 0, chain: emptyChain() }
+
+  get head(): StateHead {
+    return this.#head
+  }
+
+  space(name: string): Space {
+    let space = this.#spaces.get(name)
+    if (space === undefined) {
+      space = new Map()
+      this.#spaces.set(name, space)
+    }
+    return space
+  }
+
+  spaces(): Iterable<string> {
+    return this.#spaces.keys()
+  }
+
+  /**
+   * Moves the head past a block whose writes are in the spaces already, and gives its bytes. Throws
+   * `CMESH_STATE_HALTED` for a block that does not come next and `CMESH_STATE_BLOCK` for one that cannot be written.
+   */
+  append(block: Block): Uint8Array {
+    const misfit = this.#misfit(block)
+    if (misfit !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: misfit })
+    const bytes = encodeBlock(block)
+    this.#advance(block, bytes)
+    return bytes
+  }
+
+  /** Takes in a block read back from a log: its writes, then the head. Throws `CMESH_STATE_CORRUPT` with the source. */
+  replay(bytes: Uint8Array, source: BlockSource): Block {
+    const block = decodeBlock(bytes, source)
+    const misfit = this.#misfit(block)
+    if (misfit !== undefined) throw new CMeshError('CMESH_STATE_CORRUPT', { ...source, reason: misfit })
+    for (const { writes } of block.transactions) {
+      for (const write of writes) {
+        const space = this.space(write.space)
+        if (write.value === undefined) space.delete(write.key)
+        else space.set(write.key, write.value)
+      }
+    }
+    this.#advance(block, bytes)
+    return block
+  }
+
+  #misfit(block: Block): string | undefined {
+    const { epoch, seq } = this.#head
+    if (block.seq !== seq + 1) return `sequence ${block.seq} follows ${seq}`
+    if (block.epoch < epoch) return `epoch ${block.epoch} follows ${epoch}`
+    return undefined
+  }
+
+  #advance(block: Block, bytes: Uint8Array): void {
+    const { epoch, seq, timeMs } = block
+    this.#head = { epoch, seq, timeMs, chain: chainAfter(this.#head.chain, bytes) }
+  }
+}

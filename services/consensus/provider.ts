@@ -1,0 +1,63 @@
+/**
+ * Consensus: one total order of opaque messages. It never looks into a message, and never applies one.
+ *
+ * Invariants a provider keeps, proven by `test/conformance/consensus.ts`:
+ * 1. Sequences are dense and start at `from.seq + 1`. `deliver` sees each exactly once, in order, never re-entrantly.
+ * 2. One proposal id gives one entry, however often it is proposed (within the window a provider documents).
+ * 3. `propose` resolves once the entry is committed by a quorum. When the deadline passes first, the outcome is unknown:
+ *    it rejects with `CMESH_ROUTER_UNKNOWN_OUTCOME` and the entry may still be delivered.
+ */
+
+export interface LogPosition {
+  readonly epoch: number
+  readonly seq: number
+}
+
+export interface LogEntry extends LogPosition {
+  /** The proposal's id. */
+  readonly id: string
+  readonly data: Uint8Array
+}
+
+export interface Proposal {
+  /** 32 lower-case hex digits; the same on each retry. */
+  readonly id: string
+  readonly data: Uint8Array
+  /** Absolute, ms since 1970. */
+  readonly deadlineMs: number
+}
+
+export interface Committed extends LogPosition {
+  /** The id had been proposed before; the position is the first one's. */
+  readonly duplicate: boolean
+}
+
+export interface ConsensusMember {
+  readonly id: string
+  readonly role: 'leader' | 'follower'
+  readonly matchIndex: number
+}
+
+export interface ConsensusStatus {
+  readonly provider: string
+  readonly epoch: number
+  readonly term: number
+  readonly leader: string
+  /** Highest sequence in the log, and highest one committed by a quorum. */
+  readonly lastIndex: number
+  readonly commitIndex: number
+  readonly quorum: number
+  readonly members: readonly ConsensusMember[]
+}
+
+export interface ConsensusProvider {
+  /** Takes up the order behind `from`. Memoised. Rejects with `CMESH_CONSENSUS_SECOND_NODE` where one node is all it can serve. */
+  start(from: LogPosition, deliver: (entry: LogEntry) => void): Promise<void>
+  /** The provider owns `data` from here on. */
+  propose(proposal: Proposal): Promise<Committed>
+  status(): ConsensusStatus
+  /** Refuses new proposals with `CMESH_ROUTER_DRAINING`; resolves when those under way are settled. Idempotent. */
+  drain(): Promise<void>
+  /** Drains, then lets go of timers and subscriptions. Idempotent. */
+  stop(): Promise<void>
+}

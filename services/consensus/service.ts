@@ -1,0 +1,49 @@
+/** The Consensus service: what anyone with a session may know of the order: `0xC:status`, `0xC:leader`, `0xC:tx:<id>`. */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { jsonReply, type Call, type Reply } from '../call.ts'
+import type { StateService } from '../state/service.ts'
+import type { ConsensusProvider } from './provider.ts'
+
+export interface ConsensusServiceParts {
+  readonly provider: Pick<ConsensusProvider, 'status'>
+  readonly state: Pick<StateService, 'outcome' | 'head' | 'durability'>
+}
+
+export class ConsensusService {
+  readonly #parts: ConsensusServiceParts
+
+  constructor(parts: ConsensusServiceParts) {
+    this.#parts = parts
+  }
+
+  readonly handle = (call: Call): Reply => {
+    const { segments, write } = call.route
+    const [action = '', argument] = segments
+    if (write) throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'writing' })
+    switch (action) {
+      case 'status':
+        return jsonReply({ ...this.#parts.provider.status(), head: this.#head(), durability: this.#parts.state.durability })
+      case 'leader': {
+        const { leader, term } = this.#parts.provider.status()
+        return jsonReply({ leader, term })
+      }
+      case 'tx':
+        return jsonReply(this.#transaction(argument ?? ''))
+      default:
+        throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'reading' })
+    }
+  }
+
+  #head(): object {
+    const { epoch, seq, timeMs, chain } = this.#parts.state.head
+    return { epoch, seq, timeMs, chain: Buffer.from(chain).toString('hex') }
+  }
+
+  /** The outcome without its content: who asked what stays between the caller and State. */
+  #transaction(id: string): object {
+    const outcome = this.#parts.state.outcome(id)
+    if (outcome === undefined) throw new CMeshError('CMESH_CONSENSUS_NO_TX', { tx: id })
+    const { status, gas, seq, timeMs } = outcome
+    return { id, status, gas: gas.toString(), seq, timeMs }
+  }
+}

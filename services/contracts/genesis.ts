@@ -1,0 +1,69 @@
+/** Genesis: what a mesh starts from, as it stands in the first transaction and in the system space. */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { isContractAddress } from '../../cmtp/fqmn.ts'
+import type { Recorder } from '../state/transaction.ts'
+
+export interface GenesisContract {
+  /** A genesis address: `0x` and three lower-case hex digits, not `0x000`. */
+  readonly address: string
+  /** An encoded package. */
+  readonly pkg: Uint8Array
+}
+
+export interface Genesis {
+  /** DID that holds every right. */
+  readonly operator: string
+  /** DIDs of the members whose batches are applied. */
+  readonly members: readonly string[]
+  readonly contracts: readonly GenesisContract[]
+}
+
+/** What stays of genesis in state. */
+export interface GenesisRecord {
+  readonly operator: string
+  readonly members: readonly string[]
+}
+
+const KEY = 'genesis'
+
+export function encodeGenesis(genesis: Genesis): Buffer {
+  const contracts = genesis.contracts.map(({ address, pkg }) => ({ address, package: Buffer.from(pkg).toString('base64') }))
+  return Buffer.from(JSON.stringify({ operator: genesis.operator, members: genesis.members, contracts }))
+}
+
+export function parseGenesis(body: Uint8Array): Genesis {
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.from(body).toString('utf8'))
+  } catch {
+    value = undefined
+  }
+  const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+  const { operator, members, contracts } = fields
+  if (typeof operator !== 'string' || !isTextList(members) || !Array.isArray(contracts)) {
+    throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'its body lacks operator, members or contracts' })
+  }
+  return { operator, members, contracts: contracts.map(parseContract) }
+}
+
+function parseContract(value: unknown): GenesisContract {
+  const { address, package: pkg } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+  if (typeof address !== 'string' || typeof pkg !== 'string' || !isContractAddress(address) || address.length !== 5) {
+    throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'a contract of it lacks a genesis address or a package' })
+  }
+  return { address, pkg: Buffer.from(pkg, 'base64') }
+}
+
+function isTextList(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every(item => typeof item === 'string')
+}
+
+export function writeGenesis(system: Recorder, genesis: Genesis): void {
+  const record: GenesisRecord = { operator: genesis.operator, members: genesis.members }
+  system.setJson(KEY, record)
+}
+
+export function readGenesis(system: { get(key: string): Uint8Array | undefined }): GenesisRecord | undefined {
+  const bytes = system.get(KEY)
+  return bytes === undefined ? undefined : (JSON.parse(Buffer.from(bytes).toString('utf8')) as GenesisRecord)
+}

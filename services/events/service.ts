@@ -1,0 +1,126 @@
+/**
+ * The Events service: reads, publishes and tails channels, after the endpoint wrapper has checked who asks. Channels
+ * `audit` and `events.*` are the services' own: nobody publishes there by a request.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import { sha256 } from '../../cmtp/layer.ts'
+import { argumentsOf, jsonBody, jsonReply, JSON_HEADERS, type Call, type Reply } from '../call.ts'
+import type { AuthContext } from '../iam/guard.ts'
+import { checkChannel, isReservedChannel } from './channel.ts'
+import type { EventRange, EventsProvider, MeshEvent } from './provider.ts'
+import type { Tails } from './tails.ts'
+
+export interface EventsServiceParts {
+  readonly provider: EventsProvider
+  readonly tails: Tails
+}
+
+export class EventsService {
+  readonly #provider: EventsProvider
+  readonly #tails: Tails
+  /** The encoded reply of an event: the newest of a channel is asked for over and over. */
+  readonly #replies = new WeakMap<MeshEvent, Reply>()
+
+  constructor(parts: EventsServiceParts) {
+    this.#provider = parts.provider
+    this.#tails = parts.tails
+  }
+
+  readonly handle = (call: Call, auth: AuthContext): Reply | Promise<Reply> => {
+    const { segments, write } = call.route
+    const channel = segments[0] ?? ''
+    if (write) return this.#publish(channel, call)
+    const action = segments[1] ?? 'read'
+    if (action === 'read') {
+      const event = this.#provider.latest(channel)
+      return event instanceof Promise ? event.then(found => this.#latest(channel, found)) : this.#latest(channel, event)
+    }
+    checkChannel(channel)
+    switch (action) {
+      case 'range':
+        return this.#provider.range(channel, rangeOf(call)).then(events => jsonReply(events.map(eventJson)))
+      case 'count':
+        return this.#provider.count(channel).then(count => jsonReply(count))
+      case 'tail':
+        return this.#tail(channel, call, auth)
+      default:
+        throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'events', action, access: 'reading' })
+    }
+  }
+
+  #latest(channel: string, event: MeshEvent | undefined): Reply {
+    if (event === undefined) {
+      checkChannel(channel)
+      throw new CMeshError('CMESH_EVENTS_NO_CHANNEL', { channel })
+    }
+    let reply = this.#replies.get(event)
+    if (reply === undefined) {
+      const body = Buffer.from(JSON.stringify(eventJson(event)))
+      reply = { status: 200, headers: JSON_HEADERS, body, bodyHash: sha256(body) }
+      this.#replies.set(event, reply)
+    }
+    return reply
+  }
+
+  async #publish(channel: string, call: Call): Promise<Reply> {
+    checkChannel(channel)
+    if (isReservedChannel(channel)) throw new CMeshError('CMESH_EVENTS_RESERVED', { channel })
+    const { segments, args } = call.route
+    if (segments.length > 2) throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: call.route.bare.length, expected: 'one payload behind the channel' })
+    const inAddress = segments[1] !== undefined || args !== undefined
+    if (inAddress && call.body.length > 0) throw new CMeshError('CMESH_FQMN_ARGUMENTS_TWICE')
+    const data = inAddress ? Buffer.from(args ?? segments[1] ?? '', 'utf8') : call.body
+    if (data.length > LIMITS.eventBytes) throw new CMeshError('CMESH_EVENTS_PAYLOAD', { bytes: data.length, limit: LIMITS.eventBytes })
+    const { seq } = await this.#provider.publish(channel, Uint8Array.from(data), { id: Buffer.from(call.id).toString('hex') })
+    return jsonReply({ channel, seq })
+  }
+
+  /** `0xE:<channel>:tail`: relays the channel to the caller's own inbox for as long as the lease is renewed. */
+  #tail(channel: string, call: Call, auth: AuthContext): Reply {
+    const body = jsonBody(call.body, '{"inbox", "tail"?, "close"?}')
+    const { inbox, tail, close } = body
+    if (typeof inbox !== 'string') throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: 0, expected: 'an inbox in the body' })
+    if (tail !== undefined && typeof tail !== 'string') throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: 0, expected: 'a text as tail' })
+    const request = { channel, inbox, sid: auth.sid, replySubject: call.replySubject, event: eventJson }
+    if (close === true) return jsonReply(this.#tails.close(request, tail))
+    return jsonReply(this.#tails.open(request, tail))
+  }
+}
+
+/** An event as JSON: its data as text where it is UTF-8, otherwise as `{"base64": …}`. */
+export function eventJson(event: MeshEvent): object {
+  const { channel, seq, timeMs } = event
+  return { channel, seq, timeMs, data: textOf(event.data) ?? { base64: Buffer.from(event.data).toString('base64') } }
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+function textOf(data: Uint8Array): string | undefined {
+  try {
+    return UTF8.decode(data)
+  } catch {
+    return undefined
+  }
+}
+
+/** `[from, to, limit]`, each optional or null. */
+function rangeOf(call: Call): EventRange {
+  const bytes = argumentsOf(call)
+  if (bytes.length === 0) return {}
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.from(bytes).toString('utf8'))
+  } catch {
+    value = undefined
+  }
+  if (!Array.isArray(value) || value.length > 3) throw new CMeshError('CMESH_EVENTS_RANGE', { reason: 'its arguments are [from, to, limit]' })
+  const [from, to, limit] = value.map((item: unknown, i) => {
+    if (item === null) return undefined
+    if (typeof item !== 'number' || !Number.isSafeInteger(item) || item < 1) throw new CMeshError('CMESH_EVENTS_RANGE', { reason: `argument ${i + 1} is not a whole number from 1` })
+    return item
+  })
+  if (limit !== undefined && limit > LIMITS.eventRange) throw new CMeshError('CMESH_EVENTS_RANGE', { reason: `at most ${LIMITS.eventRange} events at once` })
+  if (from !== undefined && to !== undefined && to < from) throw new CMeshError('CMESH_EVENTS_RANGE', { reason: 'it ends before it begins' })
+  return { ...(from !== undefined && { from }), ...(to !== undefined && { to }), ...(limit !== undefined && { limit }) }
+}

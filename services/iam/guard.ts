@@ -1,0 +1,289 @@
+/**
+ * The guard: the one place where a session token becomes an `AuthContext`, and where that context meets an address. Every
+ * service asks it before each read and before each proposal. It owns the table of verified tokens, the revocations and
+ * the key it trusts; it grants nothing and talks to nobody.
+ *
+ * 1. Nobody else can make an `AuthContext`: the class is exported as a type alone, its constructor wants a seal that never
+ *    leaves this file, and a look-alike fails the brand check. A context of another guard is refused like a forged one.
+ * 2. A context handed out stays under control: expiry, revocation and current grants are looked at on every use of it.
+ * 3. Rights are the token's permissions ∩ the subject's current grants; never more than either.
+ * 4. A hit (the bytes of the session's last good token, on that session's subject) is synchronous and verifies nothing; it
+ *    lasts 60 s at most and never past the token's expiry.
+ * 5. Memory is bounded by `maxSessions`, and for revocations by the sessions that can be revoked within one token life.
+ */
+import { hash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { CMeshError } from '../../cmtp/errors.ts'
+import type { Route } from '../../cmtp/fqmn.ts'
+import type { PublicKey } from '../../cmtp/identity/keys.ts'
+import type { TokenClaims } from '../../cmtp/identity/token.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import type { CompiledPermissions, Permission } from '../../cmtp/permission.ts'
+import {
+  actionName, actionOf, allowedBy, compilePermissions, formatPermissions, intersectPermissions, parsePermissions,
+} from '../../cmtp/permission.ts'
+import type { Revocation } from './revocations.ts'
+import { Revocations } from './revocations.ts'
+import { TokenVerifier } from './session-token.ts'
+import { Throttle } from './throttle.ts'
+
+export interface GuardParts {
+  /** The mesh's public key: who signs tokens. */
+  readonly key: PublicKey
+  /** What a DID may do right now. Synchronous, and cheap enough to be asked once a session and minute. */
+  readonly grantsOf: (did: string) => readonly Permission[]
+  /** ms since 1970. Default `Date.now`. */
+  readonly now?: () => number
+  /** Most sessions whose token is remembered. Default 10,000. */
+  readonly maxSessions?: number
+  /** Most tokens that may be under verification at once. Default 1,024. */
+  readonly maxVerifying?: number
+  /** Longest life of a token in ms, refresh grace included: how long a revocation is remembered. Default 360,000. */
+  readonly tokenLifeMs?: number
+}
+
+/** How long a verified token is believed without being verified again. */
+const REVERIFY_MS = 60_000
+/** Verifications that may fail in a row on one session, and how long until another may. */
+const BAD_TOKEN_BURST = 10
+const BAD_TOKEN_REFILL_MS = 1_000
+const COMPILED_SETS = 256
+/** Longest session id, in characters: a bound for what is remembered of a subject nobody owns. */
+const MAX_SID = 64
+
+interface Inside {
+  readonly guard: Guard
+  readonly claims: TokenClaims
+  rules: CompiledPermissions
+  /** The guard's revision at which revocations and grants were last looked at. */
+  revision: number
+}
+
+const SEAL = Symbol('guard')
+let mint: (claims: TokenClaims, inside: Inside) => AuthContext
+let inspect: (value: unknown) => Inside | undefined
+
+/** Who asks: proof that a guard verified a session token. Immutable. */
+class AuthContext {
+  /** The proven DID. */
+  readonly sub: string
+  readonly sid: string
+  readonly jti: string
+  /** Expiry of the token, ms since 1970. */
+  readonly expiresMs: number
+  readonly issuedMs: number
+  readonly amr: readonly string[]
+  readonly aal: 0 | 1 | 2
+  /** Thumbprint of the session key. */
+  readonly jkt: string
+  readonly #inside: Inside
+
+  private constructor(seal: symbol, claims: TokenClaims, inside: Inside) {
+    if (seal !== SEAL) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'only the guard can authenticate a caller' })
+    this.sub = claims.sub
+    this.sid = claims.sid
+    this.jti = claims.jti
+    this.expiresMs = claims.exp * 1_000
+    this.issuedMs = claims.iat * 1_000
+    this.amr = Object.freeze([...claims.amr])
+    this.aal = claims.aal
+    this.jkt = claims.cnf.jkt
+    this.#inside = inside
+    Object.freeze(this)
+  }
+
+  static {
+    mint = (claims, inside) => new AuthContext(SEAL, claims, inside)
+    inspect = value => (typeof value === 'object' && value !== null && #inside in value ? value.#inside : undefined)
+  }
+
+  /** What the session may do: its permissions, narrowed to the subject's grants. */
+  get permissions(): readonly Permission[] {
+    return this.#inside.rules.permissions
+  }
+}
+export type { AuthContext }
+
+interface Entry {
+  readonly token: Buffer
+  readonly auth: AuthContext
+  readonly inside: Inside
+  /** Verified again from here on, ms since 1970. */
+  readonly untilMs: number
+}
+
+export class Guard {
+  /** How long a revocation is remembered, ms. */
+  readonly tokenLifeMs: number
+  readonly #now: () => number
+  readonly #grantsOf: (did: string) => readonly Permission[]
+  readonly #sessions: LRUCache<string, Entry>
+  readonly #verifying = new Map<string, Promise<AuthContext>>()
+  readonly #maxVerifying: number
+  readonly #compiled = new LRUCache<string, CompiledPermissions>({ max: COMPILED_SETS })
+  readonly #revocations: Revocations
+  readonly #throttle: Throttle
+  #verifier: TokenVerifier
+  /** Rises with every revocation and every change of grants. */
+  #revision = 0
+  /** Rises with every change of the trusted key. */
+  #keyEpoch = 0
+
+  constructor({ key, grantsOf, now = Date.now, maxSessions = 10_000, maxVerifying = 1_024, tokenLifeMs = 360_000 }: GuardParts) {
+    this.tokenLifeMs = tokenLifeMs
+    this.#now = now
+    this.#grantsOf = grantsOf
+    this.#sessions = new LRUCache({ max: maxSessions })
+    this.#maxVerifying = maxVerifying
+    this.#revocations = new Revocations(now, tokenLifeMs)
+    this.#throttle = new Throttle({ now, burst: BAD_TOKEN_BURST, refillMs: BAD_TOKEN_REFILL_MS, max: maxSessions })
+    this.#verifier = new TokenVerifier(key, now)
+  }
+
+  /** Sessions whose token is remembered. */
+  get size(): number {
+    return this.#sessions.size
+  }
+
+  /**
+   * Who sends a token on the subject of session `sid`. Answers synchronously for the session's last good token, else with a
+   * promise. Throws or rejects with `CMESH_IAM_NO_SESSION` and the reason, or `CMESH_ROUTER_BUSY` when too many tokens are
+   * being verified. Keeps a copy of `token`, which stays the caller's.
+   */
+  check(token: Uint8Array, sid: string): AuthContext | Promise<AuthContext> {
+    const entry = this.#sessions.get(sid)
+    if (entry !== undefined && entry.token.equals(token) && this.#now() < entry.untilMs) {
+      if (entry.inside.revision !== this.#revision) this.#review(entry.inside)
+      return entry.auth
+    }
+    return this.#miss(token, sid)
+  }
+
+  /**
+   * Confirms that this guard made the context and that it still holds. Throws `CMESH_IAM_NO_SESSION` for one that was forged,
+   * made by another guard, revoked or expired.
+   */
+  confirm(auth: AuthContext): void {
+    this.#open(auth)
+  }
+
+  /**
+   * The pattern of the grant that lets the caller do what the address asks for (`actionOf`). Throws `CMESH_IAM_DENIED` naming
+   * permission and address, and what `confirm` throws.
+   */
+  authorise(auth: AuthContext, route: Route): string {
+    const inside = this.#open(auth)
+    const action = actionOf(route)
+    const grant = allowedBy(inside.rules, action, route)
+    if (grant === undefined) throw new CMeshError('CMESH_IAM_DENIED', { permission: actionName(action), fqmn: route.bare })
+    return grant
+  }
+
+  /**
+   * Refuses from now on what matches any one of the given: a session, a token, or every token a subject got until now. Bites
+   * contexts already handed out too.
+   */
+  revoke(revocation: Revocation): void {
+    this.#revocations.add(revocation)
+    this.#revision++
+  }
+
+  /**
+   * The claims of a token by this mesh that is not revoked; `graceMs` after its expiry it still counts. Remembers nothing and
+   * makes no context: for IAM, which renews and ends sessions. Rejects with `CMESH_IAM_NO_SESSION`.
+   */
+  async verify(token: string, graceMs: number): Promise<TokenClaims> {
+    const claims = await this.#verifier.verify(token, graceMs)
+    if (this.#revocations.has(claims)) throw noSession('the session was revoked')
+    return claims
+  }
+
+  /** To be called after any DID's grants changed: every context is narrowed anew on its next use. */
+  grantsChanged(): void {
+    this.#revision++
+  }
+
+  /** Trusts this mesh key and no other; every token is verified again. */
+  trust(key: PublicKey): void {
+    this.#keyEpoch++
+    this.#verifier = new TokenVerifier(key, this.#now)
+    this.#sessions.clear()
+    this.#throttle.clear()
+  }
+
+  #open(auth: unknown): Inside {
+    const inside = inspect(auth)
+    if (inside === undefined || inside.guard !== this) throw noSession('this node did not authenticate the caller')
+    if (this.#now() >= inside.claims.exp * 1_000) throw noSession('the token has expired')
+    if (inside.revision !== this.#revision) this.#review(inside)
+    return inside
+  }
+
+  /** Looks at revocations and grants again, once a revision. */
+  #review(inside: Inside): void {
+    if (this.#revocations.has(inside.claims)) throw noSession('the session was revoked')
+    inside.rules = this.#rulesOf(inside.claims)
+    inside.revision = this.#revision
+  }
+
+  #miss(token: Uint8Array, sid: string): Promise<AuthContext> {
+    if (token.length === 0) throw noSession('the request carries no token')
+    if (token.length > LIMITS.tokenBytes || sid.length > MAX_SID) throw noSession('the token or the session id is too long')
+    const digest = hash('sha256', token, 'base64url')
+    const key = `${sid} ${digest}`
+    const underWay = this.#verifying.get(key)
+    if (underWay !== undefined) return underWay
+
+    if (this.#verifying.size >= this.#maxVerifying) {
+      throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'The guard', limit: this.#maxVerifying, retryAfterMs: 100 })
+    }
+    this.#throttle.enter(sid, digest)
+    // The bytes belong to a frame that is gone when the verification ends.
+    const verification = this.#admit(Buffer.from(token), sid).then(
+      auth => {
+        this.#throttle.succeeded(sid)
+        return auth
+      },
+      (error: unknown) => {
+        if (error instanceof CMeshError && error.code === 'CMESH_IAM_NO_SESSION') this.#throttle.failed(sid, digest, error)
+        throw error
+      },
+    ).finally(() => this.#verifying.delete(key))
+    this.#verifying.set(key, verification)
+    return verification
+  }
+
+  async #admit(token: Buffer, sid: string): Promise<AuthContext> {
+    const keyEpoch = this.#keyEpoch
+    const claims = await this.#verifier.verify(token)
+    // The trusted key changed meanwhile: the word of the old one counts for nothing.
+    if (keyEpoch !== this.#keyEpoch) return this.#admit(token, sid)
+    if (claims.sid !== sid) throw noSession('the token belongs to another session')
+    if (this.#revocations.has(claims)) throw noSession('the session was revoked')
+
+    const inside: Inside = { guard: this, claims, rules: this.#rulesOf(claims), revision: this.#revision }
+    const auth = mint(claims, inside)
+    this.#sessions.set(sid, { token, auth, inside, untilMs: Math.min(claims.exp * 1_000, this.#now() + REVERIFY_MS) })
+    return auth
+  }
+
+  #rulesOf({ perms, sub }: TokenClaims): CompiledPermissions {
+    let wanted: readonly Permission[]
+    try {
+      wanted = parsePermissions(perms)
+    } catch (cause) {
+      if (!(cause instanceof CMeshError)) throw cause
+      throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the token has no valid perms' }, { cause })
+    }
+    const permissions = intersectPermissions(wanted, this.#grantsOf(sub))
+    // Most sessions hold the same set: one compiled copy serves them all.
+    const key = formatPermissions(permissions).join('\n')
+    let compiled = this.#compiled.get(key)
+    if (compiled === undefined) this.#compiled.set(key, compiled = compilePermissions(permissions))
+    return compiled
+  }
+}
+
+function noSession(reason: string): CMeshError {
+  return new CMeshError('CMESH_IAM_NO_SESSION', { reason })
+}

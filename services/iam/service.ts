@@ -1,0 +1,264 @@
+/**
+ * IAM: runs the handshake and gives out sessions. It owns the handshakes under way and the mesh's signature; who somebody is,
+ * its provider says; what they may do, `grantsOf` says; whether a token is good, the guard says.
+ *
+ * 1. No token without a proof that the provider accepted, a session key its sender holds, and a signed consent to the exact
+ *    grant. A token never carries more than that grant, and a refreshed one never more than the one before it.
+ * 2. A step that fails burns its handshake; nothing can be tried twice on one.
+ * 3. At most `maxHandshakes` are open, for 60 s each.
+ */
+import { randomBytes } from 'node:crypto'
+import { CMeshError } from '../../cmtp/errors.ts'
+import { canonicalBytes } from '../../cmtp/identity/canonical-json.ts'
+import { callHash, checkConfirm, checkConsent, handshakeContext, sign } from '../../cmtp/identity/handshake.ts'
+import { PublicKey } from '../../cmtp/identity/keys.ts'
+import type { KeyPair } from '../../cmtp/identity/keys.ts'
+import type { AnswerMessage, GrantMessage, HandshakeAction, SessionMessage } from '../../cmtp/identity/messages.ts'
+import { CHALLENGE_CHARACTERS, HANDSHAKE_BODY_BYTES, readMessage } from '../../cmtp/identity/messages.ts'
+import { TOKEN_ALGORITHM } from '../../cmtp/identity/token.ts'
+import type { Permission } from '../../cmtp/permission.ts'
+import { formatPermission, intersectPermissions, normalPermissions, parsePermissions } from '../../cmtp/permission.ts'
+import type { AuthContext, Guard } from './guard.ts'
+import type { Granted, Pending } from './pending-handshakes.ts'
+import { HANDSHAKE_MS, PendingHandshakes } from './pending-handshakes.ts'
+import type { IdentityProvider } from './provider.ts'
+import { REFRESH_GRACE_MS, Sessions } from './sessions.ts'
+
+export interface IamParts {
+  readonly provider: IdentityProvider
+  /** The mesh's key pair. */
+  readonly signer: KeyPair
+  /** Built on the same mesh key and grants. */
+  readonly guard: Guard
+  /** What a DID may do right now; a DID nobody granted anything to is a newcomer. */
+  readonly grantsOf: (did: string) => readonly Permission[]
+  /** The node that answers, as its own subject names it. */
+  readonly node: string
+  /** ms since 1970. Default `Date.now`. */
+  readonly now?: () => number
+  /** Life of a token in ms, 1,000 and up. Default 300,000. */
+  readonly sessionTtlMs?: number
+  /** Most handshakes open at once. Default 10,000. */
+  readonly maxHandshakes?: number
+}
+
+const SWEEP_MS = 10_000
+/** What a session may be used for, as the grant puts it. */
+const PURPOSE = 'a session with this mesh'
+
+type State = 'idle' | 'running' | 'stopped'
+
+export class IamService {
+  readonly #parts: IamParts
+  readonly #now: () => number
+  readonly #ttlMs: number
+  readonly #handshakes: PendingHandshakes
+  readonly #sessions: Sessions
+  #state: State = 'idle'
+  #started: Promise<void> | undefined
+  #stopped: Promise<void> | undefined
+  #sweeper: NodeJS.Timeout | undefined
+
+  /** Throws `CMESH_CONFIG_INVALID` for a token life that the guard's memory of revocations does not cover. */
+  constructor(parts: IamParts) {
+    const { signer, guard, grantsOf, now = Date.now, sessionTtlMs = 300_000, maxHandshakes = 10_000 } = parts
+    if (!Number.isSafeInteger(sessionTtlMs) || sessionTtlMs < 1_000 || sessionTtlMs + REFRESH_GRACE_MS > guard.tokenLifeMs) {
+      const most = guard.tokenLifeMs - REFRESH_GRACE_MS
+      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'sessionTtlMs', reason: `it must lie between 1000 and ${most}, which the guard's tokenLifeMs allows` })
+    }
+    this.#parts = parts
+    this.#now = now
+    this.#ttlMs = sessionTtlMs
+    this.#handshakes = new PendingHandshakes({ now, max: maxHandshakes, onExpired: pending => { void this.#cancel(pending) } })
+    this.#sessions = new Sessions({ signer, guard, grantsOf, now, ttlMs: sessionTtlMs })
+  }
+
+  /** Handshakes open right now. */
+  get open(): number {
+    return this.#handshakes.size
+  }
+
+  /** Resolves when the provider is up. Memoised; rejects with what the provider's `start` rejects with. */
+  start(): Promise<void> {
+    this.#started ??= this.#start()
+    return this.#started
+  }
+
+  async #start(): Promise<void> {
+    await this.#parts.provider.start()
+    if (this.#state !== 'idle') return
+    this.#state = 'running'
+    this.#sweeper = setInterval(() => { this.#handshakes.sweep() }, SWEEP_MS)
+    this.#sweeper.unref()
+  }
+
+  /** Takes no more steps, cancels the handshakes under way, stops the provider. Idempotent. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  async #stop(): Promise<void> {
+    this.#state = 'stopped'
+    clearInterval(this.#sweeper)
+    await Promise.all(this.#handshakes.clear().map(pending => this.#cancel(pending)))
+    await this.#parts.provider.stop()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+
+  /**
+   * Takes one step: the body of `0xIW:<action>` in, the body of the reply out, both canonical JSON. `auth`: the caller, where
+   * the step came over a session; `hangup` with an empty body ends that session. Rejects with `CMESH_IAM_*`, and with
+   * `CMESH_ROUTER_DRAINING` outside of start and stop.
+   */
+  async handle(action: HandshakeAction, body: Uint8Array, auth?: AuthContext): Promise<Uint8Array> {
+    this.#checkRunning()
+    if (body.length > HANDSHAKE_BODY_BYTES) {
+      throw new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'handshake message', bytes: body.length, limit: HANDSHAKE_BODY_BYTES })
+    }
+    switch (action) {
+      case 'call': return canonicalBytes(await this.#call(body))
+      case 'confirm': return canonicalBytes(await this.#confirm(body))
+      case 'consent': return canonicalBytes(await this.#consent(body))
+      case 'refresh': return canonicalBytes(await this.#sessions.refresh(readMessage('refresh', body)))
+      case 'hangup': {
+        const own = body.length === 0 && auth !== undefined
+        return canonicalBytes(own ? this.#sessions.hangupOwn(auth) : await this.#sessions.hangup(readMessage('hangup', body)))
+      }
+      default: throw noAction(String(action), 'writing')
+    }
+  }
+
+  /**
+   * The answer to `0xI:<action>` for an authenticated caller: `whoami`, `session`, `grants` or `jwks`, as a JSON value. Throws
+   * `CMESH_ROUTER_ACTION` for any other.
+   */
+  describe(action: string, auth: AuthContext): Readonly<Record<string, unknown>> {
+    const { signer, grantsOf, provider } = this.#parts
+    switch (action) {
+      case 'whoami': return { did: auth.sub, aal: auth.aal, amr: auth.amr, sid: auth.sid, mesh: signer.did, provider: provider.name }
+      case 'session': return {
+        sid: auth.sid, jti: auth.jti, did: auth.sub, issued: auth.issuedMs, expires: auth.expiresMs, jkt: auth.jkt,
+        perms: auth.permissions.map(formatPermission),
+      }
+      case 'grants': return { did: auth.sub, perms: normalPermissions(grantsOf(auth.sub)).map(formatPermission) }
+      case 'jwks': {
+        const { jwk, thumbprint } = signer.publicKey
+        return { keys: [{ ...jwk, kid: thumbprint, alg: TOKEN_ALGORITHM, use: 'sig' }] }
+      }
+      default: throw noAction(action, 'reading')
+    }
+  }
+
+  async #call(body: Uint8Array): Promise<AnswerMessage> {
+    const { provider, signer, node } = this.#parts
+    const call = readMessage('call', body)
+    if (call.audience !== undefined && call.audience !== signer.did) throw refused('call', `it is meant for the mesh ${call.audience}`)
+    if (call.provider !== 'any' && call.provider !== provider.name) throw refused('call', `this mesh proves identities by ${provider.name}`)
+    const sessionKey = PublicKey.fromText(call.key)
+    parsePermissions(call.want)
+
+    this.#handshakes.reserve()
+    try {
+      const opening = {
+        step: 'answer' as const,
+        handshake: randomBytes(16).toString('base64url'),
+        call: callHash(call),
+        nonce: randomBytes(32).toString('base64url'),
+        audience: signer.did,
+        node,
+        provider: provider.name,
+        expires: this.#now() + HANDSHAKE_MS,
+      }
+      const context = handshakeContext(opening)
+      const { challenge, ui } = await this.#ask(() => provider.begin(context))
+      if (challenge.length === 0 || challenge.length > CHALLENGE_CHARACTERS) {
+        throw new CMeshError('CMESH_INTERNAL', { component: `the identity provider ${provider.name}`, id: opening.handshake })
+      }
+      this.#checkRunning()
+      this.#handshakes.put({ awaits: 'confirm', context, sessionKey, want: call.want, expiresMs: opening.expires })
+      return sign(ui === undefined ? { ...opening, challenge } : { ...opening, challenge, ui }, signer)
+    } finally {
+      this.#handshakes.release()
+    }
+  }
+
+  async #confirm(body: Uint8Array): Promise<GrantMessage> {
+    const { provider, signer, grantsOf } = this.#parts
+    const confirm = readMessage('confirm', body)
+    const pending = this.#handshakes.take(confirm.handshake, 'confirm', burned => { void this.#cancel(burned) })
+    const { context, sessionKey, want, expiresMs } = pending
+    try {
+      checkConfirm(context, sessionKey, confirm)
+      const identity = await this.#ask(() => provider.verify(context, confirm.proof))
+      const held = grantsOf(identity.sub)
+      const perms = want.length === 0 ? normalPermissions(held) : intersectPermissions(parsePermissions(want), held)
+      if (perms.length === 0) throw refused('confirm', 'nothing of what it wants is granted to this identity')
+      const grant = sign({
+        step: 'grant' as const,
+        handshake: context.handshake,
+        audience: context.audience,
+        sub: identity.sub,
+        perms: perms.map(formatPermission),
+        claims: identity.attributes.map(({ id, value, issuer }) => ({ id, value, issuer })),
+        purpose: PURPOSE,
+        lifetimeMs: this.#ttlMs,
+        amr: identity.amr,
+        aal: identity.aal,
+      }, signer)
+      this.#checkRunning()
+      this.#handshakes.put({ awaits: 'consent', context, sessionKey, identity, grant, expiresMs })
+      return grant
+    } catch (error) {
+      await this.#cancel(pending)
+      throw error
+    } finally {
+      this.#handshakes.release()
+    }
+  }
+
+  async #consent(body: Uint8Array): Promise<SessionMessage> {
+    const consent = readMessage('consent', body)
+    const pending: Granted = this.#handshakes.take(consent.handshake, 'consent', burned => { void this.#cancel(burned) })
+    try {
+      checkConsent(pending.grant, pending.sessionKey, consent)
+      const { sub, perms, amr, aal } = pending.grant
+      return await this.#sessions.open({ sub, amr, aal, cnf: { jkt: pending.sessionKey.thumbprint } }, parsePermissions(perms))
+    } finally {
+      this.#handshakes.release()
+    }
+  }
+
+  #checkRunning(): void {
+    if (this.#state !== 'running') throw new CMeshError('CMESH_ROUTER_DRAINING')
+  }
+
+  /** A provider's failure that has no code of ours is a bug, and says nothing of itself to the caller. */
+  async #ask<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      throw CMeshError.from(error, `the identity provider ${this.#parts.provider.name}`)
+    }
+  }
+
+  /** Lets the provider forget a handshake. What goes wrong there changes nothing here. */
+  async #cancel({ context }: Pending): Promise<void> {
+    try {
+      await this.#parts.provider.cancel(context)
+    } catch (error) {
+      process.emitWarning(`identity provider ${this.#parts.provider.name} failed to cancel a handshake: ${String(error)}`)
+    }
+  }
+}
+
+function refused(step: string, reason: string): CMeshError {
+  return new CMeshError('CMESH_IAM_HANDSHAKE', { step, reason })
+}
+
+function noAction(action: string, access: string): CMeshError {
+  return new CMeshError('CMESH_ROUTER_ACTION', { service: 'IAM', action: action.slice(0, 64), access })
+}

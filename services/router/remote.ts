@@ -1,0 +1,140 @@
+/**
+ * Calls between nodes: how a router reaches a service that another node runs, and how that node's endpoint is reached. The
+ * frame carries the caller's own token, so the endpoint on the other side checks everything again; the connection is in
+ * the services' account, where no session can publish.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { RouteCache } from '../../cmtp/fqmn.ts'
+import { encodeReply, encodeRequest, ReplyFrame, RequestFrame } from '../../cmtp/frame.ts'
+import { decodeHeaders, encodeHeaders } from '../../cmtp/headers.ts'
+import { decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, type DecodedLayer, type Layer } from '../../cmtp/layer.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import { serviceSubject } from '../../cmtp/subject.ts'
+import { randomFillSync } from 'node:crypto'
+import type { Bus, BusSubscription } from '../bus/provider.ts'
+import { errorReply, type Call, type CallHandler, type Reply } from '../call.ts'
+import type { Clock } from '../clock.ts'
+import type { ServiceName } from './dispatcher.ts'
+
+const VERB = 'call'
+/** The session a forwarded call belongs to, and where its caller listens; only between nodes. */
+const SESSION_HEADER = 'x-cmesh-session'
+const REPLY_HEADER = 'x-cmesh-reply'
+
+export interface RemoteCallsParts {
+  /** The connection inside the services' account. */
+  readonly bus: Pick<Bus, 'request'>
+  readonly clock: Clock
+}
+
+/** The dispatcher's way to other nodes. */
+export class RemoteCalls {
+  readonly #parts: RemoteCallsParts
+
+  constructor(parts: RemoteCallsParts) {
+    this.#parts = parts
+  }
+
+  /** Rejects with `CMESH_ROUTER_NO_SERVICE`, `CMESH_FRAME_HOPS` or what the bus says. Adds the layers of the other side. */
+  readonly call = async (service: ServiceName, call: Call): Promise<Reply> => {
+    if (call.hops + 1 > LIMITS.hops) throw new CMeshError('CMESH_FRAME_HOPS', { limit: LIMITS.hops })
+    const headers = encodeHeaders([...decodeHeaders(call.headers), [SESSION_HEADER, call.sid], [REPLY_HEADER, call.replySubject]])
+    const frame = encodeRequest({
+      id: call.id, fqmn: call.route.text, token: call.token, deadlineMs: call.deadlineMs, receipt: 'full', hops: call.hops + 1, headers, body: call.body,
+    })
+    const timeoutMs = Math.min(Math.max(call.deadlineMs - this.#parts.clock.nowMs(), 1), LIMITS.deadlineAheadMs)
+    let answer: Uint8Array
+    try {
+      // A write may be done on the other side even when no answer comes back.
+      call.proposed = call.route.write
+      answer = await this.#parts.bus.request(serviceSubject(service, VERB), frame, { timeoutMs })
+    } catch (error) {
+      if (error instanceof CMeshError && error.code === 'CMESH_BUS_NO_RESPONDERS') {
+        call.proposed = false
+        throw new CMeshError('CMESH_ROUTER_NO_SERVICE', { service }, { cause: error })
+      }
+      throw error
+    }
+    const reply = ReplyFrame.decode(answer)
+    for (const layer of decodeLayers(reply.layers).layers) call.layers.push(asLayer(layer))
+    return { status: reply.status, headers: reply.headers, body: reply.body }
+  }
+}
+
+function asLayer(layer: DecodedLayer): Layer {
+  return { ...layer, site: layerSite(layer.hop, layer.node, layer.fqmn, layer.target) }
+}
+
+export interface ServiceListenerParts {
+  readonly bus: Pick<Bus, 'subscribe' | 'publish'>
+  readonly service: ServiceName
+  /** The endpoint's own handler: it checks the session and the permission. */
+  readonly handler: CallHandler
+}
+
+/** Serves one endpoint to the other nodes of the mesh. */
+export class ServiceListener {
+  readonly #parts: ServiceListenerParts
+  readonly #routes = new RouteCache(4_096)
+  readonly #sealer = new LayerSealer()
+  #subscription: BusSubscription | undefined
+  readonly #underWay = new Set<Promise<void>>()
+
+  constructor(parts: ServiceListenerParts) {
+    this.#parts = parts
+  }
+
+  /** Idempotent. */
+  start(): void {
+    const { bus, service } = this.#parts
+    this.#subscription ??= bus.subscribe(serviceSubject(service, VERB), message => {
+      if (message.reply === '') return
+      const work: Promise<void> = this.#serve(message.data).then(frame => { bus.publish(message.reply, frame) }).finally(() => { this.#underWay.delete(work) })
+      this.#underWay.add(work)
+    }, { queue: service })
+  }
+
+  /** Stops intake and resolves when everything taken is answered. */
+  async drain(): Promise<void> {
+    await this.#subscription?.drain()
+    await Promise.all(this.#underWay)
+  }
+
+  async #serve(data: Uint8Array): Promise<Buffer> {
+    let request: RequestFrame | undefined
+    const layers: Layer[] = []
+    let reply: Reply
+    let call: Call | undefined
+    try {
+      request = RequestFrame.decode(data)
+      const headers = decodeHeaders(request.headers)
+      const header = (name: string): string => headers.find(([n]) => n === name)?.[1] ?? ''
+      call = {
+        id: request.id,
+        route: this.#routes.fromText(request.fqmn),
+        body: request.body,
+        headers: encodeHeaders(headers.filter(([n]) => n !== SESSION_HEADER && n !== REPLY_HEADER)),
+        deadlineMs: request.deadlineMs,
+        token: request.token,
+        sid: header(SESSION_HEADER),
+        replySubject: header(REPLY_HEADER),
+        hops: request.hops,
+        layers,
+        salt: undefined,
+        proposed: false,
+      }
+      reply = await this.#parts.handler(call)
+    } catch (error) {
+      reply = errorReply(CMeshError.from(error, this.#parts.service))
+    }
+    const encoded: Buffer[] = []
+    const id = request?.id ?? Buffer.alloc(16)
+    if (layers.length > 0) {
+      this.#sealer.seal(layers, {
+        id, status: reply.status, sid: '', sub: '', requestBodyHash: EMPTY_HASH, replyBodyHash: EMPTY_HASH, replyHeaders: reply.headers,
+      }, encoded)
+    }
+    const salt = call?.salt ?? randomFillSync(Buffer.allocUnsafe(SALT_BYTES))
+    return encodeReply({ id, status: reply.status, receipt: 'full', finalHash: '\0'.repeat(32), headers: reply.headers, layers: encodeLayers(salt, encoded), body: reply.body })
+  }
+}

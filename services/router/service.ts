@@ -1,0 +1,111 @@
+/**
+ * The router: takes requests off `cmesh.v1.req.<sid>`, bounds what is in flight, and hands each to the front door. It
+ * holds no state about a request beyond that it is under way, so any router of the queue group may take any request.
+ *
+ * Invariants: past a bound a request is refused with 429 and a time to come back, never queued; a request that was taken
+ * is answered before `drain` resolves, or its deadline has passed.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { REQUEST_WILDCARD, ROUTER_QUEUE, sessionOfSubject } from '../../cmtp/subject.ts'
+import type { Bus, BusMessage, BusSubscription } from '../bus/provider.ts'
+import type { FrontDoor } from './front-door.ts'
+
+export interface RouterParts {
+  /** The connection inside the sessions' account. */
+  readonly bus: Bus
+  readonly frontDoor: Pick<FrontDoor, 'handle' | 'refuse'>
+  /** Messages of one session under way at once; a batch counts once. Default 1,024. */
+  readonly perSession?: number
+  /** Messages under way at once in all. Default 16,384. */
+  readonly inAll?: number
+}
+
+const RETRY_AFTER_MS = 50
+
+export class Router {
+  readonly #bus: Bus
+  readonly #frontDoor: RouterParts['frontDoor']
+  readonly #perSession: number
+  readonly #inAll: number
+  readonly #sessions = new Map<string, number>()
+  #inFlight = 0
+  #subscription: BusSubscription | undefined
+  #draining: Promise<void> | undefined
+  #idle: (() => void)[] = []
+
+  constructor({ bus, frontDoor, perSession = 1_024, inAll = 16_384 }: RouterParts) {
+    this.#bus = bus
+    this.#frontDoor = frontDoor
+    this.#perSession = perSession
+    this.#inAll = inAll
+  }
+
+  /** Requests that were taken and not answered yet. */
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** Starts taking requests; resolves when the broker knows. Idempotent. */
+  async start(): Promise<void> {
+    this.#subscription ??= this.#bus.subscribe(REQUEST_WILDCARD, message => { this.#take(message) }, { queue: ROUTER_QUEUE })
+    await this.#bus.flush()
+  }
+
+  /** Stops taking requests and resolves when every one taken is answered. Memoised. */
+  drain(): Promise<void> {
+    this.#draining ??= this.#drain()
+    return this.#draining
+  }
+
+  async #drain(): Promise<void> {
+    await this.#subscription?.drain()
+    if (this.#inFlight > 0) await new Promise<void>(resolve => { this.#idle.push(resolve) })
+    // Answers must have left before whoever drains closes the connection.
+    if (this.#bus.status === 'connected') await this.#bus.flush()
+  }
+
+  #take(message: BusMessage): void {
+    const { reply, data } = message
+    // Nobody waits for the outcome: such a message can only be a mistake, and doing it would have no receipt.
+    if (reply === '') return
+    const sid = sessionOfSubject(message.subject) ?? ''
+    const refusal = this.#refusal(sid)
+    if (refusal !== undefined) {
+      this.#answer(reply, this.#frontDoor.refuse(data, refusal))
+      return
+    }
+    let answered = false
+    let waiting = false
+    this.#frontDoor.handle(data, { sid, replySubject: reply }, frame => {
+      answered = true
+      if (waiting) this.#leave(sid)
+      this.#answer(reply, frame)
+    })
+    if (!answered) {
+      waiting = true
+      this.#inFlight++
+      this.#sessions.set(sid, (this.#sessions.get(sid) ?? 0) + 1)
+    }
+  }
+
+  #refusal(sid: string): CMeshError | undefined {
+    if (this.#inFlight === 0) return undefined
+    if (this.#inFlight >= this.#inAll) return new CMeshError('CMESH_ROUTER_BUSY', { what: 'This node', limit: this.#inAll, retryAfterMs: RETRY_AFTER_MS })
+    if ((this.#sessions.get(sid) ?? 0) < this.#perSession) return undefined
+    return new CMeshError('CMESH_ROUTER_BUSY', { what: 'This session', limit: this.#perSession, retryAfterMs: RETRY_AFTER_MS })
+  }
+
+  #leave(sid: string): void {
+    this.#inFlight--
+    const left = (this.#sessions.get(sid) ?? 1) - 1
+    if (left === 0) this.#sessions.delete(sid)
+    else this.#sessions.set(sid, left)
+    if (this.#inFlight > 0) return
+    for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  #answer(reply: string, frame: Buffer): void {
+    // A closed bus means that nobody can be answered any more; the client sees its deadline pass and asks again.
+    if (this.#bus.status !== 'closed') this.#bus.publish(reply, frame)
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * The applier: turns the ordered log into state. It takes one ordered message after another, checks that a member signed
+ * it, executes its transactions and hands the outcome to the store. It is the only writer of state.
+ *
+ * Invariants:
+ * 1. Sequences are applied densely and in order; one at or below the head is skipped, a hole halts.
+ * 2. What it computes depends on the order and the payload alone. Log time is the greater of the last block's time and the
+ *    proposer's; the applier has no clock and never sees a token.
+ * 3. A batch that no member signed changes nothing but takes its sequence.
+ * 4. A transaction's failure is its outcome. A failure of the host halts the applier and is never recorded.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { parseFqmn, type ServiceLetter } from '../../cmtp/fqmn.ts'
+import type { StatePosition } from '../../cmtp/layer.ts'
+import type { LogEntry } from '../consensus/provider.ts'
+import type { Log } from '../log.ts'
+import { decodeBatch, verifyBatch, type Batch, type Transaction } from './batch.ts'
+import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
+import type { Block, StateHead, StateStore, TransactionRecord } from './provider.ts'
+import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionHandler } from './transaction.ts'
+import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
+
+/** The most one transaction may add to a block; with less room left it is put off, so that no block outgrows its bound. */
+const TRANSACTION_ROOM_BYTES = 4 * 1024 * 1024
+
+export interface ApplierParts {
+  readonly store: StateStore
+  readonly index: TransactionIndex
+  /** Who executes what, by the service of the transaction's address. */
+  readonly handlers: Partial<Record<ServiceLetter, TransactionHandler>>
+  /** Whether the DID is a member of this mesh and its signature over the bytes holds. */
+  readonly verifyMember: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
+  readonly log: Log
+  /** A block is applied; it is not durable yet. */
+  readonly onApplied: (block: Block) => void
+  /** A block is durable; `outcomes` are those of its transactions, and of earlier ones proposed again. */
+  readonly onDurable: (block: Block, outcomes: readonly Outcome[]) => void
+  /** The applier stopped for good. Called once. */
+  readonly onHalt: (error: CMeshError) => void
+}
+
+export class Applier {
+  readonly #parts: ApplierParts
+  #halted: CMeshError | undefined
+
+  constructor(parts: ApplierParts) {
+    this.#parts = parts
+  }
+
+  get halted(): CMeshError | undefined {
+    return this.#halted
+  }
+
+  /** Takes the next entry of the log. Synchronous; durability is told by `onDurable`. */
+  readonly apply = (entry: LogEntry): void => {
+    if (this.#halted !== undefined) return
+    const head = this.#parts.store.head
+    if (entry.seq <= head.seq) return
+    if (entry.seq !== head.seq + 1) {
+      this.#halt(new CMeshError('CMESH_STATE_HALTED', { reason: `entry ${entry.seq} came after ${head.seq}` }))
+      return
+    }
+    try {
+      this.#applyNext(entry, head)
+    } catch (error) {
+      this.#halt(CMeshError.from(error, 'the applier', entry.id))
+    }
+  }
+
+  /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
+  restore(block: Block): void {
+    if (block.transactions.length === 0) return
+    const byId = new Map(decodeBatch(block.message).transactions.map(transaction => [transaction.id, transaction]))
+    for (const record of block.transactions) {
+      const transaction = byId.get(record.id)
+      if (transaction !== undefined) this.#parts.index.add(outcomeOf(record, transaction, block))
+    }
+  }
+
+  #applyNext(entry: LogEntry, head: StateHead): void {
+    const { store, index } = this.#parts
+    const batch = this.#members(entry.data)
+    if (batch === undefined) this.#parts.log.error({ seq: entry.seq }, 'a batch that no member signed was ordered; it changes nothing')
+    const timeMs = batch === undefined ? head.timeMs : Math.max(head.timeMs, batch.proposedMs)
+    const records: TransactionRecord[] = []
+    const executed: Transaction[] = []
+    const repeated: Outcome[] = []
+    const inBlock = new Set<string>()
+    let bytes = BLOCK_OVERHEAD_BYTES + entry.data.length
+    for (const transaction of batch?.transactions ?? []) {
+      const known = index.get(transaction.id)
+      if (known !== undefined || inBlock.has(transaction.id)) {
+        if (known !== undefined) repeated.push(known)
+        continue
+      }
+      const record = this.#execute(transaction, entry.seq, timeMs, BLOCK_BYTES - bytes)
+      bytes += recordBytes(record)
+      inBlock.add(transaction.id)
+      records.push(record)
+      executed.push(transaction)
+    }
+
+    const block: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
+    const durable = store.commit(block)
+    const span = { before: position(head), after: position(store.head) }
+    const outcomes = records.map((record, i) => outcomeOf(record, executed[i] as Transaction, block, span))
+    for (const outcome of outcomes) index.add(outcome)
+    this.#parts.onApplied(block)
+    durable.then(
+      () => { this.#parts.onDurable(block, [...outcomes, ...repeated]) },
+      (error: unknown) => { this.#halt(CMeshError.from(error, 'the state store', entry.id)) },
+    )
+  }
+
+  #execute(transaction: Transaction, seq: number, timeMs: number, room: number): TransactionRecord {
+    const system = new Recorder(SYSTEM_SPACE, this.#parts.store.space(SYSTEM_SPACE))
+    let execution: Execution
+    try {
+      if (room < TRANSACTION_ROOM_BYTES) throw new CMeshError('CMESH_STATE_BLOCK_FULL', { tx: transaction.id })
+      if (transaction.deadlineMs < timeMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
+      const route = parseFqmn(transaction.fqmn)
+      const handler = this.#parts.handlers[route.service]
+      if (handler === undefined) throw new CMeshError('CMESH_CONSENSUS_BATCH', { reason: `nothing executes ${route.bare}` })
+      execution = handler.execute(transaction, route, { seq, timeMs, system })
+    } catch (error) {
+      system.undo()
+      if (!(error instanceof CMeshError) || error.retry === 'bug') throw error
+      execution = failedExecution(error)
+    }
+    if (execution.status >= 400) system.undo()
+    const { status, gas, output, events } = execution
+    return { id: transaction.id, status, gas, output, events, writes: [...system.writes(), ...execution.writes] }
+  }
+
+  /** The batch, when a member signed it. */
+  #members(message: Uint8Array): Batch | undefined {
+    try {
+      const batch = decodeBatch(message)
+      return verifyBatch(message, batch, this.#parts.verifyMember) ? batch : undefined
+    } catch (error) {
+      this.#parts.log.error({ err: error }, 'an ordered message is no batch')
+      return undefined
+    }
+  }
+
+  #halt(error: CMeshError): void {
+    if (this.#halted !== undefined) return
+    this.#halted = error
+    this.#parts.log.error({ err: error, code: error.code }, 'state has halted')
+    this.#parts.onHalt(error)
+  }
+}
+
+function position(head: StateHead): StatePosition {
+  return { epoch: head.epoch, seq: head.seq, chain: head.chain }
+}
+
+function outcomeOf(record: TransactionRecord, transaction: Transaction, block: Block, span?: Outcome['span']): Outcome {
+  const { id, status, gas, output } = record
+  return { id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span, digest: transactionDigest(transaction) }
+}

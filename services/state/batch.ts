@@ -1,0 +1,150 @@
+/**
+ * The ordered message: a batch of transactions, made and signed by the member that proposes it. Replicas execute batches
+ * signed by members only; what a caller was allowed to do was checked by that member's guard before. Canonical bytes
+ * (binary.ts); they open with a text of their own, so that no other signed thing of the mesh can pass for a batch.
+ *
+ *   batch       'cmesh/batch' · version · member (UTF-8) · proposedMs · count · transaction… · signature (64)
+ *   transaction id (16) · sub · sid · jti (table) · grantSeq · fqmn (table) · deadlineMs · body
+ *
+ * The signature is over every byte before it.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import { BOUND, ByteReader, ByteWriter } from './binary.ts'
+
+const MAGIC = Buffer.from('cmesh/batch')
+const VERSION = 1
+const SIGNATURE_BYTES = 64
+const LEAST_TRANSACTION = 23
+
+/** What one batch may hold. A full request fits with all that is added to it: a frame has the same bound. */
+export const BATCH_LIMITS = Object.freeze({ transactions: 256, bytes: LIMITS.frameBytes })
+
+/** An upper bound of what a batch takes without its transactions; `transactionBytes` comes on top for each. */
+export function batchOverheadBytes(member: string): number {
+  return MAGIC.length + 1 + BOUND.text(member) + 2 * BOUND.integer + SIGNATURE_BYTES
+}
+
+export interface Transaction {
+  /** 32 lower-case hex digits; the message id of the request. */
+  readonly id: string
+  /** Who calls: a DID. */
+  readonly sub: string
+  readonly sid: string
+  readonly jti: string
+  /** Sequence of the grants that the guard checked against. */
+  readonly grantSeq: number
+  /** Final address, names resolved. */
+  readonly fqmn: string
+  readonly body: Uint8Array
+  /** Absolute, ms since 1970. */
+  readonly deadlineMs: number
+}
+
+export interface BatchContent {
+  /** DID of the proposing member. */
+  readonly member: string
+  /** The proposing member's clock, ms since 1970: log time follows from it. */
+  readonly proposedMs: number
+  /** 0 to `BATCH_LIMITS.transactions`; none only moves log time on. */
+  readonly transactions: readonly Transaction[]
+}
+
+export interface Batch extends BatchContent {
+  /** 64 bytes of Ed25519, unchecked: see `verifyBatch`. */
+  readonly signature: Uint8Array
+}
+
+/** An upper bound of what one transaction adds to a batch, in bytes. */
+export function transactionBytes(transaction: Transaction): number {
+  const { sub, sid, jti, fqmn, body } = transaction
+  return BOUND.id + BOUND.text(sub) + BOUND.text(sid) + BOUND.text(jti) + BOUND.text(fqmn) + 2 * BOUND.integer + BOUND.bytes(body.length)
+}
+
+/**
+ * The bytes of a batch, the caller's to keep. `sign` gets all but the signature and gives the 64 bytes of it. Throws
+ * `CMESH_CONSENSUS_BATCH` for what has no encoding or goes past `BATCH_LIMITS`.
+ */
+export function encodeBatch(content: BatchContent, sign: (bytes: Uint8Array) => Uint8Array): Uint8Array {
+  const refuse = (_: number, expected: string): never => refused(`it holds a value that is not ${expected}`)
+  const { member, proposedMs, transactions } = content
+  if (transactions.length > BATCH_LIMITS.transactions) {
+    refused(`it has ${transactions.length} transactions, at most ${BATCH_LIMITS.transactions} are allowed`)
+  }
+  let size = batchOverheadBytes(member)
+  for (const transaction of transactions) size += transactionBytes(transaction)
+  const out = new ByteWriter(size, refuse)
+  out.raw(MAGIC)
+  out.u8(VERSION)
+  out.utf8(member)
+  out.integer(proposedMs)
+  out.integer(transactions.length)
+  for (const transaction of transactions) {
+    out.id(transaction.id)
+    out.reference(transaction.sub)
+    out.reference(transaction.sid)
+    out.reference(transaction.jti)
+    out.integer(transaction.grantSeq)
+    out.reference(transaction.fqmn)
+    out.integer(transaction.deadlineMs)
+    out.bytes(transaction.body)
+  }
+  const signature = sign(out.written())
+  if (signature.length !== SIGNATURE_BYTES) refused(`its signature has ${signature.length} bytes, not ${SIGNATURE_BYTES}`)
+  out.raw(signature)
+  const bytes = out.written()
+  if (bytes.length > BATCH_LIMITS.bytes) refused(`it has ${bytes.length} bytes, at most ${BATCH_LIMITS.bytes} are allowed`)
+  return bytes
+}
+
+/**
+ * The batch in `bytes`; bodies and signature are views into them. Says nothing about who signed it. Throws
+ * `CMESH_CONSENSUS_BATCH` with the offset for anything that `encodeBatch` does not write.
+ */
+export function decodeBatch(bytes: Uint8Array): Batch {
+  const refuse = (offset: number, expected: string): never => refused(`byte ${offset} is not ${expected}`, offset)
+  if (bytes.length > BATCH_LIMITS.bytes) refused(`it has ${bytes.length} bytes, at most ${BATCH_LIMITS.bytes} are allowed`)
+  const signed = bytes.length - SIGNATURE_BYTES
+  if (signed < MAGIC.length + 1) refuse(bytes.length, `a batch of at least ${MAGIC.length + 1 + SIGNATURE_BYTES} bytes`)
+  const from = new ByteReader(bytes, refuse, signed)
+  if (!MAGIC.equals(from.raw(MAGIC.length, 'the start of a batch'))) refuse(0, 'the start of a batch')
+  if (from.u8('a version') !== VERSION) refuse(MAGIC.length, `version ${VERSION} of a batch`)
+  const member = from.utf8('the member')
+  const proposedMs = from.integer('the time of the proposal')
+  const countAt = from.offset
+  const count = from.count(LEAST_TRANSACTION, 'a count of transactions')
+  if (count > BATCH_LIMITS.transactions) refuse(countAt, `a count of at most ${BATCH_LIMITS.transactions} transactions`)
+  const transactions = new Array<Transaction>(count)
+  for (let i = 0; i < count; i++) transactions[i] = readTransaction(from)
+  from.done()
+  return { member, proposedMs, transactions, signature: bytes.subarray(signed) }
+}
+
+function readTransaction(from: ByteReader): Transaction {
+  return {
+    id: from.id('a transaction id'),
+    sub: from.reference('a sub'),
+    sid: from.reference('a sid'),
+    jti: from.reference('a jti'),
+    grantSeq: from.integer('a sequence of grants'),
+    fqmn: from.reference('an FQMN'),
+    deadlineMs: from.integer('a deadline'),
+    body: from.bytes('a body'),
+  }
+}
+
+/**
+ * Whether the member that the batch names signed these bytes. `batch` is what `decodeBatch` made of the same `bytes`;
+ * `verify` holds the public keys and gives false for a DID that is no member's.
+ */
+export function verifyBatch(
+  bytes: Uint8Array,
+  batch: Batch,
+  verify: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean,
+): boolean {
+  return verify(batch.member, bytes.subarray(0, bytes.length - SIGNATURE_BYTES), batch.signature)
+}
+
+function refused(reason: string, offset?: number): never {
+  throw new CMeshError('CMESH_CONSENSUS_BATCH', offset === undefined ? { reason } : { reason, offset })
+}

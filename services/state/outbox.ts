@@ -1,0 +1,109 @@
+/**
+ * The outbox: publishes what contracts emitted, from the blocks that hold it. Each event has the id
+ * `<epoch>.<seq>.<transaction>.<index>`, so that publishing again stores nothing twice within the events provider's window.
+ * The watermark is the last block whose events are all out; after a crash publishing starts behind it, so none is lost.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { contractEventChannel } from '../events/channel.ts'
+import type { EventsProvider } from '../events/provider.ts'
+import type { Log } from '../log.ts'
+import type { Block, EmittedEvent } from './provider.ts'
+
+/** Where the watermark is kept between runs. */
+export interface Watermark {
+  /** Sequence of the last block whose events are out; 0 for none. */
+  read(): number
+  /** May be lost in a crash: an older value is only slower. */
+  write(seq: number): void
+}
+
+export interface OutboxParts {
+  readonly events: Pick<EventsProvider, 'publish'>
+  readonly watermark: Watermark
+  readonly log: Log
+  /** First pause before trying again, in ms; doubled up to 5 s. Default 100. */
+  readonly retryMs?: number
+}
+
+const RETRY_MAX_MS = 5_000
+
+export class Outbox {
+  readonly #parts: OutboxParts
+  #queue: Block[] = []
+  #running: Promise<void> | undefined
+  #stopped = false
+  #wake: (() => void) | undefined
+
+  constructor(parts: OutboxParts) {
+    this.#parts = parts
+  }
+
+  /** Blocks whose events are not out yet. */
+  get pending(): number {
+    return this.#queue.length
+  }
+
+  /** Takes up a durable block, in order. A block at or below the watermark is skipped. */
+  add(block: Block): void {
+    if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
+    if (!block.transactions.some(transaction => transaction.events.length > 0)) return
+    this.#queue.push(block)
+    this.#running ??= this.#run().finally(() => { this.#running = undefined })
+  }
+
+  /** Resolves when everything taken up is out. */
+  async flush(): Promise<void> {
+    while (this.#running !== undefined) await this.#running
+  }
+
+  /** Stops trying; what is not out yet goes out after the next start. Idempotent. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#wake?.()
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    for (let block = this.#queue[0]; block !== undefined; block = this.#queue[0]) {
+      if (!await this.#publish(block)) return
+      this.#parts.watermark.write(block.seq)
+      this.#queue.shift()
+    }
+  }
+
+  /** Publishes one block's events until they are stored; false when stopped before. */
+  async #publish(block: Block): Promise<boolean> {
+    for (let delayMs = this.#parts.retryMs ?? 100; ; delayMs = Math.min(delayMs * 2, RETRY_MAX_MS)) {
+      if (this.#stopped) return false
+      try {
+        await Promise.all(block.transactions.flatMap((transaction, t) => transaction.events.map((event, e) =>
+          this.#store(event, `${block.epoch}.${block.seq}.${t}.${e}`))))
+        return true
+      } catch (error) {
+        const { code } = CMeshError.from(error, 'events')
+        this.#parts.log.warn({ err: error, code, seq: block.seq }, 'the events of a block could not be published; trying again')
+        await this.#pause(delayMs)
+      }
+    }
+  }
+
+  async #store(event: EmittedEvent, id: string): Promise<void> {
+    try {
+      await this.#parts.events.publish(contractEventChannel(event.contract, event.topic), event.data, { id })
+    } catch (error) {
+      if (!(error instanceof CMeshError) || error.retry !== 'terminal') throw error
+      // Trying again would fail again and hold up every event behind it; the block keeps the event.
+      this.#parts.log.error({ err: error, code: error.code, id }, 'an event of a contract cannot be published')
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const timer = setTimeout(resolve, ms)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  }
+}

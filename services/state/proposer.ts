@@ -1,0 +1,162 @@
+/**
+ * The proposer: gathers transactions into signed batches and hands them to consensus. A batch leaves on the next tick
+ * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch.
+ *
+ * Invariants: a transaction is proposed once, however often it is submitted; every submission settles, at the latest when
+ * the proposer stops; queue and bytes are bounded, and past the bound a submission is refused with 429, never queued.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import type { Clock } from '../clock.ts'
+import type { ConsensusProvider } from '../consensus/provider.ts'
+import { BATCH_LIMITS, batchOverheadBytes, encodeBatch, transactionBytes, type Transaction } from './batch.ts'
+import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
+
+const BATCHES_IN_FLIGHT = 8
+
+export interface ProposerParts {
+  readonly consensus: Pick<ConsensusProvider, 'propose'>
+  readonly index: TransactionIndex
+  readonly clock: Clock
+  readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array }
+  /** Most transactions that wait or are under way. Default 65,536. */
+  readonly maxPending?: number
+}
+
+interface Pending {
+  readonly transaction: Transaction
+  readonly digest: string
+  readonly promise: Promise<Outcome>
+  readonly resolve: (outcome: Outcome) => void
+  readonly reject: (error: CMeshError) => void
+}
+
+export class Proposer {
+  readonly #parts: ProposerParts
+  readonly #maxPending: number
+  readonly #pending = new Map<string, Pending>()
+  #queue: Pending[] = []
+  #inFlight = 0
+  #scheduled = false
+  #closed: CMeshError | undefined
+  #idle: (() => void)[] = []
+
+  constructor(parts: ProposerParts) {
+    this.#parts = parts
+    this.#maxPending = parts.maxPending ?? 65_536
+  }
+
+  /** Transactions that wait for their outcome. */
+  get pending(): number {
+    return this.#pending.size
+  }
+
+  /**
+   * Resolves with the outcome once it is durable. The same id with the same content gives the first outcome; with other
+   * content it rejects with `CMESH_ROUTER_DUPLICATE`. Also rejects with `CMESH_ROUTER_BUSY`, `_DRAINING`,
+   * `_UNKNOWN_OUTCOME`, `CMESH_STATE_HALTED`.
+   */
+  submit(transaction: Transaction): Promise<Outcome> {
+    if (this.#closed !== undefined) return Promise.reject(this.#closed)
+    const digest = transactionDigest(transaction)
+    const known = this.#pending.get(transaction.id) ?? this.#parts.index.get(transaction.id)
+    if (known !== undefined) {
+      if (known.digest !== digest) return Promise.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: transaction.id }))
+      return 'promise' in known ? known.promise : Promise.resolve(known)
+    }
+    if (this.#pending.size >= this.#maxPending) {
+      return Promise.reject(new CMeshError('CMESH_ROUTER_BUSY', { what: 'consensus', limit: this.#maxPending, retryAfterMs: 100 }))
+    }
+    let resolve!: (outcome: Outcome) => void
+    let reject!: (error: CMeshError) => void
+    const promise = new Promise<Outcome>((yes, no) => {
+      resolve = yes
+      reject = no
+    })
+    const entry: Pending = { transaction, digest, promise, resolve, reject }
+    this.#pending.set(transaction.id, entry)
+    this.#queue.push(entry)
+    this.#schedule()
+    return promise
+  }
+
+  /** Outcomes of a durable block. */
+  settle(outcomes: readonly Outcome[]): void {
+    for (const outcome of outcomes) {
+      const entry = this.#pending.get(outcome.id)
+      if (entry === undefined) continue
+      this.#forget(entry)
+      if (entry.digest === outcome.digest) entry.resolve(outcome)
+      else entry.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: outcome.id }))
+    }
+  }
+
+  /** Refuses new submissions with `CMESH_ROUTER_DRAINING`; resolves when none waits any more. */
+  drain(): Promise<void> {
+    this.#closed ??= new CMeshError('CMESH_ROUTER_DRAINING')
+    return this.#pending.size === 0 ? Promise.resolve() : new Promise(resolve => { this.#idle.push(resolve) })
+  }
+
+  /** Settles everything that waits with `error`, and every later submission. */
+  fail(error: CMeshError): void {
+    this.#closed = error
+    this.#queue = []
+    for (const entry of [...this.#pending.values()]) this.#abandon(entry, error)
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#queue.length === 0 || this.#inFlight >= BATCHES_IN_FLIGHT) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      while (this.#queue.length > 0 && this.#inFlight < BATCHES_IN_FLIGHT) void this.#send(this.#take())
+    })
+  }
+
+  #take(): Pending[] {
+    let bytes = batchOverheadBytes(this.#parts.member.did)
+    let count = 0
+    for (const { transaction } of this.#queue) {
+      bytes += transactionBytes(transaction)
+      // A single transaction always fits: its body is bounded by `LIMITS.bodyBytes`.
+      if (count === BATCH_LIMITS.transactions || (count > 0 && bytes > BATCH_LIMITS.bytes)) break
+      count++
+    }
+    return this.#queue.splice(0, count)
+  }
+
+  async #send(batch: readonly Pending[]): Promise<void> {
+    const first = batch[0]
+    if (first === undefined) return
+    this.#inFlight++
+    try {
+      const { member, clock, consensus } = this.#parts
+      const transactions = batch.map(entry => entry.transaction)
+      const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions }, bytes => member.sign(bytes))
+      const deadlineMs = Math.min(Math.max(...transactions.map(transaction => transaction.deadlineMs)), clock.nowMs() + LIMITS.deadlineAheadMs)
+      await consensus.propose({ id: first.transaction.id, data, deadlineMs })
+    } catch (thrown) {
+      const error = CMeshError.from(thrown, 'consensus', first.transaction.id)
+      for (const entry of batch) this.#abandon(entry, perTransaction(error, entry.transaction.id))
+    } finally {
+      this.#inFlight--
+      this.#schedule()
+    }
+  }
+
+  #abandon(entry: Pending, error: CMeshError): void {
+    this.#forget(entry)
+    entry.reject(error)
+  }
+
+  #forget(entry: Pending): void {
+    this.#pending.delete(entry.transaction.id)
+    if (this.#pending.size > 0) return
+    for (const resolve of this.#idle.splice(0)) resolve()
+  }
+}
+
+/** The error of a batch as each of its callers must see it: with its own transaction's id. */
+function perTransaction(error: CMeshError, id: string): CMeshError {
+  return error.code === 'CMESH_ROUTER_UNKNOWN_OUTCOME' ? new CMeshError(error.code, { tx: id }, { cause: error }) : error
+}

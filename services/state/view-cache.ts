@@ -1,0 +1,57 @@
+/**
+ * Results of views, kept while they are provably fresh: an entry holds the version of the contract it read, and counts
+ * only while that version stands. What a view learnt from its caller is never given to another caller; what it learnt from
+ * the clock is good for one block.
+ */
+import type { Route } from '../../cmtp/fqmn.ts'
+import { TwoGenerations } from '../../cmtp/two-generations.ts'
+import type { Reply } from '../call.ts'
+import type { Observed } from '../contracts/provider.ts'
+
+/** Counts the blocks that changed one contract's state or code. */
+export interface ContractVersion {
+  value: number
+}
+
+interface Entry {
+  readonly version: ContractVersion
+  readonly value: number
+  /** The caller it is for; `undefined` when the view did not ask. */
+  readonly caller: string | undefined
+  /** The head it is for; `undefined` when the view asked neither sequence nor time. */
+  readonly seq: number | undefined
+  readonly reply: Reply
+}
+
+export interface ViewCacheOptions {
+  /** Views kept at least; 0 turns the cache off. Default 16,384. */
+  readonly entries?: number
+  /** Bytes of results kept at least. Default 33,554,432 (32 MiB). */
+  readonly bytes?: number
+}
+
+export class ViewCache {
+  readonly #entries: TwoGenerations<Route, Entry> | undefined
+
+  constructor(options: ViewCacheOptions = {}) {
+    const entries = options.entries ?? 16_384
+    if (entries > 0) this.#entries = new TwoGenerations({ entries, weight: options.bytes ?? 33_554_432 })
+  }
+
+  get(route: Route, caller: string, seq: number): Reply | undefined {
+    const entry = this.#entries?.get(route)
+    if (entry === undefined || entry.version.value !== entry.value) return undefined
+    if (entry.caller !== undefined && entry.caller !== caller) return undefined
+    return entry.seq === undefined || entry.seq === seq ? entry.reply : undefined
+  }
+
+  set(route: Route, caller: string, seq: number, observed: Observed, version: ContractVersion, reply: Reply): void {
+    this.#entries?.set(route, {
+      version,
+      value: version.value,
+      caller: observed.caller ? caller : undefined,
+      seq: observed.clock ? seq : undefined,
+      reply,
+    }, reply.body.length)
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * What every state store keeps to (services/state/provider.ts). `create` gives a store over a directory of its own; two
+ * stores over one directory, one after the other, are one log opened again.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { chainAfter, emptyChain, encodeBlock } from '../../services/state/block.ts'
+import type { Block, StateStore } from '../../services/state/provider.ts'
+import { anyLog, commitBlock, contentOf, putBlock } from '../support/blocks.ts'
+
+export function stateConformance(name: string, create: (dir: string) => StateStore): void {
+  describe(`a ${name} state store`, () => {
+    let dir: string
+    let stores: StateStore[]
+
+    beforeEach(async () => {
+      dir = await mkdtemp(join(tmpdir(), 'cmesh-state-'))
+      stores = []
+    })
+
+    afterEach(async () => {
+      for (const store of stores) await store.close()
+      await rm(dir, { recursive: true, force: true })
+    })
+
+    const make = (at = dir): StateStore => {
+      const store = create(at)
+      stores.push(store)
+      return store
+    }
+
+    const opened = async (at = dir): Promise<{ store: StateStore, blocks: Block[] }> => {
+      const store = make(at)
+      const blocks: Block[] = []
+      await store.open(block => blocks.push(block))
+      return { store, blocks }
+    }
+
+    test('starts empty: sequence 0 and a chain of 32 zero bytes', async () => {
+      const store = make()
+      const report = await store.open(() => { throw new Error('there is no block') })
+      const head = { epoch: 0, seq: 0, timeMs: 0, chain: emptyChain() }
+      expect(report).toEqual({ head, replayed: 0, openMs: expect.any(Number) })
+      expect(store.head).toEqual(head)
+      expect([...store.spaces()]).toEqual([])
+    })
+
+    test('opens once, however often it is asked', async () => {
+      const store = make()
+      const first = store.open(() => {})
+      expect(store.open(() => {})).toBe(first)
+      await first
+      await commitBlock(store, putBlock(1, 'a', '1'))
+      expect((await store.open(() => {})).head.seq).toBe(0)
+    })
+
+    test('makes a space when it is asked for, and gives the same one again', async () => {
+      const { store } = await opened()
+      store.space('0x001').set('k', new Uint8Array([1]))
+      expect(store.space('0x001').get('k')).toEqual(new Uint8Array([1]))
+      expect([...store.spaces()]).toEqual(['0x001'])
+    })
+
+    test('a commit advances the head at once, and the chain is SHA-256 over the chain before and the block', async () => {
+      const { store } = await opened()
+      const one = { ...putBlock(1, 'a', '1'), epoch: 2 }
+      const durable = commitBlock(store, one)
+      const chain = chainAfter(emptyChain(), encodeBlock(one))
+      expect(store.head).toEqual({ epoch: 2, seq: 1, timeMs: one.timeMs, chain })
+      await durable
+
+      const two = { ...putBlock(2, 'a', '2'), epoch: 3 }
+      await commitBlock(store, two)
+      expect(store.head).toEqual({ epoch: 3, seq: 2, timeMs: two.timeMs, chain: chainAfter(chain, encodeBlock(two)) })
+    })
+
+    test('two logs of one order have one chain', async () => {
+      const heads = []
+      for (const at of ['a', 'b']) {
+        const { store } = await opened(join(dir, at))
+        for (let seq = 1; seq <= 20; seq++) await commitBlock(store, putBlock(seq, `k${seq % 3}`, `${seq}`))
+        heads.push(store.head)
+      }
+      expect(heads[0]).toEqual(heads[1])
+    })
+
+    test('commits handed over together resolve in order, and flush resolves when all of them have', async () => {
+      const { store } = await opened()
+      const resolved: number[] = []
+      for (let seq = 1; seq <= 1_000; seq++) void commitBlock(store, putBlock(seq, `k${seq}`, `${seq}`)).then(() => resolved.push(seq))
+      await store.flush()
+      expect(resolved).toEqual(Array.from({ length: 1_000 }, (_, i) => i + 1))
+    })
+
+    test.each([0, 1, 3, 9])('after sequence 1 a block of sequence %i is refused, and every block after that', async seq => {
+      const { store } = await opened()
+      await commitBlock(store, putBlock(1, 'a', '1'))
+      const { head } = store
+      await expect(store.commit(putBlock(seq, 'b', '2'))).rejects.toMatchObject({
+        code: 'CMESH_STATE_HALTED',
+        message: `The state service has halted: sequence ${seq} follows 1.`,
+      })
+      await expect(store.commit(putBlock(2, 'b', '2'))).rejects.toMatchObject({
+        code: 'CMESH_STATE_HALTED',
+        message: expect.stringContaining('a commit failed before'),
+      })
+      await expect(store.flush()).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED' })
+      expect(store.head).toBe(head)
+    })
+
+    test('an epoch that goes back is refused', async () => {
+      const { store } = await opened()
+      await commitBlock(store, { ...putBlock(1, 'a', '1'), epoch: 2 })
+      await expect(store.commit({ ...putBlock(2, 'a', '2'), epoch: 1 })).rejects.toMatchObject({
+        code: 'CMESH_STATE_HALTED',
+        message: 'The state service has halted: epoch 1 follows 2.',
+      })
+    })
+
+    test('commits before a refused one keep their word', async () => {
+      const { store } = await opened()
+      const before = [1, 2, 3].map(seq => commitBlock(store, putBlock(seq, 'a', `${seq}`)))
+      await expect(store.commit(putBlock(9, 'a', '9'))).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED' })
+      await expect(Promise.all(before)).resolves.toHaveLength(3)
+    })
+
+    test('a commit before the opening or after the closing is refused', async () => {
+      const store = make()
+      await expect(store.commit(putBlock(1, 'a', '1'))).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining('not open') })
+      await store.open(() => {})
+      await store.close()
+      await expect(store.commit(putBlock(1, 'a', '1'))).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining('closed') })
+    })
+
+    test('closes more than once, unopened too, and does not open after that', async () => {
+      const store = make()
+      await store.close()
+      await store.close()
+      await expect(store.open(() => {})).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining('closed') })
+    })
+
+    test('closing waits for the commits under way', async () => {
+      const { store } = await opened()
+      const commits = Array.from({ length: 50 }, (_, i) => commitBlock(store, putBlock(i + 1, 'a', `${i}`)))
+      let settled = 0
+      for (const commit of commits) void commit.then(() => settled++)
+      await store.close()
+      expect(settled).toBe(50)
+    })
+
+    test('opened again it has what its durability promises: everything, or with `memory` nothing', async () => {
+      await fc.assert(fc.asyncProperty(anyLog, async log => {
+        const at = await mkdtemp(join(dir, 'log-'))
+        const { store } = await opened(at)
+        for (const block of log) await commitBlock(store, block)
+        const { head } = store
+        const content = contentOf(store)
+        await store.close()
+
+        const again = await opened(at)
+        if (store.durability === 'memory') {
+          expect(again.store.head.seq).toBe(0)
+          expect([...again.store.spaces()]).toEqual([])
+          expect(again.blocks).toEqual([])
+        } else {
+          expect(again.store.head).toEqual(head)
+          expect(contentOf(again.store)).toEqual(content)
+          expect(again.blocks).toEqual(log)
+        }
+        await again.store.close()
+      }), { numRuns: 15 })
+    })
+
+    test('opened again it goes on where it was', async () => {
+      const { store } = await opened()
+      await commitBlock(store, putBlock(1, 'a', '1'))
+      await store.close()
+      const again = (await opened()).store
+      if (store.durability === 'memory') return
+      const next = putBlock(2, 'b', '2')
+      await commitBlock(again, next)
+      await again.close()
+      const third = await opened()
+      expect(third.store.head.chain).toEqual(chainAfter(store.head.chain, encodeBlock(next)))
+      expect(contentOf(third.store)).toEqual({ '0x001': { '.a': '31', '.b': '32' } })
+    })
+
+    test('a block is in the spaces when `onBlock` sees it, and values are views into nothing larger', async () => {
+      const { store } = await opened()
+      for (let seq = 1; seq <= 5; seq++) await commitBlock(store, putBlock(seq, 'k', `value ${seq}`))
+      await store.close()
+      const again = make()
+      const seen: string[] = []
+      await again.open(block => {
+        const value = again.space('0x001').get('k') as Uint8Array
+        expect(value.buffer.byteLength).toBe(value.length)
+        expect(again.head.seq).toBe(block.seq)
+        seen.push(Buffer.from(value).toString())
+      })
+      expect(seen).toEqual(store.durability === 'memory' ? [] : ['value 1', 'value 2', 'value 3', 'value 4', 'value 5'])
+    })
+  })
+}

@@ -1,0 +1,373 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import os from 'node:os'
+import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { jetstreamManager } from '@nats-io/jetstream'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import type { CMeshError } from '../../cmtp/errors.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import { BROKER_LIMITS, brokerConfig } from '../../node/broker/config.ts'
+import { type BrokerExit, ManagedBroker, type ManagedBrokerOptions } from '../../node/broker/managed.ts'
+import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
+import { startBroker, type TestBroker } from '../support/broker.ts'
+
+let dir: string
+let brokers: ManagedBroker[] = []
+beforeEach(async () => { dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-broker-test-')) })
+afterEach(async () => {
+  await Promise.all(brokers.map((broker) => broker.stop()))
+  brokers = []
+  await rm(dir, { recursive: true, force: true })
+})
+
+function make(options: Partial<ManagedBrokerOptions> = {}): ManagedBroker {
+  const broker = new ManagedBroker({ dir: path.join(dir, 'broker'), ...options })
+  brokers.push(broker)
+  return broker
+}
+
+/** A process that ended and that nobody waited for yet is not alive, though a signal still finds it. */
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return process.platform !== 'linux' || !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!await condition()) await delay(5)
+}
+
+describe('a managed broker', () => {
+  test('is ready when start resolves, and gone when stop does; both are memoised', async () => {
+    const broker = make()
+    expect(() => broker.url).toThrow(expect.objectContaining({ code: 'CMESH_BROKER_FAILED' }))
+    expect(await broker.healthy()).toBe(false)
+    expect(broker.start()).toBe(broker.start())
+    await broker.start()
+    expect(await broker.healthy()).toBe(true)
+    expect(broker.url).toMatch(/^nats:\/\/127\.0\.0\.1:\d+$/)
+    const pid = broker.pid as number
+    expect(alive(pid)).toBe(true)
+    expect(broker.stop()).toBe(broker.stop())
+    await broker.stop()
+    expect(alive(pid)).toBe(false)
+    expect(broker.pid).toBeUndefined()
+  })
+
+  test('that was stopped before it started has nothing to stop and does not start', async () => {
+    const broker = make()
+    await broker.stop()
+    await expect(broker.start()).rejects.toMatchObject({ code: 'CMESH_BROKER_FAILED', message: 'The nats-server did not start: it was stopped' })
+  })
+
+  test('keeps its directory to its user and its secrets to its memory', async () => {
+    const broker = make()
+    await broker.start()
+    const home = path.join(dir, 'broker')
+    expect((await stat(home)).mode & 0o777).toBe(0o700)
+    expect((await stat(path.join(home, 'nats.conf'))).mode & 0o777).toBe(0o600)
+    const secrets = [broker.core.nkeySeed, broker.mesh.nkeySeed]
+    expect(secrets).toEqual([expect.stringMatching(/^SU/), expect.stringMatching(/^SU/)])
+    expect(new Set(secrets).size).toBe(2)
+    for (const name of await readdir(home, { recursive: true })) {
+      const found = path.join(home, name)
+      if ((await stat(found)).isFile()) expect({ name, hit: /SU[A-Z2-7]{56}/.test(await readFile(found, 'utf8')) }).toEqual({ name, hit: false })
+    }
+  })
+
+  test('comes back on its last port in the same directory, with its streams', async () => {
+    const first = await startBroker({ dir: path.join(dir, 'kept') })
+    const { url } = first
+    const manager = await jetstreamManager(first.core.connection)
+    await manager.streams.add({ name: 'KEPT', subjects: ['kept'] })
+    await first.core.close()
+    await first.mesh.close()
+    await first.broker.stop()
+    const second = await startBroker({ dir: path.join(dir, 'kept') })
+    expect(second.url).toBe(url)
+    expect((await (await jetstreamManager(second.core.connection)).streams.info('KEPT')).config.subjects).toEqual(['kept'])
+    await second.stop()
+  })
+
+  test('takes another port when its last one is taken', async () => {
+    const { port, close } = await occupy()
+    const broker = make()
+    await broker.start()
+    await broker.stop()
+    await writeFile(path.join(dir, 'broker', 'port'), `${port}\n`)
+    const next = make()
+    await next.start()
+    expect(next.url).not.toBe(`nats://127.0.0.1:${port}`)
+    expect(await readFile(path.join(dir, 'broker', 'port'), 'utf8')).toBe(`${new URL(next.url).port}\n`)
+    await close()
+  })
+
+  test('on a port that was asked for and is taken says so', async () => {
+    const { port, close } = await occupy()
+    await expect(make({ port }).start()).rejects.toMatchObject({
+      code: 'CMESH_BROKER_FAILED', message: expect.stringMatching(/^The nats-server did not start: it exited: .*address already in use/),
+    })
+    await close()
+  })
+
+  test('that is no nats-server fails with what it said and leaves no process', async () => {
+    const binary = path.join(dir, 'liar')
+    await writeFile(binary, '#!/bin/sh\necho "nats-server: no such luck" >&2; exit 3\n')
+    await chmod(binary, 0o755)
+    const broker = make({ locate: async () => ({ path: binary, version: [2, 9, 0], source: 'PATH' }) })
+    await expect(broker.start()).rejects.toMatchObject({
+      code: 'CMESH_BROKER_FAILED', message: 'The nats-server did not start: it exited: nats-server: no such luck',
+    })
+    expect(broker.pid).toBeUndefined()
+  })
+
+  test('that never becomes ready is killed', async () => {
+    const binary = path.join(dir, 'sleeper')
+    await writeFile(binary, `#!/bin/sh\necho $$ > ${dir}/sleeper.pid; exec sleep 600\n`)
+    await chmod(binary, 0o755)
+    const broker = make({ readyMs: 200, locate: async () => ({ path: binary, version: [2, 9, 0], source: 'PATH' }) })
+    await expect(broker.start()).rejects.toMatchObject({
+      code: 'CMESH_BROKER_FAILED', message: expect.stringContaining('it was not ready after 200 ms'),
+    })
+    expect(alive(Number(await readFile(path.join(dir, 'sleeper.pid'), 'utf8')))).toBe(false)
+  })
+
+  test('removes all but its newest logs', async () => {
+    const broker = make()
+    await broker.start()
+    await broker.stop()
+    const aside = ['2024.01', '2024.02', '2025.01', '2025.02', '2026.01'].map((date) => `nats.log.${date}`)
+    await Promise.all(aside.map((name) => writeFile(path.join(dir, 'broker', name), '')))
+    await make().start()
+    expect((await readdir(path.join(dir, 'broker'))).filter((name) => name.startsWith('nats.log.'))).toEqual(aside.slice(2))
+  })
+})
+
+describe('a server that dies though nobody stopped it', () => {
+  test('comes back on the same port, and its owner is told', async () => {
+    const exits: BrokerExit[] = []
+    const restarts: (CMeshError | undefined)[] = []
+    const broker = make({ onExit: (exit) => exits.push(exit), onRestart: (failure) => restarts.push(failure) })
+    await broker.start()
+    const { url, pid } = broker
+    process.kill(pid as number, 'SIGKILL')
+    await until(() => restarts.length === 1)
+    expect(restarts).toEqual([undefined])
+    expect(exits).toEqual([{ code: 128 + 9, signal: null, restartInMs: 50 }])
+    expect(broker.url).toBe(url)
+    expect(broker.pid).not.toBe(pid)
+    expect(await broker.healthy()).toBe(true)
+  })
+
+  test('again and again is restarted after ever longer pauses', async () => {
+    const pauses: number[] = []
+    let restarts = 0
+    const broker = make({ onExit: ({ restartInMs }) => pauses.push(restartInMs), onRestart: () => { restarts++ } })
+    await broker.start()
+    for (let n = 1; n <= 3; n++) {
+      process.kill(broker.pid as number, 'SIGKILL')
+      await until(() => restarts === n)
+    }
+    expect(pauses).toEqual([50, 100, 200])
+  })
+
+  test('whose port was taken meanwhile is tried until the port is free', async () => {
+    const failures: (string | undefined)[] = []
+    let occupied: Promise<{ close: () => Promise<void> }> | undefined
+    const broker = make({
+      onExit: () => { occupied ??= occupy(Number(new URL(broker.url).port)) },
+      onRestart: (failure) => failures.push(failure?.code),
+    })
+    await broker.start()
+    const { url } = broker
+    process.kill(broker.pid as number, 'SIGKILL')
+    await until(() => failures.length > 0)
+    expect(failures[0]).toBe('CMESH_BROKER_FAILED')
+    await (await occupied)?.close()
+    await until(() => failures.includes(undefined))
+    expect(broker.url).toBe(url)
+  })
+
+  test('stays away once the broker is stopped', async () => {
+    let exits = 0
+    const restarted: unknown[] = []
+    const broker = make({ onExit: () => { exits++ }, onRestart: (failure) => restarted.push(failure) })
+    await broker.start()
+    process.kill(broker.pid as number, 'SIGKILL')
+    await until(() => exits === 1)
+    await broker.stop()
+    expect(restarted).toEqual([])
+    expect(await broker.healthy()).toBe(false)
+  })
+
+  test('with its guard is restarted too', async () => {
+    let restarts = 0
+    const broker = make({ onRestart: () => { restarts++ } })
+    await broker.start()
+    const { pid, url } = broker
+    process.kill(await parentOf(pid as number), 'SIGKILL')
+    await until(() => restarts === 1)
+    expect(alive(pid as number)).toBe(false)
+    expect(broker.url).toBe(url)
+  })
+})
+
+describe('the death of the owner by kill -9', () => {
+  test('takes the server along, and the next owner gets the directory and the port', async () => {
+    const home = path.join(dir, 'owned')
+    const owner = await spawnOwner(home)
+    owner.child.kill('SIGKILL')
+    // The next owner starts while the old server may still be going down: it waits for it.
+    const next = make({ dir: home })
+    await next.start()
+    expect(alive(owner.pid)).toBe(false)
+    expect(next.url).toBe(owner.url)
+  })
+
+  test('leaves no nats-server', async () => {
+    const owner = await spawnOwner(path.join(dir, 'owned'))
+    expect(alive(owner.pid)).toBe(true)
+    owner.child.kill('SIGKILL')
+    await until(() => !alive(owner.pid))
+  })
+})
+
+describe('the accounts', () => {
+  let server: TestBroker
+  let client: NatsBus
+  const denied: string[] = []
+  beforeAll(async () => {
+    server = await startBroker()
+    client = await connectNats({ servers: server.url, name: 'stranger', onError: (error) => denied.push(error.message) })
+  })
+  afterEach(() => { denied.length = 0 })
+  afterAll(async () => {
+    await client.close()
+    await server.stop()
+  })
+  const empty = new Uint8Array(0)
+
+  test('let a stranger send requests and read the answers', async () => {
+    const router = server.mesh.subscribe('cmesh.v1.>', ({ data, reply }) => server.mesh.publish(reply, data), { queue: 'router' })
+    await server.mesh.flush()
+    for (const subject of ['cmesh.v1.req.s1', 'cmesh.v1.hello', 'cmesh.v1.hello.n1']) {
+      expect(await client.request(subject, new Uint8Array([1, 2]))).toEqual(new Uint8Array([1, 2]))
+    }
+    await router.drain()
+  })
+
+  test.each([
+    'cmesh.v1.svc.state.read', 'cmesh.v1.req.a.b', 'cmesh.v1.req', 'cmesh.v1.hello.a.b', 'cmesh.v1.mine.x', 'cmesh.v1.revoked',
+    '$JS.API.INFO', '$JS.API.STREAM.CREATE.X', '$SYS.REQ.SERVER.PING', '_INBOX.somebody.1', 'anything',
+  ])('do not let a stranger publish on %s', async (subject) => {
+    await expect(client.request(subject, empty, { timeoutMs: 60_000 })).rejects.toMatchObject({
+      code: 'CMESH_BUS_DENIED', message: `The broker does not allow to publish on ${subject} on this connection.`,
+    })
+  })
+
+  test.each(['cmesh.v1.>', 'cmesh.v1.req.*', 'cmesh.v1.svc.state.read', '>', '*', '$JS.API.>', '$SYS.>', '_INBOX', '_R_.>'])(
+    'do not let a stranger subscribe to %s', async (subject) => {
+      client.subscribe(subject, () => undefined)
+      await client.flush()
+      expect(denied).toEqual([`The broker does not allow to subscribe to ${subject} on this connection.`])
+    },
+  )
+
+  test('keep requests out of CORE and the services\' subjects out of MESH', async () => {
+    const leaks: string[] = []
+    const taps = [
+      server.core.subscribe('cmesh.>', ({ subject }) => { leaks.push(`core: ${subject}`) }),
+      server.mesh.subscribe('cmesh.>', ({ subject }) => { leaks.push(`mesh: ${subject}`) }),
+    ]
+    await Promise.all([server.core.flush(), server.mesh.flush()])
+    client.publish('cmesh.v1.req.s1', empty)
+    server.core.publish('cmesh.v1.svc.state.read', empty)
+    await Promise.all([client.flush(), server.core.flush()])
+    await Promise.all([server.core.flush(), server.mesh.flush()])
+    expect(leaks.sort()).toEqual(['core: cmesh.v1.svc.state.read', 'mesh: cmesh.v1.req.s1'])
+    taps.forEach((tap) => tap.unsubscribe())
+  })
+
+  test('pass what a stranger gives to the miner into a stream of CORE, whose acknowledgement comes back', async () => {
+    const manager = await jetstreamManager(server.core.connection)
+    await manager.streams.add({ name: 'MINE', subjects: ['cmesh.v1.mine'] })
+    const frame = new TextEncoder().encode('a frame')
+    const acknowledgement = JSON.parse(new TextDecoder().decode(await client.request('cmesh.v1.mine', frame))) as unknown
+    expect(acknowledgement).toMatchObject({ stream: 'MINE', seq: 1 })
+    const stored = await manager.streams.getMessage('MINE', { seq: 1 })
+    expect([stored?.subject, stored?.data]).toEqual(['cmesh.v1.mine', frame])
+  })
+
+  test('give the router no JetStream', async () => {
+    const answer = JSON.parse(new TextDecoder().decode(await server.mesh.request('$JS.API.INFO', empty))) as unknown
+    expect(answer).toMatchObject({ error: { description: 'jetstream not enabled for account' } })
+  })
+
+  test('carry the largest frame', async () => {
+    const router = server.mesh.subscribe('cmesh.v1.req.big', ({ data, reply }) => server.mesh.publish(reply, data))
+    await server.mesh.flush()
+    expect(await client.request('cmesh.v1.req.big', new Uint8Array(LIMITS.frameBytes))).toHaveLength(LIMITS.frameBytes)
+    expect(BROKER_LIMITS.payloadBytes).toBeGreaterThan(LIMITS.frameBytes)
+    await router.drain()
+  })
+})
+
+describe('the configuration', () => {
+  const base = { serverName: 'n', port: -1, dir: '/d', coreUser: 'UC', meshUser: 'UM' }
+
+  test('bounds the number of logs where the server can', () => {
+    expect(brokerConfig({ ...base, version: [2, 9, 25] })).not.toContain('logfile_max_num')
+    expect(brokerConfig({ ...base, version: [2, 10, 0] })).toContain('logfile_max_num: 3\n')
+    expect(brokerConfig({ ...base, version: [3, 0, 0] })).toContain('logfile_max_num: 3\n')
+  })
+
+  test('quotes paths with blanks and quotation marks', () => {
+    expect(brokerConfig({ ...base, dir: '/a b/"c"', version: [2, 9, 10] })).toContain('store_dir: "/a b/\\"c\\""\n')
+  })
+
+  test('bounds the disk only when it is told to', () => {
+    expect(brokerConfig({ ...base, version: [2, 9, 10] })).not.toContain('max_file_store')
+    expect(brokerConfig({ ...base, version: [2, 9, 10], maxFileStoreBytes: 5 })).toContain('  max_file_store: 5\n')
+  })
+
+  test('with blanks in its path is understood by the server', async () => {
+    const broker = make({ dir: path.join(dir, 'a b "c"') })
+    await broker.start()
+    expect(await broker.healthy()).toBe(true)
+  })
+})
+
+async function occupy(port = 0): Promise<{ port: number; close: () => Promise<void> }> {
+  const server = createServer()
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, '127.0.0.1', resolve)
+  })
+  return {
+    port: (server.address() as { port: number }).port,
+    close: () => new Promise((resolve) => server.close(() => resolve())),
+  }
+}
+
+async function parentOf(pid: number): Promise<number> {
+  const fields = (await readFile(`/proc/${pid}/stat`, 'utf8')).split(') ')[1]?.split(' ')
+  return Number(fields?.[1])
+}
+
+async function spawnOwner(home: string): Promise<{ child: ChildProcess; pid: number; url: string }> {
+  const hooks = new URL('../typescript-hooks.mjs', import.meta.url).href
+  const script = fileURLToPath(new URL('../support/broker-owner.ts', import.meta.url))
+  const child = spawn(process.execPath, ['--import', hooks, script, home], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const line = await new Promise<string>((resolve, reject) => {
+    child.stdout.once('data', (chunk: Buffer) => resolve(chunk.toString()))
+    child.once('exit', (code) => reject(new Error(`the owner exited with ${code}`)))
+  })
+  return { child, ...JSON.parse(line) as { pid: number; url: string } }
+}

@@ -1,0 +1,183 @@
+import { generateKeyPairSync, sign as signWith, verify as verifyWith } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import { LIMITS } from '../../../cmtp/limits.ts'
+import {
+  BATCH_LIMITS, batchOverheadBytes, decodeBatch, encodeBatch, transactionBytes, verifyBatch,
+} from '../../../services/state/batch.ts'
+import type { Batch, BatchContent, Transaction } from '../../../services/state/batch.ts'
+import { anyId, anyText } from '../../support/blocks.ts'
+
+const MEMBER = 'did:key:z6MkmM42vxfqZQsv4ehtTjFFxQ4sQKS2w6WR7emozFAn5cxu'
+const STAMP = new Uint8Array(64).fill(0xab)
+const stamped = (): Uint8Array => STAMP
+
+const anyTransaction: fc.Arbitrary<Transaction> = fc.record({
+  id: anyId,
+  sub: fc.oneof(fc.constant(MEMBER), anyText),
+  sid: anyText,
+  jti: anyText,
+  grantSeq: fc.maxSafeNat(),
+  fqmn: fc.oneof(fc.constant('0xSW:0x001:put'), anyText),
+  body: fc.uint8Array({ maxLength: 40 }),
+  deadlineMs: fc.maxSafeNat(),
+})
+const anyContent: fc.Arbitrary<BatchContent> = fc.record({
+  member: anyText,
+  proposedMs: fc.maxSafeNat(),
+  transactions: fc.array(anyTransaction, { maxLength: 6 }),
+})
+
+function transaction(part: Partial<Transaction> = {}): Transaction {
+  const id = '00112233445566778899aabbccddeeff'
+  return { id, sub: MEMBER, sid: 's1', jti: 'j1', grantSeq: 3, fqmn: '0xSW:0x001:put', body: new Uint8Array(2), deadlineMs: 9, ...part }
+}
+
+function content(transactions: readonly Transaction[]): BatchContent {
+  return { member: MEMBER, proposedMs: 1_700_000_000_000, transactions }
+}
+
+function refusalOf(call: () => unknown): CMeshError {
+  try {
+    call()
+  } catch (thrown) {
+    if (thrown instanceof CMeshError && thrown.code === 'CMESH_CONSENSUS_BATCH') return thrown
+    throw thrown
+  }
+  throw new Error('nothing was refused')
+}
+
+describe('golden batches', () => {
+  interface Vector {
+    name: string
+    batch: { member: string, proposedMs: number, transactions: readonly (Omit<Transaction, 'body'> & { body: string })[], signature: string }
+    bytes: string
+  }
+  const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'))
+  const vectors = JSON.parse(readFileSync(new URL('../../vectors/state/batches-1.json', import.meta.url), 'utf8')) as Vector[]
+
+  test.each(vectors)('$name has these bytes, and these bytes are it', ({ batch, bytes }) => {
+    const transactions = batch.transactions.map(each => ({ ...each, body: bytesOf(each.body) }))
+    const signature = bytesOf(batch.signature)
+    expect(Buffer.from(encodeBatch({ ...batch, transactions }, () => signature)).toString('hex')).toBe(bytes)
+    expect(decodeBatch(bytesOf(bytes))).toEqual({ ...batch, transactions, signature })
+  })
+})
+
+describe('the batch codec', () => {
+  test('decoding gives back what was encoded', () => {
+    fc.assert(fc.property(anyContent, batch => {
+      expect(decodeBatch(encodeBatch(batch, stamped))).toEqual({ ...batch, signature: STAMP })
+    }))
+  })
+
+  test('any bytes give a batch whose encoding they are, or CMESH_CONSENSUS_BATCH', () => {
+    const opened = fc.uint8Array({ maxLength: 160 }).map(tail => new Uint8Array([...Buffer.from('cmesh/batch\x01'), ...tail]))
+    fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 100 }), opened), expectBatchOrRefusal), { numRuns: 2_000 })
+  })
+
+  test('a batch with changed, missing or added bytes gives a batch whose encoding they are, or CMESH_CONSENSUS_BATCH', () => {
+    const change = fc.record({ at: fc.nat(), bytes: fc.uint8Array({ maxLength: 4 }), cut: fc.nat(4) })
+    fc.assert(fc.property(anyContent, change, (batch, { at, bytes, cut }) => {
+      const whole = encodeBatch(batch, stamped)
+      const from = at % (whole.length + 1)
+      expectBatchOrRefusal(new Uint8Array([...whole.subarray(0, from), ...bytes, ...whole.subarray(from + cut)]))
+    }), { numRuns: 2_000 })
+  })
+
+  test('every proper prefix of a batch is refused', () => {
+    const whole = encodeBatch(content([transaction()]), stamped)
+    for (let length = 0; length < whole.length; length++) {
+      expect(refusalOf(() => decodeBatch(whole.subarray(0, length))).detail['offset']).toEqual(expect.any(Number))
+    }
+  })
+
+  test('a full batch is taken and one more transaction is refused, encoding and decoding', () => {
+    const full = Array.from({ length: BATCH_LIMITS.transactions }, () => transaction())
+    expect(decodeBatch(encodeBatch(content(full), stamped)).transactions).toHaveLength(256)
+    expect(refusalOf(() => encodeBatch(content([...full, transaction()]), stamped)).message).toContain('at most 256 are allowed')
+
+    const bytes = Buffer.from(encodeBatch(content(full), stamped))
+    const count = bytes.indexOf(Buffer.from([0x80, 0x02]))
+    bytes[count] = 0x81
+    expect(refusalOf(() => decodeBatch(bytes)).message).toContain(`byte ${count} is not a count of at most 256 transactions`)
+  })
+
+  test('the largest request fits a batch of its own, and more bytes than a batch may have are refused', () => {
+    const largest = transaction({ body: new Uint8Array(LIMITS.bodyBytes), fqmn: `0xSW:0x001:${'a'.repeat(LIMITS.fqmnBytes - 11)}` })
+    expect(decodeBatch(encodeBatch(content([largest]), stamped)).transactions[0]).toEqual(largest)
+
+    const message = `it has ${BATCH_LIMITS.bytes + 1} bytes, at most ${BATCH_LIMITS.bytes} are allowed`
+    expect(refusalOf(() => decodeBatch(new Uint8Array(BATCH_LIMITS.bytes + 1))).message).toContain(message)
+    expect(refusalOf(() => encodeBatch(content([largest, largest]), stamped)).message).toContain('are allowed')
+  })
+
+  test('transactionBytes and batchOverheadBytes are never less than what they bound', () => {
+    fc.assert(fc.property(anyContent, batch => {
+      const bound = batch.transactions.reduce((sum, each) => sum + transactionBytes(each), batchOverheadBytes(batch.member))
+      expect(encodeBatch(batch, stamped).length).toBeLessThanOrEqual(bound)
+    }))
+  })
+
+  test.each([
+    ['an id in upper case', { id: '00112233445566778899AABBCCDDEEFF' }, '32 lower-case hex digits'],
+    ['a deadline that is no integer', { deadlineMs: 1.5 }, 'an integer from 0 to 2^53 - 1'],
+    ['a session with a lone surrogate', { sid: 'a\udfff' }, 'text without lone surrogates'],
+  ])('%s has no encoding', (_, part, expected) => {
+    expect(refusalOf(() => encodeBatch(content([transaction(part)]), stamped)).message)
+      .toBe(`A proposed batch was refused by the applier: it holds a value that is not ${expected}.`)
+  })
+
+  test('a signature of another length is refused', () => {
+    expect(refusalOf(() => encodeBatch(content([]), () => new Uint8Array(63))).message).toContain('its signature has 63 bytes, not 64')
+  })
+})
+
+describe('the signature of a batch', () => {
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519')
+  const sign = (bytes: Uint8Array): Uint8Array => signWith(null, bytes, privateKey)
+  const verify = (did: string, bytes: Uint8Array, signature: Uint8Array): boolean =>
+    did === MEMBER && verifyWith(null, bytes, publicKey, signature)
+
+  test('verifies for the member that made it', () => {
+    const bytes = encodeBatch(content([transaction()]), sign)
+    expect(verifyBatch(bytes, decodeBatch(bytes), verify)).toBe(true)
+  })
+
+  test('covers every byte before it: a batch with any bit changed that still decodes does not verify', () => {
+    const bytes = encodeBatch(content([transaction({ sid: 'session', body: new Uint8Array([1, 2, 3]) })]), sign)
+    let decoded = 0
+    for (let at = 0; at < bytes.length; at++) {
+      const changed = new Uint8Array(bytes)
+      changed[at] = (changed[at] as number) ^ 1
+      let batch: Batch
+      try {
+        batch = decodeBatch(changed)
+      } catch {
+        continue // Refused earlier, which the fuzz tests hold to its code.
+      }
+      decoded++
+      expect(verifyBatch(changed, batch, verify)).toBe(false)
+    }
+    expect(decoded).toBeGreaterThan(150)
+  })
+
+  test('does not verify for a DID that is no member', () => {
+    const bytes = encodeBatch({ ...content([]), member: 'did:key:somebody' }, sign)
+    expect(verifyBatch(bytes, decodeBatch(bytes), verify)).toBe(false)
+  })
+})
+
+function expectBatchOrRefusal(bytes: Uint8Array): void {
+  let batch: Batch
+  try {
+    batch = decodeBatch(bytes)
+  } catch (thrown) {
+    expect(thrown).toBeInstanceOf(CMeshError)
+    expect(thrown).toMatchObject({ code: 'CMESH_CONSENSUS_BATCH', detail: { offset: expect.any(Number) } })
+    return
+  }
+  expect(Buffer.from(encodeBatch(batch, () => batch.signature))).toEqual(Buffer.from(bytes))
+}
