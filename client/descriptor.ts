@@ -75,7 +75,7 @@ function isDescriptor(value: unknown): value is MeshDescriptor {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
+  return typeof error === 'object' && error !== null && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')
 }
 
 function unusable(path: string, reason: string, cause?: unknown): CMeshError {

@@ -22,7 +22,7 @@ import type { Reply } from './reply.ts'
 import type { Ask, Requester, RequestParts } from './requester.ts'
 import type { SessionKeeper } from './session.ts'
 import type { ChannelEvent, EventHandler, Subscription } from './subscription.ts'
-import type { VerbOptions } from './verbs.ts'
+import type { VerbCall, VerbOptions } from './verbs.ts'
 
 export interface CallOptions extends RequestDefaults {
   /** Bytes, or text that is sent as UTF-8. At most 1 MiB. Excludes `args`. */
@@ -73,6 +73,7 @@ export class MeshClient {
   readonly #parts: MeshClientParts
   /** How a request without options is asked. */
   readonly #plain: Ask
+  readonly #verb: VerbCall
   readonly #names: Names
   readonly #channels: Channels
   #closed: Promise<void> | undefined
@@ -81,7 +82,9 @@ export class MeshClient {
   constructor(parts: MeshClientParts) {
     this.#parts = parts
     this.#plain = Object.freeze({ ...parts.defaults, signal: undefined })
-    const call = (fqmn: string, options: CallOptions): Promise<Reply> => this.call(fqmn, { ...options, throwOnError: true })
+    // Not `this.call`: a subscription still says good-bye when the client takes no more calls.
+    const call: VerbCall = (fqmn, options) => this.#send(fqmn, { ...options, throwOnError: true })
+    this.#verb = call
     this.#names = new Names(call, parts.identity)
     this.#channels = new Channels({ call, connection: parts.connection, onWarning: parts.onWarning })
   }
@@ -117,6 +120,10 @@ export class MeshClient {
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
     if (options === undefined) return this.#parts.requester.request(fqmn, undefined, this.#plain)
+    return this.#send(fqmn, options)
+  }
+
+  #send(fqmn: string, options: CallOptions): Promise<Reply> {
     try {
       checkOptions('a call', options, CALL_CHECKS)
       return this.#parts.requester.request(fqmn, partsOf(options, options.idempotencyKey), this.#ask(options))
@@ -201,17 +208,17 @@ export class MeshClient {
 
   /** Deploys a contract. Rejects with `CMESH_DEPLOY_*`. */
   deploy(options: DeployOptions): Promise<Deployment> {
-    return deploy((fqmn, callOptions) => this.call(fqmn, { ...callOptions, throwOnError: true }), options)
+    return deploy(this.#verb, options)
   }
 
   /** Who the mesh takes this client for. */
   async whoami(options: VerbOptions = {}): Promise<Readonly<Record<string, unknown>>> {
-    return (await this.call('0xI:whoami', { ...options, throwOnError: true })).json()
+    return (await this.#verb('0xI:whoami', options)).json()
   }
 
   /** What consensus says of the mesh's state. */
   async status(options: VerbOptions = {}): Promise<Readonly<Record<string, unknown>>> {
-    return (await this.call('0xC:status', { ...options, throwOnError: true })).json()
+    return (await this.#verb('0xC:status', options)).json()
   }
 
   /** Takes no new calls, ends subscriptions, waits up to `drainMs` for what is in flight, closes the connection. Idempotent. */

@@ -88,11 +88,6 @@ export class SessionKeeper {
     return this.#once(() => this.#handshake())
   }
 
-  /** A new session by a new handshake, whatever there was. */
-  renewIdentity(): Promise<ActiveSession> {
-    return this.#once(() => this.#handshake())
-  }
-
   /** Stops renewing. The session itself lives until it expires, so that another run may take it up. */
   close(): void {
     this.#closed = true
@@ -122,6 +117,8 @@ export class SessionKeeper {
   async #handshake(): Promise<ActiveSession> {
     const { identity } = this.#parts
     const session = await login({ identity, send: this.#send, ...(this.#mesh !== undefined && { mesh: this.#mesh }) })
+    // From here on it is this mesh or none: another one under the same address is somebody else.
+    this.#mesh = session.mesh
     await this.#keep(session)
     return this.#adopt(session, 0)
   }
@@ -145,7 +142,6 @@ export class SessionKeeper {
   /** `bornMs`: when its life began, in ms from now. A fresh one's began now, whatever the two clocks think of each other. */
   #adopt(session: Session, bornMs: number): ActiveSession {
     const token = Buffer.from(session.token, 'ascii')
-    this.#mesh = session.mesh
     this.#current = { session, token, subject: requestSubject(session.sid), templates: new RequestTemplates(token, this.#parts.ids) }
     this.#schedule(Math.max(bornMs + (session.expires - session.issued) * RENEW_AT, RENEW_SOONEST_MS))
     return this.#current

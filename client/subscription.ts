@@ -63,6 +63,8 @@ export class Follower implements Subscription {
   #seq = 0
   /** Events may be missing between `#seq` and the queue: read the channel first. */
   #behind = false
+  /** Reading the channel failed: nothing is handed over until a renewal tries again, or the gap would be lost. */
+  #stalled = false
   #working: Promise<void> | undefined
   #renewing: Promise<void> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -185,13 +187,15 @@ export class Follower implements Subscription {
 
   #catchUp(): void {
     this.#behind = true
+    this.#stalled = false
     this.#work()
   }
 
   #work(): void {
+    if (this.#stalled || this.#closing.signal.aborted) return
     this.#working ??= this.#drain().finally(() => {
       this.#working = undefined
-      if (this.#queue.length > 0 && !this.#closing.signal.aborted) this.#work()
+      if (this.#behind || this.#queue.length > 0) this.#work()
     })
   }
 
@@ -200,7 +204,11 @@ export class Follower implements Subscription {
     while (!signal.aborted && (this.#behind || this.#queue.length > 0)) {
       if (this.#behind) {
         this.#behind = false
-        if (!await this.#readMissing()) return
+        this.#stalled = !await this.#readMissing()
+        if (this.#stalled) {
+          this.#behind = true
+          return
+        }
       }
       for (let event = this.#queue.shift(); event !== undefined && !signal.aborted; event = this.#queue.shift()) {
         await this.#hand(event)

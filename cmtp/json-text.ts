@@ -98,12 +98,12 @@ class Scanner {
     this.#at++
     for (;;) {
       const c = text.charCodeAt(this.#at)
-      if (Number.isNaN(c)) return this.#fault('a closing quote')
       if (c === QUOTE) {
         this.#at++
         return undefined
       }
-      if (c < 0x20) return this.#fault('control characters to be escaped')
+      // Not (c < 0x20): past the end it is NaN.
+      if (!(c >= 0x20)) return this.#fault(this.#at < text.length ? 'control characters to be escaped' : 'a closing quote')
       if (c === BACKSLASH) {
         const length = escapeLength(text, this.#at)
         if (length === 0) return this.#fault('a JSON escape')

@@ -37,7 +37,7 @@ const LDH = 'only letters, digits and hyphens may stand in a label'
 const NO_IDN = 'it is not a valid internationalised name (UTS #46)'
 const TOO_LONG = `it is longer than ${LIMITS.nameBytes} bytes`
 
-const PLAIN = /^[a-z0-9.-]+$/
+const PLAIN = /^[a-z0-9.-]*$/
 /** Drawn as nothing, as direction, or not at all; UTS #46 would drop some of them silently. */
 const UNSEEN = /[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}]/u
 const LETTERS = /^[\p{L}\p{M}\p{Nd}-]+$/u
@@ -91,9 +91,8 @@ export function nameSkeleton(normal: string): string {
 function toAscii(text: string): string {
   if (/(?![A-Za-z0-9.-])[!-~]/.test(text)) throw invalid(text, LDH)
   const ascii = domainToASCII(text)
-  if (!PLAIN.test(ascii)) throw invalid(text, NO_IDN)
   // A label that is spelled in punycode without need, or from another form than the normal one, has a second spelling.
-  if (domainToASCII(domainToUnicode(ascii)) !== ascii) throw invalid(text, NO_IDN)
+  if (ascii === '' || !PLAIN.test(ascii) || domainToASCII(domainToUnicode(ascii)) !== ascii) throw invalid(text, NO_IDN)
   return ascii
 }
 

@@ -198,11 +198,13 @@ export function normalPermissions(permissions: readonly Permission[]): readonly 
  */
 export function intersectPermissions(a: readonly Permission[], b: readonly Permission[]): readonly Permission[] {
   const both: Permission[] = []
-  for (const x of a) {
-    for (const y of b) {
-      const actions = x.actions & y.actions
-      const pattern = actions === 0 ? undefined : intersectPatterns(x.pattern.split(':'), y.pattern.split(':'))
-      if (pattern !== undefined) both.push({ actions, pattern })
+  const others = b.map(({ actions, pattern }) => ({ actions, tokens: pattern.split(':') }))
+  for (const { actions, pattern } of a) {
+    const tokens = pattern.split(':')
+    for (const other of others) {
+      if ((actions & other.actions) === 0) continue
+      const common = intersectPatterns(tokens, other.tokens)
+      if (common !== undefined) both.push({ actions: actions & other.actions, pattern: common })
     }
   }
   return normalPermissions(both)

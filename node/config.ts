@@ -35,7 +35,7 @@ export function resolveConfig({ arguments: given = {}, env = {}, file }: ConfigS
     const raw = given[key] ?? env[variable] ?? (key === 'bus.url' ? env['CMESH_NATS_URL'] : undefined) ?? fromFile[key]
     values.push([key, raw === undefined || raw === '' ? SETTINGS[key].default : read(key, SETTINGS[key], raw)])
   }
-  const config = Object.fromEntries(values) as Config
+  const config = Object.fromEntries(values) as Omit<Config, 'data.dir'> & { readonly 'data.dir': string | undefined }
   return Object.freeze({ ...config, 'data.dir': path.resolve(config['data.dir'] ?? defaultDataDir(env)) })
 }
 

@@ -69,5 +69,5 @@ type ValueOf<S extends Setting> =
   | (S extends NumberSetting ? number : S extends FlagSetting ? boolean : S extends ChoiceSetting ? S['choices'][number] : string)
   | (S['default'] extends undefined ? undefined : never)
 
-/** Resolved settings: frozen, every key present. */
-export type Config = { readonly [K in SettingKey]: ValueOf<(typeof SETTINGS)[K]> }
+/** Resolved settings: frozen, every key present; the data directory is absolute. */
+export type Config = { readonly [K in Exclude<SettingKey, 'data.dir'>]: ValueOf<(typeof SETTINGS)[K]> } & { readonly 'data.dir': string }

@@ -123,7 +123,7 @@ async function readSource(name: string, base: string, sdk: string): Promise<stri
   try {
     return await readFile(path, 'utf8')
   } catch (thrown) {
-    const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined
+    const code = typeof thrown === 'object' && thrown !== null && 'code' in thrown ? thrown.code : undefined
     if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EISDIR') return null
     throw thrown
   }

@@ -87,11 +87,8 @@ export class ContractTransform {
     if (statement.typeParameters !== null) refuse(parser, statement.name.range, 'An exported function cannot be generic')
     if (parameters.length > MOST_PARAMETERS) refuse(parser, statement.name.range, `A function has at most ${String(MOST_PARAMETERS)} parameters`)
     const params = parameters.flatMap((parameter) => this.#parameter(parser, parameter))
-    const late = params.findIndex(({ literal }, index) => literal === undefined && params[index - 1]?.literal !== undefined)
-    const lateNode = parameters[late]
-    if (lateNode !== undefined) refuse(parser, lateNode.range, 'A parameter after one with a default needs a default too')
     const returns = text(returnType)
-    if (returns !== 'void' && !TYPES.has(returns)) refuse(parser, returns === '' ? statement.name.range : returnType.range, `The result of an exported function is void or one of ${TYPE_NAMES}`)
+    if (returns !== 'void' && !TYPES.has(returns)) refuse(parser, returnType.range, `The result of an exported function is void or one of ${TYPE_NAMES}`)
     return [{ name, mode: this.#mode(parser, statement), params, returns: returns as ContractType }]
   }
 

@@ -83,14 +83,19 @@ const SMALL_ORDER_Y = [
 
 function sameY(publicKey: Uint8Array, y: Uint8Array): boolean {
   for (let i = 0; i < 31; i++) if (publicKey[i] !== y[i]) return false
-  return (publicKey[31] as number & 0x7f) === y[31]
+  return withoutSign(publicKey) === y[31]
 }
 
 /** y ≥ p = 2²⁵⁵ − 19, whatever the sign bit. */
 function yIsNotReduced(publicKey: Uint8Array): boolean {
-  if ((publicKey[31] as number & 0x7f) !== 0x7f) return false
+  if (withoutSign(publicKey) !== 0x7f) return false
   for (let i = 30; i > 0; i--) if (publicKey[i] !== 0xff) return false
   return (publicKey[0] as number) >= 0xed
+}
+
+/** The last byte of y: the sign of x rides on its top bit. */
+function withoutSign(publicKey: Uint8Array): number {
+  return (publicKey[PUBLIC_KEY_BYTES - 1] ?? 0) & 0x7f
 }
 
 function decodeBase58(text: string): Uint8Array {

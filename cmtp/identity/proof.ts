@@ -21,17 +21,26 @@ export function makeDidProof(context: HandshakeContext, identity: KeyPair): DidP
   return { did: identity.did, signature: identity.sign(proofBytes(context)).toString('base64url') }
 }
 
-/** The DID that was proven. Throws `CMESH_IAM_HANDSHAKE`, `CMESH_IAM_FORGED` or, for a small-order key, `CMESH_IAM_KEY`. */
+/** The DID that was proven. Throws `CMESH_IAM_FORGED`, or `CMESH_IAM_HANDSHAKE` for anything else than a proof by a sound key. */
 export function checkDidProof(context: HandshakeContext, proof: unknown): string {
   const { did, signature } = textFields(proof, 'did', 'signature')
   const bytes = Buffer.from(signature, 'base64url')
   if (bytes.toString('base64url') !== signature) throw refused('the signature of the proof is not base64url')
-  if (!PublicKey.fromDid(did).verify(proofBytes(context), bytes)) throw new CMeshError('CMESH_IAM_FORGED', { what: 'proof' })
+  if (!readKey(did).verify(proofBytes(context), bytes)) throw new CMeshError('CMESH_IAM_FORGED', { what: 'proof' })
   return did
 }
 
 function proofBytes({ handshake, nonce, audience, transcript }: HandshakeContext): Buffer {
   return Buffer.from(`CMesh/1 proof\n${canonicalJson({ handshake, nonce, audience, transcript })}`, 'utf8')
+}
+
+function readKey(did: string): PublicKey {
+  try {
+    return PublicKey.fromDid(did)
+  } catch (cause) {
+    if (!(cause instanceof CMeshError)) throw cause
+    throw refused(`the key of the proof is refused: ${String(cause.detail['reason'])}`, cause)
+  }
 }
 
 export interface MockProof {
@@ -66,6 +75,6 @@ function textFields<K extends string>(proof: unknown, ...keys: readonly K[]): Re
   return Object.fromEntries(texts) as Record<K, string>
 }
 
-function refused(reason: string): CMeshError {
-  return new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'confirm', reason })
+function refused(reason: string, cause?: unknown): CMeshError {
+  return new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'confirm', reason }, { cause })
 }

@@ -53,7 +53,9 @@ export async function obtain({ env = process.env, ways = ['release', 'apt'], log
       const unpacked = way === 'release' ? await fromRelease(directory, log) : await fromApt(directory, env, log)
       return { found: await store(unpacked, way, env), tried }
     } catch (error) {
-      tried.push(`${way === 'apt' ? 'apt-get' : 'the official release'}: ${firstLine(error)}`)
+      const why = `${way === 'apt' ? 'apt-get' : 'the official release'}: ${firstLine(error)}`
+      log(`no nats-server from ${why}`)
+      tried.push(why)
     } finally {
       await rm(directory, { recursive: true, force: true })
     }

@@ -1,4 +1,4 @@
-/** The parts of Hypercore 11 and its storage that `log.ts` uses; the packages ship no types. */
+/** The parts of Hypercore 11 and its storage that the state provider uses; the packages ship no types. */
 
 declare module 'hypercore' {
   import type { EventEmitter } from 'node:events'
@@ -48,6 +48,8 @@ declare module 'hypercore' {
     readonly manifest: Manifest | null
     ready(): Promise<void>
     append(blocks: readonly Uint8Array[], options: { readonly keyPair: KeyPair }): Promise<{ readonly length: number }>
+    /** Without `wait` a block that is not there is `null`, and no peer is waited for. */
+    get(index: number, options: { readonly wait: false }): Promise<Buffer | null>
     close(): Promise<void>
   }
 }

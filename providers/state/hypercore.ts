@@ -91,7 +91,7 @@ export class HypercoreStateStore implements StateStore {
   commit(block: Block): Promise<void> {
     if (this.#closing !== undefined) return Promise.reject(halted('the store is closed'))
     if (this.#log === undefined) return Promise.reject(halted('the store is not open'))
-    if (this.#failure !== undefined) return Promise.reject(halted(`a commit failed before: ${this.#failure.message}`))
+    if (this.#failure !== undefined) return Promise.reject(halted(`a commit failed before (${this.#failure.code})`))
     const log = this.#log
     let bytes: Uint8Array
     try {

@@ -44,7 +44,7 @@ export class MockStateStore implements StateStore {
   commit(block: Block): Promise<void> {
     if (this.#open === undefined) return Promise.reject(halted('the store is not open'))
     if (this.#closed) return Promise.reject(halted('the store is closed'))
-    if (this.#failure !== undefined) return Promise.reject(halted(`a commit failed before: ${this.#failure.message}`))
+    if (this.#failure !== undefined) return Promise.reject(halted(`a commit failed before (${this.#failure.code})`))
     try {
       this.#image.append(block)
       return Promise.resolve()

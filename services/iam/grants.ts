@@ -5,7 +5,7 @@
 import { NEWCOMER_READ_SET, normalPermissions, OPERATOR_SET, parsePermission, type Permission } from '../../cmtp/permission.ts'
 
 /** What the node does under its own name: prove at boot that state and names work. Its miner asks for the newcomer's set alone. */
-const NODE_SET: readonly Permission[] = normalPermissions([...NEWCOMER_READ_SET, parsePermission('write 0xSW:0x002:>')])
+export const NODE_SET: readonly Permission[] = normalPermissions([...NEWCOMER_READ_SET, parsePermission('write 0xSW:0x002:>')])
 
 export interface GrantsParts {
   /** The node's DID. */

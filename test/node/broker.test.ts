@@ -307,7 +307,7 @@ describe('the accounts', () => {
 
   test('give the router no JetStream', async () => {
     const answer = JSON.parse(new TextDecoder().decode(await server.mesh.request('$JS.API.INFO', empty))) as unknown
-    expect(answer).toMatchObject({ error: { description: 'jetstream not enabled for account' } })
+    expect(answer).toMatchObject({ error: { err_code: 10039 } })
   })
 
   test('carry the largest frame', async () => {

@@ -67,3 +67,12 @@ export function contentOf(store: StateStore): Record<string, Record<string, stri
     return [name, Object.fromEntries(keys.map(([key, value]) => [`.${key}`, Buffer.from(value).toString('hex')]))]
   }))
 }
+
+/**
+ * The block a process commits over and over: the same for the same sequence, so that who reads the log knows what must be in it.
+ * Every seventh is long enough to be kept apart from the others by RocksDB.
+ */
+export function loopBlock(seq: number): Block {
+  const text = `${seq}:`.padEnd(seq % 7 === 0 ? 6_000 : 120, '.')
+  return putBlock(seq, `key ${seq % 50}`, text)
+}

@@ -17,6 +17,10 @@ const IMPORTS = `
   (import "cmesh" "ctxs" (func $ctxs (param i32) (result i32)))
   (import "cmesh" "fail" (func $fail (param i32 i32)))`
 
+const { BulkMemory, ExceptionHandling, MutableGlobals, ReferenceTypes, SignExt } = binaryen.Features
+/** What the oldest supported engine knows; with more, the encoder uses types that it does not. */
+const FEATURES = BulkMemory | ExceptionHandling | MutableGlobals | ReferenceTypes | SignExt
+
 export const MEMORY = '(memory (export "memory") 1 64)'
 
 export interface ModuleOptions {
@@ -35,7 +39,7 @@ export function contractModule(body: string, options: ModuleOptions = {}): Uint8
   const abi = 'abi' in options ? options.abi : abiText(names.map((name) => ({ name })))
   const module = binaryen.parseText(text)
   try {
-    module.setFeatures(binaryen.Features.All)
+    module.setFeatures(FEATURES)
     if (abi !== undefined) module.addCustomSection('cmesh.abi', new TextEncoder().encode(abi))
     return new Uint8Array(module.emitBinary())
   } finally {

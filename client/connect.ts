@@ -1,0 +1,95 @@
+/**
+ * From options to a client with a session: finds the mesh, loads the identity, connects and shakes hands. What it started is
+ * undone when a later step fails.
+ */
+import { CMeshError } from '../cmtp/errors.ts'
+import { KeyPair } from '../cmtp/identity/keys.ts'
+import { MessageIds } from '../cmtp/message-id.ts'
+import { Connection } from './connection.ts'
+import { locateMesh, type MeshLocation } from './descriptor.ts'
+import { configDirectory, DEFAULT_IDENTITY, IdentityStore } from './identity-store.ts'
+import { MeshClient } from './mesh-client.ts'
+import {
+  anything, boolean, checkOptions, CONNECTION_CHECKS, REQUEST_CHECKS, resolveConnectionDefaults, resolveRequestDefaults, text,
+  type ConnectionDefaults, type RequestDefaults,
+} from './options.ts'
+import { Requester } from './requester.ts'
+import { pause, pauseBeforeRetry } from './retry.ts'
+import { SessionKeeper, type SessionMemory } from './session.ts'
+
+export interface ConnectOptions extends MeshLocation, RequestDefaults, ConnectionDefaults {
+  /**
+   * Who to act as: a key pair, or the name of an identity under the user's config directory, made when there is none.
+   * Default `default`. Sessions are kept beside named identities and taken up again while they are valid.
+   */
+  readonly identity?: KeyPair | string | undefined
+  /** Where named identities are. Default: `CMESH_CONFIG_DIR`, then `cmesh` under `XDG_CONFIG_HOME` or `~/.config`. */
+  readonly configDir?: string | undefined
+  /** Whether the session of a named identity is kept for the next run. Default true. */
+  readonly keepSession?: boolean | undefined
+  /** DID of the mesh, to refuse any other. Default: the one in the descriptor, where the mesh was found by it. */
+  readonly mesh?: string | undefined
+  /** Told of what no caller can be told, such as a handler that threw. It must not throw. Default: a process warning. */
+  readonly onWarning?: ((error: CMeshError) => void) | undefined
+}
+
+const CHECKS = {
+  url: text, dataDir: text, identity: anything, configDir: text, keepSession: boolean, mesh: text, onWarning: anything,
+  ...REQUEST_CHECKS, ...CONNECTION_CHECKS,
+}
+
+/**
+ * Resolves with a client that holds a session. Rejects with `CMESH_CLIENT_NO_MESH` (not found, or nothing answers within
+ * `connectTimeoutMs`), `CMESH_CLIENT_USAGE`, `CMESH_CLIENT_CREDENTIALS`, `CMESH_IAM_HANDSHAKE`, `CMESH_IAM_FORGED`. Once
+ * connected the client reconnects for ever, and shakes hands again when it must. The caller closes it.
+ */
+export async function connect(options: ConnectOptions = {}): Promise<MeshClient> {
+  checkOptions('connect', options, CHECKS)
+  const defaults = resolveRequestDefaults(options)
+  const { name, connectTimeoutMs, maxInFlight, drainMs } = resolveConnectionDefaults(options)
+  const onWarning = options.onWarning ?? ((error: CMeshError) => process.emitWarning(error))
+
+  const { url, descriptor } = await locateMesh(options)
+  const store = new IdentityStore(options.configDir ?? configDirectory())
+  const identityName = typeof options.identity === 'string' ? options.identity : DEFAULT_IDENTITY
+  const identity = options.identity instanceof KeyPair ? options.identity : await store.loadOrCreateIdentity(identityName)
+  const memory = options.identity instanceof KeyPair || options.keepSession === false ? undefined : memoryOf(store, url, identityName)
+
+  const connection = await Connection.open({ url, name, connectTimeoutMs, maxInFlight, onWarning })
+  const ids = new MessageIds()
+  const closing = new AbortController()
+  const sessions = new SessionKeeper({ connection, ids, identity, mesh: options.mesh ?? descriptor?.did, memory, onWarning, now: Date.now })
+  try {
+    await firstSession(sessions, url, connectTimeoutMs)
+  } catch (error) {
+    sessions.close()
+    await connection.close()
+    throw error
+  }
+  const requester = new Requester({ connection, sessions, ids, closing: closing.signal, now: Date.now })
+  return new MeshClient({ connection, sessions, requester, identity, defaults, drainMs, closing, onWarning })
+}
+
+/** A broker may be up before its node is: tries until a node answers or the time is up. */
+async function firstSession(sessions: SessionKeeper, url: string, withinMs: number): Promise<void> {
+  const untilMs = performance.now() + withinMs
+  for (let tries = 1; ; tries++) {
+    try {
+      await sessions.ensure()
+      return
+    } catch (thrown) {
+      const error = CMeshError.from(thrown, 'the handshake')
+      const pauseMs = pauseBeforeRetry(error, tries, untilMs - performance.now())
+      if (pauseMs === undefined) throw error.code === 'CMESH_BUS_NO_RESPONDERS' || error.code === 'CMESH_BUS_TIMEOUT' ? silent(url, error) : error
+      await pause(pauseMs, [])
+    }
+  }
+}
+
+function silent(url: string, cause: CMeshError): CMeshError {
+  return new CMeshError('CMESH_CLIENT_NO_MESH', { url, reason: 'the broker is there, but no node answers' }, { cause })
+}
+
+function memoryOf(store: IdentityStore, url: string, identity: string): SessionMemory {
+  return { load: () => store.loadSession(url, identity), save: (session) => store.saveSession(url, identity, session) }
+}

@@ -1,0 +1,20 @@
+/**
+ * The SDK: `connect` to a mesh, `call` its addresses. This file is its table of contents; what it does not export is not
+ * part of it.
+ */
+export { connect, type ConnectOptions } from './connect.ts'
+export { MeshClient, type BatchEntry, type BatchOptions, type CallOptions } from './mesh-client.ts'
+export { Reply } from './reply.ts'
+export type { NameRecord } from './names.ts'
+export type { EventRange, Published } from './channels.ts'
+export type { ChannelEvent, EventHandler, Subscription } from './subscription.ts'
+export type { Deployment, DeployOptions } from './deployment.ts'
+export type { VerbOptions } from './verbs.ts'
+export type { ConnectionStatus } from './connection.ts'
+export { defaultDataDir, locateMesh, readDescriptor, type MeshDescriptor, type MeshLocation } from './descriptor.ts'
+export { configDirectory, IdentityStore } from './identity-store.ts'
+export { CMeshError, type ErrorCode, type ErrorDetail, type RetryClass } from '../cmtp/errors.ts'
+export type { HeaderList } from '../cmtp/headers.ts'
+export type { DecodedLayer } from '../cmtp/layer.ts'
+export { KeyPair } from '../cmtp/identity/keys.ts'
+export type { ReceiptLevel } from '../cmtp/wire.ts'

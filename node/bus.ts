@@ -1,0 +1,66 @@
+/**
+ * The node's two connections: one in the sessions' account, where requests come in and replies leave, one in the services'
+ * account. Over a broker of its own, or over an existing cluster by URL, where both use the one login that was given.
+ */
+import path from 'node:path'
+import type { CMeshError } from '../cmtp/errors.ts'
+import { connectNats, type NatsBus } from '../providers/bus/nats.ts'
+import type { Log } from '../services/log.ts'
+import { ManagedBroker } from './broker/managed.ts'
+import type { Config } from './settings.ts'
+
+export interface Buses {
+  readonly core: NatsBus
+  readonly mesh: NatsBus
+  /** Where clients connect. */
+  readonly url: string
+  /** The broker's process, where it is this node's own. */
+  readonly broker: ManagedBroker | undefined
+}
+
+/** Connects, after starting a broker where the settings name none. Rejects with `CMESH_BROKER_*` or `CMESH_BUS_*`; undone then. */
+export async function openBuses(config: Config, log: Log): Promise<Buses> {
+  const url = config['bus.url']
+  const broker = url === undefined ? managed(config, log) : undefined
+  const opened: NatsBus[] = []
+  try {
+    await broker?.start()
+    const open = async (name: string, nkeySeed: string | undefined): Promise<NatsBus> => {
+      const bus = await connectNats({
+        servers: broker?.url ?? (url ?? '').split(','),
+        name: `cmesh-${name}`,
+        ...(nkeySeed !== undefined && { nkeySeed }),
+        onError: (error: CMeshError) => { log.error({ err: error, code: error.code, connection: name }, 'the bus failed') },
+      })
+      opened.push(bus)
+      bus.onStatus(status => { log.warn({ connection: name, status }, 'the connection to the broker changed') })
+      return bus
+    }
+    const core = await open('core', broker?.core.nkeySeed ?? config['bus.nkeySeed'])
+    const mesh = await open('mesh', broker?.mesh.nkeySeed ?? config['bus.nkeySeed'])
+    return { core, mesh, url: broker?.url ?? url ?? '', broker }
+  } catch (error) {
+    await Promise.all(opened.map(bus => bus.close()))
+    await broker?.stop()
+    throw error
+  }
+}
+
+/** Idempotent. */
+export async function closeBuses(buses: Buses): Promise<void> {
+  await Promise.all([buses.mesh.close(), buses.core.close()])
+  await buses.broker?.stop()
+}
+
+function managed(config: Config, log: Log): ManagedBroker {
+  const port = config['bus.port']
+  return new ManagedBroker({
+    dir: path.join(config['data.dir'], 'broker'),
+    ...(port !== undefined && { port }),
+    onExit: exit => { log.error({ ...exit }, 'the broker is gone; starting it again') },
+    onRestart: failure => {
+      if (failure === undefined) log.info({}, 'the broker is back')
+      else log.error({ err: failure, code: failure.code }, 'the broker did not start')
+    },
+  })
+}

@@ -1,0 +1,37 @@
+/** What a new mesh is born with: its operator, this node as its member, and the contracts that ship at genesis addresses. */
+import { readFileSync } from 'node:fs'
+import { encodePackage, type ContractManifest } from '../cmtp/package.ts'
+import { CMeshError } from '../cmtp/errors.ts'
+import type { Genesis, GenesisContract } from '../services/contracts/genesis.ts'
+
+/** Address and name of each, in the order in which they are deployed. */
+const CONTRACTS = [['0x001', 'hello'], ['0x002', 'counter']] as const
+
+/** Compiled by set-up. This file runs from `dist/node` or, in tests, from `node`. */
+const COMPILED = [new URL('../contracts/', import.meta.url), new URL('../dist/contracts/', import.meta.url)]
+
+export interface GenesisParts {
+  readonly operator: string
+  readonly node: string
+}
+
+/** Throws `CMESH_BOOT_FAILED` when the compiled contracts are missing. */
+export function genesisOf({ operator, node }: GenesisParts): Genesis {
+  const contracts = CONTRACTS.map(([address, name]): GenesisContract => {
+    const manifest: ContractManifest = { name, version: '1.0.0', compiler: 'assemblyscript', sdk: '1' }
+    return { address, pkg: encodePackage({ salt: Buffer.alloc(16), manifest, init: Buffer.alloc(0), module: compiled(name) }) }
+  })
+  return { operator, members: [node], contracts }
+}
+
+function compiled(name: string): Buffer {
+  let cause: unknown
+  for (const directory of COMPILED) {
+    try {
+      return readFileSync(new URL(`${name}.wasm`, directory))
+    } catch (error) {
+      cause = error
+    }
+  }
+  throw new CMeshError('CMESH_BOOT_FAILED', { step: 'genesis', reason: `the contract ${name} is not compiled; run npm run setup` }, { cause })
+}

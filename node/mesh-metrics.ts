@@ -1,0 +1,40 @@
+/** What a node tells of itself: the metrics of its services, listed in `docs/metrics.md`. */
+import type { Mesh } from './mesh.ts'
+import { Metrics, type Sample } from './metrics.ts'
+import type { Mining } from './mining.ts'
+
+export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
+  const { frontDoor, router, state, endpoints, iam, guard, outbox, tails } = mesh
+  const metrics = new Metrics()
+  const one = (value: () => number) => (): Sample[] => [{ value: value() }]
+  const byService = (value: (endpoint: Mesh['endpoints'][keyof Mesh['endpoints']]) => number) => (): Sample[] =>
+    Object.entries(endpoints).map(([service, endpoint]) => ({ labels: { service }, value: value(endpoint) }))
+
+  metrics.add({ name: 'cmesh_requests_total', type: 'counter', help: 'Requests taken, entries of batches included.', samples: one(() => frontDoor.stats.requests) })
+  metrics.add({ name: 'cmesh_batches_total', type: 'counter', help: 'Batch frames taken.', samples: one(() => frontDoor.stats.batches) })
+  metrics.add({
+    name: 'cmesh_replies_total', type: 'counter', help: 'Replies by status.',
+    samples: () => [...frontDoor.stats.statuses].map(([status, value]) => ({ labels: { status: String(status) }, value })),
+  })
+  metrics.add({ name: 'cmesh_requests_in_flight', type: 'gauge', help: 'Messages taken and not answered yet.', samples: one(() => router.inFlight) })
+  metrics.add({ name: 'cmesh_service_requests_total', type: 'counter', help: 'Calls of each service.', samples: byService(endpoint => endpoint.stats.requests) })
+  metrics.add({ name: 'cmesh_service_failed_total', type: 'counter', help: 'Calls of each service that ended with a status of 400 and above.', samples: byService(endpoint => endpoint.stats.failed) })
+  metrics.add({ name: 'cmesh_service_denied_total', type: 'counter', help: 'Calls of each service that lacked a permission.', samples: byService(endpoint => endpoint.stats.denied) })
+  metrics.add({ name: 'cmesh_service_seconds_total', type: 'counter', help: 'Time from call to reply, summed, of each service.', samples: byService(endpoint => endpoint.stats.busyUs / 1e6) })
+  metrics.add({ name: 'cmesh_views_total', type: 'counter', help: 'Views asked for.', samples: one(() => state.stats.views) })
+  metrics.add({ name: 'cmesh_view_hits_total', type: 'counter', help: 'Views answered from the cache.', samples: one(() => state.stats.viewHits) })
+  metrics.add({ name: 'cmesh_transactions_total', type: 'counter', help: 'Transactions answered.', samples: one(() => state.stats.transactions) })
+  metrics.add({ name: 'cmesh_transactions_pending', type: 'gauge', help: 'Transactions that wait for their outcome.', samples: one(() => state.pendingWrites) })
+  metrics.add({ name: 'cmesh_blocks_total', type: 'counter', help: 'Blocks applied since the start.', samples: one(() => state.stats.blocks) })
+  metrics.add({ name: 'cmesh_log_sequence', type: 'gauge', help: 'Sequence of the last applied block.', samples: one(() => state.head.seq) })
+  metrics.add({ name: 'cmesh_log_time_seconds', type: 'gauge', help: 'Log time, seconds since 1970.', samples: one(() => state.head.timeMs / 1000) })
+  metrics.add({ name: 'cmesh_outbox_blocks', type: 'gauge', help: 'Blocks whose events are not published yet.', samples: one(() => outbox.pending) })
+  metrics.add({ name: 'cmesh_sessions_known', type: 'gauge', help: 'Sessions whose token is remembered.', samples: one(() => guard.size) })
+  metrics.add({ name: 'cmesh_handshakes_open', type: 'gauge', help: 'Handshakes under way.', samples: one(() => iam.open) })
+  metrics.add({ name: 'cmesh_tails_open', type: 'gauge', help: 'Live tails of events.', samples: one(() => tails.size) })
+  metrics.add({
+    name: 'cmesh_mined_total', type: 'counter', help: 'Entries of the request sources, by source and outcome.',
+    samples: () => mining.counts().map(({ source, outcome, value }) => ({ labels: { source, outcome }, value })),
+  })
+  return metrics
+}

@@ -1,0 +1,325 @@
+/**
+ * A CMesh node: boots in the order of the design, proves itself before it opens its door, and stops by drain.
+ *
+ *   idle → starting → running → draining → stopped
+ *             └─ a step fails: everything before it undone, `start` rejects with the step's name
+ *
+ * Order: data → bus → iam (handshake with itself) → router → state with consensus and contracts → registrar and events →
+ * self-test through the front door → miner → http → door. Stopping is the reverse: the door closes first, what is in
+ * flight is answered, and the broker goes last.
+ */
+import type { CMeshError } from '../cmtp/errors.ts'
+import type { KeyPair } from '../cmtp/identity/keys.ts'
+import { formatPermissions } from '../cmtp/permission.ts'
+import { NODE_SET } from '../services/iam/grants.ts'
+import type { Log } from '../services/log.ts'
+import { selfTestIam } from '../services/iam/self-test.ts'
+import { closeBuses, openBuses, type Buses } from './bus.ts'
+import { DataLock } from './data-lock.ts'
+import { packageVersion, removeDescriptor, writeDescriptor, type MeshDescriptor } from './descriptor.ts'
+import { genesisOf } from './genesis.ts'
+import { HttpFace, type Health } from './http.ts'
+import { nodeIdentity } from './identity.ts'
+import { buildMesh, type Mesh } from './mesh.ts'
+import { meshMetrics } from './mesh-metrics.ts'
+import { buildMiner, type Mining } from './mining.ts'
+import { OwnSession } from './own-session.ts'
+import { selfTest } from './self-test.ts'
+import type { Config } from './settings.ts'
+import { Steps, type Step } from './steps.ts'
+
+export interface NodeParts {
+  readonly config: Config
+  readonly log: Log
+  /** Told when a part failed for good; the node is then to be stopped. Called once. */
+  readonly onHalt: (error: CMeshError) => void
+  /** Told each step of the boot as it begins. */
+  readonly onStep?: (name: string) => void
+}
+
+type Phase = 'idle' | 'starting' | 'running' | 'draining' | 'stopped'
+
+export class MeshNode {
+  readonly #parts: NodeParts
+  readonly #steps: Steps
+  readonly #bootedAt = Date.now()
+  #phase: Phase = 'idle'
+  #halt: CMeshError | undefined
+  #started: Promise<MeshDescriptor> | undefined
+  #stopped: Promise<void> | undefined
+  #mesh: Mesh | undefined
+  #buses: Buses | undefined
+
+  constructor(parts: NodeParts) {
+    this.#parts = parts
+    this.#steps = new Steps(parts.log)
+  }
+
+  get phase(): Phase {
+    return this.#phase
+  }
+
+  /** Resolves when the node is ready. Memoised. Rejects with `CMESH_BOOT_FAILED`, everything undone. */
+  start(): Promise<MeshDescriptor> {
+    this.#started ??= this.#start()
+    return this.#started
+  }
+
+  /** Drains and stops. Memoised; waits for a start under way. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+
+  async #start(): Promise<MeshDescriptor> {
+    this.#phase = 'starting'
+    const boot = new Boot(this.#parts, error => { this.#halted(error) }, () => this.#health())
+    try {
+      await this.#steps.start(boot.steps(), name => {
+        this.#parts.log.debug({ step: name }, 'boot')
+        this.#parts.onStep?.(name)
+      })
+    } catch (error) {
+      this.#phase = 'stopped'
+      throw error
+    }
+    this.#mesh = boot.mesh
+    this.#buses = boot.buses
+    if (this.#halt === undefined) this.#phase = 'running'
+    return boot.descriptor
+  }
+
+  async #stop(): Promise<void> {
+    await this.#started?.catch(() => undefined)
+    this.#phase = 'draining'
+    try {
+      await this.#steps.stop()
+    } finally {
+      this.#phase = 'stopped'
+    }
+  }
+
+  #halted(error: CMeshError): void {
+    if (this.#halt !== undefined) return
+    this.#halt = error
+    this.#parts.onHalt(error)
+  }
+
+  #health(): Health {
+    const base = { node: this.#mesh?.node, uptimeMs: Date.now() - this.#bootedAt }
+    if (this.#halt !== undefined) return { status: 'failing', reason: this.#halt.code, ...base }
+    if (this.#phase === 'draining' || this.#phase === 'stopped') return { status: 'draining', ...base }
+    if (this.#mesh === undefined) return { status: 'starting', ...base }
+    const { core, mesh } = this.#buses ?? {}
+    const bus = core?.status === 'connected' && mesh?.status === 'connected'
+    const { state, consensus, router } = this.#mesh
+    return {
+      status: bus ? 'ok' : 'failing', ...base, bus: bus ? 'connected' : 'disconnected',
+      sequence: state.head.seq, durability: state.durability, leader: consensus.status().leader, inFlight: router.inFlight, writesPending: state.pendingWrites,
+    }
+  }
+}
+
+/** The steps of one boot and what they make of each other's work. */
+class Boot {
+  readonly #parts: NodeParts
+  readonly #onHalt: (error: CMeshError) => void
+  readonly #health: () => Health
+  readonly #lock: DataLock
+  #identity: KeyPair | undefined
+  #buses: Buses | undefined
+  #mesh: Mesh | undefined
+  #mining: Mining | undefined
+  #http: HttpFace | undefined
+  #session: OwnSession | undefined
+
+  constructor(parts: NodeParts, onHalt: (error: CMeshError) => void, health: () => Health) {
+    this.#parts = parts
+    this.#onHalt = onHalt
+    this.#health = health
+    this.#lock = new DataLock(parts.config['data.dir'])
+  }
+
+  get mesh(): Mesh {
+    return made(this.#mesh)
+  }
+
+  get buses(): Buses {
+    return made(this.#buses)
+  }
+
+  get descriptor(): MeshDescriptor {
+    const { node } = this.mesh
+    return { url: this.buses.url, did: node, node, http: made(this.#http).url, version: packageVersion(), pid: process.pid }
+  }
+
+  steps(): readonly Step[] {
+    return [this.#data(), this.#bus(), this.#iam(), this.#router(), this.#state(), this.#services(), this.#prove(), this.#miner(), this.#face(), this.#door()]
+  }
+
+  #data(): Step {
+    return {
+      name: 'data',
+      start: async () => {
+        await this.#lock.acquire()
+        this.#identity = await nodeIdentity(this.#parts.config['data.dir'])
+      },
+      stop: () => this.#lock.release(),
+    }
+  }
+
+  #bus(): Step {
+    const { config, log } = this.#parts
+    return {
+      name: 'bus',
+      start: async () => { this.#buses = await openBuses(config, log) },
+      stop: async () => { if (this.#buses !== undefined) await closeBuses(this.#buses) },
+    }
+  }
+
+  #iam(): Step {
+    const { config, log } = this.#parts
+    return {
+      name: 'iam',
+      start: async () => {
+        const identity = made(this.#identity)
+        this.#mesh = buildMesh({ config, identity, buses: this.buses, log, onHalt: this.#onHalt })
+        const { iam, guard, node, dispatcher, endpoints } = this.#mesh
+        await iam.start()
+        await selfTestIam({ iam, guard, identity, mesh: node })
+        dispatcher.attach('iam', endpoints.iam.call)
+        // No more than it needs, so that the refusals it expects are refused also where the node is its own operator.
+        this.#session = new OwnSession({ iam, identity, mesh: node, want: formatPermissions(NODE_SET), now: Date.now })
+      },
+      stop: () => this.#mesh?.iam.stop(),
+    }
+  }
+
+  #router(): Step {
+    return {
+      name: 'router',
+      start: async () => {
+        await this.mesh.router.start()
+      },
+      stop: () => this.mesh.router.drain(),
+    }
+  }
+
+  #state(): Step {
+    const { config, log } = this.#parts
+    return {
+      name: 'state',
+      start: async () => {
+        const { state, events, watchdog, dispatcher, endpoints, grants, guard, node } = this.mesh
+        watchdog.start()
+        await events.start()
+        const report = await state.start(() => genesisOf({ operator: grants.operator, node }))
+        log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
+        const { operator } = state.genesis
+        if (config.operator !== undefined && config.operator !== operator) {
+          log.warn({ configured: config.operator, recorded: operator }, 'the operator is the one recorded at genesis, not the one configured')
+        }
+        grants.recorded(operator)
+        guard.grantsChanged()
+        dispatcher.attach('consensus', endpoints.consensus.call)
+        dispatcher.attach('state', endpoints.state.call)
+      },
+      stop: async () => {
+        const { state, events, watchdog, watermark } = this.mesh
+        await state.stop()
+        await events.stop()
+        watermark.close()
+        await watchdog.stop()
+      },
+    }
+  }
+
+  #services(): Step {
+    return {
+      name: 'services',
+      start: () => {
+        const { dispatcher, endpoints, listeners } = this.mesh
+        dispatcher.attach('registrar', endpoints.registrar.call)
+        dispatcher.attach('events', endpoints.events.call)
+        for (const listener of listeners) listener.start()
+      },
+      stop: async () => {
+        await Promise.all(this.mesh.listeners.map(listener => listener.drain()))
+        this.mesh.tails.stop()
+      },
+    }
+  }
+
+  #prove(): Step {
+    return {
+      name: 'self-test',
+      start: () => {
+        const { frontDoor, outbox } = this.mesh
+        return selfTest({ frontDoor, session: made(this.#session), identity: made(this.#identity), mesh: this.buses.mesh, eventsOut: () => outbox.flush() })
+      },
+    }
+  }
+
+  #miner(): Step {
+    const { config, log } = this.#parts
+    return {
+      name: 'miner',
+      start: async () => {
+        this.#mining = buildMiner({ config, log, mesh: this.mesh, core: this.buses.core, identity: made(this.#identity) })
+        await this.#mining.start()
+      },
+      stop: () => this.#mining?.stop(),
+    }
+  }
+
+  #face(): Step {
+    const { config } = this.#parts
+    return {
+      name: 'http',
+      start: async () => {
+        const metrics = meshMetrics(this.mesh, made(this.#mining))
+        this.#http = new HttpFace({ host: config['http.host'], port: config['http.port'], health: this.#health, metrics: () => metrics.text() })
+        await this.#http.start()
+      },
+      stop: () => this.#http?.stop(),
+    }
+  }
+
+  /** From here on newcomers are let in. Closing it first is what makes a stop a drain. */
+  #door(): Step {
+    const { config } = this.#parts
+    return {
+      name: 'door',
+      start: async () => {
+        await this.mesh.hello.start()
+        await writeDescriptor(config['data.dir'], this.descriptor)
+      },
+      stop: async () => {
+        await removeDescriptor(config['data.dir'])
+        const drained = Promise.all([this.mesh.hello.drain(), this.mesh.router.drain()])
+        await within(drained, config['router.drainMs'])
+      },
+    }
+  }
+}
+
+/** What an earlier step made. A missing value is a mistake in the order of the steps. */
+function made<T>(value: T | undefined): T {
+  if (value === undefined) throw new TypeError('a step of the boot ran before what it needs')
+  return value
+}
+
+/** Resolves when `work` does, at the latest after `ms`. */
+async function within(work: Promise<unknown>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>(resolve => { timer = setTimeout(resolve, ms) })
+  try {
+    await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * What a node proves to itself before it opens its door: that requests go through the front door to every service and
+ * come back as the design says, refusals included. It may run on a mesh of any age: a second boot finds the names taken
+ * and the counter counted, and passes.
+ */
+import { CMeshError } from '../cmtp/errors.ts'
+import { encodeRequest, ReplyFrame } from '../cmtp/frame.ts'
+import { signNameRecord } from '../cmtp/identity/name-record.ts'
+import type { KeyPair } from '../cmtp/identity/keys.ts'
+import { MessageIds } from '../cmtp/message-id.ts'
+import { requestSubject } from '../cmtp/subject.ts'
+import type { Bus } from '../services/bus/provider.ts'
+import type { FrontDoor } from '../services/router/front-door.ts'
+import type { OwnSession } from './own-session.ts'
+
+const NAME = 'self-test.mcom'
+const TARGET = '0xS:0x001:hello_world'
+
+export interface SelfTestParts {
+  readonly frontDoor: Pick<FrontDoor, 'route'>
+  readonly session: OwnSession
+  readonly identity: KeyPair
+  /** The connection in the sessions' account: one request goes the way of a client's. */
+  readonly mesh: Pick<Bus, 'request'>
+  /** Resolves when the events of what was written so far are published. */
+  readonly eventsOut: () => Promise<void>
+}
+
+interface Answer {
+  readonly status: number
+  readonly value: unknown
+  readonly finalHash: Buffer
+}
+
+/** Rejects with `CMESH_BOOT_FAILED`, naming the part (`state`, `registrar`, `events`, `routes`) and what did not hold. */
+export async function selfTest(parts: SelfTestParts): Promise<void> {
+  const ask = async (fqmn: string, body?: Uint8Array): Promise<Answer> => {
+    const { frame, sid } = await parts.session.frame(fqmn, body)
+    return read(await parts.frontDoor.route(frame, sid))
+  }
+  const expect = async (part: string, fqmn: string, status: number, check: (value: unknown) => boolean, body?: Uint8Array): Promise<Answer> => {
+    const answer = await ask(fqmn, body)
+    if (answer.status !== status) throw failed(part, `${fqmn} gave ${answer.status} and not ${status}: ${JSON.stringify(answer.value)}`)
+    if (!check(answer.value)) throw failed(part, `${fqmn} gave ${JSON.stringify(answer.value)}`)
+    if (answer.finalHash.length !== 32) throw failed(part, `${fqmn} came without its final hash`)
+    return answer
+  }
+  const code = (expected: string) => (value: unknown): boolean => (value as { code?: string } | null)?.code === expected
+
+  await expect('state', '0xS:0x001:hello_world', 200, value => value === 'Hello, world')
+  await expect('state', '0xS:0x001:hello_world:["Dexter"]', 200, value => value === 'Hello, Dexter')
+  const counted = await expect('state', '0xSW:0x002:increment:[1]', 200, isCount)
+  await expect('state', '0xS:0x002:get', 200, value => isCount(value) && BigInt(String(value)) >= BigInt(String(counted.value)))
+  await expect('state', '0xS:0xfff:anything', 404, code('CMESH_STATE_NO_CONTRACT'))
+  await expect('state', '0xSW:0x000:deploy', 403, code('CMESH_DEPLOY_FORBIDDEN'))
+  const refused = read(await parts.frontDoor.route(unsigned(), 'nobody'))
+  if (refused.status !== 401 || (refused.value as { prompt?: string }).prompt !== 'identity') throw failed('state', `a request without a session gave ${refused.status}`)
+
+  const registration = Buffer.from(JSON.stringify({ sequence: 1, signature: signNameRecord({ name: NAME, target: TARGET, owner: parts.identity.did, sequence: 1 }, parts.identity) }))
+  const register = `0xRW:register:${NAME}:${TARGET}`
+  const first = await ask(register, registration)
+  if (first.status !== 200 && first.status !== 409) throw failed('registrar', `${register} gave ${first.status}: ${JSON.stringify(first.value)}`)
+  await expect('registrar', register, 409, code('CMESH_REGISTRAR_TAKEN'), registration)
+  await expect('registrar', `0xR:${NAME}:["Dexter"]`, 200, value => value === 'Hello, Dexter')
+  await expect('registrar', '0xR:unregistered.mcom', 404, code('CMESH_REGISTRAR_NOT_FOUND'))
+
+  await parts.eventsOut()
+  await expect('events', '0xE:events.state.contracts.0x001.blah_blah:read', 200, value => typeof (value as { seq?: unknown }).seq === 'number')
+
+  await expect('routes', '0xZ:nothing', 400, code('CMESH_FQMN_OPCODE'))
+  await expect('routes', '0xA:1:0x001:hello_world', 403, code('CMESH_IAM_DENIED'))
+  await expect('routes', '0xC:status', 200, value => typeof (value as { leader?: unknown }).leader === 'string')
+  const { frame, sid } = await parts.session.frame('0xS:0x001:hello_world')
+  const overBus = read(await parts.mesh.request(requestSubject(sid), frame))
+  if (overBus.value !== 'Hello, world') throw failed('routes', `the way over the bus gave ${overBus.status}`)
+}
+
+/** A request by somebody who never said who they are. */
+function unsigned(): Buffer {
+  return encodeRequest({
+    id: new MessageIds().next(), fqmn: '0xS:0x001:hello_world', token: Buffer.alloc(0), deadlineMs: Date.now() + 5_000, receipt: 'hash',
+  })
+}
+
+function read(bytes: Uint8Array): Answer {
+  const frame = ReplyFrame.decode(bytes)
+  return { status: frame.status, value: JSON.parse(frame.body.toString('utf8')), finalHash: frame.finalHash }
+}
+
+function isCount(value: unknown): boolean {
+  return (typeof value === 'number' || typeof value === 'string') && /^\d+$/.test(String(value))
+}
+
+function failed(part: string, reason: string): CMeshError {
+  return new CMeshError('CMESH_BOOT_FAILED', { step: `self-test of ${part}`, reason })
+}

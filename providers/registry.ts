@@ -1,0 +1,84 @@
+/**
+ * The one list of providers: what can be chosen for each service, by name. The conformance suites run every entry of it, so
+ * nothing can be listed untested, and only the node picks from it.
+ */
+import { CMeshError } from '../cmtp/errors.ts'
+import type { ConsensusProvider } from '../services/consensus/provider.ts'
+import type { ContractEngine } from '../services/contracts/provider.ts'
+import type { EventsProvider } from '../services/events/provider.ts'
+import type { IdentityProvider } from '../services/iam/provider.ts'
+import type { Log } from '../services/log.ts'
+import type { StateStore } from '../services/state/provider.ts'
+import type { NatsBus } from './bus/nats.ts'
+import { MockConsensus } from './consensus/mock.ts'
+import { WasmEngine } from './contracts/wasm.ts'
+import { JetStreamEvents } from './events/jetstream.ts'
+import { MockEvents } from './events/mock.ts'
+import { DidIdentityProvider } from './iam/did.ts'
+import { MockIdentityProvider } from './iam/mock.ts'
+import { HypercoreStateStore } from './state/hypercore.ts'
+import { MockStateStore } from './state/mock.ts'
+
+/** What a provider may be built from. */
+export interface ProviderContext {
+  /** The node's directory for this service; the provider makes it when it needs it. */
+  readonly dir: string
+  /** The node's DID. */
+  readonly node: string
+  /** The connection in the services' account. */
+  readonly core: NatsBus
+  readonly log: Log
+  /** A provider failed for good and the node must stop. */
+  readonly onFailed: (error: CMeshError) => void
+  /** Told before and after any code of a contract runs. */
+  readonly watch: { readonly enter: (address: string) => void, readonly leave: () => void }
+  readonly options: {
+    readonly mockIdentity: boolean
+    readonly durability: 'os' | 'disk'
+    readonly consensusMembers: number
+    readonly eventsMaxBytes: number
+  }
+}
+
+interface Kinds {
+  readonly iam: IdentityProvider
+  readonly state: StateStore
+  readonly consensus: ConsensusProvider
+  readonly events: EventsProvider
+  readonly contracts: ContractEngine
+}
+
+export type ProviderKind = keyof Kinds
+type Factory<P> = (context: ProviderContext) => P
+
+export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, Factory<Kinds[K]>>> } = {
+  iam: {
+    did: () => new DidIdentityProvider(),
+    mock: ({ options }) => new MockIdentityProvider({ enabled: options.mockIdentity }),
+  },
+  state: {
+    hypercore: ({ dir, options, onFailed }) => new HypercoreStateStore({ dir, durability: options.durability, onFailed }),
+    mock: () => new MockStateStore(),
+  },
+  consensus: {
+    mock: ({ node, core, options }) => new MockConsensus({ members: options.consensusMembers, nodeId: node, bus: core }),
+  },
+  events: {
+    jetstream: ({ core, options, log }) => new JetStreamEvents(
+      { bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'events failed') } },
+      { maxBytes: options.eventsMaxBytes },
+    ),
+    mock: () => new MockEvents(),
+  },
+  contracts: {
+    wasm: ({ watch }) => new WasmEngine({ onEnter: watch.enter, onLeave: watch.leave }),
+  },
+}
+
+/** Makes the provider of that name. Throws `CMESH_CONFIG_PROVIDER` with the known ones. */
+export function createProvider<K extends ProviderKind>(kind: K, name: string, context: ProviderContext): Kinds[K] {
+  const known = REGISTRY[kind]
+  const factory = Object.hasOwn(known, name) ? known[name] : undefined
+  if (factory === undefined) throw new CMeshError('CMESH_CONFIG_PROVIDER', { service: kind, provider: name, known: Object.keys(known).join(', ') })
+  return factory(context)
+}

@@ -1,0 +1,197 @@
+/**
+ * A mesh of one scripted node on a real nats-server: it shakes hands properly and answers requests with whatever the test
+ * says, bytes included. Not a node: nothing is checked but what the handshake itself checks.
+ */
+import { randomBytes } from 'node:crypto'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import { encodeReply, RequestFrame } from '../../../cmtp/frame.ts'
+import { canonicalBytes } from '../../../cmtp/identity/canonical-json.ts'
+import { didToSegment } from '../../../cmtp/identity/did.ts'
+import { callHash, checkConfirm, checkConsent, checkRenewal, handshakeContext, sign, type HandshakeContext } from '../../../cmtp/identity/handshake.ts'
+import { KeyPair, PublicKey } from '../../../cmtp/identity/keys.ts'
+import { readMessage, type GrantMessage } from '../../../cmtp/identity/messages.ts'
+import { checkDidProof } from '../../../cmtp/identity/proof.ts'
+import { decodeToken } from '../../../cmtp/identity/token.ts'
+import { encodeHeaders, type HeaderList } from '../../../cmtp/headers.ts'
+import { HELLO_SUBJECT, helloSubject, REQUEST_WILDCARD, sessionOfSubject } from '../../../cmtp/subject.ts'
+import type { BusMessage } from '../../../services/bus/provider.ts'
+import { startBroker, type TestBroker } from '../../support/broker.ts'
+
+export interface StandInRequest {
+  readonly data: Buffer
+  readonly subject: string
+  readonly sid: string
+  readonly replySubject: string
+  /** Only for kind 1. */
+  readonly frame: RequestFrame
+  /** Sends any bytes to where the answer is expected. */
+  readonly send: (bytes: Uint8Array) => void
+}
+
+export type Behaviour = (request: StandInRequest) => void
+
+interface Open {
+  readonly context: HandshakeContext
+  readonly sessionKey: PublicKey
+  grant?: GrantMessage
+}
+
+const NODE = 'stand-in'
+export const FINAL_HASH = 'f'.repeat(32)
+
+export class StandInMesh {
+  readonly mesh = KeyPair.generate()
+  /** What the next requests are answered by. */
+  behaviour: Behaviour = ok
+  /** Life of the tokens it gives, in ms. */
+  sessionTtlMs = 300_000
+  /** Steps of the handshake that arrived. */
+  readonly steps: string[] = []
+  /** Requests that arrived, the newest last. */
+  readonly requests: StandInRequest[] = []
+  /** Sessions that it does not accept (any more). */
+  readonly refused = new Set<string>()
+  readonly #broker: TestBroker
+  readonly #open = new Map<string, Open>()
+
+  static async start(): Promise<StandInMesh> {
+    return new StandInMesh(await startBroker())
+  }
+
+  private constructor(broker: TestBroker) {
+    this.#broker = broker
+    const { mesh } = broker
+    for (const subject of [HELLO_SUBJECT, helloSubject(NODE)]) mesh.subscribe(subject, (message) => this.#onHello(message))
+    mesh.subscribe(REQUEST_WILDCARD, (message) => this.#onRequest(message))
+  }
+
+  get url(): string {
+    return this.#broker.url
+  }
+
+  get broker(): TestBroker {
+    return this.#broker
+  }
+
+  /** Kills the server outright; it comes back by itself, on the same port. Resolves when it is back. */
+  async killBroker(): Promise<void> {
+    const { broker, mesh } = this.#broker
+    const back = new Promise<void>((resolve) => {
+      const stop = mesh.onStatus((status) => {
+        if (status !== 'connected') return
+        stop()
+        resolve()
+      })
+    })
+    process.kill(broker.pid as number, 'SIGKILL')
+    await back
+  }
+
+  /** Publishes on an inbox as the node does. */
+  publish(subject: string, data: Uint8Array): void {
+    this.#broker.mesh.publish(subject, data)
+  }
+
+  async stop(): Promise<void> {
+    await this.#broker.stop()
+  }
+
+  #onHello({ data, reply }: BusMessage): void {
+    const frame = RequestFrame.decode(Buffer.from(data))
+    const action = frame.fqmn.slice('0xIW:'.length)
+    this.steps.push(action)
+    let status = 200
+    let body: Buffer
+    try {
+      body = this.#step(action, frame.body)
+    } catch (thrown) {
+      const error = CMeshError.from(thrown, 'the stand-in')
+      status = error.status
+      body = Buffer.from(JSON.stringify(error.toWire()))
+    }
+    this.#broker.mesh.publish(reply, encodeReply({ id: frame.id, status, receipt: 'none', body }))
+  }
+
+  #step(action: string, body: Buffer): Buffer {
+    switch (action) {
+      case 'call': {
+        const call = readMessage('call', body)
+        const opening = {
+          step: 'answer' as const, handshake: randomBytes(16).toString('base64url'), call: callHash(call),
+          nonce: randomBytes(32).toString('base64url'), audience: this.mesh.did, node: NODE, provider: 'did', expires: Date.now() + 60_000,
+        }
+        this.#open.set(opening.handshake, { context: handshakeContext(opening), sessionKey: PublicKey.fromText(call.key) })
+        return canonicalBytes(sign({ ...opening, challenge: 'prove it' }, this.mesh))
+      }
+      case 'confirm': {
+        const confirm = readMessage('confirm', body)
+        const open = this.#open.get(confirm.handshake)
+        if (open === undefined) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'confirm', reason: 'unknown' })
+        checkConfirm(open.context, open.sessionKey, confirm)
+        const sub = checkDidProof(open.context, confirm.proof)
+        open.grant = sign({
+          step: 'grant' as const, handshake: confirm.handshake, audience: this.mesh.did, sub, perms: ['read 0xS:>'], claims: [],
+          purpose: 'a test', lifetimeMs: this.sessionTtlMs, amr: ['pop'], aal: 1 as const,
+        }, this.mesh)
+        return canonicalBytes(open.grant)
+      }
+      case 'consent': {
+        const consent = readMessage('consent', body)
+        const open = this.#open.get(consent.handshake)
+        if (open?.grant === undefined) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason: 'unknown' })
+        checkConsent(open.grant, open.sessionKey, consent)
+        return this.#session(randomBytes(16).toString('base64url'), open.grant.sub, open.sessionKey.thumbprint)
+      }
+      case 'refresh': {
+        const renewal = readMessage('refresh', body)
+        const claims = decodeToken(renewal.token)
+        checkRenewal(renewal, claims)
+        if (this.refused.has(claims.sid)) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the session is revoked' })
+        return this.#session(claims.sid, claims.sub, claims.cnf.jkt)
+      }
+      default:
+        throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'iam', action, access: 'writing' })
+    }
+  }
+
+  #session(sid: string, sub: string, jkt: string): Buffer {
+    const issued = Math.floor(Date.now() / 1000) * 1000
+    const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+    const signed = `${part({ alg: 'EdDSA', typ: 'cmesh-at+jwt' })}.${part({
+      iss: didToSegment(this.mesh.did), aud: 'cmtp', sub: didToSegment(sub), sid, jti: randomBytes(16).toString('base64url'),
+      iat: issued / 1000, exp: Math.ceil((issued + this.sessionTtlMs) / 1000), ver: 1, cnf: { jkt }, perms: ['read 0xS:>'], amr: ['pop'], aal: 1,
+    })}`
+    const token = `${signed}.${this.mesh.sign(Buffer.from(signed)).toString('base64url')}`
+    return canonicalBytes({ step: 'session', sid, token, issued, expires: issued + this.sessionTtlMs })
+  }
+
+  #onRequest({ subject, data, reply }: BusMessage): void {
+    const bytes = Buffer.from(data)
+    const sid = sessionOfSubject(subject) ?? ''
+    const { mesh } = this.#broker
+    const request: StandInRequest = {
+      data: bytes, subject, sid, replySubject: reply,
+      get frame() { return RequestFrame.decode(bytes) },
+      send: (answer) => mesh.publish(reply, answer),
+    }
+    this.requests.push(request)
+    if (this.refused.has(sid)) refuse(request, new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the session is revoked' }))
+    else this.behaviour(request)
+  }
+}
+
+/** Answers 200 with the address and the body's text. */
+export function ok({ frame, send }: StandInRequest): void {
+  send(answer(frame, 200, { fqmn: frame.fqmn, body: frame.body.toString('utf8') }))
+}
+
+export function refuse({ frame, send }: StandInRequest, error: CMeshError): void {
+  send(answer(frame, error.status, error.toWire(), [['content-type', 'application/cmesh-error+json']]))
+}
+
+export function answer(frame: RequestFrame, status: number, value: unknown, headers: HeaderList = [['content-type', 'application/json']]): Buffer {
+  return encodeReply({
+    id: frame.id, status, receipt: frame.receipt, finalHash: FINAL_HASH, headers: encodeHeaders(headers), body: Buffer.from(JSON.stringify(value)),
+  })
+}
+

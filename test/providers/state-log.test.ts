@@ -1,0 +1,211 @@
+import { existsSync } from 'node:fs'
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import Hypercore from 'hypercore'
+import { keyPair } from 'hypercore-crypto'
+import { CMeshError } from '../../cmtp/errors.ts'
+import { HypercoreStateStore } from '../../providers/state/hypercore.ts'
+import type { HypercoreStateOptions } from '../../providers/state/hypercore.ts'
+import { StateImage } from '../../providers/state/image.ts'
+import { chainAfter, encodeBlock } from '../../services/state/block.ts'
+import { commitBlock, loopBlock, putBlock } from '../support/blocks.ts'
+
+let dir: string
+let stores: HypercoreStateStore[]
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'cmesh-log-'))
+  stores = []
+})
+
+afterEach(async () => {
+  for (const store of stores) await store.close()
+  await rm(dir, { recursive: true, force: true })
+})
+
+function make(options: Partial<HypercoreStateOptions> = {}): HypercoreStateStore {
+  const store = new HypercoreStateStore({ dir, ...options })
+  stores.push(store)
+  return store
+}
+
+/** A store of `blocks` blocks, closed again; gives its chain. */
+async function written(blocks: number, options: Partial<HypercoreStateOptions> = {}): Promise<Uint8Array> {
+  const store = make(options)
+  await store.open(() => {})
+  for (let seq = 1; seq <= blocks; seq++) void commitBlock(store, loopBlock(seq))
+  await store.flush()
+  await store.close()
+  return store.head.chain
+}
+
+const modeOf = async (path: string): Promise<string> => ((await stat(path)).mode & 0o777).toString(8)
+
+describe('the files of a log', () => {
+  test('a new log makes its key, readable by its owner only, and keeps everything under a directory of the same kind', async () => {
+    await written(1, { dir: join(dir, 'data') })
+    expect(await modeOf(join(dir, 'data', 'key'))).toBe('600')
+    expect(await modeOf(join(dir, 'data'))).toBe('700')
+    expect(await modeOf(join(dir, 'data', 'log'))).toBe('700')
+    expect(await readFile(join(dir, 'data', 'key'), 'utf8')).toMatch(/^[0-9a-f]{64}\n$/)
+    expect((await readdir(join(dir, 'data'))).sort()).toEqual(['key', 'log'])
+  })
+
+  test('a key that the caller gives signs the log and is written nowhere', async () => {
+    const seed = Buffer.alloc(32, 0x5a)
+    const key = keyPair(seed)
+    const chain = await written(3, { keyPair: key })
+    expect(existsSync(join(dir, 'key'))).toBe(false)
+    for (const name of await readdir(join(dir, 'log', 'db'))) {
+      expect((await readFile(join(dir, 'log', 'db', name))).includes(seed)).toBe(false)
+    }
+    const again = make({ keyPair: key })
+    expect((await again.open(() => {})).head.chain).toEqual(chain)
+  })
+
+  test('a copy of the directory opens as the same log, and goes on by itself', async () => {
+    const chain = await written(20)
+    const copy = join(dir, 'copy')
+    await cp(join(dir, 'log'), join(copy, 'log'), { recursive: true })
+    await cp(join(dir, 'key'), join(copy, 'key'))
+    const store = make({ dir: copy })
+    expect((await store.open(() => {})).head).toMatchObject({ seq: 20, chain })
+    await commitBlock(store, loopBlock(21))
+  })
+
+  test('what a first boot that was killed left behind is cleared away', async () => {
+    await mkdir(join(dir, 'log.part', 'db'), { recursive: true })
+    await writeFile(join(dir, 'log.part', 'db', '000004.log'), 'half a file')
+    await writeFile(join(dir, 'key.part'), 'half a key')
+    await written(1)
+    expect((await readdir(dir)).sort()).toEqual(['key', 'log'])
+  })
+
+  test('a second store on the same directory is refused, and the first is none the worse', async () => {
+    const first = make()
+    await first.open(() => {})
+    await expect(make().open(() => {})).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE', detail: { path: join(dir, 'log') } })
+    await commitBlock(first, putBlock(1, 'a', '1'))
+  })
+
+  test('a directory that cannot be made is CMESH_STATE_FULL', async () => {
+    await writeFile(join(dir, 'file'), '')
+    await expect(make({ dir: join(dir, 'file', 'data') }).open(() => {})).rejects.toMatchObject({
+      code: 'CMESH_STATE_FULL',
+      message: expect.stringMatching(/^The state log cannot be written: ENOTDIR: .*\. The node stops; free space and start it again\.$/),
+    })
+  })
+})
+
+describe('a log that is not what it should be', () => {
+  const openedError = async (options: Partial<HypercoreStateOptions> = {}): Promise<CMeshError> => {
+    const thrown: unknown = await make(options).open(() => {}).then(() => 'it opened', (error: unknown) => error)
+    if (!(thrown instanceof CMeshError)) throw new Error(`expected a CMeshError: ${String(thrown)}`)
+    return thrown
+  }
+  const damaged = (reason: string): object => ({
+    code: 'CMESH_STATE_CORRUPT',
+    message: `The state log in ${join(dir, 'log')} is damaged at block 0: ${reason}.`,
+  })
+
+  test('is refused without its key, and opens when the key is back', async () => {
+    const chain = await written(2)
+    await rename(join(dir, 'key'), join(dir, 'kept'))
+    expect(await openedError()).toMatchObject(damaged(`its key ${join(dir, 'key')} is missing`))
+    await rename(join(dir, 'kept'), join(dir, 'key'))
+    expect((await make().open(() => {})).head.chain).toEqual(chain)
+  })
+
+  test('is refused under another key, never taken for an empty one, and opens under its own', async () => {
+    const chain = await written(2)
+    expect(await openedError({ keyPair: keyPair() })).toMatchObject(damaged('it is signed by another key than the one given'))
+    expect((await make().open(() => {})).head).toMatchObject({ seq: 2, chain })
+  })
+
+  test('is refused with a key file of anything but a seed', async () => {
+    await written(2)
+    await writeFile(join(dir, 'key'), 'ABCD')
+    expect(await openedError()).toMatchObject({ code: 'CMESH_STATE_CORRUPT', detail: { path: join(dir, 'key'), reason: 'the key file is not 64 hex digits' } })
+  })
+
+  test('is refused without the file that names its tables, which are left as they are', async () => {
+    await written(50)
+    await written(0)
+    const db = join(dir, 'log', 'db')
+    await rm(join(db, 'CURRENT'))
+    const tables = (await readdir(db)).filter(name => name.endsWith('.sst'))
+    expect(tables.length).toBeGreaterThan(0)
+    expect(await openedError()).toMatchObject(damaged('its file CURRENT is missing'))
+    expect(await readdir(db)).toEqual(expect.arrayContaining(tables))
+  })
+
+  test('is refused when everything in it is gone, never taken for a new one', async () => {
+    await written(5)
+    await rm(join(dir, 'log'), { recursive: true })
+    const storage = Hypercore.defaultStorage(join(dir, 'log'), { allowBackup: true })
+    await storage.getDefaultDiscoveryKey()
+    await storage.close()
+    expect(await openedError()).toMatchObject(damaged('everything that was in it is gone'))
+  })
+
+  test('is refused where a block does not follow the one before, by its index', async () => {
+    const key = keyPair()
+    const image = new StateImage()
+    const blocks = [1, 2, 3].map(seq => image.append(putBlock(seq, 'a', `${seq}`)))
+    for (const [bytes, block, reason] of [
+      [[blocks[0], blocks[1], blocks[1]], 2, 'sequence 2 follows 2'],
+      [[blocks[0], blocks[2]], 1, 'sequence 3 follows 1'],
+      [[blocks[0], Buffer.from('no block')], 1, 'byte 0 is not the start of a block'],
+    ] as const) {
+      const at = await mkdtemp(join(dir, 'made-'))
+      const manifest = { signers: [{ publicKey: key.publicKey }] }
+      const core = new Hypercore(Hypercore.defaultStorage(join(at, 'log'), { allowBackup: true }), { createIfMissing: true, key: Hypercore.key(manifest), manifest })
+      await core.ready()
+      await core.append(bytes as Uint8Array[], { keyPair: key })
+      await core.close()
+      expect(await openedError({ dir: at, keyPair: key })).toMatchObject({ code: 'CMESH_STATE_CORRUPT', detail: { path: join(at, 'log'), block, reason } })
+    }
+  })
+
+  test('an opening that fails in `onBlock` lets go of the log', async () => {
+    await written(3)
+    const store = make()
+    await expect(store.open(() => { throw new RangeError('not this block') })).rejects.toThrow(new RangeError('not this block'))
+    await expect(store.commit(loopBlock(4))).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining('not open') })
+    expect((await make().open(() => {})).replayed).toBe(3)
+  })
+
+  test('damage in a table is named by its block, though many are read at once', async () => {
+    await written(60)
+    await written(0)
+    const db = join(dir, 'log', 'db')
+    const sizes = await Promise.all((await readdir(db)).filter(name => name.endsWith('.blob')).map(async name => ({ name, size: (await stat(join(db, name))).size })))
+    const { name, size } = sizes.sort((a, b) => b.size - a.size)[0] as { name: string, size: number }
+    // Only every seventh block is large enough for this file: the 28th is the fourth of them.
+    await truncate(join(db, name), Math.floor(size * 0.9))
+    const error = await openedError()
+    expect(error).toMatchObject({ code: 'CMESH_STATE_CORRUPT', detail: { path: join(dir, 'log'), block: expect.any(Number) } })
+    expect((error.detail['block'] as number) % 7).toBe(6)
+  })
+})
+
+describe('durability `disk`', () => {
+  test('holds while RocksDB goes on from one write-ahead log to the next', async () => {
+    const store = make({ durability: 'disk' })
+    await store.open(() => {})
+    const logs = new Set<string>()
+    let chain = store.head.chain
+    // More than RocksDB keeps in memory (64 MiB) before it takes up a new file.
+    for (let seq = 1; seq <= 10; seq++) {
+      const block = { epoch: 0, seq, timeMs: 0, message: new Uint8Array(8 * 1024 * 1024).fill(seq), transactions: [] }
+      await store.commit(block)
+      chain = chainAfter(chain, encodeBlock(block))
+      for (const name of await readdir(join(dir, 'log', 'db'))) if (name.endsWith('.log')) logs.add(name)
+    }
+    expect(logs.size).toBeGreaterThan(1)
+    await store.close()
+    expect((await make().open(() => {})).head).toMatchObject({ seq: 10, chain })
+  })
+})
