@@ -2,6 +2,7 @@
  * From options to a client with a session: finds the mesh, loads the identity, connects and shakes hands. What it started is
  * undone when a later step fails.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { CMeshError } from '../cmtp/errors.ts'
 import { KeyPair } from '../cmtp/identity/keys.ts'
 import { MessageIds } from '../cmtp/message-id.ts'
@@ -14,7 +15,7 @@ import {
   type ConnectionDefaults, type RequestDefaults,
 } from './options.ts'
 import { Requester } from './requester.ts'
-import { pause, pauseBeforeRetry } from './retry.ts'
+import { pauseBeforeRetry } from './retry.ts'
 import { SessionKeeper, type SessionMemory } from './session.ts'
 
 export interface ConnectOptions extends MeshLocation, RequestDefaults, ConnectionDefaults {
@@ -81,7 +82,7 @@ async function firstSession(sessions: SessionKeeper, url: string, withinMs: numb
       const error = CMeshError.from(thrown, 'the handshake')
       const pauseMs = pauseBeforeRetry(error, tries, untilMs - performance.now())
       if (pauseMs === undefined) throw error.code === 'CMESH_BUS_NO_RESPONDERS' || error.code === 'CMESH_BUS_TIMEOUT' ? silent(url, error) : error
-      await pause(pauseMs, [])
+      await delay(pauseMs)
     }
   }
 }

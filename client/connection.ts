@@ -128,22 +128,6 @@ export class Connection {
     return () => { this.#listeners.delete(listener) }
   }
 
-  /** Resolves with whether there is a connection, at the latest after `withinMs` or when `signal` fires. */
-  connected(withinMs: number, signal?: AbortSignal): Promise<boolean> {
-    if (this.#status !== 'disconnected' || signal?.aborted === true) return Promise.resolve(this.#status === 'connected')
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer)
-        stop()
-        signal?.removeEventListener('abort', done)
-        resolve(this.#status === 'connected')
-      }
-      const timer = setTimeout(done, withinMs)
-      const stop = this.onStatus(done)
-      signal?.addEventListener('abort', done, { once: true })
-    })
-  }
-
   /** Takes no new requests, waits up to `withinMs` for those in flight, then closes. Memoised with `close`. */
   drain(withinMs: number): Promise<void> {
     this.#closed ??= this.#drain(withinMs)

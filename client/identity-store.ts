@@ -74,7 +74,10 @@ export class IdentityStore {
     await this.#write(this.#sessionPath(url, identity), file, 'replace')
   }
 
-  /** The session kept for that mesh; `undefined` when there is none. It may have expired. Rejects as `loadOrCreateIdentity` does. */
+  /**
+   * The session kept for that mesh; `undefined` when there is none. It may have expired. Rejects as `loadOrCreateIdentity`
+   * does.
+   */
   async loadSession(url: string, identity: string = DEFAULT_IDENTITY): Promise<Session | undefined> {
     const path = this.#sessionPath(url, identity)
     const existing = await this.#read(path)
@@ -88,7 +91,8 @@ export class IdentityStore {
 
   #identityPath(name: string): string {
     if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(name)) {
-      throw new CMeshError('CMESH_CLIENT_USAGE', { reason: 'The name of an identity has 1 to 64 letters, digits, _ or -, and begins with a letter or digit.' })
+      const reason = 'The name of an identity has 1 to 64 letters, digits, _ or -, and begins with a letter or digit.'
+      throw new CMeshError('CMESH_CLIENT_USAGE', { reason })
     }
     return join(this.directory, 'identities', `${name}.json`)
   }
@@ -104,7 +108,7 @@ export class IdentityStore {
       file = await open(path, 'r')
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return undefined
-      throw new CMeshError('CMESH_CLIENT_CREDENTIALS', { path, reason: `it cannot be opened (${codeOf(error)})` }, { cause: error })
+      throw asUnusable(path, 'opened', error)
     }
     try {
       // Of the open file, so that what was checked is what is read.
@@ -114,7 +118,7 @@ export class IdentityStore {
       return JSON.parse(await file.readFile('utf8')) as unknown
     } catch (error) {
       if (error instanceof SyntaxError) throw unusable(path, 'it is no JSON')
-      throw error
+      throw asUnusable(path, 'read', error)
     } finally {
       await file.close()
     }
@@ -128,8 +132,16 @@ export class IdentityStore {
     }
   }
 
-  /** Writes a whole file beside its place and moves it there. `create` leaves an existing file alone and resolves with false. */
   async #write(path: string, value: object, how: 'create' | 'replace'): Promise<boolean> {
+    try {
+      return await this.#place(path, value, how)
+    } catch (error) {
+      throw asUnusable(path, 'written', error)
+    }
+  }
+
+  /** Writes a whole file beside its place and moves it there. `create` leaves an existing file alone and resolves with false. */
+  async #place(path: string, value: object, how: 'create' | 'replace'): Promise<boolean> {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 })
     await this.#checkDirectories(path)
     const beside = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
@@ -173,9 +185,13 @@ function readIdentity(path: string, value: unknown): KeyPair {
 function readSession(path: string, url: string, value: unknown): Session {
   const { version, url: savedUrl, key, ...fields } = fieldsOf(value)
   const { sid, token, sub, mesh, node, perms, issued, expires } = fields
-  if (version !== 1 || savedUrl !== url || typeof key !== 'string' || typeof sid !== 'string' || typeof token !== 'string' || typeof sub !== 'string'
-    || typeof mesh !== 'string' || typeof node !== 'string' || !Array.isArray(perms) || !perms.every(text => typeof text === 'string')
-    || typeof issued !== 'number' || typeof expires !== 'number') throw unusable(path, 'it does not hold a session with this mesh')
+  if (
+    version !== 1 || savedUrl !== url || typeof key !== 'string' || typeof sid !== 'string' || typeof token !== 'string'
+    || typeof sub !== 'string' || typeof mesh !== 'string' || typeof node !== 'string' || !Array.isArray(perms)
+    || !perms.every(text => typeof text === 'string') || typeof issued !== 'number' || typeof expires !== 'number'
+  ) {
+    throw unusable(path, 'it does not hold a session with this mesh')
+  }
   return { sid, token, sub, mesh, node, perms, issued, expires, key: keyOf(path, key) }
 }
 
@@ -192,7 +208,12 @@ function keyOf(path: string, seed: string): KeyPair {
 }
 
 function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
+  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : 'unknown'
+}
+
+function asUnusable(path: string, verb: string, error: unknown): CMeshError {
+  if (error instanceof CMeshError) return error
+  return new CMeshError('CMESH_CLIENT_CREDENTIALS', { path, reason: `it cannot be ${verb} (${codeOf(error)})` }, { cause: error })
 }
 
 function unusable(path: string, reason: string): CMeshError {

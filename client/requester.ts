@@ -15,10 +15,11 @@ import { REQUEST } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest } from '../cmtp/frame.ts'
 import { MESSAGE_ID_BYTES, type MessageIds } from '../cmtp/message-id.ts'
+import { AbortFan } from './abort-fan.ts'
 import type { Connection } from './connection.ts'
 import type { ResolvedRequestDefaults } from './options.ts'
 import { readBatchReply, readReply, requestId, type Reply } from './reply.ts'
-import { mayChangeState, pause, pauseBeforeRetry } from './retry.ts'
+import { mayChangeState, pauseBeforeRetry } from './retry.ts'
 import type { ActiveSession, SessionKeeper } from './session.ts'
 import { withToken } from './with-token.ts'
 
@@ -51,7 +52,9 @@ interface Attempt<T> {
   frame: Buffer
   /** The session whose token stands in the frame. */
   session: ActiveSession | undefined
-  /** It was sent at least once and no answer came: it may have been executed. */
+  /** It was sent at least once. */
+  sent: boolean
+  /** It was sent and no answer came: it may have been executed. */
   lost: boolean
 }
 
@@ -61,6 +64,7 @@ const NO_TOKEN = Buffer.alloc(0)
 
 export class Requester {
   readonly #parts: RequesterParts
+  readonly #aborts = new AbortFan()
 
   constructor(parts: RequesterParts) {
     this.#parts = parts
@@ -80,15 +84,18 @@ export class Requester {
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }
+    const sent = session !== undefined && connection.status === 'connected'
     const again = (failure: Reply | CMeshError | undefined): Promise<Reply> => {
-      const read = (data: Uint8Array, sent: Buffer): Reply => readReply(data, sent, receipt)
-      return this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, frame, session, lost: false }, failure)
+      const read = (data: Uint8Array, asked: Buffer): Reply => readReply(data, asked, receipt)
+      return this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, frame, session, sent, lost: false }, failure)
     }
     if (session === undefined) return again(undefined)
     return connection.request(session.subject, frame, waitOf(ask.timeoutMs, ask.signal)).then(
       (data) => {
         const reply = readReply(data, frame, receipt)
-        return reply.status < 400 ? reply : again(reply)
+        if (reply.status >= 400) return again(reply)
+        if (!session.introduced) sessions.introduced(session)
+        return reply
       },
       (error: CMeshError) => again(error),
     )
@@ -103,9 +110,9 @@ export class Requester {
     ids.write(id, 0, entries.length)
     const frame = encodeBatch({ id, token: session?.token ?? NO_TOKEN, deadlineMs, receipt: ask.receipt, entries })
     const changesState = entries.some((entry) => mayChangeState(entry.fqmn))
-    const read = (data: Uint8Array, sent: Buffer): Reply[] | Reply => readBatchReply(data, sent, entries.length, ask.receipt)
+    const read = (data: Uint8Array, asked: Buffer): Reply[] | Reply => readBatchReply(data, asked, entries.length, ask.receipt)
     const whole = { ...ask, throwOnError: true }
-    return await this.#persist<Reply[]>({ ask: whole, deadlineMs, changesState, read, frame, session, lost: false }, undefined) as Reply[]
+    return await this.#persist<Reply[]>({ ask: whole, deadlineMs, changesState, read, frame, session, sent: false, lost: false }, undefined) as Reply[]
   }
 
   /** Tries until there is a result, a final error, or no time. `failure` is what an attempt made before came to. */
@@ -114,10 +121,16 @@ export class Requester {
     let last = failure
     let refused: ActiveSession | undefined
     let mayHandshake = true
+    let mayIntroduce = true
+    let whole: ActiveSession | undefined
     for (let tries = last === undefined ? 0 : 1; ; tries++) {
       if (last !== undefined) {
-        if (isLost(last)) attempt.lost = true
-        if (mayHandshake && attempt.session !== undefined && asksForIdentity(last)) {
+        if (attempt.sent && isLost(last)) attempt.lost = true
+        attempt.sent = false
+        if (mayIntroduce && attempt.session?.introduced === true && prompt(last) === 'token') {
+          mayIntroduce = false
+          whole = sessions.introduce(attempt.session)
+        } else if (mayHandshake && attempt.session !== undefined && prompt(last) === 'identity') {
           mayHandshake = false
           refused = attempt.session
         } else if (!await this.#mayTryAgain(attempt, errorOf(last), tries)) {
@@ -125,10 +138,13 @@ export class Requester {
         }
       }
       try {
-        const session = await this.#within(refused === undefined ? sessions.ensure() : sessions.replace(refused), attempt)
-        refused = undefined
+        const session = whole ?? await this.#within(refused === undefined ? sessions.ensure() : sessions.replace(refused), attempt)
+        whole = refused = undefined
         const result = await this.#send(attempt, session)
-        if (!isFailure(result)) return result
+        if (!isFailure(result)) {
+          sessions.introduced(session)
+          return result
+        }
         last = result
       } catch (thrown) {
         last = CMeshError.from(thrown, 'the client', requestId(attempt.frame))
@@ -141,8 +157,10 @@ export class Requester {
       attempt.frame = withToken(attempt.frame, session.token)
       attempt.session = session
     }
-    const leftMs = Math.max(attempt.deadlineMs - this.#parts.now(), 1)
-    const data = await this.#parts.connection.request(session.subject, attempt.frame, waitOf(leftMs, attempt.ask.signal))
+    const { connection, now } = this.#parts
+    if (connection.status === 'connected') attempt.sent = true
+    const leftMs = Math.max(attempt.deadlineMs - now(), 1)
+    const data = await connection.request(session.subject, attempt.frame, waitOf(leftMs, attempt.ask.signal))
     return attempt.read(data, attempt.frame)
   }
 
@@ -151,8 +169,10 @@ export class Requester {
     const { connection, closing, now } = this.#parts
     const pauseMs = ask.retry && !closing.aborted ? pauseBeforeRetry(error, tries, deadlineMs - now()) : undefined
     if (pauseMs === undefined) return false
-    await pause(pauseMs, [ask.signal, closing])
-    if (connection.status === 'disconnected') await connection.connected(deadlineMs - now(), ask.signal)
+    await this.#aborts.pause(pauseMs, ask.signal, closing)
+    if (connection.status === 'disconnected') {
+      await this.#aborts.until(deadlineMs - now(), (wake) => connection.onStatus(wake), ask.signal, closing)
+    }
     if (ask.signal?.aborted === true) throw aborted(ask.signal)
     return !closing.aborted && now() < deadlineMs
   }
@@ -160,7 +180,7 @@ export class Requester {
   /** The session, or the end of this request's patience: the handshake itself goes on for those who wait longer. */
   async #within(session: Promise<ActiveSession>, { ask, deadlineMs }: Attempt<unknown>): Promise<ActiveSession> {
     const stop = new AbortController()
-    const givenUp = pause(deadlineMs - this.#parts.now(), [ask.signal, stop.signal])
+    const givenUp = this.#aborts.pause(deadlineMs - this.#parts.now(), ask.signal, stop.signal)
     try {
       const first = await Promise.race([session, givenUp])
       if (first !== undefined) return first
@@ -189,14 +209,14 @@ function errorOf(failure: Reply | CMeshError): CMeshError {
   return failure instanceof CMeshError ? failure : failure.error() as CMeshError
 }
 
-/** Whether a reply prompts for the identity handshake. */
-function asksForIdentity(failure: Reply | CMeshError): boolean {
-  if (failure instanceof CMeshError || failure.status !== 401) return false
+/** What a 401 prompts for: the identity handshake, or the whole token in place of its reference. */
+function prompt(failure: Reply | CMeshError): unknown {
+  if (failure instanceof CMeshError || failure.status !== 401) return undefined
   try {
-    return failure.json<{ readonly prompt?: unknown }>().prompt === 'identity'
+    return failure.json<{ readonly prompt?: unknown }>().prompt
   } catch {
     // An unreadable body prompts for nothing; the error it stands for is reported as it is.
-    return false
+    return undefined
   }
 }
 
@@ -209,7 +229,7 @@ function settle(attempt: Attempt<unknown>, last: Reply | CMeshError): Reply {
   const error = errorOf(last)
   // Whoever asked for one attempt is told what became of the connection; a time-out says nothing of what became of the write.
   const unknown = attempt.ask.retry ? error.retry === 'retry' : error.code === 'CMESH_BUS_TIMEOUT'
-  if (attempt.changesState && attempt.lost && attempt.session !== undefined && unknown) {
+  if (attempt.changesState && attempt.lost && unknown) {
     throw new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: requestId(attempt.frame) }, { cause: error })
   }
   if (last instanceof CMeshError || attempt.ask.throwOnError) throw error

@@ -26,17 +26,3 @@ export function pauseBeforeRetry(
 export function mayChangeState(fqmn: string): boolean {
   return /0x[IRSEACP]W:/.test(fqmn)
 }
-
-/** Resolves after `ms`; earlier when the signal fires. Never rejects. */
-export function pause(ms: number, signals: readonly (AbortSignal | undefined)[]): Promise<void> {
-  return new Promise((resolve) => {
-    if (signals.some((signal) => signal?.aborted === true)) return resolve()
-    const done = (): void => {
-      clearTimeout(timer)
-      for (const signal of signals) signal?.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    for (const signal of signals) signal?.addEventListener('abort', done, { once: true })
-  })
-}

@@ -14,6 +14,7 @@ import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest } from '../cmtp/frame.ts'
 import { login, refresh, type SendStep, type Session } from '../cmtp/identity/login.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
+import { tokenReference } from '../cmtp/identity/token.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
 import { HELLO_SUBJECT, helloSubject, requestSubject } from '../cmtp/subject.ts'
 import type { Connection } from './connection.ts'
@@ -41,8 +42,10 @@ export interface SessionParts {
 /** What requests need of the current session. */
 export interface ActiveSession {
   readonly session: Session
-  /** The token's bytes, as they stand in a frame. */
+  /** What stands in a frame for the token: the token itself, or its reference once a node took it. */
   readonly token: Buffer
+  /** `token` is the reference. */
+  readonly introduced: boolean
   /** Where the session's requests go. */
   readonly subject: string
   readonly templates: RequestTemplates
@@ -86,6 +89,18 @@ export class SessionKeeper {
   replace(refused: ActiveSession): Promise<ActiveSession> {
     if (this.#current !== undefined && this.#current !== refused) return Promise.resolve(this.#current)
     return this.#once(() => this.#handshake())
+  }
+
+  /** A node took the whole token: from now on requests carry its reference. */
+  introduced(session: ActiveSession): void {
+    if (this.#current === session && !session.introduced) this.#current = this.#active(session.session, true)
+  }
+
+  /** A node does not know the token that `session` refers to: the same session, with the whole token again. */
+  introduce(session: ActiveSession): ActiveSession {
+    if (this.#current !== session) return this.#current ?? this.#active(session.session, false)
+    this.#current = this.#active(session.session, false)
+    return this.#current
   }
 
   /** Stops renewing. The session itself lives until it expires, so that another run may take it up. */
@@ -141,10 +156,15 @@ export class SessionKeeper {
 
   /** `bornMs`: when its life began, in ms from now. A fresh one's began now, whatever the two clocks think of each other. */
   #adopt(session: Session, bornMs: number): ActiveSession {
-    const token = Buffer.from(session.token, 'ascii')
-    this.#current = { session, token, subject: requestSubject(session.sid), templates: new RequestTemplates(token, this.#parts.ids) }
+    this.#current = this.#active(session, false)
     this.#schedule(Math.max(bornMs + (session.expires - session.issued) * RENEW_AT, RENEW_SOONEST_MS))
     return this.#current
+  }
+
+  #active(session: Session, introduced: boolean): ActiveSession {
+    const whole = Buffer.from(session.token, 'ascii')
+    const token = introduced ? tokenReference(whole) : whole
+    return { session, token, introduced, subject: requestSubject(session.sid), templates: new RequestTemplates(token, this.#parts.ids) }
   }
 
   #schedule(inMs: number): void {

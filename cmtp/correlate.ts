@@ -190,7 +190,8 @@ export class Correlator<T = Uint8Array> {
   }
 
   #take(replySubject: string): Pending<T> | undefined {
-    const pending = replySubject.startsWith(this.#prefix) ? this.#pending.get(+replySubject.slice(this.#prefix.length)) : undefined
+    const ours = replySubject.startsWith(this.#prefix)
+    const pending = ours ? this.#pending.get(+replySubject.slice(this.#prefix.length)) : undefined
     if (pending === undefined) this.#late++
     else this.#release(pending)
     return pending

@@ -36,6 +36,7 @@ export const CATALOGUE = {
 
   // --- identity
   CMESH_IAM_NO_SESSION: { status: 401, retry: 'terminal', message: 'No valid session: {reason}. Start the identity handshake (`cmesh login`).' },
+  CMESH_IAM_TOKEN: { status: 401, retry: 'retry', message: 'The request refers to a session token that this node has not seen: send the token itself.' },
   CMESH_IAM_HANDSHAKE: { status: 401, retry: 'terminal', message: 'The handshake step {step} was refused: {reason}. Start again with a new call.' },
   CMESH_IAM_FORGED: { status: 401, retry: 'terminal', message: 'The {what} is not signed by the key it names.' },
   CMESH_IAM_KEY: { status: 400, retry: 'terminal', message: 'The key is refused: {reason}.' },
@@ -158,7 +159,7 @@ export class CMeshError extends Error {
   /** What crosses the wire as an error body: whitelisted fields only, never a cause or a stack. */
   toWire(): WireError {
     const base = { code: this.code, message: this.message, retry: this.retry, detail: this.detail }
-    return this.status === 401 ? { ...base, prompt: 'identity' } : base
+    return this.status === 401 ? { ...base, prompt: this.code === 'CMESH_IAM_TOKEN' ? 'token' : 'identity' } : base
   }
 
   /** Rebuilds an error from a reply's body. An unknown code from a newer node becomes `CMESH_INTERNAL` with what came as its cause. */
@@ -182,7 +183,7 @@ export interface WireError {
   readonly message: string
   readonly retry: RetryClass
   readonly detail: ErrorDetail
-  /** Only on 401: tells the client to start the identity handshake. */
+  /** Only on 401: what the client is to do. `identity`: start the handshake. `token`: send the same request with the whole token. */
   readonly prompt?: string
 }
 

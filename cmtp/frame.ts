@@ -176,8 +176,12 @@ export function encodeReply(fields: ReplyFields): Buffer {
   frame.writeUInt32BE(layers.length, 28)
   frame.writeUInt32BE(body.length, 32)
   let at = REPLY_HEADER_BYTES
-  if (hashBytes !== 0) at += frame.write(fields.finalHash ?? '', at, 'latin1')
-  if (at !== REPLY_HEADER_BYTES + hashBytes) throw new RangeError('a reply that promises a final hash needs its 32 bytes')
+  if (hashBytes !== 0) {
+    const { finalHash } = fields
+    if (finalHash?.length !== HASH_BYTES) throw new RangeError('a reply that promises a final hash needs its 32 bytes')
+    for (let i = 0; i < HASH_BYTES; i++) frame[at + i] = finalHash.charCodeAt(i)
+    at += HASH_BYTES
+  }
   if (headers.length !== 0) frame.set(headers, at)
   at += headers.length
   if (layers.length !== 0) frame.set(layers, at)

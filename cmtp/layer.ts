@@ -13,6 +13,7 @@ import { CMeshError } from './errors.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
 import { MESSAGE_ID_BYTES } from './message-id.ts'
+import { TwoGenerations } from './two-generations.ts'
 import { asBuffer } from './wire.ts'
 
 /** Positions are wire format: only append. */
@@ -21,6 +22,9 @@ export type Hop = (typeof HOPS)[number]
 
 const DECISIONS = ['none', 'allowed', 'denied'] as const
 export type Decision = (typeof DECISIONS)[number]
+
+const HOP_CODES = Object.fromEntries(HOPS.map((hop, i) => [hop, i + 1])) as Record<Hop, number>
+const DECISION_CODES = Object.fromEntries(DECISIONS.map((decision, i) => [decision, i])) as Record<Decision, number>
 
 /** Where state stood: epoch, sequence of the last applied block, and its chain value (32 bytes). */
 export interface StatePosition {
@@ -110,7 +114,8 @@ export class LayerSealer {
   readonly #scratch = Buffer.allocUnsafeSlow(LIMITS.headerBytes + 65_536)
   /** Views of the scratch memory by length: a fresh view costs more than a small hash. */
   readonly #views: (Buffer | undefined)[] = []
-  readonly #grants = new Map<string, Buffer>()
+  readonly #grants = new TwoGenerations<string, Buffer>({ entries: 1_024 })
+  readonly #callers = new TwoGenerations<string, { readonly sub: string, readonly encoded: Buffer }>({ entries: 4_096 })
 
   /** The final hash as 32 latin1 characters. `encoded`, when given, receives a copy of each layer's bytes. */
   seal(layers: readonly Layer[], binding: Binding, encoded?: Buffer[]): string {
@@ -143,61 +148,61 @@ export class LayerSealer {
     const headers = binding.replyHeaders
     scratch[0] = 1
     scratch[1] = 0
-    scratch.set(binding.id, 2)
+    copy(binding.id, scratch, 2, MESSAGE_ID_BYTES)
     scratch[18] = binding.status >> 8
     scratch[19] = binding.status & 0xff
-    scratch.write(binding.requestBodyHash, 20, 'latin1')
-    scratch.write(binding.replyBodyHash, 52, 'latin1')
+    putHash(scratch, binding.requestBodyHash, 20)
+    putHash(scratch, binding.replyBodyHash, 52)
     scratch[84] = headers.length >> 8
     scratch[85] = headers.length & 0xff
     scratch.set(headers, 86)
-    let at = 86 + headers.length
-    at = this.#text(binding.sid, at)
-    return this.#text(binding.sub, at)
+    const caller = this.#caller(binding.sid, binding.sub)
+    scratch.set(caller, 86 + headers.length)
+    return 86 + headers.length + caller.length
   }
 
   #encode(layer: Layer, previous: string, start: number): number {
     const b = this.#scratch
-    const { site, before, after, argumentsHash } = layer
+    const { site, before, after, argumentsHash, startUs, gas } = layer
     b[start] = 0
-    b[start + 1] = HOPS.indexOf(site.hop) + 1
+    b[start + 1] = HOP_CODES[site.hop]
     b[start + 2] = (before === undefined ? 0 : HAS_BEFORE) | (after === undefined ? 0 : HAS_AFTER)
       | (argumentsHash === undefined ? 0 : HAS_ARGUMENTS) | (site.target === undefined ? 0 : HAS_TARGET)
-    b[start + 3] = DECISIONS.indexOf(layer.decision)
+    b[start + 3] = DECISION_CODES[layer.decision]
     b[start + 4] = layer.status >> 8
     b[start + 5] = layer.status & 0xff
-    writeUint64(b, layer.startUs, start + 6)
+    writeUint64(b, startUs, start + 6)
     b.writeUInt32BE(Math.min(layer.durationUs, 0xffff_ffff), start + 14)
-    if (layer.gas === 0n) b.fill(0, start + 18, start + 26)
-    else b.writeBigUInt64BE(layer.gas, start + 18)
-    if (previous === ZERO_HASH) b.fill(0, start + 26, start + FIXED_BYTES)
-    else b.write(previous, start + 26, 'latin1')
+    if (gas === 0n) writeUint64(b, 0, start + 18)
+    else b.writeBigUInt64BE(gas, start + 18)
+    putHash(b, previous, start + 26)
     let at = start + FIXED_BYTES
     if (before !== undefined) at = writePosition(b, before, at)
     if (after !== undefined) at = writePosition(b, after, at)
-    if (argumentsHash !== undefined) at += b.write(argumentsHash, at, 'latin1')
+    if (argumentsHash !== undefined) {
+      putHash(b, argumentsHash, at)
+      at += HASH_BYTES
+    }
     b.set(site.encoded, at)
     at += site.encoded.length
     const grant = this.#grant(layer.grant)
-    b.set(grant, at)
+    copy(grant, b, at, grant.length)
     return at + grant.length
   }
 
   #grant(pattern: string): Buffer {
     let encoded = this.#grants.get(pattern)
-    if (encoded === undefined) {
-      if (this.#grants.size >= 1024) this.#grants.clear()
-      encoded = text16(pattern)
-      this.#grants.set(pattern, encoded)
-    }
+    if (encoded === undefined) this.#grants.set(pattern, encoded = text16(pattern))
     return encoded
   }
 
-  #text(text: string, at: number): number {
-    const bytes = this.#scratch.write(text, at + 2, 'utf8')
-    this.#scratch[at] = bytes >> 8
-    this.#scratch[at + 1] = bytes & 0xff
-    return at + 2 + bytes
+  /** Session and caller as they stand in the binding. */
+  #caller(sid: string, sub: string): Buffer {
+    const known = this.#callers.get(sid)
+    if (known?.sub === sub) return known.encoded
+    const encoded = Buffer.concat([text16(sid), text16(sub)])
+    this.#callers.set(sid, { sub, encoded })
+    return encoded
   }
 
   #view(length: number): Buffer {
@@ -277,13 +282,23 @@ export function decodeLayer(bytes: Buffer, base = 0): DecodedLayer {
 function writePosition(target: Buffer, position: StatePosition, at: number): number {
   target.writeUInt32BE(position.epoch, at)
   writeUint64(target, position.seq, at + 4)
-  target.set(position.chain, at + 12)
+  copy(position.chain, target, at + 12, HASH_BYTES)
   return at + POSITION_BYTES
 }
 
 function readPosition(reader: Reader): StatePosition {
   const bytes = reader.take(POSITION_BYTES, 'a state position')
   return { epoch: bytes.readUInt32BE(0), seq: readUint64(bytes, 4), chain: bytes.subarray(12) }
+}
+
+/** Copies a few bytes: below about a hundred, a loop is cheaper than the call into the engine. */
+function copy(source: Uint8Array, target: Uint8Array, at: number, length: number): void {
+  for (let i = 0; i < length; i++) target[at + i] = source[i] as number
+}
+
+/** Writes a hash kept as 32 latin1 characters. */
+export function putHash(target: Uint8Array, hash: string, at: number): void {
+  for (let i = 0; i < HASH_BYTES; i++) target[at + i] = hash.charCodeAt(i)
 }
 
 function text16(text: string): Buffer {

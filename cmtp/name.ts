@@ -10,8 +10,8 @@
  * restrictive* in the sense of UTS #39 section 5.2: one script, or Latin with what Japanese, Chinese or Korean is written in.
  *
  * Invariants: `normaliseName(normaliseName(x)) === normaliseName(x)`; any text gives a normal form or `CMESH_NAME_INVALID`
- * with its reason. Which characters exist follows the Unicode tables of the running Node.js: a name is normalised before it
- * is ordered, and replicas take the normal form as it stands in the log.
+ * with its reason. Which characters exist follows the Unicode tables of the running Node.js, so two nodes may disagree about
+ * a name with characters that are new to one of them: what replicas must agree on is the normal form, never the text.
  */
 import { domainToASCII, domainToUnicode } from 'node:url'
 import { CONFUSABLES } from './confusables.ts'

@@ -241,7 +241,9 @@ function checkPermission(permission: Permission, text = permission.pattern): voi
     if (token === '>') {
       if (i !== tokens.length - 1) throw invalid(text, '">" stands at the end only')
     } else if (i === 0 ? !OPCODES.includes(token) : !isSegment(token)) {
-      throw invalid(text, i === 0 ? 'a pattern begins with an opcode, "*" or ">"' : `"${token.slice(0, 32)}" is no token of an address`)
+      throw invalid(
+        text, i === 0 ? 'a pattern begins with an opcode, "*" or ">"' : `"${token.slice(0, 32)}" is no token of an address`,
+      )
     }
   })
   if (tokens.length === 1 && tokens[0] !== '>') throw invalid(text, 'a pattern needs something behind the opcode')

@@ -33,7 +33,7 @@ export async function openBuses(config: Config, log: Log): Promise<Buses> {
         onError: (error: CMeshError) => { log.error({ err: error, code: error.code, connection: name }, 'the bus failed') },
       })
       opened.push(bus)
-      bus.onStatus(status => { log.warn({ connection: name, status }, 'the connection to the broker changed') })
+      bus.onStatus(status => { log[status === 'disconnected' ? 'warn' : 'info']({ connection: name, status }, 'the connection to the broker changed') })
       return bus
     }
     const core = await open('core', broker?.core.nkeySeed ?? config['bus.nkeySeed'])

@@ -7,7 +7,7 @@ import type { CMeshError } from '../cmtp/errors.ts'
 import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'
 import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
-import { SYSTEM_CLOCK } from '../services/clock.ts'
+import { turnClock } from '../services/clock.ts'
 import { ConsensusService } from '../services/consensus/service.ts'
 import { explainDenial } from '../services/contracts/denial.ts'
 import { Endpoint, type ServiceHandler } from '../services/endpoint.ts'
@@ -46,7 +46,7 @@ export type Mesh = ReturnType<typeof buildMesh>
 
 /** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows. */
 export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
-  const clock = SYSTEM_CLOCK
+  const clock = turnClock()
   const now = clock.nowMs
   const node = identity.did
   const dir = (name: string): string => path.join(config['data.dir'], name)
@@ -91,9 +91,9 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   })
   const registrar = new RegistrarService({ state, guard })
 
-  const remote = new RemoteCalls({ bus: buses.core, clock })
+  const remote = new RemoteCalls({ bus: buses.core, clock, tokenOf: auth => guard.tokenOf(auth) })
   const dispatcher = new Dispatcher({ remote: remote.call })
-  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines: new Deadlines(clock), clock, log, explainDenial })
+  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines: new Deadlines(clock), clock, log })
   const router = new Router({ bus: buses.mesh, frontDoor, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
@@ -104,9 +104,9 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     events: new EventsService({ provider: events, tails }).handle,
   }
   const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
-    hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock, log, handler }),
+    hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock, log, handler, explainDenial }),
   ])) as Record<ServiceName, Endpoint>
-  const listeners = (Object.keys(endpoints) as ServiceName[]).map(service => new ServiceListener({ bus: buses.core, service, handler: endpoints[service].call }))
+  const listeners = (Object.keys(endpoints) as ServiceName[]).map(service => new ServiceListener({ bus: buses.core, clock, service, handler: endpoints[service].call }))
 
   return { node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, state, registrar, dispatcher, frontDoor, router, endpoints, listeners, watchdog }
 }

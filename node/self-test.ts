@@ -68,7 +68,7 @@ export async function selfTest(parts: SelfTestParts): Promise<void> {
   await expect('events', '0xE:events.state.contracts.0x001.blah_blah:read', 200, value => typeof (value as { seq?: unknown }).seq === 'number')
 
   await expect('routes', '0xZ:nothing', 400, code('CMESH_FQMN_OPCODE'))
-  await expect('routes', '0xA:1:0x001:hello_world', 403, code('CMESH_IAM_DENIED'))
+  await expect('routes', '0xA:1:0x001:hello_world', 405, code('CMESH_ROUTER_INTERNAL_ONLY'))
   await expect('routes', '0xC:status', 200, value => typeof (value as { leader?: unknown }).leader === 'string')
   const { frame, sid } = await parts.session.frame('0xS:0x001:hello_world')
   const overBus = read(await parts.mesh.request(requestSubject(sid), frame))

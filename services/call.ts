@@ -6,6 +6,7 @@ import { CMeshError, type WireError } from '../cmtp/errors.ts'
 import type { Route } from '../cmtp/fqmn.ts'
 import { encodeHeaders, type HeaderList } from '../cmtp/headers.ts'
 import type { Layer } from '../cmtp/layer.ts'
+import type { AuthContext } from './iam/guard.ts'
 
 export interface Call {
   /** 16 bytes. Valid until the call is answered. */
@@ -23,8 +24,12 @@ export interface Call {
   /** The subject the answer goes to; empty in process. */
   readonly replySubject: string
   readonly hops: number
+  /** Who asks, where the front door of this node found out; its guard confirms it wherever it is used. */
+  readonly auth: AuthContext | undefined
   /** Layers of the hops that finished, in that order. */
   readonly layers: Layer[]
+  /** When the last hop finished, µs since 1970: where the next one starts. */
+  markUs: number
   /** Salt of the arguments' hashes in the layers; made when first needed. */
   salt: Buffer | undefined
   /** Set by State once a transaction left for consensus: from then on a passed deadline means an unknown outcome. */

@@ -1,5 +1,7 @@
 /**
- * The wrapper around every protected service: check the session, authorise the address, run, close the layer, count. The
+ * The wrapper around every protected service: check the session, authorise the address, run, close the layer, count. Whose
+ * session it is the front door may have found out already; the guard confirms that, and expiry, revocation and permission,
+ * here again. The
  * router calls it in process and the service listener calls it for another node; there is no other way in, so no handler
  * ever sees a call that was not checked here.
  *
@@ -23,6 +25,9 @@ export interface HopNotes {
   after: StatePosition | undefined
 }
 
+/** A better error for a missing permission, where there is one to tell. */
+export type ExplainDenial = (route: Route, error: CMeshError) => CMeshError
+
 export type ServiceHandler = (call: Call, auth: AuthContext, notes: HopNotes) => Reply | Promise<Reply>
 
 export interface EndpointParts {
@@ -32,6 +37,7 @@ export interface EndpointParts {
   readonly clock: Clock
   readonly log: Log
   readonly handler: ServiceHandler
+  readonly explainDenial: ExplainDenial
 }
 
 export interface EndpointStats {
@@ -57,11 +63,11 @@ export class Endpoint {
 
   /** Answers a call; never throws, never rejects. */
   readonly call = (call: Call): Reply | Promise<Reply> => {
-    const startUs = this.#parts.clock.nowUs()
+    const startUs = call.markUs
     this.stats.requests++
     let auth: AuthContext | Promise<AuthContext>
     try {
-      auth = this.#parts.guard.check(call.token, call.sid)
+      auth = call.auth ?? this.#parts.guard.check(call.token, call.sid)
     } catch (error) {
       return this.#fail(call, startUs, error, 'denied', '', undefined)
     }
@@ -80,7 +86,8 @@ export class Endpoint {
       grant = this.#parts.guard.authorise(auth, call.route)
     } catch (error) {
       this.stats.denied++
-      return this.#fail(call, startUs, error, 'denied', '', undefined)
+      const denied = error instanceof CMeshError && error.status === 403 ? this.#parts.explainDenial(call.route, error) : error
+      return this.#fail(call, startUs, denied, 'denied', '', undefined)
     }
     const notes: HopNotes = { gas: 0n, before: undefined, after: undefined }
     try {
@@ -104,7 +111,8 @@ export class Endpoint {
   }
 
   #close(call: Call, startUs: number, reply: Reply, decision: Decision, grant: string, notes: HopNotes | undefined): Reply {
-    const durationUs = this.#parts.clock.nowUs() - startUs
+    call.markUs = this.#parts.clock.nowUs()
+    const durationUs = call.markUs - startUs
     this.stats.busyUs += durationUs
     if (reply.status >= 400) this.stats.failed++
     call.layers.push({

@@ -61,8 +61,9 @@ function writeArray(array: readonly unknown[], path: string, depth: number): str
 }
 
 function writeObject(object: object, path: string, depth: number): string {
-  const prototype: unknown = Object.getPrototypeOf(object)
-  if (prototype !== Object.prototype && prototype !== null) throw refused(path, 'only plain objects have a JSON form')
+  const prototype = Object.getPrototypeOf(object) as object | null
+  // Not compared with Object.prototype: a plain object of another realm (`node:vm`) is one too.
+  if (prototype !== null && Object.getPrototypeOf(prototype) !== null) throw refused(path, 'only plain objects have a JSON form')
   const parts: string[] = []
   // The default order of sort is by UTF-16 code units, which is the one RFC 8785, 3.2.3 prescribes.
   for (const key of Object.keys(object).sort()) {

@@ -26,7 +26,9 @@ export function encodeDid(publicKey: Uint8Array): string {
 /** The 32 bytes of the public key that a DID names. Throws `CMESH_IAM_KEY`. */
 export function decodeDid(did: string): Uint8Array {
   if (!did.startsWith(PREFIX)) throw refused('a DID begins with did:key:z')
-  if (did.length !== PREFIX.length + BASE58_CHARACTERS) throw refused(`the DID of an Ed25519 key has ${PREFIX.length + BASE58_CHARACTERS} characters`)
+  if (did.length !== PREFIX.length + BASE58_CHARACTERS) {
+    throw refused(`the DID of an Ed25519 key has ${PREFIX.length + BASE58_CHARACTERS} characters`)
+  }
   const bytes = decodeBase58(did.slice(PREFIX.length))
   if (bytes.length !== MULTICODEC.length + PUBLIC_KEY_BYTES || bytes[0] !== MULTICODEC[0] || bytes[1] !== MULTICODEC[1]) {
     throw refused('the DID does not name an Ed25519 key')
@@ -64,7 +66,9 @@ export function didFromSegment(segment: string): string {
  * Throws `CMESH_IAM_KEY`.
  */
 export function checkPublicKey(publicKey: Uint8Array): void {
-  if (publicKey.length !== PUBLIC_KEY_BYTES) throw refused(`an Ed25519 public key has ${PUBLIC_KEY_BYTES} bytes, not ${publicKey.length}`)
+  if (publicKey.length !== PUBLIC_KEY_BYTES) {
+    throw refused(`an Ed25519 public key has ${PUBLIC_KEY_BYTES} bytes, not ${publicKey.length}`)
+  }
   if (yIsNotReduced(publicKey)) throw refused('its encoding is not canonical')
   for (const y of SMALL_ORDER_Y) if (sameY(publicKey, y)) throw refused('it is a point of small order')
 }

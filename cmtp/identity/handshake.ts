@@ -39,7 +39,9 @@ export interface CallOptions {
 }
 
 export function makeCall({ provider = 'any', sessionKey, want = [], audience }: CallOptions): CallMessage {
-  const call: CallMessage = { step: 'call', version: 1, provider, key: sessionKey.text, want, nonce: randomBytes(16).toString('base64url') }
+  const call: CallMessage = {
+    step: 'call', version: 1, provider, key: sessionKey.text, want, nonce: randomBytes(16).toString('base64url'),
+  }
   return audience === undefined ? call : { ...call, audience }
 }
 
@@ -48,7 +50,9 @@ export function callHash(call: CallMessage): string {
 }
 
 /** The context of the handshake an answer opens: the same on both sides, and known before the provider's challenge is. */
-export function handshakeContext(answer: Pick<AnswerMessage, 'handshake' | 'call' | 'nonce' | 'audience' | 'node' | 'provider' | 'expires'>): HandshakeContext {
+export function handshakeContext(
+  answer: Pick<AnswerMessage, 'handshake' | 'call' | 'nonce' | 'audience' | 'node' | 'provider' | 'expires'>,
+): HandshakeContext {
   const { handshake, call, nonce, audience, node, provider, expires } = answer
   return { handshake, nonce, audience, transcript: digest({ handshake, call, nonce, audience, node, provider, expires }) }
 }
@@ -58,9 +62,13 @@ export function handshakeContext(answer: Pick<AnswerMessage, 'handshake' | 'call
  * the answer names did not sign it, `CMESH_IAM_HANDSHAKE` for another call's answer, another mesh's or another provider's.
  */
 export function checkAnswer(call: CallMessage, answer: AnswerMessage): HandshakeContext {
-  if (call.audience !== undefined && answer.audience !== call.audience) throw refused('answer', `it comes from the mesh ${answer.audience}`)
+  if (call.audience !== undefined && answer.audience !== call.audience) {
+    throw refused('answer', `it comes from the mesh ${answer.audience}`)
+  }
   if (answer.call !== callHash(call)) throw refused('answer', 'it answers another call')
-  if (call.provider !== 'any' && answer.provider !== call.provider) throw refused('answer', `it wants a proof by ${answer.provider}`)
+  if (call.provider !== 'any' && answer.provider !== call.provider) {
+    throw refused('answer', `it wants a proof by ${answer.provider}`)
+  }
   checkSignature(answer, PublicKey.fromDid(answer.audience), 'answer')
   return handshakeContext(answer)
 }
@@ -81,7 +89,9 @@ export function checkConfirm(context: HandshakeContext, sessionKey: PublicKey, c
 
 /** The client's check of the grant it is asked to consent to. `subject`: the DID it proved, when it knows. */
 export function checkGrant(context: HandshakeContext, grant: GrantMessage, subject?: string): void {
-  if (grant.handshake !== context.handshake || grant.audience !== context.audience) throw refused('grant', 'it belongs to another handshake')
+  if (grant.handshake !== context.handshake || grant.audience !== context.audience) {
+    throw refused('grant', 'it belongs to another handshake')
+  }
   if (subject !== undefined && grant.sub !== subject) throw refused('grant', `it is made out to ${grant.sub}`)
   checkSignature(grant, PublicKey.fromDid(context.audience), 'grant')
 }
@@ -107,9 +117,8 @@ export function checkSession(session: SessionMessage, audience: string, subject:
   const cut = session.token.lastIndexOf('.')
   const signature = Buffer.from(session.token.slice(cut + 1), 'base64url')
   if (!PublicKey.fromDid(audience).verify(Buffer.from(session.token.slice(0, cut)), signature)) throw forged('session token')
-  if (claims.iss !== audience || claims.sub !== subject || claims.sid !== session.sid || claims.cnf.jkt !== sessionKey.thumbprint) {
-    throw refused('session', 'its token belongs to another session')
-  }
+  const ours = claims.iss === audience && claims.sub === subject && claims.sid === session.sid
+  if (!ours || claims.cnf.jkt !== sessionKey.thumbprint) throw refused('session', 'its token belongs to another session')
   return claims
 }
 

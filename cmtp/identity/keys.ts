@@ -8,7 +8,6 @@ import { CMeshError } from '../errors.ts'
 import { checkPublicKey, decodeDid, encodeDid, PUBLIC_KEY_BYTES } from './did.ts'
 
 export const SEED_BYTES = 32
-export const SIGNATURE_BYTES = 64
 
 /** DER in front of the raw key (RFC 8410, 7 and 4): PKCS #8 for a seed, SubjectPublicKeyInfo for a public key. */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex')
@@ -80,7 +79,7 @@ export class PublicKey {
 
   /** Whether the signature is this key's over the message. Any bytes: never throws. */
   verify(message: Uint8Array, signature: Uint8Array): boolean {
-    return signature.length === SIGNATURE_BYTES && verify(null, message, this.keyObject, signature)
+    return verify(null, message, this.keyObject, signature)
   }
 }
 
@@ -101,7 +100,9 @@ export class KeyPair {
 
   /** The key pair of a 32-byte seed (RFC 8032, 5.1.5). Throws `CMESH_IAM_KEY` for another length. */
   static fromSeed(seed: Uint8Array): KeyPair {
-    if (seed.length !== SEED_BYTES) throw new CMeshError('CMESH_IAM_KEY', { reason: `a seed has ${SEED_BYTES} bytes, not ${seed.length}` })
+    if (seed.length !== SEED_BYTES) {
+      throw new CMeshError('CMESH_IAM_KEY', { reason: `a seed has ${SEED_BYTES} bytes, not ${seed.length}` })
+    }
     return new KeyPair(seed)
   }
 

@@ -70,7 +70,9 @@ export async function login({ identity, send, provider, want, mesh, approve, pro
   const grant = readMessage('grant', await send('confirm', canonicalBytes(makeConfirm(context, proof, key)), node))
   const provesItself = answer.provider === 'did' || answer.provider === 'mock'
   checkGrant(context, grant, provesItself ? identity.did : undefined)
-  if (approve !== undefined && !await approve(grant)) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason: 'the grant was declined' })
+  if (approve !== undefined && !await approve(grant)) {
+    throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason: 'the grant was declined' })
+  }
 
   const session = readMessage('session', await send('consent', canonicalBytes(makeConsent(grant, key)), node))
   return opened(session, { key, sub: grant.sub, mesh: context.audience, node })
@@ -80,7 +82,9 @@ export async function login({ identity, send, provider, want, mesh, approve, pro
 export async function refresh(session: Session, send: SendStep, now: number): Promise<Session> {
   const renewal = makeRenewal('refresh', session.token, session.key, now)
   const renewed = readMessage('session', await send('refresh', canonicalBytes(renewal), undefined))
-  if (renewed.sid !== session.sid) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'session', reason: 'its token belongs to another session' })
+  if (renewed.sid !== session.sid) {
+    throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'session', reason: 'its token belongs to another session' })
+  }
   return opened(renewed, session)
 }
 
@@ -95,9 +99,12 @@ function opened(message: SessionMessage, { key, sub, mesh, node }: Pick<Session,
   return { sid: message.sid, token: message.token, key, sub, mesh, node, perms, issued: message.issued, expires: message.expires }
 }
 
-async function makeProof(answer: AnswerMessage, context: HandshakeContext, identity: KeyPair, prove: LoginOptions['prove']): Promise<unknown> {
+async function makeProof(
+  answer: AnswerMessage, context: HandshakeContext, identity: KeyPair, prove: LoginOptions['prove'],
+): Promise<unknown> {
   if (answer.provider === 'did') return makeDidProof(context, identity)
   if (answer.provider === 'mock') return makeMockProof(answer.challenge, identity.did)
   if (prove !== undefined) return await prove(answer, context)
-  throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'answer', reason: `it wants a proof by ${answer.provider}, which this client cannot make` })
+  const reason = `it wants a proof by ${answer.provider}, which this client cannot make`
+  throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'answer', reason })
 }

@@ -121,7 +121,8 @@ type Check = (value: unknown) => boolean
 type Shape<T> = { readonly [K in keyof T]-?: Check }
 
 const isText = (limit: number): Check => value => typeof value === 'string' && value.length > 0 && value.length <= limit
-const isTexts = (count: number, limit: number): Check => value => Array.isArray(value) && value.length <= count && value.every(isText(limit))
+const isTexts = (count: number, limit: number): Check => value =>
+  Array.isArray(value) && value.length <= count && value.every(isText(limit))
 const isTime: Check = value => Number.isSafeInteger(value) && (value as number) >= 0
 const isOneOf = (...words: readonly unknown[]): Check => value => words.includes(value)
 const isAnyDid: Check = value => typeof value === 'string' && isDid(value)
@@ -132,34 +133,42 @@ const isBytes = (length: number): Check => value => {
   return bytes.length === length && bytes.toString('base64url') === value
 }
 const optional = (check: Check): Check => value => value === undefined || check(value)
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 const hasShape = (shape: Readonly<Record<string, Check>>): Check => value => isRecord(value)
-  && Object.keys(value).every(key => Object.hasOwn(shape, key)) && Object.entries(shape).every(([key, check]) => check(value[key]))
+  && Object.keys(value).every(key => Object.hasOwn(shape, key))
+  && Object.entries(shape).every(([key, check]) => check(value[key]))
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
 
 const isId = isBytes(16)
 const isHash = isBytes(32)
 const isSignature = isBytes(64)
+const isAttribute = hasShape({ id: isText(256), value: isText(4_096), issuer: isText(256) })
 
 const CALL: Shape<CallMessage> = {
-  step: isOneOf('call'), version: isOneOf(1), provider: isText(32), key: isBytes(32), want: isTexts(MAX_PERMISSIONS, 4_096), nonce: isBytes(16),
-  audience: optional(isAnyDid),
+  step: isOneOf('call'), version: isOneOf(1), provider: isText(32), key: isBytes(32),
+  want: isTexts(MAX_PERMISSIONS, 4_096), nonce: isBytes(16), audience: optional(isAnyDid),
 }
 const ANSWER: Shape<AnswerMessage> = {
-  step: isOneOf('answer'), handshake: isId, call: isHash, nonce: isBytes(32), audience: isAnyDid, node: isText(256), provider: isText(32),
-  challenge: isText(CHALLENGE_CHARACTERS), ui: optional(hasShape({ kind: isOneOf('link', 'qr'), value: isText(CHALLENGE_CHARACTERS) })),
+  step: isOneOf('answer'), handshake: isId, call: isHash, nonce: isBytes(32), audience: isAnyDid, node: isText(256),
+  provider: isText(32), challenge: isText(CHALLENGE_CHARACTERS),
+  ui: optional(hasShape({ kind: isOneOf('link', 'qr'), value: isText(CHALLENGE_CHARACTERS) })),
   expires: isTime, signature: isSignature,
 }
 const CONFIRM: Shape<ConfirmMessage> = {
-  step: isOneOf('confirm'), handshake: isId, nonce: isBytes(32), audience: isAnyDid, transcript: isHash, proof: value => value !== undefined,
-  signature: isSignature,
+  step: isOneOf('confirm'), handshake: isId, nonce: isBytes(32), audience: isAnyDid, transcript: isHash,
+  proof: value => value !== undefined, signature: isSignature,
 }
 const GRANT: Shape<GrantMessage> = {
   step: isOneOf('grant'), handshake: isId, audience: isAnyDid, sub: isAnyDid, perms: isTexts(65_536, 4_200),
-  claims: value => Array.isArray(value) && value.every(hasShape({ id: isText(256), value: isText(4_096), issuer: isText(256) })),
+  claims: value => Array.isArray(value) && value.every(isAttribute),
   purpose: isText(256), lifetimeMs: isTime, amr: isTexts(16, 32), aal: isOneOf(0, 1, 2), signature: isSignature,
 }
 const CONSENT: Shape<ConsentMessage> = { step: isOneOf('consent'), handshake: isId, grant: isHash, signature: isSignature }
-const SESSION: Shape<SessionMessage> = { step: isOneOf('session'), sid: isId, token: isText(4_096), issued: isTime, expires: isTime }
+const SESSION: Shape<SessionMessage> = {
+  step: isOneOf('session'), sid: isId, token: isText(4_096), issued: isTime, expires: isTime,
+}
 const RENEWAL: Shape<RenewalMessage> = {
   step: isOneOf('refresh', 'hangup'), token: isText(4_096), key: isBytes(32), issued: isTime, signature: isSignature,
 }
@@ -179,7 +188,8 @@ interface Messages {
 export type Step = keyof Messages
 
 const SHAPES: { readonly [S in Step]: Shape<Messages[S]> } = {
-  call: CALL, answer: ANSWER, confirm: CONFIRM, grant: GRANT, consent: CONSENT, session: SESSION, refresh: RENEWAL, hangup: RENEWAL, bye: BYE,
+  call: CALL, answer: ANSWER, confirm: CONFIRM, grant: GRANT, consent: CONSENT,
+  session: SESSION, refresh: RENEWAL, hangup: RENEWAL, bye: BYE,
 }
 
 /** The message of that step in the bytes. Throws `CMESH_IAM_HANDSHAKE`. */
@@ -193,7 +203,9 @@ export function readMessage<S extends Step>(step: S, body: Uint8Array): Messages
   }
   if (!isRecord(value)) throw refused(step, 'its body is no object')
   const shape: Readonly<Record<string, Check>> = SHAPES[step]
-  for (const key of Object.keys(value)) if (!Object.hasOwn(shape, key)) throw refused(step, `the field ${key.slice(0, 32)} is not known`)
+  for (const key of Object.keys(value)) {
+    if (!Object.hasOwn(shape, key)) throw refused(step, `the field ${key.slice(0, 32)} is not known`)
+  }
   for (const [key, check] of Object.entries(shape)) if (!check(value[key])) throw refused(step, `the field ${key} is not valid`)
   if (value['step'] !== step) throw refused(step, `its body is a ${String(value['step'])}`)
   return value as unknown as Messages[S]

@@ -3,6 +3,7 @@
  * travels in every request, so DIDs are written as their `z…` part and a whole set of permissions as its name. This file
  * neither signs nor verifies; `readClaims` is total and takes exactly the claims listed here.
  */
+import { hash } from 'node:crypto'
 import { CMeshError } from '../errors.ts'
 import { LIMITS } from '../limits.ts'
 import { didFromSegment, didToSegment } from './did.ts'
@@ -12,6 +13,17 @@ export const TOKEN_ALGORITHM = 'EdDSA'
 /** Who takes the token: CMTP receivers of the mesh named by `iss`. A token for another door has another audience. */
 export const TOKEN_AUDIENCE = 'cmtp'
 export const TOKEN_VERSION = 1
+
+/** Bytes of a token's reference; no compact JWS is that short. */
+export const TOKEN_REFERENCE_BYTES = 16
+
+/**
+ * What may stand in a frame for a token that the receiver has verified before: the first 16 bytes of its SHA-256. As hard to
+ * guess as the token, and good only where the token itself is remembered; anybody else asks for the token.
+ */
+export function tokenReference(token: Uint8Array): Buffer {
+  return Buffer.from(hash('sha256', token, 'hex').slice(0, TOKEN_REFERENCE_BYTES * 2), 'hex')
+}
 
 export interface TokenClaims {
   /** The mesh's DID, whose key signs. */
@@ -44,7 +56,9 @@ export function writeClaims(claims: TokenClaims): Record<string, unknown> {
 export function readClaims(payload: unknown): TokenClaims {
   if (typeof payload !== 'object' || payload === null) throw noSession('its payload is no object')
   const claim = payload as Record<string, unknown>
-  for (const name of Object.keys(claim)) if (!Object.hasOwn(CLAIMS, name)) throw noSession(`the claim ${name.slice(0, 16)} is not known`)
+  for (const name of Object.keys(claim)) {
+    if (!Object.hasOwn(CLAIMS, name)) throw noSession(`the claim ${name.slice(0, 16)} is not known`)
+  }
   for (const [name, valid] of Object.entries(CLAIMS)) if (!valid(claim[name])) throw noSession(`the claim ${name} is not valid`)
   const { iss, sub, ...rest } = claim as unknown as TokenClaims
   return { ...rest, iss: readDid(iss, 'iss'), sub: readDid(sub, 'sub') }

@@ -25,7 +25,9 @@ export async function locateNatsServer(options: LocateOptions = {}): Promise<Nat
   const env = options.env ?? process.env
   const located = await locate({ env })
   if (located.found !== undefined) return located.found
-  if (located.invalid !== undefined) throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'NATS_SERVER_BIN', reason: located.invalid })
+  if (located.invalid !== undefined) {
+    throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'NATS_SERVER_BIN', reason: located.invalid })
+  }
   if (options.obtain === false) throw notFound(located.tried)
   const obtained = await obtain({ env, ...(options.log && { log: options.log }) })
   if (obtained.found !== undefined) return obtained.found

@@ -15,16 +15,16 @@ const POLL_MS = 20
 
 /**
  * Resolves when no nats-server runs on the configuration in `dir`. Rejects with `CMESH_BROKER_FAILED` when one still does after
- * eight seconds: then it belongs to a node that lives.
+ * `waitMs` (default 8,000): then it belongs to a node that lives.
  */
-export async function awaitPrevious(dir: string): Promise<void> {
+export async function awaitPrevious(dir: string, waitMs = WAIT_MS): Promise<void> {
   const pid = Number(await readFile(path.join(dir, BROKER_FILES.pid), 'utf8').catch(() => ''))
   if (!Number.isInteger(pid) || pid <= 1) return
   const config = path.join(dir, BROKER_FILES.config)
-  const deadline = performance.now() + WAIT_MS
+  const deadline = performance.now() + waitMs
   while (await runs(pid, config)) {
     if (performance.now() > deadline) {
-      throw new CMeshError('CMESH_BROKER_FAILED', { reason: `the directory ${dir} is in use by the nats-server with process id ${pid}` })
+      throw new CMeshError('CMESH_BROKER_FAILED', { reason: `${dir} is in use by the nats-server with process id ${pid}` })
     }
     await delay(POLL_MS)
   }

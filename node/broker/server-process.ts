@@ -64,7 +64,7 @@ export class ServerProcess {
     void exited.then(() => { this.#gone = true })
   }
 
-  /** Starts a server and resolves when it answers its health check. Rejects with `CMESH_BROKER_FAILED`, leaving nothing behind. */
+  /** Resolves when a new server answers its health check. Rejects with `CMESH_BROKER_FAILED`, leaving nothing behind. */
   static async launch(launch: ServerLaunch): Promise<ServerProcess> {
     await removePortsFiles(launch.dir)
     const logStart = await stat(path.join(launch.dir, BROKER_FILES.log)).then((found) => found.size, () => 0)

@@ -2,10 +2,10 @@
  * The build: TypeScript into dist, then the contracts that ship. It knows from the content of the sources whether dist is up
  * to date, so that a fresh checkout, a touched file or a copied tree builds only when something differs.
  */
-import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { access, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { runCommand } from './command.mjs'
 import { SetupError } from './failure.mjs'
 
 /** What dist is made of: these directories and files. */
@@ -71,10 +71,11 @@ async function walk(root, name) {
   if (found === 'ENOENT') return []
   if (found === 'ENOTDIR') return KINDS.test(name) ? [[name, await hash(path.join(root, name))]] : []
   if (!Array.isArray(found)) throw new SetupError(`${path.join(root, name)} cannot be read (${found}).`)
-  const inside = await Promise.all(found.map((entry) => {
+  const wanted = found.filter((entry) => (entry.isDirectory() ? !SKIPPED.has(entry.name) : KINDS.test(entry.name)))
+  const inside = await Promise.all(wanted.map(async (entry) => {
     const place = `${name}/${entry.name}`
-    if (entry.isDirectory()) return SKIPPED.has(entry.name) ? [] : walk(root, place)
-    return KINDS.test(entry.name) ? hash(path.join(root, place)).then((sum) => /** @type {[string, string][]} */ ([[place, sum]])) : []
+    if (entry.isDirectory()) return walk(root, place)
+    return /** @type {[string, string][]} */ ([[place, await hash(path.join(root, place))]])
   }))
   return inside.flat()
 }
@@ -101,7 +102,8 @@ function stampOf(files) {
  * @param {Map<string, string>} files
  */
 async function removeOrphans(root, stamp, files) {
-  const gone = stamp.split('\n').map((line) => line.slice(65)).filter((file) => /\.m?ts$|\.mjs$/.test(file) && !files.has(file))
+  const before = stamp.split('\n').map((line) => line.slice(65))
+  const gone = before.filter((file) => /\.(?:ts|mjs)$/.test(file) && !files.has(file))
   await Promise.all(gone.flatMap((file) => {
     const base = path.join(root, 'dist', file.replace(/\.(?:ts|mjs)$/, ''))
     return ['.js', '.js.map', '.d.ts', '.mjs', '.mjs.map', '.d.mts'].map((kind) => rm(base + kind, { force: true }))
@@ -114,12 +116,8 @@ async function removeOrphans(root, stamp, files) {
  * @param {readonly string[]} args
  */
 async function runNode(root, what, args) {
-  const { status, output } = await new Promise((resolve) => {
-    let said = ''
-    const child = spawn(process.execPath, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { said = (said + chunk).slice(-8_000) })
-    child.once('error', (error) => resolve({ status: error.message, output: said }))
-    child.once('close', (code, signal) => resolve({ status: code ?? signal, output: said }))
-  })
-  if (status !== 0) throw new SetupError(`${what} failed (${status}):\n${output.trim()}\nMend the sources and run \`npm run setup\` again.`)
+  const { status, output } = await runCommand(process.execPath, args, { cwd: root })
+  if (status === 0) return
+  const said = output.trim().slice(-8_000)
+  throw new SetupError(`${what} failed (${status}):\n${said}\nMend the sources and run \`npm run setup\` again.`)
 }

@@ -1,2 +1,2 @@
-/** A failure of the set-up that the person at the terminal can do something about: its message says what happened and what to do. */
+/** A failure of the set-up, for the person at the terminal: its message says what happened and what to do about it. */
 export class SetupError extends Error {}

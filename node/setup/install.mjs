@@ -2,10 +2,10 @@
  * The packages of the lockfile: whether they are installed as it says, and `npm ci` when they are not. It never changes the
  * lockfile and never installs anything else.
  */
-import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { access, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { runCommand } from './command.mjs'
 import { SetupError } from './failure.mjs'
 
 /** Written into node_modules after an install, so that the next look costs one hash. */
@@ -38,13 +38,7 @@ export async function installNeeded(root) {
 export async function install(root) {
   const { command, prefix } = await npm()
   const args = [...prefix, 'ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error']
-  const { status, output } = await new Promise((resolve) => {
-    let said = ''
-    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] })
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { said += chunk })
-    child.once('error', (error) => resolve({ status: error.message, output: said }))
-    child.once('close', (code) => resolve({ status: code, output: said }))
-  })
+  const { status, output } = await runCommand(command, args, { cwd: root })
   if (status !== 0) {
     throw new SetupError(`npm ci failed (${status}).\n${firstLines(output)}\nIt needs the npm registry once: check the network `
       + '(`npm ping`), the registry (`npm config get registry`) and any proxy, then run `npm run setup` again.')

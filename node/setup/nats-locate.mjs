@@ -45,8 +45,10 @@ export async function locate({ env = process.env, extraDirectories = EXTRA_DIREC
   }
   /** @type {string[]} */
   const tried = []
-  const directories = [...(env['PATH'] ?? '').split(path.delimiter).filter((entry) => path.isAbsolute(entry)), ...extraDirectories]
-  for (const candidate of new Set(directories.map((directory) => path.join(directory, 'nats-server')))) {
+  // A relative entry would run whatever lies in the working directory.
+  const directories = (env['PATH'] ?? '').split(path.delimiter).filter((entry) => path.isAbsolute(entry))
+  const candidates = [...directories, ...extraDirectories].map((directory) => path.join(directory, 'nats-server'))
+  for (const candidate of new Set(candidates)) {
     const found = await consider(candidate, 'PATH', tried)
     if (found) return { found, tried }
   }
@@ -98,8 +100,8 @@ export async function probeBinary(binary) {
   const match = /nats-server: v(\d+)\.(\d+)\.(\d+)/.exec(output)
   if (!match) return `${binary} does not print the version of a nats-server`
   const version = /** @type {Version} */ (/** @type {unknown} */ (match.slice(1, 4).map(Number)))
-  if (compareVersions(version, MIN_VERSION) < 0) return `${binary} is ${version.join('.')}, at least ${MIN_VERSION.join('.')} is needed`
-  return version
+  if (compareVersions(version, MIN_VERSION) >= 0) return version
+  return `${binary} is ${version.join('.')}, at least ${MIN_VERSION.join('.')} is needed`
 }
 
 /**

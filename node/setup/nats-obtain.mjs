@@ -2,23 +2,30 @@
  * Obtains a nats-server without root: the official release, checked against a pinned SHA-256, then Debian's package, checked by
  * apt. It writes only into CMesh's cache, and there only whole binaries that ran once. Each way gives a binary or a reason.
  */
-import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmod, copyFile, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
+import { runCommand } from './command.mjs'
 import { cacheDirectory, probeBinary } from './nats-locate.mjs'
 
 /** @import { Environment, Located, NatsServer } from './nats-locate.mjs' */
 
 /**
+ * @typedef {object} Release
+ * @property {string} version
+ * @property {Readonly<Record<string, { readonly name: string, readonly sha256: string } | undefined>>} archives
+ */
+
+/**
  * The official release and the SHA-256 of its archives, by `<platform>-<architecture>` as Node.js names them. Only checksums
  * that were compared with those the NATS maintainers publish in github.com/nats-io/nats-docker (2.11.x/alpine3.22/Dockerfile)
  * stand here; a platform without one uses the other ways.
+ *
+ * @type {Readonly<Release>}
  */
 export const RELEASE = Object.freeze({
   version: '2.11.17',
-  /** @type {Readonly<Record<string, { readonly name: string, readonly sha256: string } | undefined>>} */
   archives: Object.freeze({
     'linux-x64': { name: 'linux-amd64', sha256: 'ad608dd0ea8bbfa58c40e3b8f58ed67478eec26166ec49c502db8d17589b51b5' },
     'linux-arm64': { name: 'linux-arm64', sha256: 'd21df24f262f34f8bf6d1f0bca557c08429e433fd9f60f6983105539ae517feb' },
@@ -35,6 +42,7 @@ const COMMAND_MS = 180_000
  * @typedef {object} ObtainOptions
  * @property {Environment} [env]
  * @property {readonly ('release' | 'apt')[]} [ways] Which ways to try, in this order. Default: the release, then apt.
+ * @property {Release} [release] Default: the pinned one.
  * @property {(line: string) => void} [log] Told what is being done, one line each.
  */
 
@@ -44,13 +52,13 @@ const COMMAND_MS = 180_000
  * @param {ObtainOptions} [options]
  * @returns {Promise<Located>}
  */
-export async function obtain({ env = process.env, ways = ['release', 'apt'], log = () => undefined } = {}) {
+export async function obtain({ env = process.env, ways = ['release', 'apt'], release = RELEASE, log = () => undefined } = {}) {
   /** @type {string[]} */
   const tried = []
   for (const way of ways) {
     const directory = await mkdtemp(path.join(os.tmpdir(), 'cmesh-nats-'))
     try {
-      const unpacked = way === 'release' ? await fromRelease(directory, log) : await fromApt(directory, env, log)
+      const unpacked = way === 'release' ? await fromRelease(directory, release, log) : await fromApt(directory, env, log)
       return { found: await store(unpacked, way, env), tried }
     } catch (error) {
       const why = `${way === 'apt' ? 'apt-get' : 'the official release'}: ${firstLine(error)}`
@@ -65,20 +73,21 @@ export async function obtain({ env = process.env, ways = ['release', 'apt'], log
 
 /**
  * @param {string} directory
+ * @param {Release} release
  * @param {(line: string) => void} log
  */
-async function fromRelease(directory, log) {
-  const archive = RELEASE.archives[`${process.platform}-${process.arch}`]
+async function fromRelease(directory, release, log) {
+  const archive = release.archives[`${process.platform}-${process.arch}`]
   if (!archive) throw new Error(`no checksum is pinned for ${process.platform}-${process.arch}`)
-  const name = `nats-server-v${RELEASE.version}-${archive.name}`
-  const url = `https://github.com/nats-io/nats-server/releases/download/v${RELEASE.version}/${name}.tar.gz`
-  log(`downloading nats-server ${RELEASE.version} from github.com`)
+  const name = `nats-server-v${release.version}-${archive.name}`
+  const url = `https://github.com/nats-io/nats-server/releases/download/v${release.version}/${name}.tar.gz`
+  log(`downloading nats-server ${release.version} from github.com`)
   const bytes = await download(url)
   const sha256 = createHash('sha256').update(bytes).digest('hex')
   if (sha256 !== archive.sha256) throw new Error(`its checksum is ${sha256}, not the pinned one; nothing was installed`)
   const file = path.join(directory, 'archive.tar.gz')
   await writeFile(file, bytes)
-  await run('tar', ['-xzf', file, '-C', directory, `${name}/nats-server`])
+  await run('tar', ['-xzf', file, '-C', directory, `${name}/nats-server`], directory)
   return path.join(directory, name, 'nats-server')
 }
 
@@ -86,7 +95,8 @@ async function fromRelease(directory, log) {
 async function download(url) {
   const whole = AbortSignal.timeout(DOWNLOAD_MS)
   const answer = new AbortController()
-  const timer = setTimeout(() => answer.abort(new Error(`github.com did not answer within ${ANSWER_MS / 1_000} s`)), ANSWER_MS)
+  const silent = new Error(`github.com did not answer within ${ANSWER_MS / 1_000} s`)
+  const timer = setTimeout(() => answer.abort(silent), ANSWER_MS)
   try {
     const response = await fetch(url, { signal: AbortSignal.any([whole, answer.signal]) })
     clearTimeout(timer)
@@ -112,10 +122,9 @@ async function fromApt(directory, env, log) {
   if (process.platform !== 'linux') throw new Error('this is not a Debian system')
   log('downloading nats-server with apt-get, without root')
   const download = ['download', 'nats-server']
-  try {
-    await run('apt-get', download, directory)
-  } catch (error) {
-    if (/** @type {NodeJS.ErrnoException} */ (error).code === 'ENOENT') throw new Error('apt-get is not installed', { cause: error })
+  const first = await runCommand('apt-get', download, { cwd: directory, timeoutMs: COMMAND_MS })
+  if (first.missing) throw new Error('apt-get is not installed')
+  if (first.status !== 0) {
     const apt = path.join(cacheDirectory(env), 'apt')
     await mkdir(path.join(apt, 'lists', 'partial'), { recursive: true, mode: 0o755 })
     await mkdir(path.join(apt, 'archives', 'partial'), { recursive: true, mode: 0o755 })
@@ -132,7 +141,7 @@ async function fromApt(directory, env, log) {
 }
 
 /**
- * Puts a binary that was seen running into the cache, under its own version, by a rename: whoever looks sees all of it or nothing.
+ * Puts a binary that was seen running into the cache, under its own version, by a rename: whoever looks sees all or nothing.
  *
  * @param {string} binary
  * @param {'release' | 'apt'} source
@@ -159,18 +168,14 @@ async function store(binary, source, env) {
 /**
  * @param {string} command
  * @param {readonly string[]} args
- * @param {string} [cwd]
- * @returns {Promise<void>}
+ * @param {string} cwd
  */
-function run(command, args, cwd) {
-  return new Promise((resolve, reject) => {
-    execFile(command, args, { ...(cwd && { cwd }), timeout: COMMAND_MS, env: { ...process.env, LC_ALL: 'C' } }, (error, stdout, stderr) => {
-      if (!error) return resolve()
-      const said = stderr.split('\n').find((line) => /^E: |error/i.test(line))
-      const missing = /** @type {NodeJS.ErrnoException} */ (error).code === 'ENOENT'
-      reject(said && !missing ? new Error(said.replace(/^E: /, ''), { cause: error }) : error)
-    })
-  })
+async function run(command, args, cwd) {
+  const { status, missing, output } = await runCommand(command, args, { cwd, timeoutMs: COMMAND_MS })
+  if (missing) throw new Error(`${command} is not installed`)
+  if (status === 0) return
+  const said = output.split('\n').find((line) => /^E: |error/i.test(line)) ?? ''
+  throw new Error(`${command} failed (${status}) ${said.replace(/^E: /, '')}`.trim())
 }
 
 /** @param {unknown} error */

@@ -6,7 +6,7 @@ import { build, buildNeeded } from './build.mjs'
 import { SetupError } from './failure.mjs'
 import { install, installNeeded } from './install.mjs'
 import { withLock } from './lock.mjs'
-import { locate, notFoundText } from './nats-locate.mjs'
+import { locate, MIN_VERSION, notFoundText } from './nats-locate.mjs'
 import { obtain } from './nats-obtain.mjs'
 
 /** @import { Environment, NatsServer } from './nats-locate.mjs' */
@@ -44,9 +44,9 @@ export async function setUp({ root, env = process.env, print = toStdout, complai
  * @param {(line: string) => void} print
  */
 async function isReady(root, env, print) {
-  const [stalePackages, staleBuild, broker] = await Promise.all([installNeeded(root), buildNeeded(root), findBroker(env)])
-  if (stalePackages !== undefined || staleBuild !== undefined || broker.name === undefined) return false
-  print(`set up already (node ${process.versions.node}, ${broker.name})`)
+  const { name } = await findBroker(env)
+  if (name === undefined || await installNeeded(root) !== undefined || await buildNeeded(root) !== undefined) return false
+  print(`set up already (node ${process.versions.node}, ${name})`)
   return true
 }
 
@@ -80,7 +80,8 @@ async function findBroker(env) {
   if (cluster) return { name: `NATS at ${cluster.replace(/\/\/[^/@]*@/, '//')}`, tried: [] }
   const located = await locate({ env })
   if (located.invalid) {
-    throw new SetupError(`NATS_SERVER_BIN cannot be used: ${located.invalid}. Set it to a nats-server of 2.9.0 or newer, or unset it.`)
+    const oldest = MIN_VERSION.join('.')
+    throw new SetupError(`NATS_SERVER_BIN cannot be used: ${located.invalid}. Set it to a nats-server of ${oldest} or newer, or unset it.`)
   }
   return located.found ? { name: describe(located.found), tried: located.tried } : { tried: located.tried }
 }

@@ -2,22 +2,19 @@
  * The bus on NATS: one connection that comes back for ever. It owns the connection, its inbox and the requests in flight; it
  * knows no CMTP. Subscriptions outlive a disconnect, requests do not: they fail the moment their answer can no longer come.
  */
-import { connect, errors, nkeyAuthenticator, nuid, usernamePasswordAuthenticator } from '@nats-io/transport-node'
+import { connect, errors, nuid } from '@nats-io/transport-node'
 import type { ConnectionOptions, Msg, NatsConnection, Status, Subscription } from '@nats-io/transport-node'
 import { Correlator } from '../../cmtp/correlate.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Bus, BusMessage, BusRequestOptions, BusStatus, BusSubscription } from '../../services/bus/provider.ts'
+import { authenticatorOf, type NatsLogin, withoutCredentials } from './nats-login.ts'
 
-export interface NatsBusOptions {
-  /** One URL or several of one cluster (`nats://host:port`). User and password in a URL count when no other login is given. */
+/** Without a login of `NatsLogin` the one in a URL counts; without that, the broker decides who the connection is. */
+export interface NatsBusOptions extends NatsLogin {
+  /** One URL or several of one cluster (`nats://host:port`). */
   readonly servers: string | readonly string[]
   /** What the broker's connection list shows. Default `cmesh`. */
   readonly name?: string
-  /** Log in with this nkey seed (`SU…`). Excludes `user`. */
-  readonly nkeySeed?: string
-  /** Log in with a user and `password`. Excludes `nkeySeed`. Default: no login, which the broker may give a user of its own. */
-  readonly user?: string
-  readonly password?: string
   /** First tokens of every inbox. Default `_INBOX`. */
   readonly inboxPrefix?: string
   /** Longest wait for one attempt to connect in ms, 100 to 60,000. Default 5,000. */
@@ -39,12 +36,13 @@ const PING_MS = 2_000
 
 /**
  * Connects once and resolves with the bus. Rejects with `CMESH_BUS_CONNECT` when no server can be reached or the login is
- * refused, `CMESH_CONFIG_INVALID` when two logins are given. After that the bus reconnects by itself until it is closed.
+ * refused, with `CMESH_CONFIG_INVALID` when two logins are given. After that the bus reconnects by itself until it is closed.
  */
 export async function connectNats(options: NatsBusOptions): Promise<NatsBus> {
   const servers = typeof options.servers === 'string' ? [options.servers] : [...options.servers]
   if (options.nkeySeed !== undefined && options.user !== undefined) {
-    throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'user', reason: 'an nkey seed and a user are given; one login is needed' })
+    const reason = 'an nkey seed and a user are given; one login is needed'
+    throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'user', reason })
   }
   const login = { refused: false }
   const authenticator = authenticatorOf(options, servers)
@@ -121,7 +119,7 @@ export class NatsBus implements Bus {
 
   publish(subject: string, data: Uint8Array, reply?: string): void {
     if (this.#status === 'closed') throw new CMeshError('CMESH_BUS_CLOSED')
-    // What the library would buffer now it throws away at its next attempt to connect; nothing is gained by holding it till then.
+    // What the library buffered now it would throw away at its next attempt to connect.
     if (this.#status === 'disconnected') this.#dropped++
     else this.#send(subject, data, reply)
   }
@@ -138,8 +136,8 @@ export class NatsBus implements Bus {
         this.#onError(CMeshError.from(thrown, `the handler of ${subject}`))
       }
     }
-    const options_ = options?.queue === undefined ? { callback } : { callback, queue: options.queue }
-    const subscription = new NatsSubscription(this.connection.subscribe(subject, options_), (ended) => this.#subscriptions.delete(ended))
+    const inner = this.connection.subscribe(subject, { callback, ...(options?.queue !== undefined && { queue: options.queue }) })
+    const subscription = new NatsSubscription(inner, (ended) => this.#subscriptions.delete(ended))
     this.#subscriptions.add(subscription)
     return subscription
   }
@@ -252,8 +250,8 @@ export class NatsBus implements Bus {
   }
 
   #report(error: Error, operation: string, subject: string): void {
-    const denied = error instanceof errors.PermissionViolationError
-    this.#onError(denied ? new CMeshError('CMESH_BUS_DENIED', { operation, subject }, { cause: error }) : CMeshError.from(error, 'bus'))
+    if (!(error instanceof errors.PermissionViolationError)) this.#onError(CMeshError.from(error, 'bus'))
+    else this.#onError(new CMeshError('CMESH_BUS_DENIED', { operation, subject }, { cause: error }))
   }
 
   #onClosed(): void {
@@ -294,24 +292,6 @@ class NatsSubscription implements BusSubscription {
     this.#onEnd(this)
     this.#subscription.unsubscribe()
   }
-}
-
-function authenticatorOf(options: NatsBusOptions, servers: readonly string[]): ConnectionOptions['authenticator'] {
-  if (options.nkeySeed !== undefined) return nkeyAuthenticator(new TextEncoder().encode(options.nkeySeed))
-  if (options.user !== undefined) return usernamePasswordAuthenticator(options.user, options.password)
-  const url = servers.map(parsed).find((candidate) => candidate !== null && candidate.username !== '')
-  return url ? usernamePasswordAuthenticator(decodeURIComponent(url.username), decodeURIComponent(url.password)) : undefined
-}
-
-/** The library does not read logins from URLs, and they must not reach a log line or an error. */
-function withoutCredentials(server: string): string {
-  const at = server.lastIndexOf('@')
-  return at < 0 ? server : server.slice(0, server.indexOf('://') < 0 ? 0 : server.indexOf('://') + 3) + server.slice(at + 1)
-}
-
-function parsed(server: string): URL | null {
-  const text = server.includes('://') ? server : `nats://${server}`
-  return URL.canParse(text) ? new URL(text) : null
 }
 
 function jittered(ms: number): number {

@@ -57,8 +57,7 @@ export function readModule(bytes: Uint8Array, customName: string): ModuleShape {
   const exported: { readonly name: string, readonly kind: number, readonly index: number }[] = []
   const custom: Uint8Array[] = []
   let tables = 0
-  let changesTables = false
-  let dropsData = false
+  let code = { onTables: false, onSegments: false }
   let hasStart = false
 
   while (!whole.done) {
@@ -84,8 +83,7 @@ export function readModule(bytes: Uint8Array, customName: string): ModuleShape {
       }); break
       case SECTION.export: section.vector(() => exported.push({ name: section.name(), kind: section.byte(), index: section.u32() })); break
       case SECTION.start: hasStart = true; break
-      case SECTION.code: changesTables = mayChangeTables(section.rest()); break
-      case SECTION.dataCount: dropsData = true; break
+      case SECTION.code: code = effects(section.rest()); break
       default: if (id > SECTION.dataCount) whole.refuse(`its section ${String(id)} is not part of core WebAssembly`)
     }
   }
@@ -96,7 +94,7 @@ export function readModule(bytes: Uint8Array, customName: string): ModuleShape {
   }))
   const names = new Map(exported.filter(({ kind }) => kind === 3).map(({ name, index }) => [index, name]))
   const mutable = [...globals.keys()].filter((index) => globals[index]?.mutable)
-  const resettable = !dropsData && tables <= 1 && !(tables === 1 && changesTables)
+  const resettable = !code.onSegments && tables <= 1 && !(tables === 1 && code.onTables)
     && globals.every(({ number }) => number) && mutable.every((index) => names.has(index))
   return {
     imports, exports, memories, hasStart, custom,
@@ -105,16 +103,19 @@ export function readModule(bytes: Uint8Array, customName: string): ModuleShape {
 }
 
 /**
- * Whether code could hold an instruction that changes a table or drops a segment: `table.set` is 0x26 and an index, the others are
- * 0xFC and 12 to 17. Looks for the bytes, not for instructions: it may say yes for a constant, never no for an instruction.
+ * What code could change in an instance that is neither memory nor a global: `table.set` is 0x26 and an index; `data.drop` is 0xFC 9, and
+ * the other instructions on tables are 0xFC 12 to 17. Looks for the bytes, not for instructions: a constant may look like one,
+ * an instruction is never missed. A byte of 0x80 and above begins a longer form of the number.
  */
-function mayChangeTables(code: Uint8Array): boolean {
+function effects(code: Uint8Array): { readonly onTables: boolean, readonly onSegments: boolean } {
+  let [onTables, onSegments] = [false, false]
   for (let i = 0; i + 1 < code.length; i++) {
-    const next = code[i + 1] ?? 0
-    if (code[i] === 0x26 && (next === 0 || next >= 0x80)) return true
-    if (code[i] === 0xfc && next >= 12 && (next <= 17 || next >= 0x80)) return true
+    const [byte, next] = [code[i], code[i + 1] ?? 0]
+    if (byte === 0x26 && (next === 0 || next >= 0x80)) onTables = true
+    if (byte === 0xfc && ((next >= 12 && next <= 17) || next >= 0x80)) onTables = true
+    if (byte === 0xfc && (next === 9 || next >= 0x80)) onSegments = true
   }
-  return false
+  return { onTables, onSegments }
 }
 
 class Cursor {

@@ -22,6 +22,8 @@ export interface ChannelTailParts {
   readonly handler: (event: MeshEvent) => void
   readonly next: (channel: string, seq: number) => Promise<MeshEvent | undefined>
   readonly onFailure: (failure: CMeshError) => void
+  /** Waits, or until the signal is aborted. Default: a timer. */
+  readonly pause?: (ms: number, signal: AbortSignal) => Promise<void>
 }
 
 /** A replica can be behind the one whose event was seen. So often it is asked again before the event counts as discarded. */
@@ -93,7 +95,7 @@ export class ChannelTail {
         } else if (++misses > LAGGARD_TRIES) {
           this.#last = this.#target
         } else {
-          await pause(LAGGARD_FIRST_MS * 2 ** misses, this.#closed.signal)
+          await (this.#parts.pause ?? pause)(LAGGARD_FIRST_MS * 2 ** misses, this.#closed.signal)
         }
       }
     } finally {

@@ -248,6 +248,8 @@ export class JetStreamEvents implements EventsProvider {
       const ticket = this.#cache.begin(channel)
       const event = await reader.newest(channel)
       if (this.#cache.end(ticket, event)) return event
+      const fed = this.#cache.get(channel)
+      if (fed !== undefined) return fed.event
       // Known to be stored and not found, time and again: the stream has discarded it.
       if (stale >= STALE_TRIES) this.#cache.forget(channel)
       else await pause(STALE_FIRST_MS * 2 ** stale, this.#stopping.signal)

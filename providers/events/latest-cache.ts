@@ -17,17 +17,20 @@ export interface LatestCacheBounds {
   readonly bytes: number
 }
 
-/** `known` without an event means that the channel has none. */
 interface Entry {
+  /** The highest sequence known to be stored since the entry stands. */
   floor: number
+  /** A read has ended, so that `floor` counts in what was stored before the entry stood. */
+  settled: boolean
+  /** `event` is the newest. Without an event: the channel has none. */
   known: boolean
   event: MeshEvent | undefined
 }
 
-/** Handed out when a read begins and given back with what it found. */
+/** Handed out when a read begins and given back with what it found; opaque to its holder. */
 export interface ReadTicket {
   readonly channel: string
-  readonly epoch: number
+  readonly entry: object
 }
 
 /** What an entry costs beside its data: the map's slot, the entry, the name. */
@@ -38,7 +41,6 @@ export class LatestCache {
   #young = new Map<string, Entry>()
   #old = new Map<string, Entry>()
   #youngBytes = 0
-  #epoch = 0
 
   constructor(bounds: LatestCacheBounds) {
     this.#bounds = bounds
@@ -60,21 +62,29 @@ export class LatestCache {
       entry.known = false
       entry.event = undefined
     }
-    if (event !== undefined && !entry.known) this.#fill(entry, event)
+    // Before the first read ended this may be an old event that the feed brings late.
+    if (event !== undefined && entry.settled && !entry.known) this.#fill(entry, event)
   }
 
   /** A read begins: from here on events stored on the channel are noted, so that its answer can be told to be stale. */
   begin(channel: string): ReadTicket {
-    if (this.#entry(channel) === undefined) this.#insert(channel, { floor: 0, known: false, event: undefined })
-    return { channel, epoch: this.#epoch }
+    let entry = this.#entry(channel)
+    if (entry === undefined) {
+      entry = { floor: 0, settled: false, known: false, event: undefined }
+      this.#insert(channel, entry)
+    }
+    return { channel, entry }
   }
 
   /** A read ended with the channel's newest event, or none. Returns whether that is still the newest as far as is known. */
   end(ticket: ReadTicket, event: MeshEvent | undefined): boolean {
     const entry = this.#entry(ticket.channel)
-    if (entry !== undefined && (event?.seq ?? 0) < entry.floor) return false
-    if (entry !== undefined && ticket.epoch === this.#epoch) {
-      entry.floor = event?.seq ?? 0
+    const seq = event?.seq ?? 0
+    if (entry !== undefined && seq < entry.floor) return false
+    // Another entry than the one of the beginning does not know what was stored in between: it was dropped meanwhile.
+    if (entry !== undefined && entry === ticket.entry) {
+      entry.floor = seq
+      entry.settled = true
       this.#fill(entry, event)
     }
     return true
@@ -88,7 +98,6 @@ export class LatestCache {
 
   /** Events may have been missed: nothing held, and nothing being read, may be answered with any more. */
   clear(): void {
-    this.#epoch++
     this.#young.clear()
     this.#old.clear()
     this.#youngBytes = 0
@@ -106,6 +115,7 @@ export class LatestCache {
   }
 
   #insert(channel: string, entry: Entry): void {
+    if (this.#young.size >= this.#bounds.entries) this.#rotate()
     this.#young.set(channel, entry)
     this.#charge(ENTRY_BYTES + (entry.event?.data.length ?? 0))
   }
@@ -119,7 +129,10 @@ export class LatestCache {
   /** Data that is replaced is not subtracted: the sum errs towards dropping a generation early, never towards holding more. */
   #charge(bytes: number): void {
     this.#youngBytes += bytes
-    if (this.#young.size < this.#bounds.entries && this.#youngBytes < this.#bounds.bytes) return
+    if (this.#youngBytes >= this.#bounds.bytes) this.#rotate()
+  }
+
+  #rotate(): void {
     this.#old = this.#young
     this.#young = new Map()
     this.#youngBytes = 0

@@ -20,7 +20,10 @@ export class DidIdentityProvider implements IdentityProvider {
   async verify(context: IdentityContext, proof: unknown): Promise<VerifiedIdentity> {
     const sub = checkDidProof(context, proof)
     // `swk`: proof of possession of a software-secured key (RFC 8176, 2).
-    return { sub, attributes: [], amr: ['swk'], aal: 1, evidenceHash: hash('sha256', canonicalJson({ context: { ...context }, proof }), 'base64url') }
+    return {
+      sub, attributes: [], amr: ['swk'], aal: 1,
+      evidenceHash: hash('sha256', canonicalJson({ context: { ...context }, proof }), 'base64url'),
+    }
   }
 
   async cancel(): Promise<void> {}

@@ -25,7 +25,8 @@ export class MockIdentityProvider implements IdentityProvider {
   /** Rejects with `CMESH_IAM_PROVIDER` unless enabled. */
   async start(): Promise<void> {
     if (this.#enabled) return
-    throw new CMeshError('CMESH_IAM_PROVIDER', { provider: this.name, reason: 'it lets anybody be anybody; enable it explicitly, for tests only' })
+    const reason = 'it lets anybody be anybody; enable it explicitly, for tests only'
+    throw new CMeshError('CMESH_IAM_PROVIDER', { provider: this.name, reason })
   }
 
   async begin(context: IdentityContext): Promise<Challenge> {
@@ -34,7 +35,10 @@ export class MockIdentityProvider implements IdentityProvider {
 
   async verify(context: IdentityContext, proof: unknown): Promise<VerifiedIdentity> {
     const sub = checkMockProof(context, proof)
-    return { sub, attributes: [], amr: [], aal: 0, evidenceHash: hash('sha256', canonicalJson({ context: { ...context }, proof }), 'base64url') }
+    return {
+      sub, attributes: [], amr: [], aal: 0,
+      evidenceHash: hash('sha256', canonicalJson({ context: { ...context }, proof }), 'base64url'),
+    }
   }
 
   async cancel(): Promise<void> {}

@@ -3,6 +3,7 @@
  * certainly was not stored, and after an unknown outcome only when it carries an id by which the broker knows it again.
  * It bounds neither the number of messages in flight nor their size.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { headers as newHeaders } from '@nats-io/nats-core'
 import type { MsgHdrs } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
@@ -116,14 +117,6 @@ function messageId(id: string): MsgHdrs {
 
 /** Resolves after the time, or at once when the signal is or gets aborted. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    if (signal.aborted) return resolve()
-    const done = (): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done, { once: true })
-  })
+  // Rejects only by the signal, which ends the wait.
+  return delay(ms, undefined, { signal }).catch(() => undefined)
 }

@@ -2,9 +2,9 @@
  * Makes sure that a stream exists as its owner wants it: made when missing, brought up to date when it differs, refused
  * with a coded error when the broker cannot change what differs. It never deletes a stream or a message.
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import { JetStreamApiCodes, JetStreamApiError, jetstreamManager } from '@nats-io/jetstream'
 import type { JetStreamManager, StreamConfig, StreamInfo } from '@nats-io/jetstream'
-import { delay } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { JetStreamBus } from './calls.ts'
 

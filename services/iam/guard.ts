@@ -16,7 +16,7 @@ import { LRUCache } from 'lru-cache'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
 import type { PublicKey } from '../../cmtp/identity/keys.ts'
-import type { TokenClaims } from '../../cmtp/identity/token.ts'
+import { TOKEN_REFERENCE_BYTES, tokenReference, type TokenClaims } from '../../cmtp/identity/token.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { CompiledPermissions, Permission } from '../../cmtp/permission.ts'
 import {
@@ -54,6 +54,7 @@ const MAX_SID = 64
 interface Inside {
   readonly guard: Guard
   readonly claims: TokenClaims
+  readonly token: Buffer
   rules: CompiledPermissions
   /** The guard's revision at which revocations and grants were last looked at. */
   revision: number
@@ -106,6 +107,7 @@ export type { AuthContext }
 
 interface Entry {
   readonly token: Buffer
+  readonly reference: Buffer
   readonly auth: AuthContext
   readonly inside: Inside
   /** Verified again from here on, ms since 1970. */
@@ -147,16 +149,22 @@ export class Guard {
 
   /**
    * Who sends a token on the subject of session `sid`. Answers synchronously for the session's last good token, else with a
-   * promise. Throws or rejects with `CMESH_IAM_NO_SESSION` and the reason, or `CMESH_ROUTER_BUSY` when too many tokens are
-   * being verified. Keeps a copy of `token`, which stays the caller's.
+   * promise. In place of a token that was verified here before, its reference (`tokenReference`) will do. Throws or rejects
+   * with `CMESH_IAM_NO_SESSION` and the reason, `CMESH_IAM_TOKEN` for a reference to a token that is not remembered, or
+   * `CMESH_ROUTER_BUSY` when too many tokens are being verified. Keeps a copy of `token`, which stays the caller's.
    */
   check(token: Uint8Array, sid: string): AuthContext | Promise<AuthContext> {
     const entry = this.#sessions.get(sid)
-    if (entry !== undefined && entry.token.equals(token) && this.#now() < entry.untilMs) {
+    if (entry !== undefined && this.#now() < entry.untilMs && isTokenOf(entry, token)) {
       if (entry.inside.revision !== this.#revision) this.#review(entry.inside)
       return entry.auth
     }
-    return this.#miss(token, sid)
+    return token.length === TOKEN_REFERENCE_BYTES ? this.#recall(token, sid, entry) : this.#miss(token, sid)
+  }
+
+  /** The whole token of a caller, for another node of the mesh that has to check it too. Throws what `confirm` throws. */
+  tokenOf(auth: AuthContext): Uint8Array {
+    return this.#open(auth).token
   }
 
   /**
@@ -226,6 +234,12 @@ export class Guard {
     inside.revision = this.#revision
   }
 
+  /** A reference whose token has to be verified again, or is not known. */
+  #recall(reference: Uint8Array, sid: string, entry: Entry | undefined): Promise<AuthContext> {
+    if (entry === undefined || !isTokenOf(entry, reference)) throw new CMeshError('CMESH_IAM_TOKEN')
+    return this.#miss(entry.token, sid)
+  }
+
   #miss(token: Uint8Array, sid: string): Promise<AuthContext> {
     if (token.length === 0) throw noSession('the request carries no token')
     if (token.length > LIMITS.tokenBytes || sid.length > MAX_SID) throw noSession('the token or the session id is too long')
@@ -261,9 +275,9 @@ export class Guard {
     if (claims.sid !== sid) throw noSession('the token belongs to another session')
     if (this.#revocations.has(claims)) throw noSession('the session was revoked')
 
-    const inside: Inside = { guard: this, claims, rules: this.#rulesOf(claims), revision: this.#revision }
+    const inside: Inside = { guard: this, claims, token, rules: this.#rulesOf(claims), revision: this.#revision }
     const auth = mint(claims, inside)
-    this.#sessions.set(sid, { token, auth, inside, untilMs: Math.min(claims.exp * 1_000, this.#now() + REVERIFY_MS) })
+    this.#sessions.set(sid, { token, reference: tokenReference(token), auth, inside, untilMs: Math.min(claims.exp * 1_000, this.#now() + REVERIFY_MS) })
     return auth
   }
 
@@ -282,6 +296,13 @@ export class Guard {
     if (compiled === undefined) this.#compiled.set(key, compiled = compilePermissions(permissions))
     return compiled
   }
+}
+
+/** Whether the bytes are the entry's token, or its reference. */
+function isTokenOf(entry: Entry, bytes: Uint8Array): boolean {
+  if (bytes.length !== TOKEN_REFERENCE_BYTES) return entry.token.equals(bytes)
+  for (let i = 0; i < TOKEN_REFERENCE_BYTES; i++) if (bytes[i] !== entry.reference[i]) return false
+  return true
 }
 
 function noSession(reason: string): CMeshError {

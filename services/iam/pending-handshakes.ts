@@ -72,7 +72,9 @@ export class PendingHandshakes {
    * Takes out the handshake that awaits this step, and keeps its room reserved. One that awaits another step is taken out
    * and handed to `onBurned`. Throws `CMESH_IAM_HANDSHAKE`.
    */
-  take<S extends Pending['awaits']>(handshake: string, step: S, onBurned: (pending: Pending) => void): Extract<Pending, { awaits: S }> {
+  take<S extends Pending['awaits']>(
+    handshake: string, step: S, onBurned: (pending: Pending) => void,
+  ): Extract<Pending, { awaits: S }> {
     const pending = this.#entries.get(handshake)
     if (pending === undefined) throw refused(step, 'there is no such handshake, or it is over')
     this.#entries.delete(handshake)

@@ -42,7 +42,9 @@ export async function selfTestIam({ iam, guard, identity, mesh, want = [] }: Iam
 }
 
 /** `send` with one action's body, on its way in or out, put through `change`. */
-function altering(send: SendStep, which: HandshakeAction, way: 'request' | 'reply', change: (body: Uint8Array) => Uint8Array): SendStep {
+function altering(
+  send: SendStep, which: HandshakeAction, way: 'request' | 'reply', change: (body: Uint8Array) => Uint8Array,
+): SendStep {
   return async (action, body, node) => {
     const sent = action === which && way === 'request' ? change(body) : body
     const reply = await send(action, sent, node)
@@ -74,21 +76,22 @@ async function holds<T>(what: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (cause) {
-    throw failed(`${what} failed: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
+    throw failed(`${what} failed: ${messageOf(cause)}`, cause)
   }
 }
 
 async function refuses(what: string, code: ErrorCode, work: () => Promise<unknown>): Promise<void> {
-  let caught: unknown
   try {
     await work()
   } catch (error) {
-    caught = error
+    if (error instanceof CMeshError && error.code === code) return
+    throw failed(`${what} was refused for another reason: ${messageOf(error)}`, error)
   }
-  if (caught === undefined) throw failed(`${what} was accepted`)
-  if (!(caught instanceof CMeshError) || caught.code !== code) {
-    throw failed(`${what} was refused for another reason: ${caught instanceof Error ? caught.message : String(caught)}`, caught)
-  }
+  throw failed(`${what} was accepted`)
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 function failed(reason: string, cause?: unknown): CMeshError {

@@ -64,7 +64,8 @@ export class IamService {
     const { signer, guard, grantsOf, now = Date.now, sessionTtlMs = 300_000, maxHandshakes = 10_000 } = parts
     if (!Number.isSafeInteger(sessionTtlMs) || sessionTtlMs < 1_000 || sessionTtlMs + REFRESH_GRACE_MS > guard.tokenLifeMs) {
       const most = guard.tokenLifeMs - REFRESH_GRACE_MS
-      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'sessionTtlMs', reason: `it must lie between 1000 and ${most}, which the guard's tokenLifeMs allows` })
+      const reason = `it must lie between 1000 and ${most}, which the guard's tokenLifeMs allows`
+      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'sessionTtlMs', reason })
     }
     this.#parts = parts
     this.#now = now
@@ -117,7 +118,8 @@ export class IamService {
   async handle(action: HandshakeAction, body: Uint8Array, auth?: AuthContext): Promise<Uint8Array> {
     this.#checkRunning()
     if (body.length > HANDSHAKE_BODY_BYTES) {
-      throw new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'handshake message', bytes: body.length, limit: HANDSHAKE_BODY_BYTES })
+      const detail = { part: 'handshake message', bytes: body.length, limit: HANDSHAKE_BODY_BYTES }
+      throw new CMeshError('CMESH_FRAME_TOO_LARGE', detail)
     }
     switch (action) {
       case 'call': return canonicalBytes(await this.#call(body))
@@ -139,7 +141,9 @@ export class IamService {
   describe(action: string, auth: AuthContext): Readonly<Record<string, unknown>> {
     const { signer, grantsOf, provider } = this.#parts
     switch (action) {
-      case 'whoami': return { did: auth.sub, aal: auth.aal, amr: auth.amr, sid: auth.sid, mesh: signer.did, provider: provider.name }
+      case 'whoami': return {
+        did: auth.sub, aal: auth.aal, amr: auth.amr, sid: auth.sid, mesh: signer.did, provider: provider.name,
+      }
       case 'session': return {
         sid: auth.sid, jti: auth.jti, did: auth.sub, issued: auth.issuedMs, expires: auth.expiresMs, jkt: auth.jkt,
         perms: auth.permissions.map(formatPermission),
@@ -156,8 +160,12 @@ export class IamService {
   async #call(body: Uint8Array): Promise<AnswerMessage> {
     const { provider, signer, node } = this.#parts
     const call = readMessage('call', body)
-    if (call.audience !== undefined && call.audience !== signer.did) throw refused('call', `it is meant for the mesh ${call.audience}`)
-    if (call.provider !== 'any' && call.provider !== provider.name) throw refused('call', `this mesh proves identities by ${provider.name}`)
+    if (call.audience !== undefined && call.audience !== signer.did) {
+      throw refused('call', `it is meant for the mesh ${call.audience}`)
+    }
+    if (call.provider !== 'any' && call.provider !== provider.name) {
+      throw refused('call', `this mesh proves identities by ${provider.name}`)
+    }
     const sessionKey = PublicKey.fromText(call.key)
     parsePermissions(call.want)
 

@@ -79,7 +79,9 @@ export class Sessions {
     const exp = iat + Math.floor(ttlMs / 1_000)
     const jti = randomBytes(9).toString('base64url')
     const perms = formatPermissions(permissions)
-    const token = await signToken({ iss: signer.did, aud: TOKEN_AUDIENCE, sub, sid, jti, iat, exp, ver: TOKEN_VERSION, cnf, perms, amr, aal }, signer)
+    const token = await signToken(
+      { iss: signer.did, aud: TOKEN_AUDIENCE, sub, sid, jti, iat, exp, ver: TOKEN_VERSION, cnf, perms, amr, aal }, signer,
+    )
     if (token.length > LIMITS.tokenBytes) {
       const reason = `a token for ${perms.length} permissions is longer than ${LIMITS.tokenBytes} bytes; ask for fewer`
       throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason })

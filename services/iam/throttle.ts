@@ -50,7 +50,9 @@ export class Throttle {
       fault.budget = Math.min(burst, fault.budget + refill)
       fault.sinceMs += refill * refillMs
     }
-    if (fault.budget === 0) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'too many bad tokens came for this session; wait a second' })
+    if (fault.budget === 0) {
+      throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'too many bad tokens came for this session; wait a second' })
+    }
     fault.budget--
   }
 

@@ -1,24 +1,22 @@
 /**
  * The front door: one request in, one reply out, whoever brought it: a client through the router, the miner, the node's
- * own self-test. It decodes, checks the session, resolves names, authorises the final address, dispatches, and seals the
- * layers into the final hash.
+ * own self-test. It decodes, checks the session, resolves names, dispatches the final address to the endpoint that
+ * authorises and answers it, and seals the layers into the final hash.
  *
  * Invariants: every request gets exactly one reply, with a status; no failure leaves here as an exception; the path of a
  * known session that reads allocates no promise and runs to its end in one go.
  */
-import { randomFillSync } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { BatchFrame, BatchReplyWriter } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
-import {
-  EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, type Decision, type Layer, type LayerSite,
-} from '../../cmtp/layer.ts'
+import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, type LayerSite } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
-import { errorReply, NO_BODY, type Call, type Reply } from '../call.ts'
+import { errorReply, NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import { hashArguments } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
@@ -26,17 +24,16 @@ import type { Log } from '../log.ts'
 import { RegistrarService } from '../registrar/service.ts'
 import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import { Passage, type Origin, type RequestParts } from './passage.ts'
 
 export interface FrontDoorParts {
   readonly node: string
-  readonly guard: Pick<Guard, 'check' | 'authorise'>
+  readonly guard: Pick<Guard, 'check'>
   readonly registrar: Pick<RegistrarService, 'resolve'>
   readonly dispatcher: Pick<Dispatcher, 'dispatch'>
   readonly deadlines: Deadlines
   readonly clock: Clock
   readonly log: Log
-  /** A better error for a missing permission, where there is one to tell. */
-  readonly explainDenial: (route: Route, error: CMeshError) => CMeshError
 }
 
 export interface FrontDoorStats {
@@ -45,25 +42,6 @@ export interface FrontDoorStats {
   failed: number
   /** Replies by status. */
   readonly statuses: Map<number, number>
-}
-
-/** Where a message came from. */
-export interface Origin {
-  /** Session id of the subject it came on. */
-  readonly sid: string
-  /** Where its answer goes; empty in process. */
-  readonly replySubject: string
-}
-
-/** One request as the front door carries it along. */
-interface Passage extends Call {
-  route: Route
-  readonly asked: Route
-  readonly receipt: ReceiptLevel
-  readonly startUs: number
-  sub: string
-  grant: string
-  decision: Decision
 }
 
 type Done = (passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply) => void
@@ -79,7 +57,8 @@ export class FrontDoor {
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
   readonly #sealer = new LayerSealer()
-  readonly #sites = new TwoGenerations<Route, LayerSite>({ entries: SITES })
+  readonly #routerSites = new TwoGenerations<Route, LayerSite>({ entries: SITES })
+  readonly #registrarSites = new TwoGenerations<Route, LayerSite>({ entries: SITES })
   readonly #unread: LayerSite
 
   constructor(parts: FrontDoorParts) {
@@ -170,38 +149,27 @@ export class FrontDoor {
   }
 
   /** From the address to the reply. */
-  #enter(
-    bytes: Buffer, fqmnStart: number, fqmnEnd: number,
-    parts: Pick<Passage, 'id' | 'receipt' | 'token' | 'headers' | 'body' | 'deadlineMs' | 'hops'>,
-    origin: Origin, startUs: number, done: Done,
-  ): void {
+  #enter(bytes: Buffer, fqmnStart: number, fqmnEnd: number, parts: RequestParts, origin: Origin, startUs: number, done: Done): void {
     this.stats.requests++
     let passage: Passage | undefined
     let reply: Reply | Promise<Reply>
     try {
-      const asked = this.#routes.fromBytes(bytes, fqmnStart, fqmnEnd)
-      passage = {
-        id: parts.id, token: parts.token, headers: parts.headers, body: parts.body, deadlineMs: parts.deadlineMs, hops: parts.hops,
-        receipt: parts.receipt, sid: origin.sid, replySubject: origin.replySubject, route: asked, asked, startUs,
-        layers: [], salt: undefined, proposed: false, sub: '', grant: '', decision: 'none',
-      }
+      passage = new Passage(parts, origin, this.#routes.fromBytes(bytes, fqmnStart, fqmnEnd), startUs)
       checkDeadline(parts.deadlineMs, this.#parts.clock.nowMs(), parts.hops)
       const auth = this.#parts.guard.check(parts.token, origin.sid)
       reply = auth instanceof Promise ? this.#later(passage, auth) : this.#pass(passage, auth)
     } catch (error) {
       reply = this.#errorOf(error, parts.id, passage)
     }
-    if (!(reply instanceof Promise)) {
-      done(passage, parts.id, parts.receipt, this.#counted(reply))
-      return
-    }
-    const waiting = passage
-    if (waiting === undefined) throw new TypeError('a request is parsed before it waits')
-    // What waits outlives the memory of its frame.
-    const id = Buffer.from(parts.id)
-    this.#parts.deadlines.race(reply, parts.deadlineMs, () => this.#late(waiting)).then(
-      answered => { done(waiting, id, parts.receipt, this.#counted(answered)) },
-      (error: unknown) => { done(waiting, id, parts.receipt, this.#counted(this.#errorOf(error, id, waiting))) },
+    if (!(reply instanceof Promise)) done(passage, parts.id, parts.receipt, this.#counted(reply))
+    else if (passage !== undefined) this.#wait(passage, reply, done)
+  }
+
+  #wait(passage: Passage, work: Promise<Reply>, done: Done): void {
+    const { id, receipt, deadlineMs } = passage
+    this.#parts.deadlines.race(work, deadlineMs, () => this.#late(passage)).then(
+      reply => { done(passage, id, receipt, this.#counted(reply)) },
+      (error: unknown) => { done(passage, id, receipt, this.#counted(this.#errorOf(error, id, passage))) },
     )
   }
 
@@ -210,22 +178,13 @@ export class FrontDoor {
   }
 
   #pass(passage: Passage, auth: AuthContext): Reply | Promise<Reply> {
-    passage.sub = auth.sub
-    let { route } = passage
-    if (RegistrarService.isByName(route)) route = passage.route = this.#resolve(passage)
-    try {
-      passage.grant = this.#parts.guard.authorise(auth, route)
-      passage.decision = 'allowed'
-    } catch (error) {
-      passage.decision = 'denied'
-      throw error instanceof CMeshError && error.status === 403 ? this.#parts.explainDenial(route, error) : error
-    }
+    passage.auth = auth
+    if (RegistrarService.isByName(passage.asked)) passage.route = this.#resolve(passage)
     return this.#parts.dispatcher.dispatch(passage)
   }
 
   #resolve(passage: Passage): Route {
-    const { asked } = passage
-    const startUs = this.#parts.clock.nowUs()
+    const { asked, markUs: startUs } = passage
     let status = 200
     let target: Route | undefined
     try {
@@ -235,9 +194,10 @@ export class FrontDoor {
       status = error instanceof CMeshError ? error.status : 500
       throw error
     } finally {
+      passage.markUs = this.#parts.clock.nowUs()
       passage.layers.push({
-        site: target === undefined ? layerSite('registrar', this.#parts.node, asked.bare) : this.#site('registrar', asked, target),
-        decision: 'none', grant: '', status, startUs, durationUs: this.#parts.clock.nowUs() - startUs, gas: 0n,
+        site: this.#site('registrar', asked, target ?? asked),
+        decision: 'none', grant: '', status, startUs, durationUs: passage.markUs - startUs, gas: 0n,
         before: undefined, after: undefined, argumentsHash: hashArguments(passage),
       })
     }
@@ -270,49 +230,44 @@ export class FrontDoor {
     return encodeReply({ id, status: reply.status, receipt, finalHash, headers: reply.headers, layers, body: reply.body })
   }
 
-  /** Adds the router's layer, the last one, and makes the final hash. */
+  /** Adds the router's layer, the last one, and makes the final hash. The layer ends where the last hop did. */
   #seal(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply, startUs: number): { finalHash: string, layers: Buffer } {
-    if (receipt === 'none') return { finalHash: '', layers: EMPTY }
-    const layer: Layer = {
-      site: passage === undefined ? this.#unread : this.#site('router', passage.asked, passage.route),
-      decision: passage?.decision ?? 'none',
-      grant: passage?.grant ?? '',
-      status: reply.status,
-      startUs,
-      durationUs: this.#parts.clock.nowUs() - startUs,
-      gas: 0n,
-      before: undefined,
-      after: undefined,
-      argumentsHash: passage === undefined ? undefined : hashArguments(passage),
-    }
+    if (receipt === 'none') return UNSEALED
+    const endUs = passage === undefined || passage.markUs === startUs ? this.#parts.clock.nowUs() : passage.markUs
     const all = passage?.layers ?? []
-    all.push(layer)
+    all.push({
+      site: passage === undefined ? this.#unread : this.#site('router', passage.asked, passage.route),
+      decision: 'none', grant: '', status: reply.status, startUs, durationUs: endUs - startUs, gas: 0n,
+      before: undefined, after: undefined, argumentsHash: passage === undefined ? undefined : hashArguments(passage),
+    })
     const body = passage?.body ?? NO_BODY
     const encoded: Buffer[] | undefined = receipt === 'full' ? [] : undefined
     const finalHash = this.#sealer.seal(all, {
       id,
       status: reply.status,
       sid: passage?.sid ?? '',
-      sub: passage?.sub ?? '',
+      sub: passage?.auth?.sub ?? '',
       requestBodyHash: body.length === 0 ? EMPTY_HASH : sha256(body),
       replyBodyHash: reply.bodyHash ?? sha256(reply.body),
       replyHeaders: reply.headers,
     }, encoded)
     if (encoded === undefined) return { finalHash, layers: EMPTY }
-    return { finalHash, layers: encodeLayers(passage?.salt ?? randomFillSync(Buffer.allocUnsafe(SALT_BYTES)), encoded) }
+    return { finalHash, layers: encodeLayers(passage?.saltOrFresh() ?? randomBytes(SALT_BYTES), encoded) }
   }
 
   /** The site of a hop of this router, by the address that was asked for; names may come to map elsewhere. */
   #site(hop: 'router' | 'registrar', asked: Route, target: Route): LayerSite {
+    const sites = hop === 'router' ? this.#routerSites : this.#registrarSites
     const bare = asked === target ? undefined : target.bare
-    if (hop === 'registrar') return layerSite(hop, this.#parts.node, asked.bare, bare)
-    const known = this.#sites.get(asked)
+    const known = sites.get(asked)
     if (known !== undefined && known.target === bare) return known
     const site = layerSite(hop, this.#parts.node, asked.bare, bare)
-    this.#sites.set(asked, site)
+    sites.set(asked, site)
     return site
   }
 }
+
+const UNSEALED = { finalHash: '', layers: EMPTY }
 
 function checkDeadline(deadlineMs: number, nowMs: number, hops: number): void {
   if (deadlineMs < nowMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')

@@ -14,6 +14,7 @@ import { randomFillSync } from 'node:crypto'
 import type { Bus, BusSubscription } from '../bus/provider.ts'
 import { errorReply, type Call, type CallHandler, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
+import type { AuthContext } from '../iam/guard.ts'
 import type { ServiceName } from './dispatcher.ts'
 
 const VERB = 'call'
@@ -25,6 +26,8 @@ export interface RemoteCallsParts {
   /** The connection inside the services' account. */
   readonly bus: Pick<Bus, 'request'>
   readonly clock: Clock
+  /** The whole token of a caller: the other side may never have seen it. */
+  readonly tokenOf: (auth: AuthContext) => Uint8Array
 }
 
 /** The dispatcher's way to other nodes. */
@@ -40,7 +43,7 @@ export class RemoteCalls {
     if (call.hops + 1 > LIMITS.hops) throw new CMeshError('CMESH_FRAME_HOPS', { limit: LIMITS.hops })
     const headers = encodeHeaders([...decodeHeaders(call.headers), [SESSION_HEADER, call.sid], [REPLY_HEADER, call.replySubject]])
     const frame = encodeRequest({
-      id: call.id, fqmn: call.route.text, token: call.token, deadlineMs: call.deadlineMs, receipt: 'full', hops: call.hops + 1, headers, body: call.body,
+      id: call.id, fqmn: call.route.text, token: call.auth === undefined ? call.token : this.#parts.tokenOf(call.auth), deadlineMs: call.deadlineMs, receipt: 'full', hops: call.hops + 1, headers, body: call.body,
     })
     const timeoutMs = Math.min(Math.max(call.deadlineMs - this.#parts.clock.nowMs(), 1), LIMITS.deadlineAheadMs)
     let answer: Uint8Array
@@ -67,6 +70,7 @@ function asLayer(layer: DecodedLayer): Layer {
 
 export interface ServiceListenerParts {
   readonly bus: Pick<Bus, 'subscribe' | 'publish'>
+  readonly clock: Clock
   readonly service: ServiceName
   /** The endpoint's own handler: it checks the session and the permission. */
   readonly handler: CallHandler
@@ -119,7 +123,9 @@ export class ServiceListener {
         sid: header(SESSION_HEADER),
         replySubject: header(REPLY_HEADER),
         hops: request.hops,
+        auth: undefined,
         layers,
+        markUs: this.#parts.clock.nowUs(),
         salt: undefined,
         proposed: false,
       }

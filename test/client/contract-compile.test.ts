@@ -197,8 +197,8 @@ describe('arguments and results', () => {
       const safe = number >= -(2n ** 53n - 1n) && number <= 2n ** 53n - 1n
       expect(echo(quoted ? `"${number}"` : ` ${number} `)).toBe(safe ? `${number}` : `"${number}"`)
     }), { numRuns: 300 })
-    const wrong = [`${lowest - 1n}`, `${highest + 1n}`, `${highest}0`, '9'.repeat(40), '1.5', '1e3', '01', '-', '--1', '+1', '0x1', 'true', 'null', '""', '"1', '"a"', '" 1"', '[1]', '{}', '1 2', '1a']
-    for (const text of wrong.filter((text) => text !== '1 2')) expect([text, echo(text)]).toEqual([text, `revert: argument 1 (x): expected ${expected}`])
+    const wrong = [`${lowest - 1n}`, `${highest + 1n}`, `${highest}0`, '9'.repeat(40), '1.5', '1e3', '01', '-', '--1', '+1', '0x1', 'true', 'null', '""', '"1', '"a"', '" 1"', '[1]', '{}', '1a']
+    for (const text of wrong) expect([text, echo(text)]).toEqual([text, `revert: argument 1 (x): expected ${expected}`])
   })
 
   test.each([
@@ -238,7 +238,7 @@ describe('arguments and results', () => {
     ['pair', '[1,]', 'revert: argument 2 (b): expected a string'],
     ['pair', '[1,"x",true,2]', 'revert: expected at most 3 arguments'],
     ['pair', '[1,,true]', 'revert: argument 2 (b): expected a string'],
-  ])('%s %s gives %s', (name, input, expected) => {
+  ])('%s %j gives %j', (name, input, expected) => {
     expect(contract.say(name, input)).toBe(expected)
   })
 

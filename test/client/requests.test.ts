@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { connect, type ConnectOptions } from '../../client/connect.ts'
 import type { MeshClient } from '../../client/mesh-client.ts'
 import { BatchFrame, BatchReplyWriter } from '../../cmtp/batch.ts'
@@ -15,8 +15,8 @@ const clients: MeshClient[] = []
 
 beforeAll(async () => { mesh = await StandInMesh.start() })
 afterAll(() => mesh.stop())
-beforeEach(async () => {
-  await Promise.all(clients.splice(0).map((client) => client.close()))
+afterEach(() => Promise.all(clients.splice(0).map((client) => client.close())))
+beforeEach(() => {
   mesh.behaviour = ok
   mesh.sessionTtlMs = 300_000
   mesh.refused.clear()

@@ -17,7 +17,8 @@ const double = (bits: string): number => Buffer.from(bits, 'hex').readDoubleBE()
 const { value: json } = fc.letrec<{ value: unknown }>(tie => ({
   value: fc.oneof(
     { maxDepth: 5, withCrossShrink: true },
-    fc.constantFrom(null, true, false), fc.integer(), fc.double({ noNaN: true, noDefaultInfinity: true }).map(n => n + 0 || 0), fc.string({ unit: 'binary' }),
+    fc.constantFrom(null, true, false), fc.integer(),
+    fc.double({ noNaN: true, noDefaultInfinity: true }).map(n => n + 0 || 0), fc.string({ unit: 'binary' }),
     fc.array(tie('value'), { maxLength: 5 }),
     fc.dictionary(fc.string({ unit: 'binary', maxLength: 6 }), tie('value'), { maxKeys: 5, noNullPrototype: true }),
   ),
@@ -48,7 +49,8 @@ describe('canonical JSON', () => {
   })
 
   test.each(rfc8785.refusedNumbers)('refuses the number %s, as RFC 8785 does', bits => {
-    expect(refusal(() => canonicalJson({ a: [double(bits)] }))).toMatchObject({ code: 'CMESH_FRAME_JSON', detail: { path: '$.a[0]' } })
+    expect(refusal(() => canonicalJson({ a: [double(bits)] })))
+      .toMatchObject({ code: 'CMESH_FRAME_JSON', detail: { path: '$.a[0]' } })
   })
 
   test('parses back to the value it was written from', () => {
@@ -92,7 +94,8 @@ describe('canonical JSON', () => {
     ['bytes', new Uint8Array(2), '$', 'only plain objects have a JSON form'],
     ['a map', new Map(), '$', 'only plain objects have a JSON form'],
   ])('refuses %s', (_, value, path, reason) => {
-    expect(refusal(() => canonicalJson(value))).toMatchObject({ code: 'CMESH_FRAME_JSON', status: 400, message: `The JSON at ${path} is refused: ${reason}.` })
+    expect(refusal(() => canonicalJson(value)))
+      .toMatchObject({ code: 'CMESH_FRAME_JSON', status: 400, message: `The JSON at ${path} is refused: ${reason}.` })
   })
 
   test('refuses a cycle and more than 32 levels, in both directions', () => {
@@ -100,11 +103,13 @@ describe('canonical JSON', () => {
     cycle.push(cycle)
     expect(refusal(() => canonicalJson(cycle)).detail['reason']).toBe('it nests more than 32 levels deep')
     expect(canonicalJson(JSON.parse('['.repeat(32) + ']'.repeat(32)))).toBe('['.repeat(32) + ']'.repeat(32))
-    expect(refusal(() => parseCanonicalJson(Buffer.from('['.repeat(33) + ']'.repeat(33)))).detail['reason']).toBe('it nests more than 32 levels deep')
+    expect(refusal(() => parseCanonicalJson(Buffer.from('['.repeat(33) + ']'.repeat(33)))).detail['reason'])
+      .toBe('it nests more than 32 levels deep')
   })
 
   test.each([
-    ['a space', '{ "a":1}'], ['keys out of order', '{"b":1,"a":2}'], ['a repeated key', '{"a":1,"a":2}'], ['a long number', '1.0'],
+    ['a space', '{ "a":1}'], ['keys out of order', '{"b":1,"a":2}'], ['a repeated key', '{"a":1,"a":2}'],
+    ['a long number', '1.0'],
     ['an exponent', '1e2'], ['an escaped letter', '"\\u0061"'], ['a minus zero', '-0'], ['a byte order mark', '\ufeff{}'],
   ])('reads no other spelling: %s', (_, text) => {
     expect(refusal(() => parseCanonicalJson(Buffer.from(text))).code).toBe('CMESH_FRAME_JSON')

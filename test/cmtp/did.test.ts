@@ -3,16 +3,20 @@ import { inspect } from 'node:util'
 import { describe, expect, test } from '@jest/globals'
 import { base58 } from '@scure/base'
 import fc from 'fast-check'
-import { CMeshError } from '../../cmtp/errors.ts'
+import type { CMeshError } from '../../cmtp/errors.ts'
 import { checkPublicKey, decodeDid, didFromSegment, didToSegment, encodeDid, isDid } from '../../cmtp/identity/did.ts'
 import { KeyPair, PublicKey } from '../../cmtp/identity/keys.ts'
 import type { OkpJwk } from '../../cmtp/identity/keys.ts'
 import { bytesOf, readVectors } from '../support/vectors.ts'
 
 const didKey = readVectors<{ cases: { seed: string, publicKeyBase58: string, did: string }[] }>('identity/did-key.json')
-const rfc8032 = readVectors<{ cases: { name: string, seed: string, publicKey: string, message: string, signature: string }[] }>('identity/rfc8032.json')
+const rfc8032 = readVectors<{
+  cases: { name: string, seed: string, publicKey: string, message: string, signature: string }[],
+}>('identity/rfc8032.json')
 const rfc8037 = readVectors<{ jwk: OkpJwk, thumbprint: string }>('identity/rfc8037.json')
-const refused = readVectors<{ smallOrder: string[], smallOrderWithSign: string[], notReduced: string[] }>('identity/refused-keys.json')
+const refused = readVectors<{
+  smallOrder: string[], smallOrderWithSign: string[], notReduced: string[],
+}>('identity/refused-keys.json')
 
 const keyBytes = fc.uint8Array({ minLength: 32, maxLength: 32 })
 const accepted = keyBytes.filter(bytes => refusal(() => checkPublicKey(bytes)) === undefined)
@@ -47,7 +51,9 @@ describe('a did:key', () => {
 
   test('has one spelling: any text that decodes is what its key encodes to', () => {
     const { did } = didKey.cases[0] as { did: string }
-    const edited = fc.tuple(fc.nat(did.length), fc.string({ maxLength: 2 })).map(([at, text]) => did.slice(0, at) + text + did.slice(at + 1))
+    const edited = fc.tuple(fc.nat(did.length), fc.string({ maxLength: 2 })).map(
+      ([at, text]) => did.slice(0, at) + text + did.slice(at + 1),
+    )
     fc.assert(fc.property(fc.oneof(fc.string(), edited), text => {
       const failure = refusal(() => expect(encodeDid(decodeDid(text))).toBe(text))
       if (failure !== undefined) expect(failure.code).toBe('CMESH_IAM_KEY')
@@ -73,7 +79,8 @@ describe('a did:key', () => {
     expect(refusal(() => checkPublicKey(bytesOf(hex)))).toMatchObject({ code: 'CMESH_IAM_KEY', detail: { reason } })
     expect(refusal(() => encodeDid(bytesOf(hex)))).toMatchObject({ code: 'CMESH_IAM_KEY', detail: { reason } })
     expect(refusal(() => decodeDid(ed25519Did(hex)))).toMatchObject({ code: 'CMESH_IAM_KEY', detail: { reason } })
-    expect(refusal(() => PublicKey.fromText(bytesOf(hex).toString('base64url')))).toMatchObject({ code: 'CMESH_IAM_KEY', detail: { reason } })
+    expect(refusal(() => PublicKey.fromText(bytesOf(hex).toString('base64url'))))
+      .toMatchObject({ code: 'CMESH_IAM_KEY', detail: { reason } })
   })
 
   test.each(refused.notReduced)('never names the second spelling of a point %s', hex => {
@@ -91,7 +98,8 @@ describe('a did:key', () => {
 
   test.each([0, 31, 33, 64])('is not made of %i bytes', length => {
     const failure = refusal(() => encodeDid(new Uint8Array(length)))
-    expect(failure).toMatchObject({ code: 'CMESH_IAM_KEY', message: `The key is refused: an Ed25519 public key has 32 bytes, not ${length}.` })
+    expect(failure)
+      .toMatchObject({ code: 'CMESH_IAM_KEY', message: `The key is refused: an Ed25519 public key has 32 bytes, not ${length}.` })
   })
 })
 
@@ -101,7 +109,10 @@ describe('an Ed25519 key', () => {
     expect(key.publicKey.toBytes().toString('hex')).toBe(publicKey)
     expect(key.sign(bytesOf(message)).toString('hex')).toBe(signature)
     expect(PublicKey.fromBytes(bytesOf(publicKey)).verify(bytesOf(message), bytesOf(signature))).toBe(true)
-    expect(PublicKey.fromBytes(bytesOf(publicKey)).verify(Buffer.concat([bytesOf(message), Buffer.from([0])]), bytesOf(signature))).toBe(false)
+    expect(PublicKey.fromBytes(bytesOf(publicKey)).verify(
+      Buffer.concat([bytesOf(message), Buffer.from([0])]), bytesOf(signature),
+    ))
+      .toBe(false)
   })
 
   test('has the JWK and the thumbprint of RFC 8037', () => {
@@ -121,13 +132,15 @@ describe('an Ed25519 key', () => {
     const key = KeyPair.generate()
     expect(KeyPair.fromSeed(key.exportSeed()).did).toBe(key.did)
     expect(KeyPair.generate().did).not.toBe(key.did)
-    expect(refusal(() => KeyPair.fromSeed(new Uint8Array(31)))).toMatchObject({ code: 'CMESH_IAM_KEY', message: 'The key is refused: a seed has 32 bytes, not 31.' })
+    expect(refusal(() => KeyPair.fromSeed(new Uint8Array(31))))
+      .toMatchObject({ code: 'CMESH_IAM_KEY', message: 'The key is refused: a seed has 32 bytes, not 31.' })
   })
 
   test('does not show its seed to an inspector or to JSON', () => {
     const key = KeyPair.generate()
     const shown = `${inspect(key, { depth: 9, showHidden: true })}${JSON.stringify(key)}`
-    for (const encoding of ['hex', 'base64', 'base64url', 'latin1'] as const) expect(shown).not.toContain(key.exportSeed().toString(encoding))
+    for (const encoding of ['hex', 'base64', 'base64url', 'latin1'] as const) expect(shown)
+      .not.toContain(key.exportSeed().toString(encoding))
   })
 
   test('does not change when the bytes it was made of do', () => {

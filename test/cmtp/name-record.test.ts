@@ -26,7 +26,8 @@ describe('a name record', () => {
   })
 
   test.each<[string, Partial<SignableNameRecord>]>([
-    ['name', { name: 'helloworlds.mcom' }], ['target', { target: '0xS:0x002' }], ['owner', { owner: stranger.did }], ['sequence', { sequence: 2 }],
+    ['name', { name: 'helloworlds.mcom' }], ['target', { target: '0xS:0x002' }], ['owner', { owner: stranger.did }],
+    ['sequence', { sequence: 2 }],
   ])('is not signed once its %s is another', (_, change) => {
     expect(verifyNameRecord({ ...record, ...change }, signature)).toBe(false)
   })
@@ -48,7 +49,8 @@ describe('a name record', () => {
   })
 
   test('answers any signature and any owner with false and no error', () => {
-    fc.assert(fc.property(fc.string(), fc.oneof(fc.string(), fc.constant(owner.did)), fc.string({ unit: 'binary' }), (text, did, name) => {
+    fc.assert(fc.property(fc.string(), fc.oneof(fc.string(), fc.constant(owner.did)),
+    fc.string({ unit: 'binary' }), (text, did, name) => {
       expect(verifyNameRecord({ ...record, name, owner: did }, text)).toBe(false)
     }))
     expect(verifyNameRecord({ ...record, name: '\ud800' }, signature)).toBe(false)

@@ -53,7 +53,8 @@ export function iamConformance(name: string, create: () => IamSubject | Promise<
     test('takes a proof that travelled as JSON', async () => {
       const context = anyContext()
       const proof = await subject.prove(context, await subject.provider.begin(context))
-      await expect(subject.provider.verify(context, JSON.parse(JSON.stringify(proof)))).resolves.toMatchObject({ sub: subject.sub })
+      await expect(subject.provider.verify(context, JSON.parse(JSON.stringify(proof))))
+        .resolves.toMatchObject({ sub: subject.sub })
     })
 
     test('hashes other evidence to another hash', async () => {

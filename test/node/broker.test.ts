@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { BROKER_LIMITS, brokerConfig } from '../../node/broker/config.ts'
+import { awaitPrevious } from '../../node/broker/previous.ts'
 import { type BrokerExit, ManagedBroker, type ManagedBrokerOptions } from '../../node/broker/managed.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
@@ -64,7 +65,9 @@ describe('a managed broker', () => {
   test('that was stopped before it started has nothing to stop and does not start', async () => {
     const broker = make()
     await broker.stop()
-    await expect(broker.start()).rejects.toMatchObject({ code: 'CMESH_BROKER_FAILED', message: 'The nats-server did not start: it was stopped' })
+    await expect(broker.start()).rejects.toMatchObject({
+      code: 'CMESH_BROKER_FAILED', message: 'The nats-server did not start: it was stopped',
+    })
   })
 
   test('keeps its directory to its user and its secrets to its memory', async () => {
@@ -78,7 +81,8 @@ describe('a managed broker', () => {
     expect(new Set(secrets).size).toBe(2)
     for (const name of await readdir(home, { recursive: true })) {
       const found = path.join(home, name)
-      if ((await stat(found)).isFile()) expect({ name, hit: /SU[A-Z2-7]{56}/.test(await readFile(found, 'utf8')) }).toEqual({ name, hit: false })
+      const text = (await stat(found)).isFile() ? await readFile(found, 'utf8') : ''
+      expect({ name, seeds: text.match(/SU[A-Z2-7]{56}/g) }).toEqual({ name, seeds: null })
     }
   })
 
@@ -92,7 +96,8 @@ describe('a managed broker', () => {
     await first.broker.stop()
     const second = await startBroker({ dir: path.join(dir, 'kept') })
     expect(second.url).toBe(url)
-    expect((await (await jetstreamManager(second.core.connection)).streams.info('KEPT')).config.subjects).toEqual(['kept'])
+    const kept = await (await jetstreamManager(second.core.connection)).streams.info('KEPT')
+    expect(kept.config.subjects).toEqual(['kept'])
     await second.stop()
   })
 
@@ -112,7 +117,8 @@ describe('a managed broker', () => {
   test('on a port that was asked for and is taken says so', async () => {
     const { port, close } = await occupy()
     await expect(make({ port }).start()).rejects.toMatchObject({
-      code: 'CMESH_BROKER_FAILED', message: expect.stringMatching(/^The nats-server did not start: it exited: .*address already in use/),
+      code: 'CMESH_BROKER_FAILED',
+      message: expect.stringMatching(/^The nats-server did not start: it exited: .*address already in use/),
     })
     await close()
   })
@@ -137,6 +143,12 @@ describe('a managed broker', () => {
       code: 'CMESH_BROKER_FAILED', message: expect.stringContaining('it was not ready after 200 ms'),
     })
     expect(alive(Number(await readFile(path.join(dir, 'sleeper.pid'), 'utf8')))).toBe(false)
+  })
+
+  test('is out of reach of a Ctrl-C in the terminal, for the node drains first', async () => {
+    const broker = make()
+    await broker.start()
+    expect(await groupOf(broker.pid as number)).not.toBe(await groupOf(process.pid))
   })
 
   test('removes all but its newest logs', async () => {
@@ -236,6 +248,39 @@ describe('the death of the owner by kill -9', () => {
     expect(alive(owner.pid)).toBe(true)
     owner.child.kill('SIGKILL')
     await until(() => !alive(owner.pid))
+  })
+})
+
+describe('a server left by an earlier owner', () => {
+  /** A process that stays, with a command line like that of a nats-server on the configuration in `dir`. */
+  async function previous(config: string, does = 'read line'): Promise<ChildProcess> {
+    const child = spawn('/bin/sh', ['-c', does, 'nats-server', '-c', config], { stdio: ['pipe', 'ignore', 'inherit'] })
+    await writeFile(path.join(dir, 'nats.pid'), String(child.pid))
+    return child
+  }
+
+  test('that stays belongs to a node that lives', async () => {
+    const child = await previous(path.join(dir, 'nats.conf'))
+    await expect(awaitPrevious(dir, 0)).rejects.toMatchObject({
+      code: 'CMESH_BROKER_FAILED',
+      message: `The nats-server did not start: ${dir} is in use by the nats-server with process id ${child.pid}`,
+    })
+    child.kill('SIGKILL')
+  })
+
+  test('whose process id is another program\'s now is not waited for', async () => {
+    const child = await previous('/somewhere/else/nats.conf')
+    await awaitPrevious(dir, 0)
+    await writeFile(path.join(dir, 'nats.pid'), 'no number')
+    await awaitPrevious(dir, 0)
+    child.kill('SIGKILL')
+  })
+
+  test('keeps the next from starting', async () => {
+    // It takes a second to go down; a server that did not wait would be up long before.
+    const child = await previous(path.join(dir, 'nats.conf'), 'sleep 1; exit')
+    await make({ dir }).start()
+    expect(alive(child.pid as number)).toBe(false)
   })
 })
 
@@ -357,8 +402,16 @@ async function occupy(port = 0): Promise<{ port: number; close: () => Promise<vo
 }
 
 async function parentOf(pid: number): Promise<number> {
-  const fields = (await readFile(`/proc/${pid}/stat`, 'utf8')).split(') ')[1]?.split(' ')
-  return Number(fields?.[1])
+  return Number((await statOf(pid))[1])
+}
+
+async function groupOf(pid: number): Promise<number> {
+  return Number((await statOf(pid))[2])
+}
+
+/** Fields of /proc/<pid>/stat after the name: state, parent, process group. */
+async function statOf(pid: number): Promise<string[]> {
+  return (await readFile(`/proc/${pid}/stat`, 'utf8')).split(') ')[1]?.split(' ') ?? []
 }
 
 async function spawnOwner(home: string): Promise<{ child: ChildProcess; pid: number; url: string }> {

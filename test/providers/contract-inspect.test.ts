@@ -1,27 +1,21 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { CMeshError } from '../../cmtp/errors.ts'
 import { parseAbi } from '../../providers/contracts/abi.ts'
 import { readModule } from '../../providers/contracts/reader.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
 import { MEMORY, abiText, contractModule } from '../support/contract-module.ts'
 import { LEFTOVERS, rawModule } from '../support/hand-made-contracts.ts'
+import { attempt, refusal } from '../support/refusal.ts'
 
 const engine = new WasmEngine()
 const RUN = '(func (export "call_run"))'
 const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text))
 
-function refusal(run: () => unknown): { code: string, message: string } {
-  try {
-    run()
-  } catch (thrown) {
-    if (thrown instanceof CMeshError) return { code: thrown.code, message: thrown.message }
-    throw thrown
-  }
-  throw new Error('nothing was refused')
+const refusedWith = (act: () => unknown) => {
+  const { code, message } = refusal(act)
+  return { code, message }
 }
-
-const refused = (wasm: Uint8Array) => refusal(() => engine.inspect(wasm))
+const refused = (wasm: Uint8Array) => refusedWith(() => engine.inspect(wasm))
 const malformed = (reason: string) => ({ code: 'CMESH_DEPLOY_MALFORMED', message: `The package is not valid: ${reason}.` })
 
 /** A section of less than 128 bytes. */
@@ -159,12 +153,12 @@ describe('the ABI section', () => {
     ['a default that is an object', { ...whole, functions: [{ ...run, params: [{ name: 'a', type: 'u32', default: {} }] }] }, 'the default of a is not a scalar'],
     ['no result', { ...whole, functions: [{ ...run, returns: '' }] }, 'the result of run is not a text of 1 to 64 characters'],
   ])('is refused with %s', (_what, value, reason) => {
-    expect(refusal(() => parseAbi(bytes(JSON.stringify(value))))).toEqual(malformed(`in its cmesh.abi section, ${reason}`))
+    expect(refusedWith(() => parseAbi(bytes(JSON.stringify(value))))).toEqual(malformed(`in its cmesh.abi section, ${reason}`))
   })
 
   test('is refused when it is not JSON in UTF-8', () => {
     for (const content of [new Uint8Array(0), bytes('{'), Uint8Array.of(0x22, 0xff, 0x22)]) {
-      expect(refusal(() => parseAbi(content))).toEqual(malformed('in its cmesh.abi section, the text is not JSON in UTF-8'))
+      expect(refusedWith(() => parseAbi(content))).toEqual(malformed('in its cmesh.abi section, the text is not JSON in UTF-8'))
     }
   })
 
@@ -179,14 +173,11 @@ describe('the ABI section', () => {
   })
 })
 
-function orRefused(run: () => unknown): boolean {
-  try {
-    run()
-    return true
-  } catch (thrown) {
-    if (thrown instanceof CMeshError && thrown.code.startsWith('CMESH_DEPLOY_')) return false
-    throw thrown
-  }
+/** Whether it was taken; any other refusal than of a deployment fails the test. */
+function orRefused(act: () => unknown): boolean {
+  const { refusal: refusedBy } = attempt(act)
+  if (refusedBy !== undefined) expect(refusedBy.code).toMatch(/^CMESH_DEPLOY_/)
+  return refusedBy === undefined
 }
 
 describe('hostile modules', () => {
@@ -197,6 +188,23 @@ describe('hostile modules', () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 64 }), fc.boolean(), (content, begun) => {
       orRefused(() => readModule(Uint8Array.from(begun ? [...header, ...content] : content), 'cmesh.abi'))
     }), { numRuns: 5_000 })
+  })
+
+  test.each([
+    ['a section longer than the module', [1, 0xff, 0xff, 0xff, 0xff, 0x0f], 14, 'it ends early'],
+    ['a length of more than 32 bits', [1, 0xff, 0xff, 0xff, 0xff, 0x1f], 14, 'a number has more than 32 bits'],
+    ['a length that does not end', [1, 0x80, 0x80, 0x80, 0x80, 0x80, 0], 14, 'a number has more than 32 bits'],
+    ['more types than bytes', section(1, 0xff, 0x7f, 0x60, 0, 0), 15, 'it ends early'],
+    ['a structure type', section(1, 1, 0x5f, 0), 12, 'a type is not part of core WebAssembly'],
+    ['a typed reference', section(1, 1, 0x60, 1, 0x63, 0, 0), 14, 'a type is not part of core WebAssembly'],
+    ['an import of a tag', section(2, 1, 0, 0, 4, 0, 0), 14, 'an import is of no known kind'],
+    ['a memory with 64-bit addresses', section(5, 1, 4, 1), 12, 'a memory or table is shared or has 64-bit addresses'],
+    ['a vector in an initialiser', section(6, 1, 0x7b, 0, 0xfd, 0x0c), 14, 'an initialiser is not part of core WebAssembly'],
+    ['an export of a tag', section(7, 1, 1, 0x61, 4, 0), 15, 'the export a is of no known kind'],
+    ['an unknown section', section(13, 0), 11, 'its section 13 is not part of core WebAssembly'],
+  ])('%s: the refusal says where', (_what, content, at, reason) => {
+    const wasm = Uint8Array.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...content])
+    expect(refusedWith(() => readModule(wasm, 'cmesh.abi'))).toEqual(malformed(`the module cannot be read at byte ${at}: ${reason}`))
   })
 
   test('a module with changed or missing bytes is read or refused, and inspect agrees', () => {

@@ -84,13 +84,11 @@ describe('the jetstream provider', () => {
     expect(config.max_bytes).toBe(600 * 1024 * 1024)
   })
 
-  test('refuses to start where another stream has its subjects, and leaves nothing behind', async () => {
+  test('refuses to start where another stream has its subjects, and stays shut', async () => {
     const events = eventsOn(broker.core, { stream: 'OTHER' })
-    const before = broker.core.connection.stats()
     await expect(events.start()).rejects.toMatchObject({
       code: 'CMESH_BUS_STREAM', message: expect.stringContaining('The JetStream stream OTHER cannot be used: subjects overlap'),
     })
-    expect(before).toBeDefined()
     await expect(events.publish('a', bytes('x'))).rejects.toMatchObject({ code: 'CMESH_BUS_CLOSED' })
     await events.stop()
   })

@@ -17,7 +17,10 @@ iamConformance('did', () => {
 
 iamConformance('mock', () => {
   const { did } = KeyPair.generate()
-  return { provider: new MockIdentityProvider({ enabled: true }), sub: did, prove: async (_, { challenge }) => makeMockProof(challenge, did) }
+  return {
+    provider: new MockIdentityProvider({ enabled: true }), sub: did,
+    prove: async (_, { challenge }) => makeMockProof(challenge, did),
+  }
 })
 
 describe('the did provider', () => {
@@ -26,7 +29,8 @@ describe('the did provider', () => {
   test('gives assurance 1 by a software key', async () => {
     const context = anyContext()
     const identity = KeyPair.generate()
-    await expect(provider.verify(context, makeDidProof(context, identity))).resolves.toMatchObject({ sub: identity.did, aal: 1, amr: ['swk'], attributes: [] })
+    await expect(provider.verify(context, makeDidProof(context, identity)))
+      .resolves.toMatchObject({ sub: identity.did, aal: 1, amr: ['swk'], attributes: [] })
   })
 
   test('refuses a signature by another key than the one it names', async () => {
@@ -61,7 +65,8 @@ describe('the mock provider', () => {
     expect((await provider.begin({ ...context })).challenge).toBe(challenge)
     expect(challenge).toMatch(/^call [A-Za-z0-9_-]{43}$/)
     const { did } = KeyPair.generate()
-    await expect(provider.verify(context, { did, answer: challenge.replace('call', 'answer') })).resolves.toMatchObject({ sub: did, aal: 0, amr: [] })
+    await expect(provider.verify(context, { did, answer: challenge.replace('call', 'answer') }))
+      .resolves.toMatchObject({ sub: did, aal: 0, amr: [] })
   })
 
   test('gives nothing for the call string sent back, or a wrong answer', async () => {

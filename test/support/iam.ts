@@ -33,7 +33,9 @@ export async function startIam(parts: Partial<IamParts & GuardParts> = {}): Prom
   const grants = new Map<string, readonly Permission[]>()
   const grantsOf = (did: string): readonly Permission[] => grants.get(did) ?? NEWCOMER_READ_SET
   const guard = new Guard({ key: mesh.publicKey, grantsOf, now, ...parts })
-  const iam = new IamService({ provider: new DidIdentityProvider(), signer: mesh, guard, grantsOf, node: 'node-1', now, ...parts })
+  const iam = new IamService({
+    provider: new DidIdentityProvider(), signer: mesh, guard, grantsOf, node: 'node-1', now, ...parts,
+  })
   await iam.start()
   const send: SendStep = (action, body) => iam.handle(action, body)
   return {

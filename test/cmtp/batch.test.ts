@@ -1,0 +1,162 @@
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { BatchFrame, BatchReplyWriter, decodeBatchReply, encodeBatch, type BatchReply } from '../../cmtp/batch.ts'
+import { decodeHeaders, encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import type { ReceiptLevel } from '../../cmtp/wire.ts'
+import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
+import { anyBytes, anyFqmn, anyHash, anyHeaders, anyLevel, anyMessageId, anyStatus, anyTime, anyToken } from '../support/messages.ts'
+import { refusal } from '../support/refusal.ts'
+import { bytesOf, readVectors, type CodecVectors } from '../support/vectors.ts'
+
+interface BatchMeaning {
+  readonly id: string
+  readonly token: string
+  readonly receipt: ReceiptLevel
+  readonly hops: number
+  readonly deadlineMs: number
+  readonly entries: readonly { readonly fqmn: string, readonly headers: HeaderList, readonly body: string }[]
+}
+interface ReplyMeaning {
+  readonly id: string
+  readonly receipt: ReceiptLevel
+  readonly entries: readonly { readonly status: number, readonly finalHash: string, readonly headers: HeaderList, readonly layers: string, readonly body: string }[]
+}
+const BATCHES = readVectors<CodecVectors<BatchMeaning>>('cmtp/batch-request.json')
+const REPLIES = readVectors<CodecVectors<ReplyMeaning>>('cmtp/batch-reply.json')
+
+const batchMeaning = (frame: BatchFrame): BatchMeaning => ({
+  id: frame.id.toString('hex'), token: frame.token.toString('latin1'), receipt: frame.receipt, hops: frame.hops, deadlineMs: frame.deadlineMs,
+  entries: frame.entries.map(({ fqmnStart, fqmnEnd, headersEnd, end }) => ({
+    fqmn: frame.bytes.toString('utf8', fqmnStart, fqmnEnd),
+    headers: decodeHeaders(frame.bytes.subarray(fqmnEnd, headersEnd)),
+    body: frame.bytes.toString('hex', headersEnd, end),
+  })),
+})
+const batchBytes = (meaning: BatchMeaning): Buffer => encodeBatch({
+  ...meaning, id: bytesOf(meaning.id), token: Buffer.from(meaning.token),
+  entries: meaning.entries.map(({ fqmn, headers, body }) => ({ fqmn, headers: encodeHeaders(headers), body: bytesOf(body) })),
+})
+const replyMeaning = ({ id, receipt, entries }: BatchReply): ReplyMeaning => ({
+  id: id.toString('hex'), receipt,
+  entries: entries.map(entry => ({
+    status: entry.status, finalHash: entry.finalHash.toString('hex'), headers: decodeHeaders(entry.headers),
+    layers: entry.layers.toString('hex'), body: entry.body.toString('hex'),
+  })),
+})
+const replyBytes = ({ id, receipt, entries }: ReplyMeaning): Buffer => {
+  const writer = new BatchReplyWriter(bytesOf(id), entries.length, receipt)
+  for (const { status, finalHash, headers, layers, body } of entries) {
+    writer.add(status, bytesOf(finalHash).toString('latin1'), encodeHeaders(headers), bytesOf(layers), bytesOf(body))
+  }
+  return writer.finish()
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+const anyBatch: fc.Arbitrary<BatchMeaning> = fc.record({
+  id: anyMessageId.map(hex), token: anyToken.map(token => Buffer.from(token).toString()), receipt: anyLevel, hops: fc.nat(LIMITS.hops), deadlineMs: anyTime,
+  entries: fc.array(fc.record({ fqmn: anyFqmn, headers: anyHeaders, body: anyBytes.map(hex) }), { minLength: 1, maxLength: 5 }),
+})
+const anyReply: fc.Arbitrary<ReplyMeaning> = anyLevel.chain(receipt => fc.record({
+  id: anyMessageId.map(hex), receipt: fc.constant(receipt),
+  entries: fc.array(fc.record({
+    status: anyStatus, finalHash: receipt === 'none' ? fc.constant('') : anyHash.map(hash => Buffer.from(hash, 'latin1').toString('hex')),
+    headers: anyHeaders, layers: anyBytes.map(hex), body: anyBytes.map(hex),
+  }), { maxLength: 5 }),
+}))
+
+/** Reads every entry, so that a bad offset shows. Headers are the reader's to decode, and may be malformed. */
+const readBatch = (bytes: Buffer): unknown => {
+  const frame = BatchFrame.decode(bytes)
+  for (const { fqmnStart, fqmnEnd, headersEnd, end } of frame.entries) {
+    expect([fqmnStart <= fqmnEnd, fqmnEnd <= headersEnd, headersEnd <= end, end <= bytes.length]).toEqual([true, true, true, true])
+  }
+  return frame
+}
+
+describe('the batch request frame', () => {
+  test.each(BATCHES.accepted)('$name', ({ hex: bytes, meaning }) => {
+    expect(batchMeaning(BatchFrame.decode(bytesOf(bytes)))).toEqual(meaning)
+    expect(batchBytes(meaning).toString('hex')).toBe(bytes)
+  })
+
+  test.each(BATCHES.refused)('refused: $name', ({ hex: bytes, code, detail }) => {
+    expect(refusal(() => BatchFrame.decode(bytesOf(bytes)))).toMatchObject({ code, detail })
+  })
+
+  test('whatever is encoded decodes to the same', () => {
+    fc.assert(fc.property(anyBatch, meaning => {
+      expect(batchMeaning(BatchFrame.decode(batchBytes(meaning)))).toEqual(meaning)
+    }))
+  })
+
+  test('any bytes give a batch, or a coded error with its offset', () => {
+    fc.assert(fc.property(damaged(anyBatch.map(batchBytes)), bytes => { decodeTotally(readBatch, bytes) }), { numRuns: 3_000 })
+    for (const { hex: bytes } of BATCHES.accepted) {
+      for (const flipped of everyBitFlip(bytesOf(bytes))) decodeTotally(readBatch, flipped)
+      for (const cut of everyTruncation(bytesOf(bytes))) expect(decodeTotally(readBatch, cut).refusal).toBeDefined()
+    }
+  })
+
+  test('a batch has one entry at least and as many as the limit at most', () => {
+    const batch = (count: number): Buffer => encodeBatch({
+      id: Buffer.alloc(16), token: Buffer.alloc(0), deadlineMs: 0, receipt: 'hash', entries: Array.from({ length: count }, () => ({ fqmn: '0xC:status' })),
+    })
+    expect(BatchFrame.decode(batch(LIMITS.batchEntries)).entries).toHaveLength(1_024)
+    expect(refusal(() => batch(0))).toMatchObject({ code: 'CMESH_FRAME_MALFORMED', detail: { expected: 'at least one entry' } })
+    expect(refusal(() => batch(1_025))).toMatchObject({ code: 'CMESH_FRAME_TOO_LARGE', detail: { part: 'batch', bytes: 1_025, limit: 1_024 } })
+  })
+
+  test('what is over a limit is not encoded', () => {
+    const batch = (...entries: { fqmn: string, headers?: Buffer, body?: Buffer }[]): Buffer =>
+      encodeBatch({ id: Buffer.alloc(16), token: Buffer.alloc(0), deadlineMs: 0, receipt: 'hash', entries })
+    expect(refusal(() => batch({ fqmn: 'c'.repeat(4_097) })).code).toBe('CMESH_FQMN_TOO_LONG')
+    expect(refusal(() => batch({ fqmn: '', headers: Buffer.alloc(16_385) })).detail['part']).toBe('header block')
+    expect(refusal(() => batch({ fqmn: '', body: Buffer.alloc(1_048_577) })).detail['part']).toBe('body')
+    const half = { fqmn: '', body: Buffer.alloc(600_000) }
+    expect(BatchFrame.decode(batch(half)).entries).toHaveLength(1)
+    expect(refusal(() => batch(half, half)).detail).toEqual({ part: 'frame', bytes: 1_200_052, limit: 1_179_648 })
+  })
+})
+
+describe('the batch reply frame', () => {
+  test.each(REPLIES.accepted)('$name', ({ hex: bytes, meaning }) => {
+    expect(replyMeaning(decodeBatchReply(bytesOf(bytes)))).toEqual(meaning)
+    expect(replyBytes(meaning).toString('hex')).toBe(bytes)
+  })
+
+  test.each(REPLIES.refused)('refused: $name', ({ hex: bytes, code, detail }) => {
+    expect(refusal(() => decodeBatchReply(bytesOf(bytes)))).toMatchObject({ code, detail })
+  })
+
+  test('whatever is written decodes to the same', () => {
+    fc.assert(fc.property(anyReply, meaning => {
+      expect(replyMeaning(decodeBatchReply(replyBytes(meaning)))).toEqual(meaning)
+    }))
+  })
+
+  test('any bytes give the replies, or a coded error with its offset', () => {
+    fc.assert(fc.property(damaged(anyReply.map(replyBytes)), bytes => { decodeTotally(decodeBatchReply, bytes) }), { numRuns: 3_000 })
+    for (const { hex: bytes } of REPLIES.accepted) {
+      for (const flipped of everyBitFlip(bytesOf(bytes))) decodeTotally(decodeBatchReply, flipped)
+      for (const cut of everyTruncation(bytesOf(bytes))) expect(decodeTotally(decodeBatchReply, cut).refusal).toBeDefined()
+    }
+  })
+
+  test('the writer grows with its entries and loses none of them', () => {
+    const writer = new BatchReplyWriter(Buffer.alloc(16, 7), 3, 'none')
+    const bodies = [10, 100_000, 1].map(length => Buffer.alloc(length, length))
+    const lengths = bodies.map(body => {
+      writer.add(200, '', Buffer.alloc(0), Buffer.alloc(0), body)
+      return writer.length
+    })
+    expect(lengths).toEqual([46, 100_058, 100_071])
+    expect(decodeBatchReply(writer.finish()).entries.map(entry => entry.body)).toEqual(bodies)
+  })
+
+  test('an entry that promises a final hash is not written without one', () => {
+    const nothing = Buffer.alloc(0)
+    expect(() => new BatchReplyWriter(Buffer.alloc(16), 1, 'hash').add(200, 'short', nothing, nothing, nothing))
+      .toThrow('an entry that promises a final hash needs its 32 bytes')
+  })
+})

@@ -1,0 +1,283 @@
+import { hash, randomBytes } from 'node:crypto'
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import type { CMeshError } from '../../cmtp/errors.ts'
+import { canonicalBytes } from '../../cmtp/identity/canonical-json.ts'
+import {
+  callHash, checkAnswer, checkConfirm, checkConsent, checkGrant, checkRenewal, checkSession, handshakeContext, makeCall,
+  makeConfirm, makeConsent, makeRenewal, sign,
+} from '../../cmtp/identity/handshake.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import type { AnswerMessage, CallMessage, GrantMessage, SessionMessage, Step } from '../../cmtp/identity/messages.ts'
+import { readMessage } from '../../cmtp/identity/messages.ts'
+import { checkDidProof, makeDidProof } from '../../cmtp/identity/proof.ts'
+import type { TokenClaims } from '../../cmtp/identity/token.ts'
+import { decodeToken, readClaims, writeClaims } from '../../cmtp/identity/token.ts'
+
+const mesh = KeyPair.fromSeed(Buffer.alloc(32, 1))
+const identity = KeyPair.fromSeed(Buffer.alloc(32, 2))
+const session = KeyPair.fromSeed(Buffer.alloc(32, 3))
+const stranger = KeyPair.fromSeed(Buffer.alloc(32, 4))
+const random = (bytes: number): string => randomBytes(bytes).toString('base64url')
+
+const call = makeCall({ sessionKey: session.publicKey, want: ['newcomer'], audience: mesh.did })
+const answer: AnswerMessage = sign({
+  step: 'answer' as const, handshake: random(16), call: callHash(call), nonce: random(32), audience: mesh.did, node: 'node-1',
+  provider: 'did',
+  challenge: 'challenge', expires: 1_800_000_000_000,
+}, mesh)
+const context = handshakeContext(answer)
+const proof = makeDidProof(context, identity)
+const confirm = makeConfirm(context, proof, session)
+const grant: GrantMessage = sign({
+  step: 'grant' as const, handshake: answer.handshake, audience: mesh.did, sub: identity.did, perms: ['read 0xS:>'], claims: [],
+  purpose: 'test', lifetimeMs: 300_000,
+  amr: ['swk'], aal: 1 as const,
+}, mesh)
+const consent = makeConsent(grant, session)
+const claims: TokenClaims = {
+  iss: mesh.did, aud: 'cmtp', sub: identity.did, sid: random(16), jti: random(9), iat: 1_800_000_000, exp: 1_800_000_300, ver: 1,
+  cnf: { jkt: session.publicKey.thumbprint }, perms: ['newcomer'], amr: ['swk'], aal: 1,
+}
+const opened: SessionMessage = {
+  step: 'session', sid: claims.sid, token: tokenOf(claims, mesh), issued: claims.iat * 1_000, expires: claims.exp * 1_000,
+}
+const renewal = makeRenewal('refresh', opened.token, session, 1_800_000_000_000)
+
+function tokenOf(payload: TokenClaims, signer: KeyPair): string {
+  const parts = [{ alg: 'EdDSA', typ: 'cmesh-at+jwt' }, writeClaims(payload)]
+  const input = parts.map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  return `${input}.${signer.sign(Buffer.from(input)).toString('base64url')}`
+}
+
+interface Signed { readonly step: Step, readonly signature: string }
+
+/** The same message with other content, signed again by the key that may sign it. */
+function resigned<T extends Signed>(message: T, change: Partial<T>, key: KeyPair): T {
+  const { signature: _, ...rest } = { ...message, ...change }
+  return sign(rest, key) as unknown as T
+}
+
+function refusal(work: () => unknown): CMeshError {
+  try {
+    work()
+  } catch (error) {
+    return error as CMeshError
+  }
+  throw new Error('nothing was refused')
+}
+
+const handshakeRefusal = (step: string, reason: string): object => ({
+  code: 'CMESH_IAM_HANDSHAKE', status: 401, detail: { step, reason },
+})
+const forged = (what: string): object => ({ code: 'CMESH_IAM_FORGED', status: 401, detail: { what } })
+
+describe('the client', () => {
+  test('takes the mesh\'s answer to its own call', () => {
+    expect(checkAnswer(call, answer)).toEqual(context)
+  })
+
+  test('refuses a forged answer', () => {
+    expect(refusal(() => checkAnswer(call, resigned(answer, {}, stranger)))).toMatchObject(forged('answer'))
+  })
+
+  test.each<Partial<AnswerMessage>>([
+    { handshake: random(16) }, { nonce: random(32) }, { challenge: 'another' }, { node: 'node-2' }, { expires: 1 },
+    { provider: 'mock' }, { ui: { kind: 'link', value: 'https://x' } },
+  ])('refuses an answer changed on the way: %j', change => {
+    expect(refusal(() => checkAnswer(call, { ...answer, ...change }))).toMatchObject(forged('answer'))
+  })
+
+  test('refuses an answer to another call, even signed', () => {
+    const other = makeCall({ sessionKey: session.publicKey, audience: mesh.did })
+    expect(refusal(() => checkAnswer(other, answer))).toMatchObject(handshakeRefusal('answer', 'it answers another call'))
+  })
+
+  test('refuses the answer of another mesh than the one it means', () => {
+    const other = resigned(answer, { audience: stranger.did }, stranger)
+    expect(refusal(() => checkAnswer(call, other)))
+      .toMatchObject(handshakeRefusal('answer', `it comes from the mesh ${stranger.did}`))
+  })
+
+  test('refuses an answer that wants another proof than it offered', () => {
+    const asked = makeCall({ sessionKey: session.publicKey, provider: 'did' })
+    const other = resigned(answer, { call: callHash(asked), provider: 'mock' }, mesh)
+    expect(refusal(() => checkAnswer(asked, other))).toMatchObject(handshakeRefusal('answer', 'it wants a proof by mock'))
+  })
+
+  test('takes a grant by the mesh, and refuses one forged, of another handshake or to somebody else', () => {
+    expect(() => checkGrant(context, grant, identity.did)).not.toThrow()
+    expect(refusal(() => checkGrant(context, resigned(grant, {}, stranger), identity.did))).toMatchObject(forged('grant'))
+    expect(refusal(() => checkGrant(context, { ...grant, perms: ['read >'] }))).toMatchObject(forged('grant'))
+    expect(refusal(() => checkGrant(context, resigned(grant, { handshake: random(16) }, mesh))))
+      .toMatchObject(handshakeRefusal('grant', 'it belongs to another handshake'))
+    expect(refusal(() => checkGrant(context, resigned(grant, { sub: stranger.did }, mesh), identity.did)))
+      .toMatchObject(handshakeRefusal('grant', `it is made out to ${stranger.did}`))
+  })
+
+  test('takes its own token, and refuses one forged or of another session, key, mesh or subject', () => {
+    const check = (token: TokenClaims, signer = mesh, sid = opened.sid): TokenClaims =>
+      checkSession({ ...opened, sid, token: tokenOf(token, signer) }, mesh.did, identity.did, session.publicKey)
+    expect(check(claims)).toEqual(claims)
+    expect(refusal(() => check(claims, stranger))).toMatchObject(forged('session token'))
+    for (const change of [
+      { iss: stranger.did }, { sub: stranger.did }, { sid: random(16) }, { cnf: { jkt: stranger.publicKey.thumbprint } },
+    ]) {
+      expect(refusal(() => check({ ...claims, ...change })))
+        .toMatchObject(handshakeRefusal('session', 'its token belongs to another session'))
+    }
+    expect(refusal(() => check(claims, mesh, random(16))))
+      .toMatchObject(handshakeRefusal('session', 'its token belongs to another session'))
+  })
+})
+
+describe('the node', () => {
+  test('takes the confirm of the handshake, signed by the session key of its call', () => {
+    expect(() => checkConfirm(context, session.publicKey, confirm)).not.toThrow()
+    expect(checkDidProof(context, confirm.proof)).toBe(identity.did)
+  })
+
+  test('refuses a confirm that does not prove the session key', () => {
+    expect(refusal(() => checkConfirm(context, session.publicKey, resigned(confirm, {}, stranger))))
+      .toMatchObject(forged('confirm'))
+    expect(refusal(() => checkConfirm(context, session.publicKey, { ...confirm, proof: makeDidProof(context, stranger) })))
+      .toMatchObject(forged('confirm'))
+  })
+
+  test.each([
+    ['nonce', { nonce: random(32) }, 'its nonce is not the one of this handshake'],
+    ['audience', { audience: stranger.did }, 'it is meant for another mesh'],
+    ['transcript', { transcript: random(32) }, 'its transcript is not the one of this handshake'],
+  ])('refuses a confirm with its %s swapped, even signed', (_, change, reason) => {
+    expect(refusal(() => checkConfirm(context, session.publicKey, resigned(confirm, change, session))))
+      .toMatchObject(handshakeRefusal('confirm', reason))
+  })
+
+  test('sees in the transcript when the session key or the wish of the call was swapped on the way', () => {
+    for (const swapped of [{ ...call, key: stranger.publicKey.text }, { ...call, want: ['operator'] }]) {
+      expect(handshakeContext({ ...answer, call: callHash(swapped) }).transcript).not.toBe(context.transcript)
+    }
+  })
+
+  test('takes a consent to the grant that was shown', () => {
+    expect(() => checkConsent(grant, session.publicKey, consent)).not.toThrow()
+    expect(consent.grant).toBe(hash('sha256', canonicalBytes(grant), 'base64url'))
+  })
+
+  test('refuses a forged consent', () => {
+    expect(refusal(() => checkConsent(grant, session.publicKey, resigned(consent, {}, stranger))))
+      .toMatchObject(forged('consent'))
+    expect(refusal(() => checkConsent(grant, session.publicKey, resigned(consent, {}, identity))))
+      .toMatchObject(forged('consent'))
+  })
+
+  test('refuses a consent to a wider grant', () => {
+    const wider = resigned(grant, { perms: ['read,write >'] }, mesh)
+    expect(refusal(() => checkConsent(grant, session.publicKey, makeConsent(wider, session))))
+      .toMatchObject(handshakeRefusal('consent', 'it agrees to another grant than the one that was shown'))
+  })
+
+  test('takes no signature of one step for another', () => {
+    const asConsent = { ...consent, signature: confirm.signature }
+    expect(refusal(() => checkConsent(grant, session.publicKey, asConsent))).toMatchObject(forged('consent'))
+    const hangup = { ...renewal, step: 'hangup' as const }
+    expect(refusal(() => checkRenewal(hangup, claims))).toMatchObject(forged('hangup'))
+  })
+
+  test('renews by the key the token names alone', () => {
+    expect(() => checkRenewal(renewal, claims)).not.toThrow()
+    expect(refusal(() => checkRenewal(makeRenewal('refresh', opened.token, stranger, 1), claims)))
+      .toMatchObject(handshakeRefusal('refresh', 'its key is not the one of the session'))
+    expect(refusal(() => checkRenewal({ ...renewal, issued: renewal.issued + 1 }, claims))).toMatchObject(forged('refresh'))
+    expect(refusal(() => checkRenewal({ ...renewal, token: `${opened.token}x` }, claims))).toMatchObject(forged('refresh'))
+  })
+})
+
+describe('a message', () => {
+  const messages = {
+    call, answer, confirm, grant, consent, session: opened, refresh: renewal, bye: { step: 'bye', sid: claims.sid },
+  } as const
+  const steps = Object.keys(messages) as (keyof typeof messages)[]
+
+  test.each(steps)('%s is read as it was written', step => {
+    expect(readMessage(step, canonicalBytes(messages[step]))).toEqual(messages[step])
+  })
+
+  test.each(steps)('%s is refused with a field missing, of another type or unknown', step => {
+    const message = messages[step] as unknown as Record<string, unknown>
+    for (const field of Object.keys(message)) {
+      const { [field]: _, ...rest } = message
+      const optional = step === 'call' && field === 'audience'
+      for (const broken of [...(optional ? [] : [rest]), { ...message, [field]: {} }, { ...message, [field]: -1 }]) {
+        if (step === 'confirm' && field === 'proof' && field in broken) continue
+        expect(refusal(() => readMessage(step, canonicalBytes(broken))))
+          .toMatchObject(handshakeRefusal(step, `the field ${field} is not valid`))
+      }
+    }
+    expect(refusal(() => readMessage(step, canonicalBytes({ ...message, more: 1 }))))
+      .toMatchObject(handshakeRefusal(step, 'the field more is not known'))
+  })
+
+  test('is refused as another step\'s', () => {
+    expect(refusal(() => readMessage('hangup', canonicalBytes(renewal))))
+      .toMatchObject(handshakeRefusal('hangup', 'its body is a refresh'))
+  })
+
+  test('is refused in any spelling but the canonical one', () => {
+    const loose = Buffer.from(JSON.stringify({ ...call, step: 'call' }, undefined, 1))
+    expect(refusal(() => readMessage('call', loose))).toMatchObject(handshakeRefusal('call', 'its body is not canonical JSON'))
+    const padded: CallMessage = { ...call, nonce: `${call.nonce}==` }
+    expect(refusal(() => readMessage('call', canonicalBytes(padded))))
+      .toMatchObject(handshakeRefusal('call', 'the field nonce is not valid'))
+  })
+
+  test('of any bytes is a message or a coded error', () => {
+    const bytes = fc.oneof(fc.uint8Array(), fc.jsonValue().map(value => {
+      try {
+        return canonicalBytes(value)
+      } catch {
+        return Buffer.from('null')
+      }
+    }))
+    fc.assert(fc.property(fc.constantFrom(...steps), bytes, (step, body) => {
+      expect(refusal(() => readMessage(step, body)).code).toBe('CMESH_IAM_HANDSHAKE')
+    }))
+  })
+})
+
+describe('the claims of a token', () => {
+  test('come back from the payload they were written to', () => {
+    expect(readClaims(writeClaims(claims))).toEqual(claims)
+    expect(decodeToken(opened.token)).toEqual(claims)
+  })
+
+  test('fit into 600 bytes of token', () => {
+    expect(opened.token.length).toBeLessThan(600)
+  })
+
+  test('are refused with any one missing, of another type or unknown', () => {
+    const payload = writeClaims(claims)
+    for (const name of Object.keys(payload)) {
+      const { [name]: _, ...rest } = payload
+      for (const broken of [
+        rest, { ...payload, [name]: {} }, { ...payload, [name]: '\n' }, { ...payload, [name]: -1 }, { ...payload, [name]: [1] },
+      ]) {
+        expect(refusal(() => readClaims(broken)))
+          .toMatchObject({
+            code: 'CMESH_IAM_NO_SESSION', detail: { reason: `the token is malformed: the claim ${name} is not valid` },
+          })
+      }
+    }
+    expect(refusal(() => readClaims({ ...payload, admin: true })).detail['reason'])
+      .toBe('the token is malformed: the claim admin is not known')
+    expect(refusal(() => readClaims({ ...payload, aud: ['cmtp'] })).detail['reason'])
+      .toBe('the token is malformed: the claim aud is not valid')
+  })
+
+  test('of any text are claims or a coded error', () => {
+    fc.assert(fc.property(fc.oneof(fc.string(),
+    fc.jsonValue().map(value => `x.${Buffer.from(JSON.stringify(value)).toString('base64url')}.y`)), text => {
+      expect(refusal(() => decodeToken(text)).code).toBe('CMESH_IAM_NO_SESSION')
+    }))
+  })
+})

@@ -1,0 +1,177 @@
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
+import {
+  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, sha256,
+  type Binding, type DecodedLayer, type Decision, type Hop, type Layer,
+} from '../../cmtp/layer.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
+import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
+import { specArgumentsHash, specFinalHash, specLayers, type SpecBinding, type SpecLayer } from '../support/final-hash.ts'
+import { anyBytes, anyHeaders, anyMessageId, anyStatus, anyTime } from '../support/messages.ts'
+import { refusal } from '../support/refusal.ts'
+import { bytesOf, readVectors, type CodecVectors } from '../support/vectors.ts'
+
+interface PositionMeaning { readonly epoch: number, readonly seq: number, readonly chain: string }
+interface LayerMeaning extends Pick<SpecLayer, 'node' | 'fqmn' | 'target' | 'grant' | 'status' | 'startUs' | 'durationUs'> {
+  readonly hop: Hop
+  readonly decision: Decision
+  readonly gas: string
+  readonly before?: PositionMeaning
+  readonly after?: PositionMeaning
+  readonly argumentsHash?: string
+  readonly previous?: string
+}
+interface FinalVector {
+  readonly name: string
+  readonly layers: readonly LayerMeaning[]
+  readonly binding: { readonly id: string, readonly status: number, readonly sid: string, readonly sub: string, readonly requestBody: string, readonly replyBody: string, readonly replyHeaders: HeaderList }
+  readonly salt: string
+  readonly block: string
+  readonly final: string
+}
+const LAYERS = readVectors<CodecVectors<{ readonly salt: string, readonly layers: readonly LayerMeaning[] }>>('cmtp/layers.json')
+const FINAL = readVectors<{ arguments: string, argumentsSalt: string, argumentsHash: string, vectors: FinalVector[] }>('cmtp/final-hash.json')
+
+const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
+const position = (meaning: PositionMeaning): NonNullable<SpecLayer['before']> => ({ ...meaning, chain: bytesOf(meaning.chain) })
+const specLayer = ({ gas, before, after, argumentsHash: hash, ...rest }: LayerMeaning): SpecLayer => ({
+  ...rest, gas: BigInt(gas), before: before && position(before), after: after && position(after), argumentsHash: hash === undefined ? undefined : bytesOf(hash),
+})
+/** The same layer in the form that the code under test takes. */
+const layerOf = (spec: SpecLayer): Layer => ({
+  site: layerSite(spec.hop as Hop, spec.node, spec.fqmn, spec.target), decision: spec.decision as Decision, grant: spec.grant, status: spec.status,
+  startUs: spec.startUs, durationUs: spec.durationUs, gas: spec.gas, before: spec.before, after: spec.after,
+  argumentsHash: spec.argumentsHash && latin1(spec.argumentsHash),
+})
+const bindingOf = ({ requestBody, replyBody, ...rest }: SpecBinding): Binding => ({ ...rest, requestBodyHash: sha256(requestBody), replyBodyHash: sha256(replyBody) })
+const hashHex = (hash: string): string => Buffer.from(hash, 'latin1').toString('hex')
+
+/** A decoded layer in the vectors' spelling. */
+function meaningOf(layer: DecodedLayer): LayerMeaning {
+  const spell = (at: Layer['before']): PositionMeaning | undefined => at && { epoch: at.epoch, seq: at.seq, chain: Buffer.from(at.chain).toString('hex') }
+  const { bytes: _bytes, gas, before, after, argumentsHash: hash, previous, target, ...rest } = layer
+  return JSON.parse(JSON.stringify({
+    ...rest, target, gas: String(gas), before: spell(before), after: spell(after), argumentsHash: hash === undefined ? undefined : hashHex(hash), previous: hashHex(previous),
+  })) as LayerMeaning
+}
+
+const maybe = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.option(arbitrary, { nil: undefined })
+const anyText = fc.string({ unit: 'grapheme', maxLength: 24 })
+const anyHash = fc.uint8Array({ minLength: 32, maxLength: 32 })
+const anyPosition = fc.record({ epoch: fc.nat(0xffff_ffff), seq: fc.maxSafeNat(), chain: anyHash })
+const anyLayer: fc.Arbitrary<SpecLayer> = fc.record({
+  hop: fc.constantFrom('router', 'registrar', 'state', 'contract', 'consensus', 'events', 'iam', 'peer'),
+  node: anyText, fqmn: anyText, target: maybe(anyText), decision: fc.constantFrom('none', 'allowed', 'denied'), grant: anyText, status: anyStatus,
+  startUs: anyTime, durationUs: fc.nat(0xffff_ffff), gas: fc.oneof(fc.constant(0n), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })),
+  before: maybe(anyPosition), after: maybe(anyPosition), argumentsHash: maybe(anyHash),
+})
+const anyLayers = fc.array(anyLayer, { minLength: 1, maxLength: 5 })
+const anyBinding: fc.Arbitrary<SpecBinding> = fc.record({
+  id: anyMessageId, status: anyStatus, sid: anyText, sub: anyText, requestBody: anyBytes, replyBody: anyBytes, replyHeaders: anyHeaders.map(encodeHeaders),
+})
+const anyBlock = fc.tuple(anyMessageId, anyLayers).map(([salt, layers]) => encodeLayers(salt, specLayers(layers)))
+
+describe('the final hash', () => {
+  test.each(FINAL.vectors)('$name', ({ layers, binding, salt, block, final }) => {
+    const specs = layers.map(specLayer)
+    const bound: SpecBinding = {
+      ...binding, id: bytesOf(binding.id), requestBody: bytesOf(binding.requestBody), replyBody: bytesOf(binding.replyBody), replyHeaders: encodeHeaders(binding.replyHeaders),
+    }
+    const encoded: Buffer[] = []
+    expect(hashHex(new LayerSealer().seal(specs.map(layerOf), bindingOf(bound), encoded))).toBe(final)
+    expect(specFinalHash(specs, bound).toString('hex')).toBe(final)
+    expect(encodeLayers(bytesOf(salt), encoded).toString('hex')).toBe(block)
+  })
+
+  test('is what the words of the specification give, for any layers and any message', () => {
+    const sealer = new LayerSealer()
+    fc.assert(fc.property(anyLayers, anyBinding, (layers, binding) => {
+      const encoded: Buffer[] = []
+      expect(hashHex(sealer.seal(layers.map(layerOf), bindingOf(binding), encoded))).toBe(specFinalHash(layers, binding).toString('hex'))
+      expect(encoded).toEqual(specLayers(layers))
+    }), { numRuns: 500 })
+  })
+
+  test('changes with every field of the binding and with every bit of every layer', () => {
+    const { layers, binding } = FINAL.vectors[0] as FinalVector
+    const specs = layers.map(specLayer)
+    const bound: SpecBinding = {
+      ...binding, id: bytesOf(binding.id), requestBody: bytesOf(binding.requestBody), replyBody: bytesOf(binding.replyBody), replyHeaders: encodeHeaders(binding.replyHeaders),
+    }
+    const seal = (changed: readonly SpecLayer[], against: SpecBinding): string => hashHex(new LayerSealer().seal(changed.map(layerOf), bindingOf(against)))
+    const finals = [
+      seal(specs, bound),
+      seal(specs, { ...bound, id: Buffer.alloc(16) }), seal(specs, { ...bound, status: 201 }), seal(specs, { ...bound, sid: 'other' }),
+      seal(specs, { ...bound, sub: 'other' }), seal(specs, { ...bound, requestBody: Buffer.from('x') }), seal(specs, { ...bound, replyBody: Buffer.from('x') }),
+      seal(specs, { ...bound, replyHeaders: encodeHeaders([['etag', 'x']]) }), seal(specs, { ...bound, sid: bound.sid + bound.sub, sub: '' }),
+      seal(specs.slice(1), bound), seal([...specs].reverse(), bound),
+      ...specs.flatMap((spec, i) => [
+        { hop: 'peer' }, { node: 'n' }, { fqmn: 'f' }, { target: 't' }, { decision: 'denied' }, { grant: 'g' }, { status: 500 }, { startUs: 1 }, { durationUs: 1 },
+        { gas: 7n }, { before: { epoch: 9, seq: 9, chain: Buffer.alloc(32) } }, { after: { epoch: 9, seq: 9, chain: Buffer.alloc(32) } }, { argumentsHash: Buffer.alloc(32) },
+      ].map(change => seal(specs.map((other, j) => (i === j ? { ...spec, ...change } : other)), bound))),
+    ]
+    expect(new Set(finals).size).toBe(finals.length)
+  })
+
+  test('covers 1 to 32 layers', () => {
+    const sealer = new LayerSealer()
+    const layer = layerOf(specLayer((FINAL.vectors[0] as FinalVector).layers[0] as LayerMeaning))
+    const binding = bindingOf({ id: Buffer.alloc(16), status: 200, sid: '', sub: '', requestBody: Buffer.alloc(0), replyBody: Buffer.alloc(0), replyHeaders: Buffer.alloc(0) })
+    expect(sealer.seal(Array<Layer>(LIMITS.layers).fill(layer), binding)).toHaveLength(32)
+    expect(() => sealer.seal([], binding)).toThrow('a message has 1 to 32 layers')
+    expect(() => sealer.seal(Array<Layer>(LIMITS.layers + 1).fill(layer), binding)).toThrow(RangeError)
+  })
+
+  test('arguments enter as a salted hash', () => {
+    const salt = bytesOf(FINAL.argumentsSalt)
+    expect(hashHex(argumentsHash(salt, Buffer.from(FINAL.arguments)))).toBe(FINAL.argumentsHash)
+    expect(specArgumentsHash(salt, Buffer.from(FINAL.arguments)).toString('hex')).toBe(FINAL.argumentsHash)
+    expect(hashHex(argumentsHash(Buffer.alloc(16), Buffer.from(FINAL.arguments)))).not.toBe(FINAL.argumentsHash)
+    expect(hashHex(EMPTY_HASH)).toBe('e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855')
+  })
+})
+
+describe('the layers block', () => {
+  test.each(LAYERS.accepted)('$name', ({ hex, meaning }) => {
+    const { salt, layers } = decodeLayers(bytesOf(hex))
+    expect({ salt: salt.toString('hex'), layers: layers.map(meaningOf) }).toEqual(meaning)
+    expect(encodeLayers(salt, layers.map(layer => layer.bytes)).toString('hex')).toBe(hex)
+    let previous: string | undefined
+    for (const layer of meaning.layers) {
+      const encoded = new LayerSealer().encode(layerOf(specLayer(layer)), previous)
+      expect(meaningOf(decodeLayer(encoded))).toEqual(layer)
+      previous = sha256(Buffer.concat([Buffer.of(0), encoded]))
+    }
+  })
+
+  test.each(LAYERS.refused)('refused: $name', ({ hex, code, detail }) => {
+    expect(refusal(() => decodeLayers(bytesOf(hex)))).toMatchObject({ code, detail })
+  })
+
+  test('whatever is sealed decodes to the same', () => {
+    fc.assert(fc.property(anyLayers, anyMessageId, (layers, salt) => {
+      const decoded = decodeLayers(encodeLayers(salt, specLayers(layers)))
+      expect(new Uint8Array(decoded.salt)).toEqual(salt)
+      expect(decoded.layers.map(({ bytes, previous, ...layer }) => ({ ...layer, site: undefined, bytes: bytes.length > 0, previous: previous.length })))
+        .toEqual(layers.map(layer => {
+          const { site, ...rest } = layerOf(layer)
+          return { ...rest, hop: site.hop, node: site.node, fqmn: site.fqmn, target: site.target, site: undefined, bytes: true, previous: 32,
+            before: rest.before && { ...rest.before, chain: Buffer.from(rest.before.chain) }, after: rest.after && { ...rest.after, chain: Buffer.from(rest.after.chain) } }
+        }))
+    }), { numRuns: 300 })
+  })
+
+  test('any bytes give the layers, or a coded error with its offset', () => {
+    fc.assert(fc.property(damaged(anyBlock), bytes => { decodeTotally(decodeLayers, bytes) }), { numRuns: 3_000 })
+    for (const { hex } of LAYERS.accepted.slice(1, 3)) {
+      for (const flipped of everyBitFlip(bytesOf(hex))) decodeTotally(decodeLayers, flipped)
+      for (const cut of everyTruncation(bytesOf(hex))) expect(decodeTotally(decodeLayers, cut).refusal).toBeDefined()
+    }
+  })
+
+  test('a duration past its field is written as the longest there is', () => {
+    const layer = layerOf({ ...specLayer((FINAL.vectors[0] as FinalVector).layers[0] as LayerMeaning), durationUs: 2 ** 40 })
+    expect(decodeLayer(new LayerSealer().encode(layer)).durationUs).toBe(0xffff_ffff)
+  })
+})

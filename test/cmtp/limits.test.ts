@@ -1,0 +1,43 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, test } from '@jest/globals'
+import { LIMITS } from '../../cmtp/limits.ts'
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+
+/** Rows of the tables of `docs/limits.md`: name, value, what it bounds. */
+function readDocs(): [string, number, string][] {
+  const text = readFileSync(path.join(ROOT, 'docs/limits.md'), 'utf8')
+  return Array.from(text.matchAll(/^\| `(\w+)` \| ([\d,]+) \| ([^|]+) \|/gm), ([, name = '', value = '', bounds = '']) => [name, Number(value.replaceAll(',', '')), bounds.trim()])
+}
+
+describe('the limits and their page', () => {
+  test('docs/limits.md tells every limit with its value, once, and no other', () => {
+    const rows = readDocs()
+    expect(rows).toHaveLength(Object.keys(LIMITS).length)
+    expect(Object.fromEntries(rows.map(([name, value]) => [name, value]))).toEqual({ ...LIMITS })
+    for (const [name, , bounds] of rows) expect([name, bounds.length > 5]).toEqual([name, true])
+  })
+
+  test('nobody can move a limit while the process runs', () => {
+    expect(() => { (LIMITS as { hops: number }).hops = 99 }).toThrow(TypeError)
+    expect(LIMITS.hops).toBe(16)
+  })
+
+  test('every limit is a positive integer', () => {
+    for (const [name, value] of Object.entries(LIMITS)) expect([name, Number.isSafeInteger(value) && value > 0]).toEqual([name, true])
+  })
+
+  test('a frame has room for one message with everything at its limit', () => {
+    const message = LIMITS.fqmnBytes + LIMITS.tokenBytes + LIMITS.headerBytes + LIMITS.bodyBytes
+    expect(LIMITS.frameBytes).toBeGreaterThan(message + 42)
+  })
+
+  test('every limit is kept somewhere', () => {
+    const sources = ['cmtp', 'services', 'providers', 'node', 'client'].flatMap(room => readdirSync(path.join(ROOT, room), { recursive: true, withFileTypes: true })
+      .filter(entry => entry.isFile() && entry.name.endsWith('.ts'))
+      .map(entry => readFileSync(path.join(entry.parentPath, entry.name), 'utf8'))).join('\n')
+    expect(Object.keys(LIMITS).filter(name => !sources.includes(`LIMITS.${name}`))).toEqual([])
+  })
+})

@@ -1,0 +1,489 @@
+import { createHmac } from 'node:crypto'
+import { describe, expect, jest, test } from '@jest/globals'
+import * as jose from 'jose'
+import { parseFqmn } from '../../cmtp/fqmn.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import type { TokenClaims } from '../../cmtp/identity/token.ts'
+import { writeClaims } from '../../cmtp/identity/token.ts'
+import type { Permission } from '../../cmtp/permission.ts'
+import { NEWCOMER_READ_SET, OPERATOR_SET, parsePermissions } from '../../cmtp/permission.ts'
+import type { AuthContext, GuardParts } from '../../services/iam/guard.ts'
+import { Guard } from '../../services/iam/guard.ts'
+import * as guardModule from '../../services/iam/guard.ts'
+import { signToken, TokenVerifier } from '../../services/iam/session-token.ts'
+import { failureOf } from '../support/iam.ts'
+
+const NOW = 1_800_000_000_000
+const SID = 'session-of-the-caller'
+const mesh = KeyPair.fromSeed(Buffer.alloc(32, 1))
+const caller = KeyPair.fromSeed(Buffer.alloc(32, 2))
+const read = parseFqmn('0xS:0x001:hello_world:["Dexter"]')
+const write = parseFqmn('0xSW:0x001:hello_world')
+
+const claimsOf = (change: Partial<TokenClaims> = {}): TokenClaims => ({
+  iss: mesh.did, aud: 'cmtp', sub: caller.did, sid: SID, jti: 'token-one', iat: NOW / 1_000, exp: NOW / 1_000 + 300, ver: 1,
+  cnf: { jkt: caller.publicKey.thumbprint }, perms: ['newcomer'], amr: ['swk'], aal: 1, ...change,
+})
+const tokenOf = async (
+  change: Partial<TokenClaims> = {}, signer = mesh,
+): Promise<Buffer> => Buffer.from(await signToken(claimsOf(change), signer))
+
+/** A token put together by hand: `signature` is over the signing input. */
+function craft(header: object, payload: object, signature: (input: string) => string): Buffer {
+  const input = [header, payload].map(part => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  return Buffer.from(`${input}.${signature(input)}`)
+}
+const byMesh = (input: string): string => mesh.sign(Buffer.from(input)).toString('base64url')
+
+interface Fixture {
+  readonly guard: Guard, readonly clock: { ms: number }, readonly grants: { of: readonly Permission[] },
+  readonly verifications: () => number,
+}
+
+function makeGuard(parts: Partial<GuardParts> = {}): Fixture {
+  const clock = { ms: NOW }
+  const grants = { of: NEWCOMER_READ_SET }
+  const verify = jest.spyOn(TokenVerifier.prototype, 'verify')
+  verify.mockClear()
+  const guard = new Guard({ key: mesh.publicKey, grantsOf: () => grants.of, now: () => clock.ms, ...parts })
+  return { guard, clock, grants, verifications: () => verify.mock.calls.length }
+}
+
+const noSession = (reason: string): object => ({ code: 'CMESH_IAM_NO_SESSION', status: 401, detail: { reason } })
+const checked = async (guard: Guard, token: Uint8Array, sid = SID): Promise<AuthContext> => guard.check(token, sid)
+
+describe('a check', () => {
+  test('turns a token on its own subject into who asks', async () => {
+    const { guard } = makeGuard()
+    const auth = await checked(guard, await tokenOf())
+    expect(auth)
+      .toMatchObject({
+        sub: caller.did, sid: SID, jti: 'token-one', issuedMs: NOW, expiresMs: NOW + 300_000, amr: ['swk'], aal: 1,
+        jkt: caller.publicKey.thumbprint,
+      })
+    expect(auth.permissions).toEqual(NEWCOMER_READ_SET)
+  })
+
+  test('of the same bytes again is synchronous, gives the same context and verifies nothing', async () => {
+    const { guard, verifications } = makeGuard()
+    const token = await tokenOf()
+    const auth = await checked(guard, token)
+    const frame = Buffer.concat([Buffer.from('frame'), token, Buffer.from('rest')])
+    expect(guard.check(frame.subarray(5, 5 + token.length), SID)).toBe(auth)
+    expect(guard.check(new Uint8Array(token), SID)).toBe(auth)
+    expect(verifications()).toBe(1)
+  })
+
+  test('does not depend on the bytes it was given staying what they were', async () => {
+    const { guard } = makeGuard()
+    const token = await tokenOf()
+    const borrowed = Buffer.from(token)
+    const pending = guard.check(borrowed, SID)
+    borrowed.fill(0)
+    const auth = await pending
+    expect(guard.check(token, SID)).toBe(auth)
+  })
+
+  test('of a token that differs in one byte is no hit', async () => {
+    const { guard } = makeGuard()
+    const token = await tokenOf()
+    await checked(guard, token)
+    for (const at of [0, 40, 200, token.length - 20]) {
+      const forged = Buffer.from(token)
+      forged[at] = (forged[at] as number) === 0x41 ? 0x42 : 0x41
+      expect((await failureOf(() => guard.check(forged, SID))).code).toBe('CMESH_IAM_NO_SESSION')
+    }
+    expect((await failureOf(() => guard.check(token.subarray(0, -1), SID))).code).toBe('CMESH_IAM_NO_SESSION')
+  })
+
+  test('of one token by many at once verifies it once', async () => {
+    const { guard, verifications } = makeGuard()
+    const token = await tokenOf()
+    const contexts = await Promise.all(Array.from({ length: 50 }, () => checked(guard, Buffer.from(token))))
+    expect(new Set(contexts).size).toBe(1)
+    expect(verifications()).toBe(1)
+  })
+
+  test('takes a refreshed token in the place of the last one', async () => {
+    const { guard, verifications } = makeGuard()
+    const first = await checked(guard, await tokenOf())
+    const next = await tokenOf({ jti: 'token-two' })
+    const second = await checked(guard, next)
+    expect(second).not.toBe(first)
+    expect(guard.check(next, SID)).toBe(second)
+    expect(verifications()).toBe(2)
+    expect(guard.size).toBe(1)
+  })
+
+  test('verifies again after 60 s', async () => {
+    const { guard, clock, verifications } = makeGuard()
+    const token = await tokenOf()
+    const auth = await checked(guard, token)
+    clock.ms += 59_999
+    expect(guard.check(token, SID)).toBe(auth)
+    clock.ms += 1
+    await checked(guard, token)
+    expect(verifications()).toBe(2)
+  })
+
+  test('refuses a token the moment it expires, known or not', async () => {
+    const { guard, clock } = makeGuard()
+    const token = await tokenOf({ exp: NOW / 1_000 + 30 })
+    const auth = await checked(guard, token)
+    clock.ms += 29_999
+    expect(guard.check(token, SID)).toBe(auth)
+    clock.ms += 1
+    expect(await failureOf(() => guard.check(token, SID))).toMatchObject(noSession('the token has expired'))
+    expect(await failureOf(() => guard.authorise(auth, read))).toMatchObject(noSession('the token has expired'))
+  })
+
+  test('refuses a token on another session\'s subject', async () => {
+    const { guard } = makeGuard()
+    const token = await tokenOf()
+    await checked(guard, token)
+    expect(await failureOf(() => guard.check(token, 'somebody-elses-session')))
+      .toMatchObject(noSession('the token belongs to another session'))
+  })
+
+  test('names what is missing when there is no token', async () => {
+    const { guard } = makeGuard()
+    const failure = await failureOf(() => guard.check(new Uint8Array(0), SID))
+    expect(failure.message).toBe('No valid session: the request carries no token. Start the identity handshake (`cmesh login`).')
+    expect(failure.toWire()).toMatchObject({ prompt: 'identity' })
+  })
+
+  test('refuses what is too long before it looks at it', async () => {
+    const { guard, verifications } = makeGuard()
+    expect(await failureOf(() => guard.check(Buffer.alloc(4_097, 'a'), SID)))
+      .toMatchObject(noSession('the token or the session id is too long'))
+    expect(await failureOf(() => guard.check(Buffer.from('a'), 's'.repeat(65))))
+      .toMatchObject(noSession('the token or the session id is too long'))
+    expect(verifications()).toBe(0)
+  })
+
+  test('forgets the sessions least recently seen when there are too many', async () => {
+    const { guard, verifications } = makeGuard({ maxSessions: 2 })
+    const sids = ['session-a', 'session-b', 'session-c']
+    const tokens = await Promise.all(sids.map(sid => tokenOf({ sid })))
+    for (const [i, sid] of sids.entries()) await checked(guard, tokens[i] as Buffer, sid)
+    expect(guard.size).toBe(2)
+    expect(guard.check(tokens[2] as Buffer, 'session-c')).not.toBeInstanceOf(Promise)
+    await checked(guard, tokens[0] as Buffer, 'session-a')
+    expect(verifications()).toBe(4)
+  })
+})
+
+describe('a token is refused', () => {
+  const payload = writeClaims(claimsOf())
+  const header = { alg: 'EdDSA', typ: 'cmesh-at+jwt' }
+  const hs256 = (input: string): string => createHmac('sha256', mesh.publicKey.toBytes()).update(input).digest('base64url')
+  const other = KeyPair.generate()
+
+  test.each<[string, () => Buffer | Promise<Buffer>, string]>([
+    ['signed by another key', () => tokenOf({}, other), 'the token is not signed by this mesh'],
+    ['signed by its own subject', () => tokenOf({}, caller), 'the token is not signed by this mesh'],
+    ['without a signature', () => craft(header, payload, () => ''), 'the token is not signed by this mesh'],
+    ['with alg none', () => craft({ ...header, alg: 'none' }, payload, () => ''), 'the token is not signed with EdDSA'],
+    [
+      'with the public key as HMAC secret', () => craft({ ...header, alg: 'HS256' }, payload, hs256),
+      'the token is not signed with EdDSA',
+    ],
+    [
+      'of the algorithm\'s other name', () => craft({ ...header, alg: 'Ed25519' }, payload, byMesh),
+      'the token is not signed with EdDSA',
+    ],
+    ['of another type', () => craft({ ...header, typ: 'JWT' }, payload, byMesh), 'the token has no valid typ'],
+    ['without a type', () => craft({ alg: 'EdDSA' }, payload, byMesh), 'the token has no valid typ'],
+    [
+      'with a critical header nobody knows', () => craft({ ...header, crit: ['x'], x: 1 }, payload, byMesh),
+      'the token is malformed',
+    ],
+    [
+      'that brings its own key',
+      () => craft(
+        { ...header, jwk: other.publicKey.jwk }, payload, input => other.sign(Buffer.from(input)).toString('base64url'),
+      ),
+      'the token is not signed by this mesh',
+    ],
+    ['for another audience', () => craft(header, { ...payload, aud: 'http' }, byMesh), 'the token has no valid aud'],
+    ['by another issuer', () => tokenOf({ iss: other.did }), 'the token has no valid iss'],
+    [
+      'of another version', () => craft(header, { ...payload, ver: 2 }, byMesh),
+      'the token is malformed: the claim ver is not valid',
+    ],
+    ['without expiry', () => craft(header, { ...payload, exp: undefined }, byMesh), 'the token has no valid exp'],
+    ['that has expired', () => tokenOf({ exp: NOW / 1_000 }), 'the token has expired'],
+    ['not valid yet', () => craft(header, { ...payload, nbf: NOW / 1_000 + 1 }, byMesh), 'the token has no valid nbf'],
+    [
+      'without a session key', () => craft(header, { ...payload, cnf: undefined }, byMesh),
+      'the token is malformed: the claim cnf is not valid',
+    ],
+    ['with permissions that are none', () => tokenOf({ perms: ['fly 0xS:>'] }), 'the token has no valid perms'],
+    [
+      'with claims nobody knows', () => craft(header, { ...payload, admin: true }, byMesh),
+      'the token is malformed: the claim admin is not known',
+    ],
+    ['that is no JWS', () => Buffer.from('not a token'), 'the token is malformed'],
+    ['that is not even text', () => Buffer.from([0xff, 0xfe, 0x2e, 0x00, 0x2e]), 'the token is malformed'],
+  ])('%s', async (_, make, reason) => {
+    const { guard } = makeGuard()
+    expect(await failureOf(async () => guard.check(await make(), SID))).toMatchObject(noSession(reason))
+    expect(guard.size).toBe(0)
+  })
+
+  test('by no part of its own text in any answer', async () => {
+    const { guard } = makeGuard()
+    const token = await tokenOf({}, KeyPair.generate())
+    const failure = await failureOf(() => guard.check(token, SID))
+    for (const part of token.toString().split('.')) expect(JSON.stringify(failure.toWire())).not.toContain(part)
+  })
+})
+
+describe('bad tokens', () => {
+  test('cost a session ten verifications and then one a second, whoever sends them', async () => {
+    const { guard, clock, verifications } = makeGuard()
+    const attempt = async (i: number): Promise<unknown> => {
+      const failure = await failureOf(() => guard.check(Buffer.from(`forged.${i}.token`), SID))
+      return failure.detail['reason']
+    }
+    for (let i = 0; i < 10; i++) expect(await attempt(i)).toBe('the token is malformed')
+    expect(await attempt(10)).toBe('too many bad tokens came for this session; wait a second')
+    expect(verifications()).toBe(10)
+    clock.ms += 1_000
+    expect(await attempt(11)).toBe('the token is malformed')
+    expect(await attempt(12)).toBe('too many bad tokens came for this session; wait a second')
+    clock.ms += 3_600_000
+    for (let i = 13; i < 23; i++) expect(await attempt(i)).toBe('the token is malformed')
+    expect(await attempt(23)).toBe('too many bad tokens came for this session; wait a second')
+  })
+
+  test('sent all at once cost no more', async () => {
+    const { guard, verifications } = makeGuard()
+    const failures = await Promise.all(Array.from(
+      { length: 100 }, (_, i) => failureOf(() => guard.check(Buffer.from(`forged.${i}.token`), SID)),
+    ))
+    expect(new Set(failures.map(failure => failure.code))).toEqual(new Set(['CMESH_IAM_NO_SESSION']))
+    expect(verifications()).toBe(10)
+  })
+
+  test('leave a session alone whose good token is known', async () => {
+    const { guard } = makeGuard()
+    const token = await tokenOf()
+    const auth = await checked(guard, token)
+    for (let i = 0; i < 20; i++) await failureOf(() => guard.check(Buffer.from(`forged.${i}.token`), SID))
+    expect(guard.check(token, SID)).toBe(auth)
+  })
+
+  test('are not verified again when they are the same, so an expired client does not use up its session', async () => {
+    const { guard, verifications } = makeGuard()
+    const expired = await tokenOf({ exp: NOW / 1_000 - 1 })
+    for (let i = 0; i < 50; i++) expect(await failureOf(() => guard.check(expired, SID)))
+      .toMatchObject(noSession('the token has expired'))
+    expect(verifications()).toBe(1)
+    await expect(checked(guard, await tokenOf({ jti: 'token-two' }))).resolves.toMatchObject({ jti: 'token-two' })
+  })
+
+  test('of all sessions together keep at most so many verifications open', async () => {
+    const { guard } = makeGuard({ maxVerifying: 3 })
+    const under = [0, 1, 2].map(i => failureOf(() => guard.check(Buffer.from('a.b.c'), `session-${i}`)))
+    expect(await failureOf(() => guard.check(Buffer.from('a.b.c'), 'session-3')))
+      .toMatchObject({
+        code: 'CMESH_ROUTER_BUSY', status: 429, message: 'The guard has 3 requests in flight already; try again in 100 ms.',
+      })
+    await Promise.all(under)
+    expect((await failureOf(() => guard.check(Buffer.from('a.b.c'), 'session-3'))).code).toBe('CMESH_IAM_NO_SESSION')
+  })
+})
+
+describe('an AuthContext', () => {
+  test('is not exported as a value', () => {
+    expect(Object.keys(guardModule)).toEqual(['Guard'])
+  })
+
+  test('cannot be constructed from one that leaked', async () => {
+    const { guard } = makeGuard()
+    const auth = await checked(guard, await tokenOf())
+    const Leaked = auth.constructor as new (...parts: unknown[]) => AuthContext
+    for (const parts of [[], [Symbol('guard'), claimsOf(), {}], [Symbol.for('guard'), claimsOf(), { guard }]]) {
+      expect(await failureOf(() => new Leaked(...parts))).toMatchObject(noSession('only the guard can authenticate a caller'))
+    }
+  })
+
+  test('forged in shape, by prototype, by copy or by proxy is refused by authorise and confirm', async () => {
+    const { guard } = makeGuard()
+    const auth = await checked(guard, await tokenOf())
+    class Impostor {}
+    const forgeries: unknown[] = [
+      undefined, null, 'auth', {}, { ...auth }, structuredClone({ ...auth }), Object.create(auth),
+      Object.create(Object.getPrototypeOf(auth) as object),
+      Object.setPrototypeOf(new Impostor(), Object.getPrototypeOf(auth) as object), new Proxy(auth, {}),
+    ]
+    for (const forgery of forgeries) {
+      expect(await failureOf(() => guard.authorise(forgery as AuthContext, read)))
+        .toMatchObject(noSession('this node did not authenticate the caller'))
+      expect(await failureOf(() => { guard.confirm(forgery as AuthContext) }))
+        .toMatchObject(noSession('this node did not authenticate the caller'))
+    }
+  })
+
+  test('of another guard is refused, even of the same mesh', async () => {
+    const one = makeGuard().guard
+    const other = makeGuard().guard
+    const auth = await checked(one, await tokenOf())
+    expect(one.authorise(auth, read)).toBe('0xS:>')
+    expect(await failureOf(() => other.authorise(auth, read)))
+      .toMatchObject(noSession('this node did not authenticate the caller'))
+  })
+
+  test('cannot be changed', async () => {
+    const { guard } = makeGuard()
+    const auth = await checked(guard, await tokenOf())
+    expect(Object.isFrozen(auth) && Object.isFrozen(auth.amr)).toBe(true)
+    expect(() => { (auth as { sub: string }).sub = 'did:key:operator' }).toThrow(TypeError)
+  })
+})
+
+describe('authorise', () => {
+  test('names the pattern that allows', async () => {
+    const { guard } = makeGuard()
+    const auth = await checked(guard, await tokenOf())
+    expect(guard.authorise(auth, read)).toBe('0xS:>')
+    expect(guard.authorise(auth, parseFqmn('0xRW:register:a.mcom:0xS:0x001'))).toBe('0xRW:register:>')
+  })
+
+  test('names the permission and the address that are missing, without arguments', async () => {
+    const { guard } = makeGuard()
+    const auth = await checked(guard, await tokenOf())
+    expect(await failureOf(() => guard.authorise(auth, parseFqmn('0xSW:0x001:hello_world:["secret"]')))).toMatchObject({
+      code: 'CMESH_IAM_DENIED', status: 403, message: 'Permission write on 0xSW:0x001:hello_world is missing.',
+    })
+    expect((await failureOf(() => guard.authorise(auth, parseFqmn('0xSW:0x000:deploy')))).message)
+      .toBe('Permission deploy on 0xSW:0x000:deploy is missing.')
+  })
+
+  test('gives what the token and the grants both allow, never more than either', async () => {
+    const { guard, grants } = makeGuard()
+    grants.of = OPERATOR_SET
+    const narrow = await checked(guard, await tokenOf({ perms: ['read >'] }))
+    expect(guard.authorise(narrow, read)).toBe('>')
+    expect((await failureOf(() => guard.authorise(narrow, write))).code).toBe('CMESH_IAM_DENIED')
+
+    grants.of = NEWCOMER_READ_SET
+    const wide = await checked(guard, await tokenOf({ sid: 'another-session', perms: ['operator'] }), 'another-session')
+    expect(guard.authorise(wide, read)).toBe('0xS:>')
+    expect((await failureOf(() => guard.authorise(wide, write))).code).toBe('CMESH_IAM_DENIED')
+  })
+
+  test('follows a change of grants on contexts already handed out', async () => {
+    const { guard, grants } = makeGuard()
+    grants.of = parsePermissions(['newcomer', 'write 0xSW:0x001:>'])
+    const token = await tokenOf({ perms: ['newcomer', 'write 0xSW:0x001:>'] })
+    const auth = await checked(guard, token)
+    expect(guard.authorise(auth, write)).toBe('0xSW:0x001:>')
+    grants.of = NEWCOMER_READ_SET
+    guard.grantsChanged()
+    expect((await failureOf(() => guard.authorise(auth, write))).code).toBe('CMESH_IAM_DENIED')
+    expect(guard.authorise(auth, read)).toBe('0xS:>')
+    expect(guard.check(token, SID)).toBe(auth)
+  })
+})
+
+describe('a revocation', () => {
+  test.each([
+    ['sid', { sid: SID }], ['jti', { jti: 'token-one' }], ['sub', { sub: caller.did }],
+  ])('by %s bites at once: known tokens, new ones and contexts in use', async (_, revocation) => {
+    const { guard } = makeGuard()
+    const token = await tokenOf()
+    const auth = await checked(guard, token)
+    guard.revoke(revocation)
+    const reason = noSession('the session was revoked')
+    expect(await failureOf(() => guard.check(token, SID))).toMatchObject(reason)
+    expect(await failureOf(() => guard.authorise(auth, read))).toMatchObject(reason)
+    expect(await failureOf(() => { guard.confirm(auth) })).toMatchObject(reason)
+
+    const fresh = makeGuard().guard
+    fresh.revoke(revocation)
+    expect(await failureOf(() => fresh.check(token, SID))).toMatchObject(reason)
+  })
+
+  test('leaves everybody else alone', async () => {
+    const { guard, verifications } = makeGuard()
+    const token = await tokenOf()
+    const auth = await checked(guard, token)
+    guard.revoke({ sid: 'another-session', jti: 'another-token', sub: KeyPair.generate().did })
+    expect(guard.check(token, SID)).toBe(auth)
+    expect(guard.authorise(auth, read)).toBe('0xS:>')
+    expect(verifications()).toBe(1)
+  })
+
+  test('of a token is no revocation of its session, of a subject none of what it proves later', async () => {
+    const { guard, clock } = makeGuard()
+    guard.revoke({ jti: 'token-one' })
+    await expect(checked(guard, await tokenOf({ jti: 'token-two' }))).resolves.toMatchObject({ jti: 'token-two' })
+    guard.revoke({ sub: caller.did })
+    clock.ms += 1_000
+    const later = await tokenOf({ sid: 'a-later-session', jti: 'token-three', iat: NOW / 1_000 + 1 })
+    await expect(checked(guard, later, 'a-later-session')).resolves.toMatchObject({ sub: caller.did })
+    expect(await failureOf(async () => guard.check(await tokenOf({ jti: 'token-four' }), SID)))
+      .toMatchObject(noSession('the session was revoked'))
+  })
+
+  test('bites a token known by another spelling of the same signature', async () => {
+    const { guard } = makeGuard()
+    const token = (await tokenOf()).toString()
+    // The last of the 86 characters carries two bits; base64url decoders drop the other four.
+    const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+    const other = `${token.slice(0, -1)}${alphabet[alphabet.indexOf(token.at(-1) as string) ^ 1]}`
+    await expect(checked(guard, Buffer.from(other))).resolves.toMatchObject({ jti: 'token-one' })
+    guard.revoke({ jti: 'token-one' })
+    for (const spelling of [token, other]) expect(await failureOf(() => guard.check(Buffer.from(spelling), SID)))
+      .toMatchObject(noSession('the session was revoked'))
+  })
+
+  test('is remembered for as long as a token of that session could live', async () => {
+    const { guard, clock } = makeGuard({ tokenLifeMs: 360_000 })
+    guard.revoke({ sid: SID })
+    clock.ms += 360_000
+    guard.revoke({ sid: 'another-session' })
+    const late = await tokenOf({ iat: NOW / 1_000 + 360, exp: NOW / 1_000 + 660 })
+    expect(await failureOf(() => guard.check(late, SID))).toMatchObject(noSession('the session was revoked'))
+    clock.ms += 1
+    guard.revoke({ sid: 'another-session' })
+    await expect(checked(guard, await tokenOf({ jti: 'token-two', exp: NOW / 1_000 + 660 }))).resolves.toMatchObject({ sid: SID })
+  })
+})
+
+describe('a change of the mesh key', () => {
+  test('empties the table: old tokens are refused, new ones taken', async () => {
+    const { guard } = makeGuard()
+    const token = await tokenOf()
+    await checked(guard, token)
+    const next = KeyPair.generate()
+    guard.trust(next.publicKey)
+    expect(guard.size).toBe(0)
+    expect((await failureOf(() => guard.check(token, SID))).detail['reason']).toMatch(/not signed by this mesh|no valid iss/)
+    await expect(checked(guard, await tokenOf({ iss: next.did }, next))).resolves.toMatchObject({ sub: caller.did })
+  })
+
+  test('counts for a verification under way', async () => {
+    const { guard } = makeGuard()
+    const pending = failureOf(() => guard.check(tokenNow, SID))
+    guard.trust(KeyPair.generate().publicKey)
+    expect((await pending).code).toBe('CMESH_IAM_NO_SESSION')
+    expect(guard.size).toBe(0)
+  })
+  const tokenNow = craft({ alg: 'EdDSA', typ: 'cmesh-at+jwt' }, writeClaims(claimsOf()), byMesh)
+})
+
+describe('a token of IAM', () => {
+  test('is a JWS that jose alone verifies, with the pinned header', async () => {
+    const token = await signToken(claimsOf(), mesh)
+    const { payload, protectedHeader } = await jose.jwtVerify(token, mesh.publicKey.keyObject, { currentDate: new Date(NOW) })
+    expect(protectedHeader).toEqual({ alg: 'EdDSA', typ: 'cmesh-at+jwt' })
+    expect(payload).toEqual({ ...writeClaims(claimsOf()) })
+  })
+
+  test('holds in 600 bytes for a newcomer', async () => {
+    expect((await tokenOf({ sid: 'a'.repeat(22), jti: 'b'.repeat(12) })).length).toBeLessThan(600)
+  })
+})

@@ -1,0 +1,74 @@
+/**
+ * The final hash a second time, from the words of `cmtp/SPEC.md` sections 8 and 9 and nothing of `cmtp/layer.ts`: plain
+ * concatenation and `createHash`, so that an error in the real one cannot hide in both.
+ */
+import { createHash } from 'node:crypto'
+
+export interface SpecPosition { readonly epoch: number, readonly seq: number, readonly chain: Uint8Array }
+
+export interface SpecLayer {
+  readonly hop: string
+  readonly node: string
+  readonly fqmn: string
+  readonly target?: string | undefined
+  readonly decision: string
+  readonly grant: string
+  readonly status: number
+  readonly startUs: number
+  readonly durationUs: number
+  readonly gas: bigint
+  readonly before?: SpecPosition | undefined
+  readonly after?: SpecPosition | undefined
+  readonly argumentsHash?: Uint8Array | undefined
+}
+
+export interface SpecBinding {
+  readonly id: Uint8Array
+  readonly status: number
+  readonly sid: string
+  readonly sub: string
+  readonly requestBody: Uint8Array
+  readonly replyBody: Uint8Array
+  readonly replyHeaders: Uint8Array
+}
+
+const HOPS = ['router', 'registrar', 'state', 'contract', 'consensus', 'events', 'iam', 'peer']
+const DECISIONS = ['none', 'allowed', 'denied']
+
+const integer = (value: number | bigint, bytes: number): Buffer => Buffer.from(BigInt(value).toString(16).padStart(bytes * 2, '0'), 'hex')
+const text = (value: string): Buffer => Buffer.concat([integer(Buffer.byteLength(value), 2), Buffer.from(value)])
+const sha256 = (...parts: Uint8Array[]): Buffer => parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest()
+const position = ({ epoch, seq, chain }: SpecPosition): Buffer => Buffer.concat([integer(epoch, 4), integer(seq, 8), chain])
+const NOTHING = Buffer.alloc(0)
+
+export function specArgumentsHash(salt: Uint8Array, args: Uint8Array): Buffer {
+  return sha256(salt, args)
+}
+
+/** The bytes of each layer, chained. */
+export function specLayers(layers: readonly SpecLayer[]): Buffer[] {
+  const encoded: Buffer[] = []
+  let previous: Buffer = Buffer.alloc(32)
+  for (const layer of layers) {
+    const flags = (layer.before ? 0b0001 : 0) + (layer.after ? 0b0010 : 0) + (layer.argumentsHash ? 0b0100 : 0) + (layer.target === undefined ? 0 : 0b1000)
+    const bytes = Buffer.concat([
+      integer(0, 1), integer(HOPS.indexOf(layer.hop) + 1, 1), integer(flags, 1), integer(DECISIONS.indexOf(layer.decision), 1),
+      integer(layer.status, 2), integer(layer.startUs, 8), integer(layer.durationUs, 4), integer(layer.gas, 8), previous,
+      layer.before ? position(layer.before) : NOTHING, layer.after ? position(layer.after) : NOTHING, layer.argumentsHash ?? NOTHING,
+      text(layer.node), text(layer.fqmn), layer.target === undefined ? NOTHING : text(layer.target), text(layer.grant),
+    ])
+    encoded.push(bytes)
+    previous = sha256(Buffer.of(0x00), bytes)
+  }
+  return encoded
+}
+
+export function specFinalHash(layers: readonly SpecLayer[], binding: SpecBinding): Buffer {
+  const last = specLayers(layers).at(-1) ?? NOTHING
+  return sha256(
+    Buffer.of(0x01),
+    integer(0, 1), binding.id, integer(binding.status, 2), sha256(binding.requestBody), sha256(binding.replyBody),
+    integer(binding.replyHeaders.length, 2), binding.replyHeaders, text(binding.sid), text(binding.sub),
+    last,
+  )
+}
