@@ -39,6 +39,7 @@ for (let round = 0; round <= ROUNDS; round++) {
 }
 for (const [index, [name]] of cases.entries()) {
   const sorted = (figures[index] ?? []).sort((a, b) => a - b)
-  console.log(`${name.padEnd(18)} ${(sorted[ROUNDS >> 1] ?? 0).toFixed(2).padStart(7)} µs a call  (${sorted.at(0)?.toFixed(2) ?? ''} to ${sorted.at(-1)?.toFixed(2) ?? ''})`)
+  const [lowest = 0, median = 0, highest = 0] = [sorted[0], sorted[ROUNDS >> 1], sorted.at(-1)]
+  console.log(`${name.padEnd(18)} ${median.toFixed(2).padStart(7)} µs a call  (${lowest.toFixed(2)} to ${highest.toFixed(2)})`)
 }
 engine.close()

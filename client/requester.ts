@@ -110,7 +110,11 @@ export class Requester {
     ids.write(id, 0, entries.length)
     const frame = encodeBatch({ id, token: session?.token ?? NO_TOKEN, deadlineMs, receipt: ask.receipt, entries })
     const changesState = entries.some((entry) => mayChangeState(entry.fqmn))
-    const read = (data: Uint8Array, asked: Buffer): Reply[] | Reply => readBatchReply(data, asked, entries.length, ask.receipt)
+    const read = (data: Uint8Array, asked: Buffer): Reply[] | Reply => {
+      const replies = readBatchReply(data, asked, entries.length, ask.receipt)
+      // One token serves all entries: when it is refused it is refused for each, and the batch is sent again under another.
+      return Array.isArray(replies) && replies.every((reply) => reply.status === 401) ? replies[0] as Reply : replies
+    }
     const whole = { ...ask, throwOnError: true }
     return await this.#persist<Reply[]>({ ask: whole, deadlineMs, changesState, read, frame, session, sent: false, lost: false }, undefined) as Reply[]
   }

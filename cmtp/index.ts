@@ -1,17 +1,63 @@
-/** The language of the mesh: addresses, subjects, messages, layers, errors and limits. No I/O. */
-export { CATALOGUE, CMeshError, type ErrorCode, type ErrorDetail, type RetryClass, type WireError } from './errors.ts'
-export { LIMITS, type Limits } from './limits.ts'
+/**
+ * The language of the mesh, as a table of contents: addresses, names, subjects, messages, layers, permissions, identity, errors
+ * and limits. No I/O. `SPEC.md` beside this file is the normative text.
+ */
+
+// --- addresses, names and subjects
 export { formatFqmn, isContractAddress, isSegment, parseFqmn, RouteCache, type Route, type ServiceLetter } from './fqmn.ts'
-export * from './subject.ts'
+export { isMeshName, nameSkeleton, normaliseName } from './name.ts'
+export {
+  channelOfSubject, controlSubject, decodeToken, encodeToken, EVENT_WILDCARD, eventSubject, HELLO_SUBJECT, helloSubject, IAM_QUEUE,
+  MINE_SUBJECT, REQUEST_WILDCARD, requestSubject, ROUTER_QUEUE, serviceSubject, sessionOfSubject,
+} from './subject.ts'
+
+// --- messages
 export { entryId, formatMessageId, MESSAGE_ID_BYTES, MessageIds } from './message-id.ts'
 export { decodeHeaders, encodeHeaders, headerValue, type HeaderList } from './headers.ts'
-export { frameKind, KIND_BATCH_REPLY, KIND_BATCH_REQUEST, KIND_REPLY, KIND_REQUEST, VERSION, type FrameKind, type ReceiptLevel } from './wire.ts'
-export { encodeReply, encodeRequest, ReplyFrame, RequestFrame, salvageMessageId, type ReplyFields, type RequestFields } from './frame.ts'
 export {
-  BatchFrame, BatchReplyWriter, decodeBatchReply, encodeBatch, type BatchEntryFields, type BatchFields, type BatchReply, type BatchReplyEntry,
+  frameKind, KIND_BATCH_REPLY, KIND_BATCH_REQUEST, KIND_REPLY, KIND_REQUEST, VERSION, type FrameKind, type ReceiptLevel,
+} from './wire.ts'
+export {
+  encodeReply, encodeRequest, ReplyFrame, RequestFrame, salvageMessageId, type ReplyFields, type RequestFields,
+} from './frame.ts'
+export {
+  BatchFrame, BatchReplyWriter, decodeBatchReply, encodeBatch,
+  type BatchEntry, type BatchEntryFields, type BatchFields, type BatchReply, type BatchReplyEntry,
 } from './batch.ts'
 export {
-  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, sha256,
+  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256,
   type Binding, type DecodedLayer, type Decision, type Hop, type Layer, type LayerSite, type StatePosition,
 } from './layer.ts'
-export { codeHash, contractAddress, decodePackage, encodePackage, type ContractManifest, type ContractPackage } from './package.ts'
+export {
+  codeHash, contractAddress, decodePackage, encodePackage, type ContractManifest, type ContractPackage,
+} from './package.ts'
+
+// --- permissions
+export {
+  actionName, actionOf, ACTIONS, allowedBy, compilePermissions, covers, formatPermission, formatPermissions, intersectPermissions,
+  MAX_PERMISSIONS, NEWCOMER_READ_SET, normalPermissions, OPERATOR_SET, parsePermission, parsePermissions,
+  type Action, type ActionName, type CompiledPermissions, type Permission,
+} from './permission.ts'
+
+// --- identity
+export { canonicalBytes, canonicalJson, parseCanonicalJson } from './identity/canonical-json.ts'
+export { decodeDid, didFromSegment, didToSegment, encodeDid, isDid } from './identity/did.ts'
+export { KeyPair, PublicKey, type OkpJwk } from './identity/keys.ts'
+export { hangup, login, refresh, type LoginOptions, type SendStep, type Session } from './identity/login.ts'
+export { nameRecordBytes, signNameRecord, verifyNameRecord, type SignableNameRecord } from './identity/name-record.ts'
+export {
+  checkDidProof, checkMockProof, makeDidProof, makeMockProof, mockChallenge, type DidProof, type MockProof,
+} from './identity/proof.ts'
+export {
+  decodeToken as decodeSessionToken, readClaims, TOKEN_ALGORITHM, TOKEN_AUDIENCE, TOKEN_TYPE, TOKEN_VERSION, tokenReference,
+  writeClaims, type TokenClaims,
+} from './identity/token.ts'
+export { readMessage, type HandshakeAction, type Step } from './identity/messages.ts'
+export {
+  callHash, checkAnswer, checkConfirm, checkConsent, checkGrant, checkRenewal, checkSession, handshakeContext, makeCall, makeConfirm,
+  makeConsent, makeRenewal, type HandshakeContext,
+} from './identity/handshake.ts'
+
+// --- errors and limits
+export { CATALOGUE, CMeshError, type ErrorCode, type ErrorDetail, type RetryClass, type WireError } from './errors.ts'
+export { LIMITS, type Limits } from './limits.ts'

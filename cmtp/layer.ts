@@ -1,12 +1,14 @@
 /**
- * Layers and the final hash: what each hop did, chained, and bound to the message. Layers stand in the order in which hops
- * finished, so the router's is last. Byte layouts are normative in `SPEC.md`.
+ * Layers and the final hash: what each hop did, in the order in which the hops finished, so the router's is last, bound to the
+ * message in one pass. Byte layouts are normative in `SPEC.md`.
  *
- *     hash(i)  = SHA-256( 0x00 ‖ layer(i) )              layer(i) holds hash(i−1); the first holds 32 zero bytes
- *     final    = SHA-256( 0x01 ‖ binding ‖ layer(last) )
+ *     place(i) = SHA-256( 0x02 ‖ node ‖ address in ‖ [address out] ‖ grant )
+ *     final    = SHA-256( 0x01 ‖ binding ‖ count ‖ layer(1) ‖ … ‖ layer(n) )        layer(i) holds place(i)
  *
- * A layer names addresses without their arguments and a salted hash of those. Encoding is canonical: one layer, one byte
- * string. `LayerSealer` owns scratch memory and is for one thread and one message at a time.
+ * One hash covers all layers in order; a chain of hashes would prove no more and cost one for each hop. What a layer says of
+ * addresses is a digest that is made once for each address, so that what is hashed for a request is short. A layer names
+ * addresses without their arguments and a salted hash of those. Encoding is canonical: one layer, one byte string.
+ * `LayerSealer` owns scratch memory and is for one thread and one message at a time.
  */
 import { hash } from 'node:crypto'
 import { CMeshError } from './errors.ts'
@@ -33,7 +35,7 @@ export interface StatePosition {
   readonly chain: Uint8Array
 }
 
-/** The part of a layer that is the same for every request of one address at one hop, encoded once. */
+/** Where a layer was added: the part of it that is the same for every request of one address at one hop. */
 export interface LayerSite {
   readonly hop: Hop
   /** The node's DID. */
@@ -42,7 +44,8 @@ export interface LayerSite {
   readonly fqmn: string
   /** Address out, where the hop changed it. */
   readonly target: string | undefined
-  readonly encoded: Buffer
+  /** The digest of the site and the grant last asked for, 32 latin1 characters: nearly always the same grant again. */
+  place: { readonly grant: string, readonly digest: string } | undefined
 }
 
 export interface Layer {
@@ -80,8 +83,7 @@ export interface Binding {
 export const SALT_BYTES = 16
 
 export function layerSite(hop: Hop, node: string, fqmn: string, target?: string): LayerSite {
-  const encoded = Buffer.concat([text16(node), text16(fqmn), target === undefined ? Buffer.alloc(0) : text16(target)])
-  return { hop, node, fqmn, target, encoded }
+  return { hop, node, fqmn, target, place: undefined }
 }
 
 /** SHA-256 as 32 latin1 characters: the form that is cheapest to make and to put into a frame. */
@@ -96,7 +98,6 @@ export function argumentsHash(salt: Uint8Array, args: Uint8Array): string {
 
 /** SHA-256 of no bytes. */
 export const EMPTY_HASH = sha256(Buffer.alloc(0))
-const ZERO_HASH = '\0'.repeat(HASH_BYTES)
 
 const FIXED_BYTES = 58
 const POSITION_BYTES = 44
@@ -107,36 +108,32 @@ const HAS_TARGET = 8
 
 /*
  * layer: 0 version 1 · 1 hop 1 · 2 flags 1 · 3 decision 1 · 4 status 2 · 6 start µs 8 · 14 duration µs 4 · 18 gas 8
- *        · 26 previous hash 32 · 58 [before 44] [after 44] [arguments hash 32] node text · fqmn text · [target text] · grant text
- * text:  length 2 · UTF-8           position: epoch 4 · sequence 8 · chain 32
+ *        · 26 place 32 · 58 [before 44] [after 44] [arguments hash 32]
+ * position: epoch 4 · sequence 8 · chain 32
  */
 export class LayerSealer {
-  readonly #scratch = Buffer.allocUnsafeSlow(LIMITS.headerBytes + 65_536)
+  readonly #scratch = Buffer.allocUnsafeSlow(LIMITS.headerBytes + 16_384)
   /** Views of the scratch memory by length: a fresh view costs more than a small hash. */
   readonly #views: (Buffer | undefined)[] = []
-  readonly #grants = new TwoGenerations<string, Buffer>({ entries: 1_024 })
   readonly #callers = new TwoGenerations<string, { readonly sub: string, readonly encoded: Buffer }>({ entries: 4_096 })
 
-  /** The final hash as 32 latin1 characters. `encoded`, when given, receives a copy of each layer's bytes. */
+  /** The final hash as 32 latin1 characters. `encoded`, when given, receives each layer as it stands in a layers block. */
   seal(layers: readonly Layer[], binding: Binding, encoded?: Buffer[]): string {
     if (layers.length === 0 || layers.length > LIMITS.layers) throw new RangeError(`a message has 1 to ${LIMITS.layers} layers`)
     const scratch = this.#scratch
-    let previous = ZERO_HASH
-    const last = layers.length - 1
-    for (let i = 0; i <= last; i++) {
-      const layer = layers[i] as Layer
-      const start = i === last ? this.#bind(binding) : 1
-      if (i !== last) scratch[0] = 0
-      const end = this.#encode(layer, previous, start)
-      encoded?.push(Buffer.from(scratch.subarray(start, end)))
-      previous = hash('sha256', this.#view(end), 'binary')
+    let at = this.#bind(binding)
+    scratch[at++] = layers.length
+    for (const layer of layers) {
+      const end = encodeHead(scratch, layer, at)
+      encoded?.push(Buffer.concat([scratch.subarray(at, end), placeTexts(layer.site, layer.grant)]))
+      at = end
     }
-    return previous
+    return hash('sha256', this.#view(at), 'binary')
   }
 
-  /** The bytes of one layer behind `previous` (32 latin1 characters). */
-  encode(layer: Layer, previous: string = ZERO_HASH): Buffer {
-    return Buffer.from(this.#scratch.subarray(0, this.#encode(layer, previous, 0)))
+  /** One layer as it stands in a layers block. */
+  encode(layer: Layer): Buffer {
+    return Buffer.concat([this.#scratch.subarray(0, encodeHead(this.#scratch, layer, 0)), placeTexts(layer.site, layer.grant)])
   }
 
   /*
@@ -161,41 +158,6 @@ export class LayerSealer {
     return 86 + headers.length + caller.length
   }
 
-  #encode(layer: Layer, previous: string, start: number): number {
-    const b = this.#scratch
-    const { site, before, after, argumentsHash, startUs, gas } = layer
-    b[start] = 0
-    b[start + 1] = HOP_CODES[site.hop]
-    b[start + 2] = (before === undefined ? 0 : HAS_BEFORE) | (after === undefined ? 0 : HAS_AFTER)
-      | (argumentsHash === undefined ? 0 : HAS_ARGUMENTS) | (site.target === undefined ? 0 : HAS_TARGET)
-    b[start + 3] = DECISION_CODES[layer.decision]
-    b[start + 4] = layer.status >> 8
-    b[start + 5] = layer.status & 0xff
-    writeUint64(b, startUs, start + 6)
-    b.writeUInt32BE(Math.min(layer.durationUs, 0xffff_ffff), start + 14)
-    if (gas === 0n) writeUint64(b, 0, start + 18)
-    else b.writeBigUInt64BE(gas, start + 18)
-    putHash(b, previous, start + 26)
-    let at = start + FIXED_BYTES
-    if (before !== undefined) at = writePosition(b, before, at)
-    if (after !== undefined) at = writePosition(b, after, at)
-    if (argumentsHash !== undefined) {
-      putHash(b, argumentsHash, at)
-      at += HASH_BYTES
-    }
-    b.set(site.encoded, at)
-    at += site.encoded.length
-    const grant = this.#grant(layer.grant)
-    copy(grant, b, at, grant.length)
-    return at + grant.length
-  }
-
-  #grant(pattern: string): Buffer {
-    let encoded = this.#grants.get(pattern)
-    if (encoded === undefined) this.#grants.set(pattern, encoded = text16(pattern))
-    return encoded
-  }
-
   /** Session and caller as they stand in the binding. */
   #caller(sid: string, sub: string): Buffer {
     const known = this.#callers.get(sid)
@@ -211,8 +173,42 @@ export class LayerSealer {
   }
 }
 
+function encodeHead(b: Buffer, layer: Layer, start: number): number {
+  const { site, before, after, argumentsHash, gas } = layer
+  b[start] = 0
+  b[start + 1] = HOP_CODES[site.hop]
+  b[start + 2] = (before === undefined ? 0 : HAS_BEFORE) | (after === undefined ? 0 : HAS_AFTER)
+    | (argumentsHash === undefined ? 0 : HAS_ARGUMENTS) | (site.target === undefined ? 0 : HAS_TARGET)
+  b[start + 3] = DECISION_CODES[layer.decision]
+  b[start + 4] = layer.status >> 8
+  b[start + 5] = layer.status & 0xff
+  writeUint64(b, layer.startUs, start + 6)
+  b.writeUInt32BE(Math.min(layer.durationUs, 0xffff_ffff), start + 14)
+  if (gas === 0n) writeUint64(b, 0, start + 18)
+  else b.writeBigUInt64BE(gas, start + 18)
+  putHash(b, placeOf(site, layer.grant), start + 26)
+  let at = start + FIXED_BYTES
+  if (before !== undefined) at = writePosition(b, before, at)
+  if (after !== undefined) at = writePosition(b, after, at)
+  if (argumentsHash === undefined) return at
+  putHash(b, argumentsHash, at)
+  return at + HASH_BYTES
+}
+
+function placeOf(site: LayerSite, grant: string): string {
+  if (site.place?.grant !== grant) site.place = { grant, digest: sha256(Buffer.concat([PLACE_DOMAIN, placeTexts(site, grant)])) }
+  return site.place.digest
+}
+
+const PLACE_DOMAIN = Buffer.of(2)
+
+/** What the place digest covers, as it stands behind the layer in a layers block: node text · fqmn text · [target text] · grant text. */
+function placeTexts({ node, fqmn, target }: Pick<LayerSite, 'node' | 'fqmn' | 'target'>, grant: string): Buffer {
+  return Buffer.concat([text16(node), text16(fqmn), ...(target === undefined ? [] : [text16(target)]), text16(grant)])
+}
+
 /*
- * layers block of a reply: salt 16 · count 1 · ( length 4 · layer )*
+ * layers block of a reply: salt 16 · count 1 · ( length 4 · layer · texts of its place )*
  */
 export function encodeLayers(salt: Uint8Array, layers: readonly Uint8Array[]): Buffer {
   const parts: Uint8Array[] = [salt, Buffer.of(layers.length)]
@@ -229,9 +225,9 @@ export interface DecodedLayer extends Omit<Layer, 'site'> {
   readonly node: string
   readonly fqmn: string
   readonly target: string | undefined
-  /** 32 latin1 characters. */
-  readonly previous: string
-  /** The layer's own bytes. */
+  /** The digest of node, addresses and grant, 32 latin1 characters; checked against them. */
+  readonly place: string
+  /** The layer as the final hash covers it, without the texts behind it. */
   readonly bytes: Buffer
 }
 
@@ -260,22 +256,25 @@ export function decodeLayer(bytes: Buffer, base = 0): DecodedLayer {
   const flags = fixed[2] ?? 0
   const decision = DECISIONS[fixed[3] ?? 0]
   if (hop === undefined || decision === undefined || flags > 15) throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: base + 1, expected: 'a known hop, flags and decision' })
+  const place = fixed.toString('latin1', 26, FIXED_BYTES)
+  const before = (flags & HAS_BEFORE) === 0 ? undefined : readPosition(reader)
+  const after = (flags & HAS_AFTER) === 0 ? undefined : readPosition(reader)
+  const argumentsHash = (flags & HAS_ARGUMENTS) === 0 ? undefined : reader.take(HASH_BYTES, 'a hash').toString('latin1')
+  const textsAt = reader.at
+  const node = reader.text()
+  const fqmn = reader.text()
+  const target = (flags & HAS_TARGET) === 0 ? undefined : reader.text()
+  const grant = reader.end(reader.text())
+  if (sha256(Buffer.concat([PLACE_DOMAIN, bytes.subarray(textsAt)])) !== place) {
+    throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: base + 26, expected: 'the digest of the layer\'s own texts' })
+  }
   return {
-    hop,
-    decision,
+    hop, decision, place, before, after, argumentsHash, node, fqmn, target, grant,
     status: fixed.readUInt16BE(4),
     startUs: readUint64(fixed, 6),
     durationUs: fixed.readUInt32BE(14),
     gas: fixed.readBigUInt64BE(18),
-    previous: fixed.toString('latin1', 26, FIXED_BYTES),
-    before: (flags & HAS_BEFORE) === 0 ? undefined : readPosition(reader),
-    after: (flags & HAS_AFTER) === 0 ? undefined : readPosition(reader),
-    argumentsHash: (flags & HAS_ARGUMENTS) === 0 ? undefined : reader.take(HASH_BYTES, 'a hash').toString('latin1'),
-    node: reader.text(),
-    fqmn: reader.text(),
-    target: (flags & HAS_TARGET) === 0 ? undefined : reader.text(),
-    grant: reader.end(reader.text()),
-    bytes,
+    bytes: bytes.subarray(0, textsAt),
   }
 }
 

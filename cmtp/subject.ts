@@ -64,7 +64,8 @@ export function encodeToken(text: string): string {
   if (PLAIN.test(text)) return text
   let token = ''
   for (const byte of Buffer.from(text, 'utf8')) {
-    const plain = (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x41 && byte <= 0x5a) || (byte >= 0x30 && byte <= 0x39) || byte === 0x5f || byte === 0x2d
+    const plain = (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x41 && byte <= 0x5a) || (byte >= 0x30 && byte <= 0x39)
+      || byte === 0x5f || byte === 0x2d
     token += plain ? String.fromCharCode(byte) : `=${byte.toString(16).padStart(2, '0')}`
   }
   return token === '' ? '=' : token

@@ -48,7 +48,7 @@ export function expectKind(frame: Uint8Array, kind: FrameKind, headerBytes: numb
 
 /** The bytes as a Buffer over the same memory. */
 export function asBuffer(bytes: Uint8Array): Buffer {
-  return bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 export function checkPart(part: string, bytes: number, limit: number): void {

@@ -1,12 +1,13 @@
 /**
  * The backstop behind contract execution: a thread that halts the process when the main thread stays inside one contract
- * call for too long. Nothing on the stuck thread can do that, and a call that never returns must never become a result: the process
- * ends by SIGKILL, after one line on stderr, and its replacement replays the log.
+ * call for too long. Nothing on the stuck thread can do that, and a call that never returns must never become a result: the
+ * process ends by SIGKILL, after one line on stderr, and its replacement replays the log.
  *
  * The main thread counts calls in shared memory, odd while it is inside one; it reads no clock. The watching thread looks four
  * times in `limitMs` and counts looks, so that a process that was suspended as a whole is not halted when it wakes.
  */
 import { Worker } from 'node:worker_threads'
+import { CMeshError } from '../cmtp/errors.ts'
 
 export interface WatchdogOptions {
   /** Longest one call may take in ms, 20 to 600,000; default 2,000. It is noticed within a quarter more. */
@@ -36,8 +37,8 @@ setInterval(() => {
   same = count === seen && count % 2 !== 0 ? same + 1 : 0
   seen = count
   if (same < looks) return
-  const contract = contracts.get(Atomics.load(cells, ${CONTRACT}))
-  try { writeSync(2, 'cmesh: halted by the watchdog: a call of contract ' + contract + ' did not return within ' + limitMs + ' ms\\n') }
+  const call = 'a call of contract ' + contracts.get(Atomics.load(cells, ${CONTRACT}))
+  try { writeSync(2, 'cmesh: halted by the watchdog: ' + call + ' did not return within ' + limitMs + ' ms\\n') }
   finally { process.kill(process.pid, 'SIGKILL') }
 }, limitMs / looks)
 `
@@ -50,8 +51,12 @@ export class Watchdog {
   #last: string | undefined
   #worker: Worker | undefined
 
+  /** Throws `CMESH_CONFIG_INVALID` for a limit out of range. */
   constructor(options: WatchdogOptions = {}) {
-    this.#limitMs = Math.min(Math.max(options.limitMs ?? DEFAULT_LIMIT_MS, 20), 600_000)
+    this.#limitMs = options.limitMs ?? DEFAULT_LIMIT_MS
+    if (!(this.#limitMs >= 20 && this.#limitMs <= 600_000)) {
+      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'limitMs', reason: 'it is not a number of ms from 20 to 600,000' })
+    }
   }
 
   /** The main thread goes into a call of this contract. Calls do not nest. */

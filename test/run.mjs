@@ -9,6 +9,9 @@ import { spawn } from 'node:child_process'
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { countsLine } from './results.mjs'
+
+/** @import { Results } from './results.mjs' */
 
 /** Two test files at once: most of them wait for a server or a child process, and each of those needs a core of its own. */
 const WORKERS = 2
@@ -55,17 +58,6 @@ function environment() {
   return { ...env, ...(faults && { TEST_LONG: '1' }) }
 }
 
-/**
- * @typedef {object} Results
- * @property {number} numPassedTests
- * @property {number} numFailedTests
- * @property {number} numPendingTests
- * @property {number} numTodoTests
- * @property {number} numFailedTestSuites
- * @property {{ name: string, status: string, startTime: number, endTime: number,
- *   assertionResults: { status: string, fullName: string }[] }[]} testResults
- */
-
 /** @param {number} status */
 async function summarise(status) {
   const text = await readFile(resultFile, 'utf8').catch(() => undefined)
@@ -86,7 +78,6 @@ async function summarise(status) {
     if (outcome === 'failed' && failed.length === 0) lines.push(`FAILED ${name}: it did not load, or failed outside a test`)
     for (const test of failed) lines.push(`FAILED ${name}: ${test}`)
   }
-  const skipped = results.numPendingTests + results.numTodoTests
-  lines.push(`${results.numPassedTests} passed, ${results.numFailedTests} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
+  lines.push(countsLine(results))
   process.stdout.write(`${lines.join('\n')}\n`)
 }

@@ -1,4 +1,7 @@
-/** Lets a process that a test spawns run the TypeScript sources: `node --import <this file> child.ts`. Strips types by swc, as jest does. */
+/**
+ * Lets a process that a test spawns run the TypeScript sources: `node --import <this file> child.ts`. Strips types by swc, as
+ * jest does.
+ */
 import { readFile } from 'node:fs/promises'
 import { register } from 'node:module'
 import { isMainThread } from 'node:worker_threads'

@@ -8,7 +8,17 @@ export const ABI_SECTION = 'cmesh.abi'
 /** Version of the SDK in `contracts/sdk`: changes when what it exports or how it encodes does. */
 export const SDK_VERSION = '0.1'
 
-export type ContractType = 'bool' | 'i32' | 'u32' | 'i64' | 'u64' | 'string'
+/** The types that cross between a caller and a contract. `suffix`: of the SDK's functions that read and write one. */
+export const CONTRACT_TYPES = Object.freeze({
+  bool: { suffix: 'Bool' },
+  i32: { suffix: 'I32', lowest: -(2n ** 31n), highest: 2n ** 31n - 1n },
+  u32: { suffix: 'U32', lowest: 0n, highest: 2n ** 32n - 1n },
+  i64: { suffix: 'I64', lowest: -(2n ** 63n), highest: 2n ** 63n - 1n },
+  u64: { suffix: 'U64', lowest: 0n, highest: 2n ** 64n - 1n },
+  string: { suffix: 'String' },
+})
+
+export type ContractType = keyof typeof CONTRACT_TYPES
 
 export interface ContractParameter {
   readonly name: string

@@ -49,12 +49,13 @@ export interface CompiledContract {
  * - `--maximumMemory`: in pages of 64 KiB, the most the engine takes.
  */
 const FLAGS = [
-  '-O3', '--shrinkLevel', '1', '--runtime', 'stub', '--exportStart', '_start', '--use', 'abort=~lib/cmesh/sdk/errors/abort', '--maximumMemory', '64',
+  '-O3', '--shrinkLevel', '1', '--runtime', 'stub', '--exportStart', '_start', '--use', 'abort=~lib/cmesh/sdk/errors/abort',
+  '--maximumMemory', '64',
 ]
 
 const OUT_FILE = 'contract.wasm'
 
-/** How the compiler asks for a file of the SDK: it looks for packages in `node_modules`, from the contract's directory upwards. */
+/** How the compiler asks for a file of the SDK: as for any package, from the contract's directory upwards. */
 const SDK_FILE = /(?:^|\/)node_modules\/cmesh\/sdk\/([a-z]+\.ts)$/
 
 /**
@@ -101,21 +102,23 @@ async function findEntry(given: string): Promise<string> {
   const found = await stat(path).catch(() => undefined)
   const entry = found?.isDirectory() === true ? join(path, 'index.ts') : path
   if (found === undefined || !entry.endsWith('.ts')) {
-    throw new CMeshError('CMESH_CLIENT_COMPILE', { file: given, reason: found === undefined ? 'there is no such file.' : 'it is not a .ts file.' })
+    const reason = found === undefined ? 'there is no such file.' : 'it is not a .ts file.'
+    throw new CMeshError('CMESH_CLIENT_COMPILE', { file: given, reason })
   }
   return entry
 }
 
-/** The SDK's directory lies in the package's root, from where this file is two levels down in the sources and three when built. */
+/** The SDK lies in the package's root; this file is two levels below it in the sources and three when built. */
 async function findSdk(): Promise<string> {
   for (const up of ['../../', '../../../']) {
     const directory = fileURLToPath(new URL(`${up}contracts/sdk/`, import.meta.url))
     if (await access(join(directory, 'index.ts')).then(() => true, () => false)) return directory
   }
-  throw new CMeshError('CMESH_CLIENT_COMPILE', { file: 'contracts/sdk', reason: 'the contract SDK is missing from this installation.' })
+  const reason = 'the contract SDK is missing from this installation.'
+  throw new CMeshError('CMESH_CLIENT_COMPILE', { file: 'contracts/sdk', reason })
 }
 
-/** `null` for a file that does not exist. A compiler configuration beside the contract would change the outcome: it is not read. */
+/** `null` for a file that does not exist. A configuration beside the contract would change the outcome: it is not seen. */
 async function readSource(name: string, base: string, sdk: string): Promise<string | null> {
   if (basename(name) === 'asconfig.json') return null
   const own = SDK_FILE.exec(name.replaceAll('\\', '/'))?.[1]
@@ -130,8 +133,8 @@ async function readSource(name: string, base: string, sdk: string): Promise<stri
 }
 
 /**
- * Adds the ABI, and exports every mutable global that is left after optimisation: an engine can put back only what it can reach, and
- * an instance that can be put back is used again for the next call.
+ * Adds the ABI, and exports every mutable global that is left after optimisation: an engine can put back only what it can
+ * reach, and an instance that can be put back is used again for the next call.
  */
 function finish(
   binaryen: typeof import('assemblyscript/binaryen').default, output: Uint8Array, abi: ContractAbi, withText: boolean,

@@ -1,18 +1,18 @@
 /**
- * The step that turns an author's file into a contract: it reads the exported functions off the syntax tree, writes a
- * `call_<function>` wrapper for each (decode the arguments, call, encode the result) and makes the wrappers the entry of
- * the program, so that the functions themselves are not exported. It reports what it cannot wrap as compiler errors, at the place.
- *
- * The names in the wrappers are those of `contracts/sdk/arguments.ts` and `results.ts`.
+ * The step that turns an author's file into a contract: it reads the exported functions off the syntax tree and makes wrappers
+ * around them the entry of the program, so that the functions themselves are not exported. What it cannot wrap it reports as
+ * a compiler error, at the place.
  */
 import type * as assemblyscript from 'assemblyscript'
-import { SDK_VERSION } from './abi.ts'
-import type { ContractAbi, ContractFunction, ContractParameter, ContractType } from './abi.ts'
+import { CONTRACT_TYPES, SDK_VERSION } from './abi.ts'
+import type { ContractAbi, ContractFunction, ContractType } from './abi.ts'
+import { WRAPPERS_PATH, wrappers } from './wrappers.ts'
+import type { WrappedFunction, WrappedParameter } from './wrappers.ts'
 
-/** The part of the compiler's API that is used, handed in because the compiler is loaded only when something is compiled. */
+/** What is used of the compiler; handed in, because the compiler is loaded only when something is compiled. */
 type Compiler = Pick<typeof assemblyscript,
-  'DeclarationStatement' | 'ExportDefaultStatement' | 'ExportImportStatement' | 'ExportStatement' | 'FunctionDeclaration' | 'IdentifierExpression'
-  | 'StringLiteralExpression' | 'VariableStatement'>
+  'DeclarationStatement' | 'ExportDefaultStatement' | 'ExportImportStatement' | 'ExportStatement' | 'FunctionDeclaration'
+  | 'IdentifierExpression' | 'StringLiteralExpression' | 'VariableStatement'>
 
 // Constant enums of the compiler, which cannot be imported: SourceKind, CommonFlags, ParameterKind and DiagnosticCode.
 const SOURCE_KIND_USER = 0
@@ -22,29 +22,17 @@ const PARAMETER_REQUIRED = 0
 const PARAMETER_OPTIONAL = 1
 const USER_DEFINED_ERROR = 102
 
+/** What a node takes as the name of a function or a parameter, and how many of each. */
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/
-const MODES = ['view', 'init'] as const
-const WRAPPERS_PATH = '__cmesh_wrappers.ts'
-const MOST_PARAMETERS = 32
 const MOST_FUNCTIONS = 256
+const MOST_PARAMETERS = 32
 
-/** Suffix of the reader and the writer of each type, and the range of a number. */
-const TYPES: ReadonlyMap<string, { readonly suffix: string, readonly range?: readonly [bigint, bigint] }> = new Map<ContractType, { suffix: string, range?: [bigint, bigint] }>([
-  ['bool', { suffix: 'Bool' }],
-  ['string', { suffix: 'String' }],
-  ['i32', { suffix: 'I32', range: [-(2n ** 31n), 2n ** 31n - 1n] }],
-  ['u32', { suffix: 'U32', range: [0n, 2n ** 32n - 1n] }],
-  ['i64', { suffix: 'I64', range: [-(2n ** 63n), 2n ** 63n - 1n] }],
-  ['u64', { suffix: 'U64', range: [0n, 2n ** 64n - 1n] }],
-])
-const TYPE_NAMES = [...TYPES.keys()].join(', ')
-
-/** A parameter and the source text of its default. */
-type Parameter = ContractParameter & { readonly literal: string | undefined }
+const MODES = ['view', 'init'] as const
+const TYPE_NAMES = Object.keys(CONTRACT_TYPES).join(', ')
 
 export class ContractTransform {
   readonly #compiler: Compiler
-  #functions: ContractFunction[] = []
+  #functions: readonly ContractFunction[] = []
 
   constructor(compiler: Compiler) {
     this.#compiler = compiler
@@ -57,112 +45,114 @@ export class ContractTransform {
 
   /** Called by the compiler between parsing and compiling. */
   afterParse(parser: assemblyscript.Parser): void {
-    const entry = parser.sources.find((source) => (source.sourceKind as number) === SOURCE_KIND_USER_ENTRY && !source.normalizedPath.startsWith('~lib/'))
+    const entry = parser.sources.find(({ sourceKind, normalizedPath }) => (
+      (sourceKind as number) === SOURCE_KIND_USER_ENTRY && !normalizedPath.startsWith('~lib/')))
     if (entry === undefined) return
-    const found = entry.statements.flatMap((statement) => this.#exported(parser, statement))
-    this.#functions = found.map(({ name, mode, params, returns }) => (
+    const functions = new EntryReader(this.#compiler, parser).read(entry)
+    this.#functions = functions.map(({ name, mode, params, returns }) => (
       { name, mode, params: params.map(({ literal: _, ...param }) => param), returns }))
-    if (found.length === 0) refuse(parser, entry.range, 'A contract exports at least one function')
-    if (found.length > MOST_FUNCTIONS) refuse(parser, entry.range, `A contract exports at most ${String(MOST_FUNCTIONS)} functions`)
-    if (found.filter(({ mode }) => mode === 'init').length > 1) refuse(parser, entry.range, 'A contract has at most one @init function')
     entry.sourceKind = SOURCE_KIND_USER
-    const file = entry.internalPath.slice(entry.internalPath.lastIndexOf('/') + 1)
-    parser.parseFile(wrappers(file, found), WRAPPERS_PATH, true)
+    parser.parseFile(wrappers(entry.internalPath, functions), WRAPPERS_PATH, true)
+  }
+}
+
+class EntryReader {
+  readonly #compiler: Compiler
+  readonly #parser: assemblyscript.Parser
+
+  constructor(compiler: Compiler, parser: assemblyscript.Parser) {
+    this.#compiler = compiler
+    this.#parser = parser
   }
 
-  /** The function that a statement exports, or what is wrong with it. */
-  #exported(parser: assemblyscript.Parser, statement: assemblyscript.Statement): (Omit<ContractFunction, 'params'> & { params: Parameter[] })[] {
-    const { FunctionDeclaration, DeclarationStatement, VariableStatement, ExportStatement, ExportDefaultStatement, ExportImportStatement } = this.#compiler
-    const declaration = statement instanceof VariableStatement ? statement.declarations[0] : statement
-    const exports = declaration instanceof DeclarationStatement && ((declaration.flags as number) & FLAG_EXPORT) !== 0
-    const other = [ExportStatement, ExportDefaultStatement, ExportImportStatement].some((kind) => statement instanceof kind)
-    if (!exports && !other) return []
-    if (!(statement instanceof FunctionDeclaration)) {
-      refuse(parser, statement.range, 'A contract exports functions, each declared as `export function`, and nothing else')
+  read(entry: assemblyscript.Source): WrappedFunction[] {
+    const functions = entry.statements.flatMap((statement) => this.#exported(statement))
+    const anything = entry.statements.some((statement) => this.#exports(statement))
+    if (!anything) this.#refuse(entry, 'A contract exports at least one function')
+    if (functions.length > MOST_FUNCTIONS) this.#refuse(entry, `A contract exports at most ${MOST_FUNCTIONS} functions`)
+    const inits = functions.filter(({ mode }) => mode === 'init')
+    if (inits.length > 1) this.#refuse(entry, 'A contract has at most one @init function')
+    return functions
+  }
+
+  #refuse(node: assemblyscript.Node, reason: string): void {
+    this.#parser.error(USER_DEFINED_ERROR, node.range, reason)
+  }
+
+  /** The function that a statement exports, if it does. */
+  #exported(statement: assemblyscript.Statement): WrappedFunction[] {
+    if (!this.#exports(statement)) return []
+    if (!(statement instanceof this.#compiler.FunctionDeclaration)) {
+      this.#refuse(statement, 'A contract exports functions, each declared as `export function`, and nothing else')
       return []
     }
-    const name = statement.name.text
-    const { parameters, returnType } = statement.signature
-    if (!NAME.test(name)) refuse(parser, statement.name.range, 'The name of an exported function has at most 64 letters, digits or _')
-    if (statement.typeParameters !== null) refuse(parser, statement.name.range, 'An exported function cannot be generic')
-    if (parameters.length > MOST_PARAMETERS) refuse(parser, statement.name.range, `A function has at most ${String(MOST_PARAMETERS)} parameters`)
-    const params = parameters.flatMap((parameter) => this.#parameter(parser, parameter))
+    const { name, typeParameters, signature: { parameters, returnType } } = statement
+    if (!NAME.test(name.text)) this.#refuse(name, 'The name of an exported function has at most 64 letters, digits or _')
+    if (typeParameters !== null) this.#refuse(name, 'An exported function cannot be generic')
+    if (parameters.length > MOST_PARAMETERS) this.#refuse(name, `A function has at most ${MOST_PARAMETERS} parameters`)
+    const params = parameters.flatMap((parameter) => this.#parameter(parameter))
     const returns = text(returnType)
-    if (returns !== 'void' && !TYPES.has(returns)) refuse(parser, returnType.range, `The result of an exported function is void or one of ${TYPE_NAMES}`)
-    return [{ name, mode: this.#mode(parser, statement), params, returns: returns as ContractType }]
+    if (returns !== 'void' && !isType(returns)) {
+      this.#refuse(returnType, `The result of an exported function is void or one of ${TYPE_NAMES}`)
+      return []
+    }
+    return [{ name: name.text, mode: this.#mode(statement), params, returns }]
+  }
+
+  #exports(statement: assemblyscript.Statement): boolean {
+    const { DeclarationStatement, ExportDefaultStatement, ExportImportStatement, ExportStatement } = this.#compiler
+    if ([ExportDefaultStatement, ExportImportStatement, ExportStatement].some((kind) => statement instanceof kind)) return true
+    const declaration = statement instanceof this.#compiler.VariableStatement ? statement.declarations[0] : statement
+    return declaration instanceof DeclarationStatement && ((declaration.flags as number) & FLAG_EXPORT) !== 0
   }
 
   /** Takes `@view` and `@init` off the declaration: the compiler does not know them. */
-  #mode(parser: assemblyscript.Parser, declaration: assemblyscript.FunctionDeclaration): ContractFunction['mode'] {
+  #mode(declaration: assemblyscript.FunctionDeclaration): ContractFunction['mode'] {
     const decorators = declaration.decorators ?? []
-    const word = ({ name }: assemblyscript.DecoratorNode) => MODES.find((mode) => name instanceof this.#compiler.IdentifierExpression && name.text === mode)
-    const modes = decorators.flatMap((decorator) => word(decorator) ?? [])
-    if (modes.length > 1) refuse(parser, declaration.name.range, 'A function is @view or @init, not both')
-    const others = decorators.filter((decorator) => word(decorator) === undefined)
+    const modeOf = ({ name }: assemblyscript.DecoratorNode): 'view' | 'init' | undefined =>
+      MODES.find((mode) => name instanceof this.#compiler.IdentifierExpression && name.text === mode)
+    const modes = decorators.flatMap((decorator) => modeOf(decorator) ?? [])
+    if (modes.length > 1) this.#refuse(declaration.name, 'A function is @view or @init, not both')
+    const others = decorators.filter((decorator) => modeOf(decorator) === undefined)
     declaration.decorators = others.length > 0 ? others : null
     return modes[0] ?? 'write'
   }
 
-  #parameter(parser: assemblyscript.Parser, node: assemblyscript.ParameterNode): Parameter[] {
-    const [name, type] = [node.name.text, text(node.type)]
-    const known = TYPES.get(type)
-    const plainKind = (node.parameterKind as number) === (node.initializer === null ? PARAMETER_REQUIRED : PARAMETER_OPTIONAL)
-    if (known === undefined || !plainKind || !NAME.test(name)) {
-      const reason = known === undefined ? `The type of a parameter of an exported function is one of ${TYPE_NAMES}`
-        : NAME.test(name) ? 'Give the parameter a default (`name: string = \'\'`) instead of `?` or `...`' : 'The name of a parameter has at most 64 letters, digits or _'
-      refuse(parser, node.range, reason)
+  #parameter(node: assemblyscript.ParameterNode): WrappedParameter[] {
+    const { name: { text: name }, initializer } = node
+    const type = text(node.type)
+    if (!isType(type)) this.#refuse(node, `The type of a parameter of an exported function is one of ${TYPE_NAMES}`)
+    if (!NAME.test(name)) this.#refuse(node, 'The name of a parameter has at most 64 letters, digits or _')
+    if ((node.parameterKind as number) !== (initializer === null ? PARAMETER_REQUIRED : PARAMETER_OPTIONAL)) {
+      this.#refuse(node, 'Give the parameter a default (`name: string = \'\'`) instead of `?` or `...`')
+    }
+    if (!isType(type)) return []
+    if (initializer === null) return [{ name, type, literal: undefined }]
+    const value = this.#literal(initializer, type)
+    if (value === undefined) {
+      this.#refuse(initializer, `A default of type ${type} is a literal of that type`)
       return []
     }
-    const plain = { name, type: type as ContractType, literal: undefined }
-    if (node.initializer === null) return [plain]
-    const literal = text(node.initializer)
-    const value = this.#literal(node.initializer, known.range)
-    if (value === undefined) refuse(parser, node.initializer.range, `A default of type ${type} is a literal of that type`)
-    return value === undefined ? [{ ...plain, literal }] : [{ ...plain, literal, default: value }]
+    return [{ name, type, default: value, literal: text(initializer) }]
   }
 
-  #literal(node: assemblyscript.Expression, range: readonly [bigint, bigint] | undefined): string | number | boolean | undefined {
-    if (node instanceof this.#compiler.StringLiteralExpression) return range === undefined ? node.value : undefined
+  /** The value of a literal as it stands in the ABI; `undefined` for anything else. */
+  #literal(node: assemblyscript.Expression, type: ContractType): string | number | boolean | undefined {
     const literal = text(node)
-    if (range === undefined) return literal === 'true' ? true : literal === 'false' ? false : undefined
+    if (type === 'string') return node instanceof this.#compiler.StringLiteralExpression ? node.value : undefined
+    if (type === 'bool') return literal === 'true' ? true : literal === 'false' ? false : undefined
     if (!/^-?(?:0|[1-9][0-9]{0,19})$/.test(literal)) return undefined
+    const { lowest, highest } = CONTRACT_TYPES[type]
     const value = BigInt(literal)
-    if (value < range[0] || value > range[1]) return undefined
+    if (value < lowest || value > highest) return undefined
     return Number.isSafeInteger(Number(value)) ? Number(value) : literal
   }
 }
 
+function isType(name: string): name is ContractType {
+  return Object.hasOwn(CONTRACT_TYPES, name)
+}
+
 function text(node: assemblyscript.Node): string {
   return node.range.source.text.slice(node.range.start, node.range.end)
-}
-
-function refuse(parser: assemblyscript.Parser, range: assemblyscript.Range, reason: string): void {
-  parser.error(USER_DEFINED_ERROR, range, reason)
-}
-
-/** The source of the wrappers. `abort` is imported so that the compiler's alias for it finds it. */
-function wrappers(file: string, functions: readonly { readonly name: string, readonly params: readonly Parameter[], readonly returns: string }[]): string {
-  const suffixes = [...TYPES.values()].map(({ suffix }) => suffix)
-  const suffixOf = (type: string): string => TYPES.get(type)?.suffix ?? 'Void'
-  return [
-    `import * as contract from './${file}'`,
-    `import { begin, end, more, ${suffixes.map((suffix) => `argument${suffix}`).join(', ')} } from 'cmesh/sdk/arguments'`,
-    `import { resultVoid, ${suffixes.map((suffix) => `result${suffix}`).join(', ')} } from 'cmesh/sdk/results'`,
-    'import { abort } from \'cmesh/sdk/errors\'',
-    ...functions.flatMap(({ name, params, returns }) => {
-      const call = `contract.${name}(${params.map((_, index) => `a${String(index)}`).join(', ')})`
-      return [
-        `export function call_${name}(): void {`,
-        '  begin()',
-        ...params.map((param, index) => {
-          const read = `argument${suffixOf(param.type)}('${param.name}')`
-          const variable = `a${String(index)}`
-          return param.literal === undefined ? `  const ${variable} = ${read}` : `  let ${variable}: ${param.type} = ${param.literal}\n  if (more()) ${variable} = ${read}`
-        }),
-        `  end(${String(params.length)})`,
-        returns === 'void' ? `  ${call}\n  resultVoid()` : `  result${suffixOf(returns)}(${call})`,
-        '}',
-      ]
-    }),
-  ].join('\n')
 }

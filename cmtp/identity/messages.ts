@@ -1,6 +1,6 @@
 /**
- * The messages of the handshake, call → answer → confirm → grant → consent → session, and those of a session's life: refresh
- * and hangup. All are canonical JSON. This file owns their fields and reads them; every reader is total and refuses a field
+ * The messages of the handshake, call → answer → confirm → grant → consent → session, and those of a session's life:
+ * refresh and hangup. All are canonical JSON. This file owns their fields and reads them; every reader is total and refuses a field
  * that is missing, malformed or unknown with `CMESH_IAM_HANDSHAKE`. Whether a signature holds is `handshake.ts`'s to say.
  */
 import { CMeshError } from '../errors.ts'

@@ -81,7 +81,8 @@ async function findBroker(env) {
   const located = await locate({ env })
   if (located.invalid) {
     const oldest = MIN_VERSION.join('.')
-    throw new SetupError(`NATS_SERVER_BIN cannot be used: ${located.invalid}. Set it to a nats-server of ${oldest} or newer, or unset it.`)
+    const remedy = `Set it to a nats-server of ${oldest} or newer, or unset it.`
+    throw new SetupError(`NATS_SERVER_BIN cannot be used: ${located.invalid}. ${remedy}`)
   }
   return located.found ? { name: describe(located.found), tried: located.tried } : { tried: located.tried }
 }

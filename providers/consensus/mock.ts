@@ -66,7 +66,8 @@ export class MockConsensus implements ConsensusProvider {
   constructor(options: MockConsensusOptions = {}) {
     const { members = 3, window = 32_768, now = Date.now, ...guard } = options
     if (!Number.isInteger(members) || members < 1 || members > MOST_MEMBERS) {
-      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'consensus.members', reason: `it is an integer from 1 to ${MOST_MEMBERS}` })
+      const reason = `it is an integer from 1 to ${MOST_MEMBERS}`
+      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'consensus.members', reason })
     }
     this.#nodeId = guard.nodeId ?? 'mock'
     this.#memberIds = Array.from({ length: members }, (_, i) => `${this.#nodeId}/${i}`)

@@ -82,7 +82,9 @@ export class SimulatedRaft {
   }
 
   members(): ConsensusMember[] {
-    return this.#members.map(({ id, lastIndex }, i) => ({ id, role: i === this.#leader ? 'leader' : 'follower', matchIndex: lastIndex }))
+    return this.#members.map(({ id, lastIndex }, i) => {
+      return { id, role: i === this.#leader ? 'leader' : 'follower', matchIndex: lastIndex }
+    })
   }
 
   /** Orders the entry of this id: its leader gives it the next index and commits it once a quorum echoed. Gives the index. */

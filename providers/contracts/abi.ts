@@ -28,7 +28,8 @@ export function parseAbi(bytes: Uint8Array): ContractAbi {
   if (functions.filter(({ mode }) => mode === 'init').length > 1) refuse('it lists more than one init function')
   const events = list(abi['events'], 'events', MOST_FUNCTIONS).map((value) => {
     const event = record(value, 'an event')
-    return { name: text(event['name'], 'the name of an event'), fields: list(event['fields'], 'fields', MOST_FIELDS).map(parameter) }
+    const fields = list(event['fields'], 'fields', MOST_FIELDS).map(parameter)
+    return { name: text(event['name'], 'the name of an event'), fields }
   })
   for (const names of [functions, events]) unique(names.map(({ name }) => name))
   return { abi: 1, sdk: text(abi['sdk'], 'sdk'), functions, events }
@@ -71,7 +72,7 @@ function record(value: unknown, what: string): Record<string, unknown> {
 }
 
 function list(value: unknown, what: string, most: number): unknown[] {
-  if (!Array.isArray(value) || value.length > most) refuse(`${what} is not a list of at most ${String(most)}`)
+  if (!Array.isArray(value) || value.length > most) refuse(`${what} is not a list of at most ${most}`)
   return value
 }
 
@@ -81,7 +82,9 @@ function text(value: unknown, what: string): string {
 }
 
 function identifier(value: unknown): string {
-  if (typeof value !== 'string' || !NAME.test(value)) refuse('a name is not a letter or _ followed by at most 63 letters, digits or _')
+  if (typeof value !== 'string' || !NAME.test(value)) {
+    refuse('a name is not a letter or _ followed by at most 63 letters, digits or _')
+  }
   return value
 }
 

@@ -1,6 +1,6 @@
 /**
- * The host interface: the functions of module `cmesh` that a contract may import (`contracts/ABI.md`). Pointers and lengths come from the contract and are taken as hostile: each is read as unsigned and checked
- * against the memory as it is now.
+ * The host interface: the functions of module `cmesh` that a contract may import (`contracts/ABI.md`). Pointers and lengths
+ * come from the contract and are taken as hostile: each is read as unsigned and checked against the memory as it is now.
  *
  * Invariants:
  * 1. A function either does what it says or throws a `ContractStop`; anything else that is thrown is the host's own failure.
@@ -29,38 +29,39 @@ export const HOST_SIGNATURES: ReadonlyMap<string, string> = new Map([
 ])
 
 type HostFunction = (a: number, b: number, c: number, d: number) => unknown
+type FrameFunction = (frame: Frame, a: number, b: number, c: number, d: number) => unknown
 
 /** The import object of every instance. `frame` gives the call under way. */
 export function hostImports(frame: () => Frame | undefined): { readonly cmesh: Readonly<Record<string, HostFunction>> } {
-  const guarded = (run: (frame: Frame, a: number, b: number, c: number, d: number) => unknown, whileStarting = false): HostFunction =>
-    (a, b, c, d) => {
-      const current = frame()
-      if (current === undefined) throw new Error('a host function was called outside a call')
-      if (current.stopped !== undefined) throw current.stopped
-      try {
-        if (current.starting && !whileStarting) throw new ContractStop('trap', 'a host function was called while the module starts')
-        return run(current, a, b, c, d)
-      } catch (thrown) {
-        current.stopped = thrown
-        throw thrown
-      }
+  const functions: Readonly<Record<string, FrameFunction>> = { input, reg, reglen, output, get, set, del, emit, ctx, ctxs }
+  const guarded = Object.entries(functions).map(([name, run]) => [name, guard(frame, run, false)] as const)
+  return { cmesh: Object.freeze({ ...Object.fromEntries(guarded), fail: guard(frame, fail, true) }) }
+}
+
+/** While the module starts there is neither context nor state, only a way to refuse. */
+function guard(frame: () => Frame | undefined, run: FrameFunction, whileStarting: boolean): HostFunction {
+  return (a, b, c, d) => {
+    const current = frame()
+    if (current === undefined) throw new Error('a host function was called outside a call')
+    if (current.stopped !== undefined) throw current.stopped
+    try {
+      if (current.starting && !whileStarting) throw trap('a host function was called while the module starts')
+      return run(current, a, b, c, d)
+    } catch (thrown) {
+      current.stopped = thrown
+      throw thrown
     }
-  return {
-    cmesh: Object.freeze({
-      input: guarded(input), reg: guarded(reg), reglen: guarded(reglen), output: guarded(output), get: guarded(get), set: guarded(set),
-      del: guarded(del), emit: guarded(emit), ctx: guarded(ctx), ctxs: guarded(ctxs), fail: guarded(fail, true),
-    }),
   }
 }
 
 function input(frame: Frame): number {
-  if (!isUtf8(frame.call.input)) throw new ContractStop('trap', 'the input is not UTF-8')
+  if (!isUtf8(frame.call.input)) throw trap('the input is not UTF-8')
   return fill(frame, frame.call.input)
 }
 
 function reg(frame: Frame, pointer: number): void {
   const value = frame.register
-  if (value === undefined) throw new ContractStop('trap', 'the register is empty')
+  if (value === undefined) throw trap('the register is empty')
   frame.memory.bytes.set(value, start(frame, pointer, value.length))
 }
 
@@ -70,7 +71,7 @@ function reglen(frame: Frame): number {
 
 function output(frame: Frame, pointer: number, length: number): void {
   frame.output = taken(frame, pointer, length, LIMITS.stateValueBytes, 'an output')
-  if (!isUtf8(frame.output)) throw new ContractStop('trap', 'the output is not UTF-8')
+  if (!isUtf8(frame.output)) throw trap('the output is not UTF-8')
 }
 
 function get(frame: Frame, pointer: number, length: number): number {
@@ -95,10 +96,10 @@ function del(frame: Frame, pointer: number, length: number): number {
 
 function emit(frame: Frame, topicPointer: number, topicLength: number, dataPointer: number, dataLength: number): void {
   mustWrite(frame)
-  if (frame.events.length >= CALL_LIMITS.events) throw new ContractStop('limit', `a call emits at most ${String(CALL_LIMITS.events)} events`)
+  if (frame.events.length >= CALL_LIMITS.events) throw limit(`a call emits at most ${CALL_LIMITS.events} events`)
   const at = handedOver(frame, topicPointer, topicLength >>> 0, CALL_LIMITS.topicBytes, 'a topic')
   const topic = frame.memory.latin1(at, topicLength)
-  if (!TOPIC.test(topic)) throw new ContractStop('trap', 'a topic has 1 to 128 characters of A-Z a-z 0-9 . _ - ~ ^')
+  if (!TOPIC.test(topic)) throw trap('a topic has 1 to 128 characters of A-Z a-z 0-9 . _ - ~ ^')
   const data = taken(frame, dataPointer, dataLength, LIMITS.eventBytes, 'the data of an event')
   frame.events.push({ contract: frame.call.address, topic, data })
 }
@@ -107,13 +108,13 @@ function emit(frame: Frame, topicPointer: number, topicLength: number, dataPoint
 const TOPIC = /^[A-Za-z0-9._~^-]+$/
 
 function ctx(frame: Frame, field: number): bigint {
-  if (field !== 0 && field !== 1) throw new ContractStop('trap', 'there is no such number in the context')
+  if (field !== 0 && field !== 1) throw trap('there is no such number in the context')
   frame.readClock = true
   return BigInt(field === 0 ? frame.call.context.seq : frame.call.context.timeMs)
 }
 
 function ctxs(frame: Frame, field: number): number {
-  if (field !== 0 && field !== 1) throw new ContractStop('trap', 'there is no such text in the context')
+  if (field !== 0 && field !== 1) throw trap('there is no such text in the context')
   if (field === 0) frame.readCaller = true
   return fill(frame, Buffer.from(field === 0 ? frame.call.context.caller : frame.call.address))
 }
@@ -128,7 +129,7 @@ function fail(frame: Frame, pointer: number, length: number): never {
     while (end > from && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--
   }
   const reason = Buffer.from(bytes.subarray(from, end))
-  throw isUtf8(reason) ? new ContractStop('revert', reason.toString()) : new ContractStop('trap', 'the reason of a revert is not UTF-8')
+  throw isUtf8(reason) ? new ContractStop('revert', reason.toString()) : trap('the reason of a revert is not UTF-8')
 }
 
 /** Puts a value into the register and gives its length. */
@@ -140,7 +141,7 @@ function fill(frame: Frame, value: Uint8Array): number {
 /** Where a checked range of the memory starts. */
 function start(frame: Frame, pointer: number, length: number): number {
   const at = pointer >>> 0
-  if (at + length > frame.memory.bytes.length) throw new ContractStop('trap', 'a host function was given a range outside the memory')
+  if (at + length > frame.memory.bytes.length) throw trap('a host function was given a range outside the memory')
   return at
 }
 
@@ -149,14 +150,14 @@ function handedOver(frame: Frame, pointer: number, length: number, most: number,
   const at = bounded(frame, pointer, length, most, what)
   frame.handedOver += length
   if (frame.handedOver > CALL_LIMITS.handedOverBytes) {
-    throw new ContractStop('limit', `a call hands over at most ${String(CALL_LIMITS.handedOverBytes)} bytes of keys, values, events and output`)
+    throw limit(`a call hands over at most ${CALL_LIMITS.handedOverBytes} bytes of keys, values, events and output`)
   }
   return at
 }
 
 /** The same for a range of at most `most` bytes. */
 function bounded(frame: Frame, pointer: number, length: number, most: number, what: string): number {
-  if (length > most) throw new ContractStop('limit', `${what} has ${String(length)} bytes; at most ${String(most)} are allowed`)
+  if (length > most) throw limit(`${what} has ${length} bytes; at most ${most} are allowed`)
   return start(frame, pointer, length)
 }
 
@@ -176,5 +177,13 @@ function mustWrite(frame: Frame): void {
 }
 
 function boundWrites(frame: Frame): void {
-  if (frame.journal.size > CALL_LIMITS.writes) throw new ContractStop('limit', `a call writes at most ${String(CALL_LIMITS.writes)} keys`)
+  if (frame.journal.size > CALL_LIMITS.writes) throw limit(`a call writes at most ${CALL_LIMITS.writes} keys`)
+}
+
+function trap(reason: string): ContractStop {
+  return new ContractStop('trap', reason)
+}
+
+function limit(reason: string): ContractStop {
+  return new ContractStop('limit', reason)
 }

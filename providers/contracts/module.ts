@@ -78,14 +78,15 @@ function checkMemory({ memories, exports }: ModuleShape): void {
   const [memory, another] = memories
   if (memory === undefined || another !== undefined) refuse('it does not have exactly one memory')
   const { initialPages, maximumPages } = memory
-  if (maximumPages === undefined) refuse(`its memory has no maximum; ${String(MEMORY_PAGES)} pages are allowed (\`--maximumMemory ${String(MEMORY_PAGES)}\`)`)
+  const flag = `(\`--maximumMemory ${MEMORY_PAGES}\`)`
+  if (maximumPages === undefined) refuse(`its memory has no maximum; ${MEMORY_PAGES} pages are allowed ${flag}`)
   if (Math.max(initialPages, maximumPages) > MEMORY_PAGES) {
-    refuse(`its memory may grow to ${String(maximumPages)} pages; ${String(MEMORY_PAGES)} are allowed (\`--maximumMemory ${String(MEMORY_PAGES)}\`)`)
+    refuse(`its memory may grow to ${maximumPages} pages; ${MEMORY_PAGES} are allowed ${flag}`)
   }
 }
 
 function checkProcedure({ exports }: ModuleShape, name: string): void {
   const found = exports.get(name)
   if (found?.kind !== 'function') throw new CMeshError('CMESH_DEPLOY_EXPORT', { export: name })
-  if (found.signature !== PROCEDURE) refuse(`its export ${name} is ${String(found.signature)} instead of ${PROCEDURE}`)
+  if (found.signature !== PROCEDURE) refuse(`its export ${name} is ${found.signature} instead of ${PROCEDURE}`)
 }

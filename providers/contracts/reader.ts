@@ -40,10 +40,13 @@ export interface ModuleShape {
 
 const EXPORT_KINDS = ['function', 'table', 'memory', 'global'] as const
 const NUMBER_TYPES: ReadonlyMap<number, string> = new Map([[0x7f, 'i32'], [0x7e, 'i64'], [0x7d, 'f32'], [0x7c, 'f64']])
-const VALUE_TYPES: ReadonlyMap<number, string> = new Map([...NUMBER_TYPES, [0x7b, 'v128'], [0x70, 'funcref'], [0x6f, 'externref']])
+const OTHER_TYPES = [[0x7b, 'v128'], [0x70, 'funcref'], [0x6f, 'externref']] as const
+const VALUE_TYPES: ReadonlyMap<number, string> = new Map([...NUMBER_TYPES, ...OTHER_TYPES])
 const HEADER = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]
 
-const SECTION = { custom: 0, type: 1, import: 2, function: 3, table: 4, memory: 5, global: 6, export: 7, start: 8, code: 10, dataCount: 12 } as const
+const SECTION = {
+  custom: 0, type: 1, import: 2, function: 3, table: 4, memory: 5, global: 6, export: 7, start: 8, code: 10, dataCount: 12,
+} as const
 
 /** The shape of a module, with the custom sections named `customName`. */
 export function readModule(bytes: Uint8Array, customName: string): ModuleShape {
@@ -81,10 +84,12 @@ export function readModule(bytes: Uint8Array, customName: string): ModuleShape {
         section.initialiser()
         globals.push({ mutable, number })
       }); break
-      case SECTION.export: section.vector(() => exported.push({ name: section.name(), kind: section.byte(), index: section.u32() })); break
+      case SECTION.export: section.vector(() => {
+        exported.push({ name: section.name(), kind: section.byte(), index: section.u32() })
+      }); break
       case SECTION.start: hasStart = true; break
       case SECTION.code: code = effects(section.rest()); break
-      default: if (id > SECTION.dataCount) whole.refuse(`its section ${String(id)} is not part of core WebAssembly`)
+      default: if (id > SECTION.dataCount) whole.refuse(`its section ${id} is not part of core WebAssembly`)
     }
   }
 
@@ -103,9 +108,9 @@ export function readModule(bytes: Uint8Array, customName: string): ModuleShape {
 }
 
 /**
- * What code could change in an instance that is neither memory nor a global: `table.set` is 0x26 and an index; `data.drop` is 0xFC 9, and
- * the other instructions on tables are 0xFC 12 to 17. Looks for the bytes, not for instructions: a constant may look like one,
- * an instruction is never missed. A byte of 0x80 and above begins a longer form of the number.
+ * What code could change in an instance that is neither memory nor a global: `table.set` is 0x26 and an index, `data.drop` is
+ * 0xFC 9, the other instructions on tables are 0xFC 12 to 17. Looks for the bytes, not for instructions: a constant may look
+ * like one, an instruction is never missed. A byte of 0x80 and above begins a longer form of the number.
  */
 function effects(code: Uint8Array): { readonly onTables: boolean, readonly onSegments: boolean } {
   let [onTables, onSegments] = [false, false]
@@ -134,7 +139,7 @@ class Cursor {
   }
 
   refuse(reason: string): never {
-    throw new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: `the module cannot be read at byte ${String(this.#at)}: ${reason}` })
+    throw new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: `the module cannot be read at byte ${this.#at}: ${reason}` })
   }
 
   byte(): number {

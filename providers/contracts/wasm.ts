@@ -6,11 +6,13 @@
  * Execution is not metered: every result says `gas: 0n`, and nothing here ends a call that does not return. `onEnter` and
  * `onLeave` bracket all code of a contract for a watchdog that does.
  *
- * A contract's failure becomes a result, a host's failure is thrown. What is the contract's: a `ContractStop`, a WebAssembly trap, and
- * an exhausted stack. Everything else is the host's.
+ * A contract's failure becomes a result, a host's failure is thrown. The contract's are a `ContractStop`, a WebAssembly trap and
+ * an exhausted stack; everything else is the host's.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { ContractAbi, ContractCall, ContractEngine, ContractFailure, ContractResult } from '../../services/contracts/provider.ts'
+import type {
+  ContractAbi, ContractCall, ContractEngine, ContractFailure, ContractResult,
+} from '../../services/contracts/provider.ts'
 import type { Space } from '../../services/state/provider.ts'
 import { ContractStop, Frame } from './frame.ts'
 import { hostImports } from './host.ts'
@@ -51,9 +53,13 @@ export class WasmEngine implements ContractEngine {
   readonly #imports = hostImports(() => this.#frame)
   #frame: Frame | undefined
 
+  /** Throws `CMESH_CONFIG_INVALID` for a number of instances out of range. */
   constructor(options: WasmEngineOptions = {}) {
     this.#options = { ...options }
-    this.#most = Math.min(Math.max(options.instances ?? DEFAULT_INSTANCES, 1), 10_000)
+    this.#most = options.instances ?? DEFAULT_INSTANCES
+    if (!Number.isInteger(this.#most) || this.#most < 1 || this.#most > 10_000) {
+      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'instances', reason: 'it is not a whole number from 1 to 10,000' })
+    }
   }
 
   inspect(wasm: Uint8Array): ContractAbi {
@@ -159,10 +165,12 @@ function failed(failure: ContractFailure, reason: string): ContractResult {
 function contractFailure(thrown: unknown): ContractResult | undefined {
   if (thrown instanceof ContractStop) return failed(thrown.failure, thrown.reason)
   if (thrown instanceof WebAssembly.RuntimeError) return failed('trap', TRAPS.get(thrown.message) ?? 'a WebAssembly trap')
-  // V8 gives an exhausted stack no other mark than this text. A RangeError of another text is an allocation that failed: the host's.
-  if (thrown instanceof RangeError && thrown.message === 'Maximum call stack size exceeded') return failed('trap', 'the call stack is exhausted')
+  if (thrown instanceof RangeError && thrown.message === STACK_EXHAUSTED) return failed('trap', 'the call stack is exhausted')
   return undefined
 }
+
+/** V8 gives it no other mark. A RangeError of another text is an allocation that failed, which is the host's failure. */
+const STACK_EXHAUSTED = 'Maximum call stack size exceeded'
 
 /** V8's texts of traps in words of our own: a reason is recorded, so that it must not change with the engine's wording. */
 const TRAPS: ReadonlyMap<string, string> = new Map([

@@ -9,6 +9,7 @@
  * 3. The connection is the bus's; this file never closes it.
  */
 import { hash } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { eventSubject, EVENT_WILDCARD } from '../../cmtp/subject.ts'
@@ -20,7 +21,7 @@ import { ensureStream, managerOf } from '../jetstream/stream.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
 import { ChannelTail } from './channel-tail.ts'
 import type { Stored } from './channel-tail.ts'
-import { LatestCache } from './latest-cache.ts'
+import { Newest } from './newest.ts'
 import { checkChannelBytes, checkPublish, resolveRange } from './request.ts'
 import { REPUBLISH, StoredFeed } from './stored-feed.ts'
 import { StreamReader } from './stream-reader.ts'
@@ -32,7 +33,10 @@ export interface JetStreamEventsOptions {
   readonly replicas?: number
   /** Most bytes the stream keeps on disk, all channels together; past it the oldest events go. Default 512 MiB. */
   readonly maxBytes?: number
-  /** How long an event is kept, in ms, from 120,000 (the duplicate window); 0 for ever. `latest` may name an expired one as long as none follows it. Default 0. */
+  /**
+   * How long an event is kept, in ms, from 120,000 (the duplicate window); 0 for ever. `latest` may name an expired one as
+   * long as none follows it. Default 0.
+   */
   readonly maxAgeMs?: number
   /** How long `publish` goes on trying, in ms, when its caller gives no deadline. Default 5,000. */
   readonly publishTimeoutMs?: number
@@ -59,11 +63,9 @@ export const DUPLICATE_WINDOW_MS = 120_000
 
 /** Room for the headers of an event beside its data. */
 const HEADER_ROOM_BYTES = 1_024
-/** One of the cache's two generations. */
-const CACHE_BOUNDS = { entries: 8_192, bytes: 16 * 1024 * 1024 }
-/** How often a read whose answer is known to be stale is repeated, and the first wait. */
-const STALE_TRIES = 6
-const STALE_FIRST_MS = 5
+/** How often a replica that lags is asked again in the midst of a range, and the first wait. */
+const LAGGARD_TRIES = 6
+const LAGGARD_FIRST_MS = 5
 
 /** What a started provider owns. */
 interface Running {
@@ -79,8 +81,7 @@ export class JetStreamEvents implements EventsProvider {
   readonly #publishTimeoutMs: number
   readonly #readTimeoutMs: number
   readonly #checkMs: number
-  readonly #cache = new LatestCache(CACHE_BOUNDS)
-  readonly #loading = new Map<string, Promise<MeshEvent | undefined>>()
+  readonly #newest: Newest
   readonly #tails = new Map<string, Set<ChannelTail>>()
   readonly #publishing = new Set<Promise<unknown>>()
   readonly #stopping = new AbortController()
@@ -94,6 +95,9 @@ export class JetStreamEvents implements EventsProvider {
     this.#readTimeoutMs = options.readTimeoutMs ?? 2_000
     this.#checkMs = options.checkMs ?? 2_000
     this.#stream = streamConfig(options)
+    this.#newest = new Newest(channel => this.#readNewest(channel), this.#stopping.signal)
+    // As many listeners as there are waits under way, which is bounded elsewhere.
+    setMaxListeners(0, this.#stopping.signal)
   }
 
   /** Rejects with `CMESH_BUS_STREAM` when JetStream is missing, or has a stream of this name that cannot be used. */
@@ -116,10 +120,9 @@ export class JetStreamEvents implements EventsProvider {
     return publishing
   }
 
-  /** Answers at once for a channel asked about before. Rejects with `CMESH_BUS_*` while the broker is away, never with an old event. */
+  /** At once for a channel asked about before. Rejects with `CMESH_BUS_*` while the broker is away; never gives an old event. */
   latest(channel: string): MeshEvent | undefined | Promise<MeshEvent | undefined> {
-    const known = this.#cache.get(channel)
-    return known === undefined ? this.#loadOnce(channel) : known.event
+    return this.#newest.of(channel)
   }
 
   /** Walks the channel, one read an event. Rejects with `CMESH_EVENTS_RANGE` or `CMESH_BUS_*`. */
@@ -139,8 +142,8 @@ export class JetStreamEvents implements EventsProvider {
         misses = 0
       } else {
         // There is an event up to `last`, so the replica that answers is behind; or all were discarded just now.
-        if (++misses > STALE_TRIES) break
-        await pause(STALE_FIRST_MS * 2 ** misses, this.#stopping.signal)
+        if (++misses > LAGGARD_TRIES) break
+        await pause(LAGGARD_FIRST_MS * 2 ** misses, this.#stopping.signal)
       }
     }
     return found
@@ -210,7 +213,7 @@ export class JetStreamEvents implements EventsProvider {
     this.#tails.clear()
     running?.feed.close()
     running?.calls.close()
-    this.#cache.clear()
+    this.#newest.clear()
   }
 
   async #publish(channel: string, data: Uint8Array, options: PublishOptions = {}): Promise<PublishResult> {
@@ -225,44 +228,24 @@ export class JetStreamEvents implements EventsProvider {
       // Hashed with its channel: an id means something in its own channel only, and any text makes a header of one size.
       ...(id !== undefined && { id: hash('sha256', `${channel} ${id}`, 'base64url') }),
     })
-    this.#cache.stored(channel, ack.seq)
+    this.#newest.stored(channel, ack.seq)
     feed.acknowledged(ack.seq)
     return ack
   }
 
-  /** One read at a time for a channel, whoever asks. */
-  #loadOnce(channel: string): Promise<MeshEvent | undefined> {
-    const before = this.#loading.get(channel)
-    if (before !== undefined) return before
-    const loading = this.#load(channel)
-    this.#loading.set(channel, loading)
-    const settled = (): void => { this.#loading.delete(channel) }
-    loading.then(settled, settled)
-    return loading
-  }
-
-  async #load(channel: string): Promise<MeshEvent | undefined> {
+  async #readNewest(channel: string): Promise<MeshEvent | undefined> {
     const { reader } = this.#live()
     checkChannelBytes(channel)
-    for (let stale = 0; ; stale++) {
-      const ticket = this.#cache.begin(channel)
-      const event = await reader.newest(channel)
-      if (this.#cache.end(ticket, event)) return event
-      const fed = this.#cache.get(channel)
-      if (fed !== undefined) return fed.event
-      // Known to be stored and not found, time and again: the stream has discarded it.
-      if (stale >= STALE_TRIES) this.#cache.forget(channel)
-      else await pause(STALE_FIRST_MS * 2 ** stale, this.#stopping.signal)
-    }
+    return reader.newest(channel)
   }
 
   #stored(channel: string, stored: Stored): void {
-    this.#cache.stored(channel, stored.seq, stored.event)
+    this.#newest.stored(channel, stored.seq, stored.event)
     for (const tail of this.#tails.get(channel) ?? []) tail.stored(stored)
   }
 
   #missed(): void {
-    this.#cache.clear()
+    this.#newest.clear()
     // Without a connection there is nowhere to look; the feed calls again when it is back.
     if (this.#parts.bus.status !== 'connected') return
     for (const tail of this.#allTails()) tail.recheck()

@@ -15,10 +15,11 @@ export interface ResolvedRange {
   readonly limit: number
 }
 
-/** Throws `CMESH_EVENTS_PAYLOAD` (413) for data over `LIMITS.eventBytes`, `CMESH_EVENTS_CHANNEL` (400) for a name out of bounds. */
+/** Throws `CMESH_EVENTS_CHANNEL` (400) for a name out of bounds, `CMESH_EVENTS_PAYLOAD` (413) for data over its limit. */
 export function checkPublish(channel: string, data: Uint8Array): void {
   checkChannelBytes(channel)
-  if (data.length > LIMITS.eventBytes) throw new CMeshError('CMESH_EVENTS_PAYLOAD', { bytes: data.length, limit: LIMITS.eventBytes })
+  const limit = LIMITS.eventBytes
+  if (data.length > limit) throw new CMeshError('CMESH_EVENTS_PAYLOAD', { bytes: data.length, limit })
 }
 
 /** The bounds that keep a subject within what a broker takes; the grammar is the service's to check. */

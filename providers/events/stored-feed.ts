@@ -10,14 +10,14 @@ import type { Msg, Subscription } from '@nats-io/nats-core'
 import type { JetStreamManager } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { channelOfSubject, EVENT_WILDCARD } from '../../cmtp/subject.ts'
-import type { JetStreamBus } from '../jetstream/calls.ts'
+import { denied, type JetStreamBus } from '../jetstream/calls.ts'
 import { pause } from '../jetstream/publish.ts'
 import { ensureStream } from '../jetstream/stream.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
 import type { Stored } from './channel-tail.ts'
 import type { StreamReader } from './stream-reader.ts'
 
-/** Where the stream republishes what it stored: behind the channel's token stands a word that keeps it out of the stream itself. */
+/** Where the stream republishes what it stored: a word behind the channel's token keeps it out of the stream itself. */
 const STORED_WORD = 'stored'
 const STORED_WILDCARD = `${EVENT_WILDCARD}.${STORED_WORD}`
 /** The `republish` setting of a stream that such a feed follows. */
@@ -77,7 +77,7 @@ export class StoredFeed {
     this.#subscription = bus.connection.subscribe(STORED_WILDCARD, {
       callback: (failure, message) => {
         if (failure === null) this.#fedBy(message)
-        else onFailure(new CMeshError('CMESH_BUS_DENIED', { operation: 'subscribe to', subject: STORED_WILDCARD }, { cause: failure }))
+        else onFailure(denied(STORED_WILDCARD, failure))
       },
     })
     await bus.flush()

@@ -84,7 +84,8 @@ export class StreamReader {
   }
 
   #call(verb: string, request: object): ReturnType<JetStreamCalls['call']> {
-    return this.#calls.call(`$JS.API.${verb}.${this.#stream}`, Buffer.from(JSON.stringify(request)), { timeoutMs: this.#timeoutMs })
+    const data = Buffer.from(JSON.stringify(request))
+    return this.#calls.call(`$JS.API.${verb}.${this.#stream}`, data, { timeoutMs: this.#timeoutMs })
   }
 
   #failed(reason: string): CMeshError {

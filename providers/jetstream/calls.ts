@@ -46,7 +46,7 @@ export class JetStreamCalls {
     this.#subscription = connection.subscribe(`${inbox}.*`, {
       callback: (failure, message) => {
         if (failure === null) this.#answered(message)
-        else this.#correlator.close(new CMeshError('CMESH_BUS_DENIED', { operation: 'subscribe to', subject: inbox }, { cause: failure }))
+        else this.#correlator.close(denied(inbox, failure))
       },
     })
     this.#stopListening = bus.onStatus(status => {
@@ -80,4 +80,9 @@ export class JetStreamCalls {
     if (message.data.length === 0 && message.headers?.code === 503) this.#correlator.onNoResponders(message.subject)
     else this.#correlator.onReply(message.subject, message)
   }
+}
+
+/** The broker does not let this connection listen there. */
+export function denied(subject: string, cause: Error): CMeshError {
+  return new CMeshError('CMESH_BUS_DENIED', { operation: 'subscribe to', subject }, { cause })
 }

@@ -70,7 +70,8 @@ export class StreamPublisher {
   async #try(message: StreamPublish, headers: MsgHdrs | undefined, timeoutMs: number): Promise<PublishAck | Failure> {
     const sent = this.#bus.status === 'connected'
     try {
-      const answer = await this.#calls.call(message.subject, message.data, headers === undefined ? { timeoutMs } : { timeoutMs, headers })
+      const options = headers === undefined ? { timeoutMs } : { timeoutMs, headers }
+      const answer = await this.#calls.call(message.subject, message.data, options)
       return this.#ackOf(answer.data)
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'jetstream')

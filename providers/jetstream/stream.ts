@@ -60,6 +60,7 @@ function same(wanted: unknown, found: unknown): boolean {
 }
 
 export function unusable(stream: string, cause: unknown): CMeshError {
-  const reason = cause instanceof Error ? cause.message : String(cause)
-  return new CMeshError('CMESH_BUS_STREAM', { stream, reason: `${reason}. It needs a nats-server of 2.9 or later with JetStream enabled` }, { cause })
+  const why = cause instanceof Error ? cause.message : String(cause)
+  const reason = `${why}. It needs a nats-server of 2.9 or later with JetStream enabled`
+  return new CMeshError('CMESH_BUS_STREAM', { stream, reason }, { cause })
 }

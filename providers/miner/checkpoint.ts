@@ -6,6 +6,7 @@
 import { hash } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { isMissing } from './file-errors.ts'
 
 /** Which file it was: numbers as decimal text, since they have 64 bits. */
 export interface FileIdentity {
@@ -67,10 +68,6 @@ export function parseCheckpoint(text: string): Checkpoint | undefined {
     return undefined
   }
   return isCheckpoint(value) ? value : undefined
-}
-
-export function isMissing(thrown: unknown): boolean {
-  return thrown instanceof Error && 'code' in thrown && (thrown.code === 'ENOENT' || thrown.code === 'ENOTDIR')
 }
 
 function isCheckpoint(value: unknown): value is Checkpoint {

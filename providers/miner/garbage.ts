@@ -56,6 +56,7 @@ export class Garbage {
     const more = this.#untold === 0 ? '' : ` (and ${this.#untold} more since the last report)`
     this.#untold = 0
     this.#toldMs = now
-    this.#parts.onFailure(new CMeshError('CMESH_MINER_ENTRY', { entry: place, source: this.#parts.source, reason: `${reason}${more}` }))
+    const { source, onFailure } = this.#parts
+    onFailure(new CMeshError('CMESH_MINER_ENTRY', { entry: place, source, reason: `${reason}${more}` }))
   }
 }

@@ -7,16 +7,18 @@
  * is read while they do; an entry that cannot be carried out is given up after `maxTries` and reported, so that one line
  * never holds up the rest for good.
  */
-import { watch, type FSWatcher } from 'node:fs'
+import { setMaxListeners } from 'node:events'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { MinerEntry, MinerHandler, MinerOutcome, MinerSource, MinerSourceStats } from '../../services/miner/provider.ts'
-import { CheckpointFile, isMissing } from './checkpoint.ts'
+import { CheckpointFile } from './checkpoint.ts'
+import { reasonOf } from './file-errors.ts'
 import { Garbage } from './garbage.ts'
 import { LineSplitter, parseLine, type Line } from './lines.ts'
 import { Progress } from './progress.ts'
 import { Tail, type TailedFile, type TailStep } from './tail.ts'
+import { Wake } from './wake.ts'
 
 export interface LogfileSourceOptions {
   /** The log file. It may not exist yet. */
@@ -41,13 +43,14 @@ export interface LogfileSourceParts {
   readonly onFailure: (failure: CMeshError) => void
   /** Monotonic, in ms. Default `performance.now`. */
   readonly now?: () => number
-  /** Calls back every so many ms until the function it returns is called. Default `setInterval`, which does not hold the process. */
+  /** Calls back every so many ms until what it returns is called. Default `setInterval`, which does not hold the process. */
   readonly every?: (ms: number, callback: () => void) => () => void
   /** Whether to have the system tell of changes. Where it cannot, looking now and then is enough. Default true. */
   readonly watch?: boolean
 }
 
 const RETRY_DELAY_MOST_MS = 5_000
+const GONE = 'the file that was being read is gone; the one there now is read from its beginning'
 
 export class LogfileSource implements MinerSource {
   readonly name = 'logfile'
@@ -60,7 +63,7 @@ export class LogfileSource implements MinerSource {
   readonly #stopping = new AbortController()
   readonly #underWay = new Set<Promise<void>>()
   readonly #undo: (() => void)[] = []
-  #watcher: FSWatcher | undefined
+  readonly #wake: Wake
   #file: TailedFile | undefined
   #progress: Progress<TailedFile> | undefined
   #saved = ''
@@ -68,9 +71,6 @@ export class LogfileSource implements MinerSource {
   #running: Promise<void> = Promise.resolve()
   #started: Promise<void> | undefined
   #stopped: Promise<void> | undefined
-  /** Something may have changed since the loop last looked. */
-  #woken = false
-  #wake: () => void = () => { this.#woken = true }
   #done = 0
   #retried = 0
   #abandoned = 0
@@ -82,6 +82,9 @@ export class LogfileSource implements MinerSource {
     }
     this.#parts = { now: () => performance.now(), every: everyByTimer, watch: true, ...parts }
     const { now, onFailure } = this.#parts
+    this.#wake = new Wake(this.#options.path, this.#parts.watch)
+    // As many listeners as there are waits under way, which is bounded elsewhere.
+    setMaxListeners(0, this.#stopping.signal)
     this.#garbage = new Garbage({ source: 'log file', onFailure, now })
     this.#checkpoint = new CheckpointFile(options.dataDir, this.#options.path)
     this.#tail = new Tail({ path: this.#options.path, rotateWaitMs: this.#options.rotateWaitMs, now })
@@ -92,7 +95,7 @@ export class LogfileSource implements MinerSource {
     return this.#checkpoint.path
   }
 
-  /** Resolves when the file is followed, or waited for. Rejects with `CMESH_CONFIG_INVALID` when its checkpoint cannot be read. */
+  /** Resolves when the file is followed, or waited for. Rejects with `CMESH_CONFIG_INVALID` when it cannot be taken up again. */
   start(handler: MinerHandler): Promise<void> {
     this.#started ??= this.#start(handler)
     return this.#started
@@ -124,31 +127,32 @@ export class LogfileSource implements MinerSource {
       const checkpoint = await this.#checkpoint.read()
       const resumed = checkpoint === undefined ? undefined : await this.#tail.resume(checkpoint)
       if (resumed !== undefined) this.#begin(resumed)
-      else if (checkpoint !== undefined) this.#garbage.report(this.#options.path, 'the file that was being read is gone; the one there now is read from its beginning')
+      else if (checkpoint !== undefined) this.#garbage.report(this.#options.path, GONE)
     } catch (thrown) {
       await this.#tail.close()
-      const reason = `${this.#checkpoint.path}, where its position is kept, or the file itself cannot be read: ${String(thrown)}`
-      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'miner.logfile', reason }, { cause: thrown })
+      const where = `${this.#checkpoint.path}, where its position is kept, or the file itself`
+      const reason = `${where} cannot be read: ${reasonOf(thrown)}`
+      throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'miner.logFile', reason }, { cause: thrown })
     }
     if (this.#stopping.signal.aborted) {
       await this.#tail.close()
       throw new CMeshError('CMESH_ROUTER_DRAINING')
     }
     this.#undo.push(this.#parts.every(this.#options.pollMs, () => {
-      this.#watch()
-      this.#wake()
+      this.#wake.watch()
+      this.#wake.wake()
     }))
     this.#undo.push(this.#parts.every(this.#options.checkpointMs, () => { this.#save() }))
-    this.#watch()
+    this.#wake.watch()
     this.#running = this.#run(handler)
   }
 
   async #stop(): Promise<void> {
     this.#stopping.abort()
-    this.#wake()
+    this.#wake.wake()
     await this.#started?.catch(() => undefined)
     for (const undo of this.#undo.splice(0)) undo()
-    this.#watcher?.close()
+    this.#wake.close()
     await this.#running
     await Promise.all([...this.#underWay])
     this.#save()
@@ -161,7 +165,7 @@ export class LogfileSource implements MinerSource {
       const step = await this.#step()
       if (step.kind === 'begin') this.#begin(step)
       else if (step.kind === 'bytes') await this.#take(step.bytes, handler)
-      else await this.#sleep()
+      else await this.#wake.sleep()
     }
   }
 
@@ -170,7 +174,7 @@ export class LogfileSource implements MinerSource {
       return await this.#tail.read()
     } catch (thrown) {
       // No reason to stop: permissions are mended, disks come back. It is looked at again at the next poll.
-      this.#garbage.report(this.#options.path, `it cannot be read: ${thrown instanceof Error ? thrown.message : String(thrown)}`)
+      this.#garbage.report(this.#options.path, `it cannot be read: ${reasonOf(thrown)}`)
       return { kind: 'end' }
     }
   }
@@ -178,7 +182,9 @@ export class LogfileSource implements MinerSource {
   #begin(step: TailStep): void {
     if (step.kind !== 'begin') return
     // Half a line means something else than the whole: it is no entry, and its other half will not come.
-    if (this.#lines.unfinished) this.#garbage.add(this.#placeOf(this.#lines.start), `the line does not end, and the file was ${step.because}`)
+    if (this.#lines.unfinished) {
+      this.#garbage.add(this.#placeOf(this.#lines.start), `the line does not end, and the file was ${step.because}`)
+    }
     this.#file = step.file
     this.#lines.reset(step.offset)
     if (this.#progress === undefined) this.#progress = new Progress<TailedFile>(step)
@@ -191,7 +197,7 @@ export class LogfileSource implements MinerSource {
     for (const line of this.#lines.push(bytes)) {
       const parsed = parseLine(line)
       if (parsed.kind === 'entry') {
-        while (progress.open >= this.#options.maxInFlight && !this.#stopping.signal.aborted) await this.#sleep()
+        while (progress.open >= this.#options.maxInFlight && !this.#stopping.signal.aborted) await this.#wake.sleep()
         if (this.#stopping.signal.aborted) return
         this.#dispatch({ id: parsed.id, fqmn: parsed.fqmn }, line, progress.begin(file, line.end), handler)
       } else {
@@ -206,7 +212,7 @@ export class LogfileSource implements MinerSource {
     const working = this.#work(entry, place, handler).then(ended => {
       this.#underWay.delete(working)
       if (ended) over()
-      this.#wake()
+      this.#wake.wake()
     })
     this.#underWay.add(working)
   }
@@ -247,39 +253,6 @@ export class LogfileSource implements MinerSource {
     }
   }
 
-  /** Until something may have changed: the file, what is under way, or the wish to go on at all. */
-  #sleep(): Promise<void> {
-    if (this.#woken) {
-      this.#woken = false
-      return Promise.resolve()
-    }
-    return new Promise(resolve => {
-      this.#wake = () => {
-        this.#wake = () => { this.#woken = true }
-        resolve()
-      }
-    })
-  }
-
-  /** The directory is watched, not the file, so that a rotation and the first appearance are seen. Tried again at each poll. */
-  #watch(): void {
-    if (!this.#parts.watch || this.#watcher !== undefined) return
-    const name = path.basename(this.#options.path)
-    try {
-      const watcher = watch(path.dirname(this.#options.path), { persistent: false }, (_event, changed) => {
-        if (changed === null || changed === name) this.#wake()
-      })
-      watcher.on('error', () => {
-        watcher.close()
-        this.#watcher = undefined
-      })
-      this.#watcher = watcher
-    } catch (thrown) {
-      // A directory that is not there yet, or a system out of watches: the poll does the same, only later.
-      if (!isMissing(thrown)) this.#parts.watch = false
-    }
-  }
-
   /** Writes the position down if it moved, one write after the other. */
   #save(): void {
     this.#saving = this.#saving.then(async () => {
@@ -292,7 +265,7 @@ export class LogfileSource implements MinerSource {
       this.#saved = key
     }).catch((thrown: unknown) => {
       // The next time comes soon; until then a crash means reading more of the file again.
-      this.#garbage.report(this.#checkpoint.path, `the position cannot be written: ${thrown instanceof Error ? thrown.message : String(thrown)}`)
+      this.#garbage.report(this.#checkpoint.path, `the position cannot be written: ${reasonOf(thrown)}`)
     })
   }
 

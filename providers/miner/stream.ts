@@ -13,8 +13,9 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { MINE_SUBJECT } from '../../cmtp/subject.ts'
 import type { MinerHandler, MinerOutcome, MinerSource, MinerSourceStats } from '../../services/miner/provider.ts'
-import type { JetStreamBus } from '../jetstream/calls.ts'
+import { denied, type JetStreamBus } from '../jetstream/calls.ts'
 import { ensureStream, managerOf, unusable } from '../jetstream/stream.ts'
+import { ACK, deliveryOf, nak, TERM, WORKING, type Delivery } from './delivery.ts'
 import { Garbage } from './garbage.ts'
 
 export interface StreamSourceOptions {
@@ -53,18 +54,6 @@ const RETRY_DELAY_MOST_MS = 60_000
 const MAX_ACK_PENDING = 8_192
 /** Room for what the broker adds to an entry. */
 const HEADER_ROOM_BYTES = 1_024
-const ACK = Buffer.from('+ACK')
-const WORKING = Buffer.from('+WPI')
-const TERM = Buffer.from('+TERM')
-
-interface Delivery {
-  readonly seq: number
-  /** 1 for the first. */
-  readonly count: number
-  /** Behind it in the stream. */
-  readonly pending: number
-}
-
 interface Running {
   readonly manager: JetStreamManager
   readonly inbox: string
@@ -152,7 +141,7 @@ export class StreamSource implements MinerSource {
     const subscription = bus.connection.subscribe(inbox, {
       callback: (failure, message) => {
         if (failure === null) this.#received(message, handler)
-        else this.#onFailure(new CMeshError('CMESH_BUS_DENIED', { operation: 'subscribe to', subject: inbox }, { cause: failure }))
+        else this.#onFailure(denied(inbox, failure))
       },
     })
     const timer = setInterval(() => { this.#beat() }, Math.max(250, Math.min(ackWaitMs / 3, 5_000))).unref()
@@ -179,7 +168,11 @@ export class StreamSource implements MinerSource {
     clearTimeout(this.#again)
     this.#running = undefined
     // The words about the last entries are on their way to the broker before the bus may be closed.
-    if (this.#bus.status === 'connected') await this.#bus.flush().catch((thrown: unknown) => { this.#onFailure(CMeshError.from(thrown, 'miner')) })
+    try {
+      if (this.#bus.status === 'connected') await this.#bus.flush()
+    } catch (thrown) {
+      this.#onFailure(CMeshError.from(thrown, 'miner'))
+    }
   }
 
   /** Asks for as many entries as there is room for, unless a pull stands at the broker already. */
@@ -192,8 +185,9 @@ export class StreamSource implements MinerSource {
     if (standing || room === 0) return
     this.#pulled = room
     this.#pulledUntilMs = now + PULL_MS + PULL_GRACE_MS
+    const { stream, consumer } = this.#options
     const request = JSON.stringify({ batch: room, expires: PULL_MS * 1e6 })
-    this.#bus.connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.#options.stream}.${this.#options.consumer}`, request, { reply: running.inbox })
+    this.#bus.connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`, request, { reply: running.inbox })
   }
 
   #received(message: Msg, handler: MinerHandler): void {
@@ -243,8 +237,10 @@ export class StreamSource implements MinerSource {
       this.#tell(reply, TERM)
     } else {
       this.#retried++
-      if (count >= this.#options.maxDeliver && !this.#stopping) this.#abandon(seq, reply, count)
-      else this.#tell(reply, nak(this.#stopping ? 0 : Math.min(RETRY_DELAY_MOST_MS, this.#options.retryDelayMs * 2 ** (count - 1))))
+      const { maxDeliver, retryDelayMs } = this.#options
+      if (this.#stopping) this.#tell(reply, nak(0))
+      else if (count >= maxDeliver) this.#abandon(seq, reply, count)
+      else this.#tell(reply, nak(Math.min(RETRY_DELAY_MOST_MS, retryDelayMs * 2 ** (count - 1))))
     }
   }
 
@@ -284,25 +280,6 @@ export class StreamSource implements MinerSource {
 /** What is not done: not handed out yet, and under way here, elsewhere or before another try. */
 function lagOf(info: ConsumerInfo): number {
   return info.num_pending + info.num_ack_pending
-}
-
-/** Negative acknowledgement: again, after so long. */
-function nak(delayMs: number): Buffer {
-  return Buffer.from(delayMs > 0 ? `-NAK {"delay":${delayMs * 1e6}}` : '-NAK')
-}
-
-/**
- * What the broker says of a delivery, in the subject where it wants to hear about it:
- * `$JS.ACK.<stream>.<consumer>.<count>.<stream seq>.<consumer seq>.<time>.<pending>`, since 2.11 with domain and account
- * hash behind `ACK` and more at its end (NATS ADR-15). `undefined` for any other subject.
- */
-export function deliveryOf(reply: string | undefined): Delivery | undefined {
-  const tokens = reply?.split('.') ?? []
-  if (tokens[0] !== '$JS' || tokens[1] !== 'ACK') return undefined
-  const at = tokens.length === 9 ? 4 : 6
-  const [count, seq, pending] = [tokens[at], tokens[at + 1], tokens[at + 4]].map(Number)
-  if (count === undefined || seq === undefined || pending === undefined || !(count > 0 && seq > 0 && pending >= 0)) return undefined
-  return { seq, count, pending }
 }
 
 function streamConfig(options: Required<StreamSourceOptions>): Parameters<typeof ensureStream>[1] {

@@ -12,7 +12,8 @@ import { open, readdir, stat, type FileHandle } from 'node:fs/promises'
 import type { BigIntStats } from 'node:fs'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { isMissing, type Checkpoint, type FileIdentity, type Fingerprint } from './checkpoint.ts'
+import type { Checkpoint, FileIdentity, Fingerprint } from './checkpoint.ts'
+import { isMissing } from './file-errors.ts'
 
 /** How much of a file's beginning tells it from another of the same number. */
 export const PREFIX_BYTES = 1_024
@@ -40,11 +41,13 @@ export class TailedFile implements FileIdentity {
   }
 }
 
+export type BeginReason = 'opened' | 'resumed' | 'rotated' | 'truncated'
+
 export type TailStep =
   /** The next bytes. Valid until `read` is called again. */
   | { readonly kind: 'bytes', readonly bytes: Uint8Array }
   /** What follows is from this file, from this offset on. */
-  | { readonly kind: 'begin', readonly file: TailedFile, readonly offset: number, readonly because: 'opened' | 'resumed' | 'rotated' | 'truncated' }
+  | { readonly kind: 'begin', readonly file: TailedFile, readonly offset: number, readonly because: BeginReason }
   /** Nothing more now. */
   | { readonly kind: 'end' }
 
@@ -81,14 +84,14 @@ export class Tail {
     return this.#size
   }
 
-  /** Looks for the file a checkpoint names, under the path or renamed in the same directory. `false`: it is gone or another one. */
+  /** Takes up the file a checkpoint names, under the path or renamed in the same directory. `undefined`: it is not there. */
   async resume(checkpoint: Checkpoint): Promise<TailStep | undefined> {
     for (const candidate of await this.#candidates(checkpoint)) {
       const found = await openFile(candidate)
       if (found === undefined) continue
       const { handle, stats } = found
       const prefix = await readPrefix(handle, Math.min(PREFIX_BYTES, checkpoint.offset))
-      const print = (await readPrefix(handle, Math.min(PREFIX_BYTES, checkpoint.fingerprint.bytes)))
+      const print = await readPrefix(handle, Math.min(PREFIX_BYTES, checkpoint.fingerprint.bytes))
       const same = stats.size >= checkpoint.offset && print.length === checkpoint.fingerprint.bytes
         && hash('sha256', print, 'hex') === checkpoint.fingerprint.sha256
       if (same) return this.#begin(handle, new TailedFile(stats, prefix), checkpoint.offset, 'resumed')
@@ -133,7 +136,7 @@ export class Tail {
     await handle?.close()
   }
 
-  async #open(because: 'opened' | 'rotated'): Promise<TailStep> {
+  async #open(because: BeginReason): Promise<TailStep> {
     const found = await openFile(this.#path)
     if (found === undefined) return { kind: 'end' }
     return this.#begin(found.handle, new TailedFile(found.stats), 0, because)
@@ -143,7 +146,7 @@ export class Tail {
     return this.#begin(handle, new TailedFile(await handle.stat({ bigint: true })), 0, 'truncated')
   }
 
-  #begin(handle: FileHandle, file: TailedFile, offset: number, because: 'opened' | 'resumed' | 'rotated' | 'truncated'): TailStep {
+  #begin(handle: FileHandle, file: TailedFile, offset: number, because: BeginReason): TailStep {
     this.#handle = handle
     this.#file = file
     this.#offset = offset
@@ -181,8 +184,8 @@ export class Tail {
     const directory = path.dirname(this.#path)
     const found: string[] = []
     try {
-      const names = (await readdir(directory, { withFileTypes: true })).filter(entry => entry.isFile()).map(entry => path.join(directory, entry.name))
-      for (const name of [this.#path, ...names]) {
+      const names = (await readdir(directory, { withFileTypes: true })).filter(entry => entry.isFile()).map(entry => entry.name)
+      for (const name of [this.#path, ...names.map(each => path.join(directory, each))]) {
         const stats = await stat(name, { bigint: true }).catch((thrown: unknown) => {
           if (isMissing(thrown)) return undefined
           throw thrown
@@ -199,7 +202,9 @@ export class Tail {
 async function openFile(name: string): Promise<{ handle: FileHandle, stats: BigIntStats } | undefined> {
   try {
     // Before it is opened: opening a pipe would wait for its writer.
-    if (!(await stat(name)).isFile()) throw new CMeshError('CMESH_MINER_ENTRY', { entry: name, source: 'log file', reason: 'it is no regular file' })
+    if (!(await stat(name)).isFile()) {
+      throw new CMeshError('CMESH_MINER_ENTRY', { entry: name, source: 'log file', reason: 'it is no regular file' })
+    }
     const handle = await open(name, 'r')
     return { handle, stats: await handle.stat({ bigint: true }) }
   } catch (thrown) {

@@ -38,10 +38,16 @@ declare module 'hypercore' {
     readonly storage: { createBlockStream(range: { readonly gte: number, readonly lt: number }): BlockStream }
   }
 
+  export interface CoreOptions {
+    readonly createIfMissing: boolean
+    readonly key?: Uint8Array
+    readonly manifest?: Manifest
+  }
+
   export default class Hypercore {
     static defaultStorage(directory: string, options: { readonly allowBackup: boolean }): CoreStorage
     static key(manifest: Manifest): Uint8Array
-    constructor(storage: CoreStorage, options: { readonly createIfMissing: boolean, readonly key?: Uint8Array, readonly manifest?: Manifest })
+    constructor(storage: CoreStorage, options: CoreOptions)
     readonly length: number
     readonly byteLength: number
     readonly state: CoreState

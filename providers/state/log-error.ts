@@ -3,7 +3,9 @@ import { isNativeError } from 'node:util/types'
 import { CMeshError } from '../../cmtp/errors.ts'
 
 const UNWRITABLE = /no space|quota|read-only|permission denied|not permitted|too many open files|file too large/i
-const UNWRITABLE_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'EFBIG', 'ENOTDIR', 'EEXIST'])
+const UNWRITABLE_CODES: ReadonlySet<string> = new Set([
+  'ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'EFBIG', 'ENOTDIR', 'EEXIST',
+])
 const LOCKED = /\/LOCK: /
 const LONGEST_REASON = 300
 

@@ -1,6 +1,6 @@
 /**
- * The key that signs a log, kept as the hex of its Ed25519 seed in a file that only its owner reads. Made once; a log
- * whose key is gone can be read by nobody's mistake as an empty one, so a missing or unreadable key is an error there.
+ * The key that signs a log, kept as the hex of its Ed25519 seed in a file that only its owner reads. Made once, with
+ * the log; it is never made again for a log that is there, nor guessed.
  */
 import { randomBytes } from 'node:crypto'
 import { open, readFile, rename, rm } from 'node:fs/promises'
@@ -20,7 +20,9 @@ export async function readLogKey(path: string): Promise<KeyPair | undefined> {
     throw thrown
   }
   const seed = SEED.exec(text)?.[1]
-  if (seed === undefined) throw new CMeshError('CMESH_STATE_CORRUPT', { path, block: 0, reason: 'the key file is not 64 hex digits' })
+  if (seed === undefined) {
+    throw new CMeshError('CMESH_STATE_CORRUPT', { path, block: 0, reason: 'the key file is not 64 hex digits' })
+  }
   return keyPair(Buffer.from(seed, 'hex'))
 }
 

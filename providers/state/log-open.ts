@@ -84,7 +84,9 @@ async function openCore(
   const storage = Hypercore.defaultStorage(path, { allowBackup: true })
   let core: Hypercore | undefined
   try {
-    if (how === 'open' && await storage.getDefaultDiscoveryKey() === null) throw corrupt(path, 'everything that was in it is gone')
+    if (how === 'open' && await storage.getDefaultDiscoveryKey() === null) {
+      throw corrupt(path, 'everything that was in it is gone')
+    }
     // Opened by key, a log of another key would be passed by and a new one made beside it: so by key only where none is.
     const manifest: Manifest = { signers: [{ publicKey: keyPair.publicKey }] }
     core = new Hypercore(storage, how === 'make'
@@ -92,7 +94,9 @@ async function openCore(
       : { createIfMissing: false })
     await core.ready()
     const signer = core.manifest?.signers[0]?.publicKey
-    if (signer === undefined || Buffer.compare(signer, keyPair.publicKey) !== 0) throw corrupt(path, 'it is signed by another key than the one given')
+    if (signer === undefined || Buffer.compare(signer, keyPair.publicKey) !== 0) {
+      throw corrupt(path, 'it is signed by another key than the one given')
+    }
     if (durability === 'os') return { core, sync: undefined }
     const sync = new WalSync(join(path, 'db'), storage.rocks)
     await sync.start()

@@ -20,7 +20,7 @@ import { TOKEN_REFERENCE_BYTES, tokenReference, type TokenClaims } from '../../c
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { CompiledPermissions, Permission } from '../../cmtp/permission.ts'
 import {
-  actionName, actionOf, allowedBy, compilePermissions, formatPermissions, intersectPermissions, parsePermissions,
+  actionName, actionOf, allowedBy, compilePermissions, intersectPermissions, parsePermissions,
 } from '../../cmtp/permission.ts'
 import type { Revocation } from './revocations.ts'
 import { Revocations } from './revocations.ts'
@@ -30,7 +30,10 @@ import { Throttle } from './throttle.ts'
 export interface GuardParts {
   /** The mesh's public key: who signs tokens. */
   readonly key: PublicKey
-  /** What a DID may do right now. Synchronous, and cheap enough to be asked once a session and minute. */
+  /**
+   * What a DID may do right now. Synchronous, and cheap enough to be asked once a session and minute. An array is never changed
+   * once it was returned, and is best the same one for the same grants: what was compiled from it is then shared.
+   */
   readonly grantsOf: (did: string) => readonly Permission[]
   /** ms since 1970. Default `Date.now`. */
   readonly now?: () => number
@@ -47,6 +50,7 @@ const REVERIFY_MS = 60_000
 /** Verifications that may fail in a row on one session, and how long until another may. */
 const BAD_TOKEN_BURST = 10
 const BAD_TOKEN_REFILL_MS = 1_000
+/** Different tokens' permissions kept compiled for one array of grants. */
 const COMPILED_SETS = 256
 /** Longest session id, in characters: a bound for what is remembered of a subject nobody owns. */
 const MAX_SID = 64
@@ -122,7 +126,8 @@ export class Guard {
   readonly #sessions: LRUCache<string, Entry>
   readonly #verifying = new Map<string, Promise<AuthContext>>()
   readonly #maxVerifying: number
-  readonly #compiled = new LRUCache<string, CompiledPermissions>({ max: COMPILED_SETS })
+  /** By the grants and the token's permissions they narrow. Most sessions hold the same two: one compiled copy serves them. */
+  readonly #compiled = new WeakMap<readonly Permission[], Map<string, CompiledPermissions>>()
   readonly #revocations: Revocations
   readonly #throttle: Throttle
   #verifier: TokenVerifier
@@ -277,24 +282,32 @@ export class Guard {
 
     const inside: Inside = { guard: this, claims, token, rules: this.#rulesOf(claims), revision: this.#revision }
     const auth = mint(claims, inside)
-    this.#sessions.set(sid, { token, reference: tokenReference(token), auth, inside, untilMs: Math.min(claims.exp * 1_000, this.#now() + REVERIFY_MS) })
+    const untilMs = Math.min(claims.exp * 1_000, this.#now() + REVERIFY_MS)
+    this.#sessions.set(sid, { token, reference: tokenReference(token), auth, inside, untilMs })
     return auth
   }
 
   #rulesOf({ perms, sub }: TokenClaims): CompiledPermissions {
-    let wanted: readonly Permission[]
-    try {
-      wanted = parsePermissions(perms)
-    } catch (cause) {
-      if (!(cause instanceof CMeshError)) throw cause
-      throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the token has no valid perms' }, { cause })
+    const grants = this.#grantsOf(sub)
+    let compiled = this.#compiled.get(grants)
+    if (compiled === undefined || compiled.size >= COMPILED_SETS) {
+      compiled = new Map<string, CompiledPermissions>()
+      this.#compiled.set(grants, compiled)
     }
-    const permissions = intersectPermissions(wanted, this.#grantsOf(sub))
-    // Most sessions hold the same set: one compiled copy serves them all.
-    const key = formatPermissions(permissions).join('\n')
-    let compiled = this.#compiled.get(key)
-    if (compiled === undefined) this.#compiled.set(key, compiled = compilePermissions(permissions))
-    return compiled
+    const text = JSON.stringify(perms)
+    let rules = compiled.get(text)
+    if (rules === undefined) compiled.set(text, rules = compilePermissions(intersectPermissions(parsePerms(perms), grants)))
+    return rules
+  }
+}
+
+/** The permissions in a token. Throws `CMESH_IAM_NO_SESSION`. */
+function parsePerms(perms: readonly string[]): readonly Permission[] {
+  try {
+    return parsePermissions(perms)
+  } catch (cause) {
+    if (!(cause instanceof CMeshError)) throw cause
+    throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the token has no valid perms' }, { cause })
   }
 }
 

@@ -9,10 +9,10 @@
  * which holds the sources back; the sources' limits bound what is under way, publishes included.
  */
 import { hash } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { ReplyFrame, RequestFrame } from '../../cmtp/frame.ts'
 import { MINED_CHANNEL } from '../events/channel.ts'
+import { GiveUp } from './give-up.ts'
 import type { MinerEntry, MinerOutcome, MinerSource, MinerSourceStats } from './provider.ts'
 
 export interface MinerParts {
@@ -27,8 +27,8 @@ export interface MinerParts {
   readonly onFailure: (failure: CMeshError) => void
   /** Monotonic, in ms. Default `performance.now`. */
   readonly now?: () => number
-  /** Resolves after `ms`, or when the signal is aborted. Default: a timer. */
-  readonly pause?: (ms: number, signal: AbortSignal) => Promise<void>
+  /** Resolves after so many ms. Default: a timer that ends with the drain's time. */
+  readonly pause?: (ms: number) => Promise<void>
 }
 
 export interface MinerStats {
@@ -68,8 +68,8 @@ type State = 'idle' | 'running' | 'draining' | 'stopped'
 export class MinerService {
   readonly #parts: MinerParts
   readonly #now: () => number
-  readonly #pause: (ms: number, signal: AbortSignal) => Promise<void>
-  readonly #givingUp = new AbortController()
+  readonly #pause: (ms: number) => Promise<void>
+  readonly #giveUp = new GiveUp()
   readonly #toldMs = new Map<string, number>()
   #state: State = 'idle'
   #mined = 0
@@ -80,7 +80,7 @@ export class MinerService {
   constructor(parts: MinerParts) {
     this.#parts = parts
     this.#now = parts.now ?? (() => performance.now())
-    this.#pause = parts.pause ?? pauseByTimer
+    this.#pause = parts.pause ?? (ms => this.#giveUp.pause(ms))
   }
 
   get state(): State {
@@ -104,7 +104,7 @@ export class MinerService {
 
   /** Drains without waiting for what is under way. Idempotent; after `drain` it cuts that short. */
   async stop(): Promise<void> {
-    this.#givingUp.abort()
+    this.#giveUp.now()
     await this.drain(0)
   }
 
@@ -136,7 +136,7 @@ export class MinerService {
         await source.start(entry => this.#handle(entry))
       }
     } catch (thrown) {
-      this.#givingUp.abort()
+      this.#giveUp.now()
       for (const source of started.reverse()) await source.stop()
       this.#state = 'stopped'
       throw CMeshError.from(thrown, 'miner')
@@ -147,7 +147,7 @@ export class MinerService {
     const wasIdle = this.#state === 'idle'
     if (this.#state !== 'stopped') this.#state = 'draining'
     if (!wasIdle) await this.#started?.catch(() => undefined)
-    const givingUp = setTimeout(() => { this.#givingUp.abort() }, timeoutMs)
+    const givingUp = setTimeout(() => { this.#giveUp.now() }, timeoutMs)
     try {
       await Promise.all(this.#parts.sources.map(source => source.stop()))
     } finally {
@@ -162,7 +162,7 @@ export class MinerService {
       if (!(framed instanceof Uint8Array)) return framed
       // The hash first: the frame is the source's memory, and what the front door does with it is its own affair.
       const request = hash('sha256', framed, 'hex')
-      const reply = await this.#orGivenUp(this.#parts.route(framed))
+      const reply = await this.#giveUp.wait(this.#parts.route(framed))
       if (reply === undefined) return 'retry'
       const { status, finalHash } = ReplyFrame.decode(reply)
       if (PASSING_STATUS.has(status)) {
@@ -188,38 +188,22 @@ export class MinerService {
     }
   }
 
-  /** Goes on until the pair is stored: the request was carried out, and carrying it out again to get another pair would be worse. */
+  /** Goes on until the pair is stored: the request was carried out, and must not be once more only to get another pair. */
   async #publish(pair: MinedPair): Promise<MinerOutcome> {
     const data = Buffer.from(JSON.stringify(pair))
     for (let attempt = 0; ; attempt++) {
       try {
         // By its request, so that an entry which comes again shortly after is not published twice.
         const stored = this.#parts.publish(MINED_CHANNEL, data, { id: pair.request }).then(() => true)
-        if (await this.#orGivenUp(stored) === undefined) return 'retry'
+        if (await this.#giveUp.wait(stored) === undefined) return 'retry'
         this.#mined++
         return 'done'
       } catch (thrown) {
         this.#failed++
         this.#tell(CMeshError.from(thrown, 'miner'))
       }
-      if (this.#givingUp.signal.aborted) return 'retry'
-      await this.#pause(Math.min(PUBLISH_LAST_MS, PUBLISH_FIRST_MS * 2 ** attempt), this.#givingUp.signal)
-    }
-  }
-
-  /** The value, or `undefined` when the drain's time is over first. */
-  async #orGivenUp<T>(promise: Promise<T>): Promise<T | undefined> {
-    const { signal } = this.#givingUp
-    if (signal.aborted) return Promise.race([promise, undefined])
-    let onAbort: () => void = () => undefined
-    const givenUp = new Promise<undefined>(resolve => {
-      onAbort = () => { resolve(undefined) }
-      signal.addEventListener('abort', onAbort, { once: true })
-    })
-    try {
-      return await Promise.race([promise, givenUp])
-    } finally {
-      signal.removeEventListener('abort', onAbort)
+      if (this.#giveUp.over) return 'retry'
+      await this.#pause(Math.min(PUBLISH_LAST_MS, PUBLISH_FIRST_MS * 2 ** attempt))
     }
   }
 
@@ -235,9 +219,4 @@ export class MinerService {
 /** Every refusal to decode a frame is the frame's fault; of an address only what the grammar says is. */
 function isEntryFault(error: CMeshError, isFrame: boolean): boolean {
   return isFrame || error.code.startsWith('CMESH_FQMN_')
-}
-
-/** Rejects inside only by the signal, which ends the wait. */
-function pauseByTimer(ms: number, signal: AbortSignal): Promise<void> {
-  return delay(ms, undefined, { signal }).catch(() => undefined)
 }

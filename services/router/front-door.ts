@@ -40,8 +40,8 @@ export interface FrontDoorStats {
   requests: number
   batches: number
   failed: number
-  /** Replies by status. */
-  readonly statuses: Map<number, number>
+  /** Replies by status, at the status's index. */
+  readonly statuses: Uint32Array
 }
 
 type Done = (passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply) => void
@@ -53,7 +53,7 @@ const BATCH_REPLY_BYTES = LIMITS.frameBytes
 const SITES = 16_384
 
 export class FrontDoor {
-  readonly stats: FrontDoorStats = { requests: 0, batches: 0, failed: 0, statuses: new Map() }
+  readonly stats: FrontDoorStats = { requests: 0, batches: 0, failed: 0, statuses: new Uint32Array(600) }
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
   readonly #sealer = new LayerSealer()
@@ -220,7 +220,7 @@ export class FrontDoor {
 
   #counted(reply: Reply): Reply {
     const { statuses } = this.stats
-    statuses.set(reply.status, (statuses.get(reply.status) ?? 0) + 1)
+    statuses[reply.status] = (statuses[reply.status] ?? 0) + 1
     if (reply.status >= 400) this.stats.failed++
     return reply
   }

@@ -58,7 +58,8 @@ export interface Batch extends BatchContent {
 /** An upper bound of what one transaction adds to a batch, in bytes. */
 export function transactionBytes(transaction: Transaction): number {
   const { sub, sid, jti, fqmn, body } = transaction
-  return BOUND.id + BOUND.text(sub) + BOUND.text(sid) + BOUND.text(jti) + BOUND.text(fqmn) + 2 * BOUND.integer + BOUND.bytes(body.length)
+  const texts = BOUND.text(sub) + BOUND.text(sid) + BOUND.text(jti) + BOUND.text(fqmn)
+  return BOUND.id + texts + 2 * BOUND.integer + BOUND.bytes(body.length)
 }
 
 /**

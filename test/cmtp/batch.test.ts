@@ -5,7 +5,9 @@ import { decodeHeaders, encodeHeaders, type HeaderList } from '../../cmtp/header
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
-import { anyBytes, anyFqmn, anyHash, anyHeaders, anyLevel, anyMessageId, anyStatus, anyTime, anyToken } from '../support/messages.ts'
+import {
+  anyBytes, anyFqmn, anyHash, anyHeaders, anyLevel, anyMessageId, anyStatus, anyTime, anyToken,
+} from '../support/messages.ts'
 import { refusal } from '../support/refusal.ts'
 import { bytesOf, readVectors, type CodecVectors } from '../support/vectors.ts'
 
@@ -20,13 +22,21 @@ interface BatchMeaning {
 interface ReplyMeaning {
   readonly id: string
   readonly receipt: ReceiptLevel
-  readonly entries: readonly { readonly status: number, readonly finalHash: string, readonly headers: HeaderList, readonly layers: string, readonly body: string }[]
+  readonly entries: readonly EntryMeaning[]
+}
+interface EntryMeaning {
+  readonly status: number
+  readonly finalHash: string
+  readonly headers: HeaderList
+  readonly layers: string
+  readonly body: string
 }
 const BATCHES = readVectors<CodecVectors<BatchMeaning>>('cmtp/batch-request.json')
 const REPLIES = readVectors<CodecVectors<ReplyMeaning>>('cmtp/batch-reply.json')
 
 const batchMeaning = (frame: BatchFrame): BatchMeaning => ({
-  id: frame.id.toString('hex'), token: frame.token.toString('latin1'), receipt: frame.receipt, hops: frame.hops, deadlineMs: frame.deadlineMs,
+  id: frame.id.toString('hex'), token: frame.token.toString('latin1'), receipt: frame.receipt, hops: frame.hops,
+  deadlineMs: frame.deadlineMs,
   entries: frame.entries.map(({ fqmnStart, fqmnEnd, headersEnd, end }) => ({
     fqmn: frame.bytes.toString('utf8', fqmnStart, fqmnEnd),
     headers: decodeHeaders(frame.bytes.subarray(fqmnEnd, headersEnd)),
@@ -54,13 +64,15 @@ const replyBytes = ({ id, receipt, entries }: ReplyMeaning): Buffer => {
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 const anyBatch: fc.Arbitrary<BatchMeaning> = fc.record({
-  id: anyMessageId.map(hex), token: anyToken.map(token => Buffer.from(token).toString()), receipt: anyLevel, hops: fc.nat(LIMITS.hops), deadlineMs: anyTime,
+  id: anyMessageId.map(hex), token: anyToken.map(token => Buffer.from(token).toString()), receipt: anyLevel,
+  hops: fc.nat(LIMITS.hops), deadlineMs: anyTime,
   entries: fc.array(fc.record({ fqmn: anyFqmn, headers: anyHeaders, body: anyBytes.map(hex) }), { minLength: 1, maxLength: 5 }),
 })
 const anyReply: fc.Arbitrary<ReplyMeaning> = anyLevel.chain(receipt => fc.record({
   id: anyMessageId.map(hex), receipt: fc.constant(receipt),
   entries: fc.array(fc.record({
-    status: anyStatus, finalHash: receipt === 'none' ? fc.constant('') : anyHash.map(hash => Buffer.from(hash, 'latin1').toString('hex')),
+    status: anyStatus,
+    finalHash: receipt === 'none' ? fc.constant('') : anyHash.map(hash => Buffer.from(hash, 'latin1').toString('hex')),
     headers: anyHeaders, layers: anyBytes.map(hex), body: anyBytes.map(hex),
   }), { maxLength: 5 }),
 }))
@@ -69,7 +81,8 @@ const anyReply: fc.Arbitrary<ReplyMeaning> = anyLevel.chain(receipt => fc.record
 const readBatch = (bytes: Buffer): unknown => {
   const frame = BatchFrame.decode(bytes)
   for (const { fqmnStart, fqmnEnd, headersEnd, end } of frame.entries) {
-    expect([fqmnStart <= fqmnEnd, fqmnEnd <= headersEnd, headersEnd <= end, end <= bytes.length]).toEqual([true, true, true, true])
+    expect([fqmnStart <= fqmnEnd, fqmnEnd <= headersEnd, headersEnd <= end, end <= bytes.length])
+      .toEqual([true, true, true, true])
   }
   return frame
 }
@@ -100,11 +113,13 @@ describe('the batch request frame', () => {
 
   test('a batch has one entry at least and as many as the limit at most', () => {
     const batch = (count: number): Buffer => encodeBatch({
-      id: Buffer.alloc(16), token: Buffer.alloc(0), deadlineMs: 0, receipt: 'hash', entries: Array.from({ length: count }, () => ({ fqmn: '0xC:status' })),
+      id: Buffer.alloc(16), token: Buffer.alloc(0), deadlineMs: 0, receipt: 'hash',
+      entries: Array.from({ length: count }, () => ({ fqmn: '0xC:status' })),
     })
     expect(BatchFrame.decode(batch(LIMITS.batchEntries)).entries).toHaveLength(1_024)
     expect(refusal(() => batch(0))).toMatchObject({ code: 'CMESH_FRAME_MALFORMED', detail: { expected: 'at least one entry' } })
-    expect(refusal(() => batch(1_025))).toMatchObject({ code: 'CMESH_FRAME_TOO_LARGE', detail: { part: 'batch', bytes: 1_025, limit: 1_024 } })
+    expect(refusal(() => batch(1_025)))
+      .toMatchObject({ code: 'CMESH_FRAME_TOO_LARGE', detail: { part: 'batch', bytes: 1_025, limit: 1_024 } })
   })
 
   test('what is over a limit is not encoded', () => {
@@ -136,7 +151,8 @@ describe('the batch reply frame', () => {
   })
 
   test('any bytes give the replies, or a coded error with its offset', () => {
-    fc.assert(fc.property(damaged(anyReply.map(replyBytes)), bytes => { decodeTotally(decodeBatchReply, bytes) }), { numRuns: 3_000 })
+    fc.assert(fc.property(damaged(anyReply.map(replyBytes)), bytes => { decodeTotally(decodeBatchReply, bytes) }),
+      { numRuns: 3_000 })
     for (const { hex: bytes } of REPLIES.accepted) {
       for (const flipped of everyBitFlip(bytesOf(bytes))) decodeTotally(decodeBatchReply, flipped)
       for (const cut of everyTruncation(bytesOf(bytes))) expect(decodeTotally(decodeBatchReply, cut).refusal).toBeDefined()

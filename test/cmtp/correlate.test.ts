@@ -262,7 +262,9 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 6,
     arbitrary: fc.record({
-      do: fc.constant('request' as const), timeoutMs: fc.integer({ min: 1, max: 12_000 }), signal: fc.integer({ min: -1, max: 3 }),
+      do: fc.constant('request' as const),
+      timeoutMs: fc.integer({ min: 1, max: 12_000 }),
+      signal: fc.integer({ min: -1, max: 3 }),
     }),
   },
   { weight: 5, arbitrary: fc.record({ do: fc.constantFrom('reply' as const, 'noResponders' as const), which: fc.nat(40) }) },

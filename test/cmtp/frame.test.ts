@@ -5,7 +5,9 @@ import { decodeHeaders, encodeHeaders, type HeaderList } from '../../cmtp/header
 import { LIMITS } from '../../cmtp/limits.ts'
 import { frameKind, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
-import { anyBytes, anyFqmn, anyHash, anyHeaders, anyLevel, anyMessageId, anyStatus, anyTime, anyToken } from '../support/messages.ts'
+import {
+  anyBytes, anyFqmn, anyHash, anyHeaders, anyLevel, anyMessageId, anyStatus, anyTime, anyToken,
+} from '../support/messages.ts'
 import { refusal } from '../support/refusal.ts'
 import { bytesOf, readVectors, type CodecVectors } from '../support/vectors.ts'
 
@@ -40,7 +42,8 @@ const replyMeaning = (frame: ReplyFrame): ReplyMeaning => ({
   headers: decodeHeaders(frame.headers), layers: frame.layers.toString('hex'), body: frame.body.toString('hex'),
 })
 const requestBytes = (meaning: RequestMeaning): Buffer => encodeRequest({
-  ...meaning, id: bytesOf(meaning.id), token: Buffer.from(meaning.token), headers: encodeHeaders(meaning.headers), body: bytesOf(meaning.body),
+  ...meaning, id: bytesOf(meaning.id), token: Buffer.from(meaning.token), headers: encodeHeaders(meaning.headers),
+  body: bytesOf(meaning.body),
 })
 const replyBytes = (meaning: ReplyMeaning): Buffer => encodeReply({
   ...meaning, id: bytesOf(meaning.id), finalHash: bytesOf(meaning.finalHash).toString('latin1'),
@@ -52,7 +55,8 @@ const anyRequest = fc.record({
   headers: anyHeaders.map(encodeHeaders), body: anyBytes,
 })
 const anyReply = fc.record({
-  id: anyMessageId, status: anyStatus, receipt: anyLevel, finalHash: anyHash, headers: anyHeaders.map(encodeHeaders), layers: anyBytes, body: anyBytes,
+  id: anyMessageId, status: anyStatus, receipt: anyLevel, finalHash: anyHash, headers: anyHeaders.map(encodeHeaders),
+  layers: anyBytes, body: anyBytes,
 })
 
 /** Reads every part of a frame, so that a bad offset shows. */
@@ -79,14 +83,16 @@ describe('the request frame', () => {
     fc.assert(fc.property(anyRequest, fields => {
       const frame = RequestFrame.decode(encodeRequest(fields))
       expect({
-        id: new Uint8Array(frame.id), fqmn: frame.fqmn, token: new Uint8Array(frame.token), deadlineMs: frame.deadlineMs, receipt: frame.receipt,
+        id: new Uint8Array(frame.id), fqmn: frame.fqmn, token: new Uint8Array(frame.token), deadlineMs: frame.deadlineMs,
+        receipt: frame.receipt,
         hops: frame.hops, headers: frame.headers, body: new Uint8Array(frame.body),
       }).toEqual({ ...fields, token: new Uint8Array(fields.token) })
     }))
   })
 
   test('any bytes give a request, or a coded error with its offset', () => {
-    fc.assert(fc.property(damaged(anyRequest.map(encodeRequest)), bytes => { decodeTotally(readRequest, bytes) }), { numRuns: 3_000 })
+    fc.assert(fc.property(damaged(anyRequest.map(encodeRequest)), bytes => { decodeTotally(readRequest, bytes) }),
+      { numRuns: 3_000 })
     for (const { hex } of REQUESTS.accepted.slice(0, 3)) {
       for (const bytes of everyBitFlip(bytesOf(hex))) decodeTotally(readRequest, bytes)
       for (const bytes of everyTruncation(bytesOf(hex))) expect(decodeTotally(readRequest, bytes).refusal).toBeDefined()
@@ -104,16 +110,21 @@ describe('the request frame', () => {
 
   test('what is over a limit is not encoded', () => {
     const base = { id: Buffer.alloc(16), fqmn: '0xC:status', token: Buffer.alloc(0), deadlineMs: 0, receipt: 'hash' as const }
-    expect(refusal(() => encodeRequest({ ...base, fqmn: 'é'.repeat(2_049) }))).toMatchObject({ code: 'CMESH_FQMN_TOO_LONG', detail: { bytes: 4_098, limit: 4_096 } })
-    const tooLarge = (part: string, bytes: number, limit: number): object => ({ code: 'CMESH_FRAME_TOO_LARGE', detail: { part, bytes, limit } })
+    expect(refusal(() => encodeRequest({ ...base, fqmn: 'é'.repeat(2_049) })))
+      .toMatchObject({ code: 'CMESH_FQMN_TOO_LONG', detail: { bytes: 4_098, limit: 4_096 } })
+    const tooLarge = (part: string, bytes: number, limit: number): object =>
+      ({ code: 'CMESH_FRAME_TOO_LARGE', detail: { part, bytes, limit } })
     expect(refusal(() => encodeRequest({ ...base, token: Buffer.alloc(4_097) }))).toMatchObject(tooLarge('token', 4_097, 4_096))
-    expect(refusal(() => encodeRequest({ ...base, headers: Buffer.alloc(16_385) }))).toMatchObject(tooLarge('header block', 16_385, 16_384))
-    expect(refusal(() => encodeRequest({ ...base, body: Buffer.alloc(1_048_577) }))).toMatchObject(tooLarge('body', 1_048_577, 1_048_576))
+    expect(refusal(() => encodeRequest({ ...base, headers: Buffer.alloc(16_385) })))
+      .toMatchObject(tooLarge('header block', 16_385, 16_384))
+    expect(refusal(() => encodeRequest({ ...base, body: Buffer.alloc(1_048_577) })))
+      .toMatchObject(tooLarge('body', 1_048_577, 1_048_576))
   })
 
   test('everything at its limit fits one frame', () => {
     const fields = {
-      id: Buffer.alloc(16), fqmn: 'c'.repeat(LIMITS.fqmnBytes), token: Buffer.alloc(LIMITS.tokenBytes, 'x'), deadlineMs: 0, receipt: 'hash' as const,
+      id: Buffer.alloc(16), fqmn: 'c'.repeat(LIMITS.fqmnBytes), token: Buffer.alloc(LIMITS.tokenBytes, 'x'), deadlineMs: 0,
+      receipt: 'hash' as const,
       headers: Buffer.alloc(LIMITS.headerBytes), body: Buffer.alloc(LIMITS.bodyBytes),
     }
     expect(RequestFrame.decode(encodeRequest(fields)).body).toHaveLength(LIMITS.bodyBytes)

@@ -54,7 +54,8 @@ describe('the limits of a header block', () => {
     expect(decodeHeaders(encodeHeaders(many(LIMITS.headerCount)))).toHaveLength(64)
     const tooMany = { code: 'CMESH_FRAME_TOO_LARGE', message: 'The header count has 65 bytes; at most 64 are allowed.' }
     expect(refusal(() => encodeHeaders(many(65)))).toMatchObject(tooMany)
-    expect(refusal(() => decodeHeaders(Buffer.concat([encodeHeaders(many(64)), encodeHeaders([['etag', '']])])))).toMatchObject(tooMany)
+    expect(refusal(() => decodeHeaders(Buffer.concat([encodeHeaders(many(64)), encodeHeaders([['etag', '']])]))))
+      .toMatchObject(tooMany)
   })
 
   test('as many bytes as the limit, and no more, on either side', () => {

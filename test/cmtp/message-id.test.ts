@@ -17,7 +17,8 @@ function expectRising(ids: readonly string[]): void {
 
 describe('message ids', () => {
   test('rise and never repeat, across batches and whatever the clock does', () => {
-    const steps = fc.array(fc.record({ count: fc.integer({ min: 1, max: 200 }), clock: fc.integer({ min: -50, max: 50 }) }), { maxLength: 20 })
+    const steps = fc.array(fc.record({ count: fc.integer({ min: 1, max: 200 }), clock: fc.integer({ min: -50, max: 50 }) }),
+      { maxLength: 20 })
     fc.assert(fc.property(fc.integer({ min: 1_000, max: 2 ** 47 }), steps, (start, batches) => {
       let now = start
       const generator = new MessageIds(() => now)

@@ -10,12 +10,14 @@ const ACCEPTED = readVectors<{ name: string, normal: string }[]>('name/accepted.
 const REFUSED = readVectors<{ name: string, reason: string }[]>('name/refused.json')
 const LOOKALIKES = readVectors<{ about: string, name: string, like: string }[]>('name/lookalikes.json')
 /** Readable in a test's title: invisible characters spelled out, long names cut. */
-const titled = <V extends { name: string }>(vectors: readonly V[]): [string, V][] =>
-  vectors.map(vector => [JSON.stringify(vector.name.slice(0, 40)).replace(/[^ -~]/g, c => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`), vector])
+const titled = <V extends { name: string }>(vectors: readonly V[]): [string, V][] => vectors.map(vector => {
+  const spell = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+  return [JSON.stringify(vector.name.slice(0, 40)).replace(/[^ -~]/g, spell), vector]
+})
 
 /** Text of the characters that decide over names, so that random names come near the rules. */
 const nameText = fc.oneof(
-  fc.string({ unit: fc.constantFrom(...'abcmol019-.', 'x', 'n', 'A', 'ü', 'ß', 'о', 'р', 'ο', 'ı', '日', 'か', '한', 'ש', '\u0301', '\u200d', '१'), maxLength: 24 }),
+  fc.string({ unit: fc.constantFrom(...'abcmolxnA019-.', ...'üßорοı日か한ש१', '\u0301', '\u200d'), maxLength: 24 }),
   fc.string({ unit: 'binary', maxLength: 12 }),
   fc.stringMatching(/^xn--[a-z0-9-]{1,12}$/),
   fc.string({ unit: 'grapheme', maxLength: 12 }),

@@ -3,26 +3,38 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { isContractAddress } from '../../cmtp/fqmn.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import { codeHash, contractAddress, decodePackage, encodePackage, type ContractManifest, type ContractPackage } from '../../cmtp/package.ts'
+import {
+  codeHash, contractAddress, decodePackage, encodePackage, type ContractManifest, type ContractPackage,
+} from '../../cmtp/package.ts'
 import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
 import { anyBytes, anyMessageId } from '../support/messages.ts'
 import { refusal } from '../support/refusal.ts'
 import { bytesOf, readVectors, type AcceptedVector, type CodecVectors } from '../support/vectors.ts'
 
-interface PackageMeaning { readonly salt: string, readonly manifest: ContractManifest, readonly init: string, readonly module: string }
-type PackageVector = AcceptedVector<PackageMeaning> & { readonly deployer: string, readonly address: string, readonly codeHash: string }
+interface PackageMeaning {
+  readonly salt: string
+  readonly manifest: ContractManifest
+  readonly init: string
+  readonly module: string
+}
+interface PackageVector extends AcceptedVector<PackageMeaning> {
+  readonly deployer: string
+  readonly address: string
+  readonly codeHash: string
+}
 const VECTORS = readVectors<CodecVectors<PackageMeaning>>('cmtp/package.json')
 const ACCEPTED = VECTORS.accepted as readonly PackageVector[]
 
 const packageOf = ({ salt, manifest, init, module }: PackageMeaning): ContractPackage =>
   ({ salt: bytesOf(salt), manifest, init: bytesOf(init), module: bytesOf(module) })
-const meaningOf = ({ salt, manifest, init, module }: ContractPackage): PackageMeaning => ({
-  salt: Buffer.from(salt).toString('hex'), manifest, init: Buffer.from(init).toString('hex'), module: Buffer.from(module).toString('hex'),
-})
+const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+const meaningOf = ({ salt, manifest, init, module }: ContractPackage): PackageMeaning =>
+  ({ salt: hexOf(salt), manifest, init: hexOf(init), module: hexOf(module) })
 
 const anyField = fc.string({ unit: 'binary', minLength: 1, maxLength: 32 })
 const anyPackage: fc.Arbitrary<ContractPackage> = fc.record({
-  salt: anyMessageId, manifest: fc.record({ name: anyField, version: anyField, compiler: anyField, sdk: anyField }), init: anyBytes, module: anyBytes,
+  salt: anyMessageId, manifest: fc.record({ name: anyField, version: anyField, compiler: anyField, sdk: anyField }),
+  init: anyBytes, module: anyBytes,
 })
 
 /** A package, or a coded error; and a package has one encoding. */
@@ -62,7 +74,8 @@ describe('the contract package', () => {
   test('a module has as many bytes as the limit and no more', () => {
     const pkg = { ...packageOf((ACCEPTED[0] as PackageVector).meaning), module: Buffer.alloc(LIMITS.contractBytes) }
     expect(decodePackage(encodePackage(pkg)).module).toHaveLength(262_144)
-    expect(refusal(() => decodePackage(encodePackage({ ...pkg, module: Buffer.alloc(LIMITS.contractBytes + 1) })))).toMatchObject({
+    expect(refusal(() => decodePackage(encodePackage({ ...pkg, module: Buffer.alloc(LIMITS.contractBytes + 1) }))))
+      .toMatchObject({
       code: 'CMESH_DEPLOY_SIZE', message: 'The module has 262145 bytes; at most 262144 are allowed.',
     })
   })

@@ -8,7 +8,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import type { Committed, ConsensusProvider, ConsensusStatus, LogEntry, LogPosition, Proposal } from '../../services/consensus/provider.ts'
+import type {
+  Committed, ConsensusProvider, ConsensusStatus, LogEntry, LogPosition, Proposal,
+} from '../../services/consensus/provider.ts'
 
 const START: LogPosition = { epoch: 0, seq: 0 }
 
@@ -18,7 +20,9 @@ function proposal(part: Partial<Proposal> = {}): Proposal {
   return { id: newId(), data: Buffer.from('data'), deadlineMs: Date.now() + 30_000, ...part }
 }
 
-export function consensusConformance(name: string, create: (dir: string) => ConsensusProvider | Promise<ConsensusProvider>): void {
+type Create = (dir: string) => ConsensusProvider | Promise<ConsensusProvider>
+
+export function consensusConformance(name: string, create: Create): void {
   describe(`a ${name} consensus provider`, () => {
     let dir: string
     let providers: ConsensusProvider[]
@@ -111,7 +115,8 @@ export function consensusConformance(name: string, create: (dir: string) => Cons
 
     test('a proposal whose deadline has passed is refused and leaves no hole', async () => {
       const { provider, entries } = await started()
-      await expect(provider.propose(proposal({ deadlineMs: Date.now() - 1 }))).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+      const late = proposal({ deadlineMs: Date.now() - 1 })
+      await expect(provider.propose(late)).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
       await expect(provider.propose(proposal())).resolves.toMatchObject({ seq: 1 })
       expect(entries).toHaveLength(1)
     })
@@ -138,7 +143,8 @@ export function consensusConformance(name: string, create: (dir: string) => Cons
         expect(status.members.filter(member => member.role === 'leader').map(member => member.id)).toEqual([status.leader])
         expect(status.quorum).toBe(Math.floor(status.members.length / 2) + 1)
         expect(status.members.every(member => member.matchIndex <= status.lastIndex)).toBe(true)
-        expect(status.members.filter(member => member.matchIndex >= status.commitIndex).length).toBeGreaterThanOrEqual(status.quorum)
+        const holding = status.members.filter(member => member.matchIndex >= status.commitIndex)
+        expect(holding.length).toBeGreaterThanOrEqual(status.quorum)
         expect(status.term).toBeGreaterThanOrEqual(seen[i - 1]?.term ?? 1)
       })
       const leaders = new Map<number, string>()

@@ -19,7 +19,8 @@ const i32s = (...values: number[]): Uint8Array => new Uint8Array(Int32Array.from
 const snapshot = (space: Space): [string, string][] => [...space].map(([key, value]) => [key, Buffer.from(value).toString('hex')])
 
 function callOf(name: string, more: Partial<ContractCall> = {}): ContractCall {
-  return { address: ADDRESS, function: name, input: new Uint8Array(0), view: false, context: { seq: 7, timeMs: 1_700_000_000_123, caller: CALLER }, ...more }
+  return { address: ADDRESS, function: name, input: new Uint8Array(0), view: false,
+    context: { seq: 7, timeMs: 1_700_000_000_123, caller: CALLER }, ...more }
 }
 
 function failure(result: ContractResult): [string, string] {
@@ -67,9 +68,12 @@ export function contractsConformance(name: string, create: () => ContractEngine)
       })
 
       test('a function that the ABI does not list does not exist, exported or not', () => {
-        const { call } = installed(contractModule('(func (export "call_a")) (func (export "call_b"))', { abi: abiText([{ name: 'a' }]) }))
+        const { call } = installed(contractModule('(func (export "call_a")) (func (export "call_b"))',
+          { abi: abiText([{ name: 'a' }]) }))
         expect(call('a').ok).toBe(true)
-        for (const fn of ['b', 'memory', 'call_a', '__proto__', '']) expect(failure(call(fn))).toEqual(['no-function', `there is no function ${fn}`])
+        for (const fn of ['b', 'memory', 'call_a', '__proto__', '']) {
+          expect(failure(call(fn))).toEqual(['no-function', `there is no function ${fn}`])
+        }
       })
 
       test('install replaces, remove removes, close drops everything and may be repeated', () => {
@@ -106,7 +110,9 @@ export function contractsConformance(name: string, create: () => ContractEngine)
       test('_start runs before each call, as if it were the first', () => {
         const { call } = installed(contractModule(`
           (global $runs (export "runs") (mut i32) (i32.const 48))
-          (func (export "_start") (global.set $runs (i32.add (global.get $runs) (i32.const 1))) (i32.store8 (i32.const 9) (global.get $runs)))
+          (func (export "_start")
+            (global.set $runs (i32.add (global.get $runs) (i32.const 1)))
+            (i32.store8 (i32.const 9) (global.get $runs)))
           (func (export "call_run") (call $output (i32.const 9) (i32.const 1)) (i32.store8 (i32.const 9) (i32.const 0)))`))
         expect([output(call('run')), output(call('run'))]).toEqual(['1', '1'])
       })
@@ -118,21 +124,29 @@ export function contractsConformance(name: string, create: () => ContractEngine)
         ['a refusal', '(call $fail (i32.const 0) (i32.const 2))', 'revert', 'no'],
         ['a refusal it catches', '(try (do (call $fail (i32.const 0) (i32.const 2))) (catch_all))', 'revert', 'no'],
       ])('a _start that uses %s fails every call', (_what, body, kind, reason) => {
-        const { call } = installed(contractModule(`(data (i32.const 0) "no") (func (export "_start") ${body}) (func (export "call_run"))`))
+        const { call } = installed(contractModule(`
+          (data (i32.const 0) "no") (func (export "_start") ${body}) (func (export "call_run"))`))
         expect([failure(call('run')), failure(call('run'))]).toEqual([[kind, reason], [kind, reason]])
       })
 
       test('the context is what the call says, and what was looked at is observed', () => {
         const { call, raw, space } = installed(contractModule(`
-          (func $text (param $field i32) (local $n i32) (local.set $n (call $ctxs (local.get $field))) (call $reg (i32.const 0)) (call $output (i32.const 0) (local.get $n)))
-          (func $number (param $field i32) (i64.store (i32.const 0) (call $ctx (local.get $field))) (call $set (i32.const 8) (i32.const 1) (i32.const 0) (i32.const 8)))
+          (func $text (param $field i32) (local $n i32)
+            (local.set $n (call $ctxs (local.get $field)))
+            (call $reg (i32.const 0))
+            (call $output (i32.const 0) (local.get $n)))
+          (func $number (param $field i32)
+            (i64.store (i32.const 0) (call $ctx (local.get $field)))
+            (call $set (i32.const 8) (i32.const 1) (i32.const 0) (i32.const 8)))
           (func (export "call_caller") (call $text (i32.const 0))) (func (export "call_self") (call $text (i32.const 1)))
           (func (export "call_seq") (call $number (i32.const 0))) (func (export "call_time") (call $number (i32.const 1)))
-          (func (export "call_no_text") (call $text (i32.const 2))) (func (export "call_no_number") (call $number (i32.const 2)))`))
+          (func (export "call_no_text") (call $text (i32.const 2)))
+          (func (export "call_no_number") (call $number (i32.const 2)))`))
         const observed = (result: ContractResult) => result.ok && result.observed
         const number = () => new DataView(Uint8Array.from(space.get('\0') ?? []).buffer).getBigUint64(0, true)
         expect([output(call('caller')), output(call('self'))]).toEqual([CALLER, ADDRESS])
-        expect([observed(call('caller')), observed(call('self'))]).toEqual([{ caller: true, clock: false }, { caller: false, clock: false }])
+        expect([observed(call('caller')), observed(call('self'))]).toEqual([{ caller: true, clock: false },
+          { caller: false, clock: false }])
         expect(observed(call('seq'))).toEqual({ caller: false, clock: true })
         expect(number()).toBe(7n)
         expect(observed(call('time'))).toEqual({ caller: false, clock: true })
@@ -175,14 +189,16 @@ export function contractsConformance(name: string, create: () => ContractEngine)
         ['caught', 'revert', 'because'],
         ['caught_twice', 'revert', 'because'],
       ])('%s: the space is as it was, its order included', (fn, kind, reason) => {
-        const { call, space } = installed(failingModule(), new Map([['kept', bytes('1')], ['gone', bytes('2')], ['last', bytes('3')]]))
+        const { call, space } = installed(failingModule(),
+          new Map([['kept', bytes('1')], ['gone', bytes('2')], ['last', bytes('3')]]))
         const before = snapshot(space)
         expect(call(fn)).toEqual({ ok: false, failure: kind, reason, gas: 0n })
         expect(snapshot(space)).toEqual(before)
         const after = call('dirty')
         expect(after.ok && after.writes.map((write) => [write.space, write.key, write.value && text(write.value)])).toEqual([
           [ADDRESS, 'kept', 'new!'], [ADDRESS, 'gone', undefined], [ADDRESS, 'new!', 'new!']])
-        expect(after.ok && after.events.map((event) => [event.contract, event.topic, text(event.data)])).toEqual([[ADDRESS, 'new', 'new!']])
+        expect(after.ok && after.events.map((event) => [event.contract, event.topic, text(event.data)])).toEqual([[ADDRESS,
+          'new', 'new!']])
         expect([...space.keys()]).toEqual(['kept', 'last', 'new!'])
       })
 
@@ -243,7 +259,8 @@ export function contractsConformance(name: string, create: () => ContractEngine)
         ['a key deleted', 'del', [0, 256], [0, -1], 'a key has 4294967295 bytes; at most 256 are allowed'],
         ['a value', 'grown_set', [0, 4, 0, 65_536], [0, 4, 0, 65_537], 'a value has 65537 bytes; at most 65536 are allowed'],
         ['a topic', 'emit', [0, 4, 0, 1], [0, 129, 0, 1], 'a topic has 129 bytes; at most 128 are allowed'],
-        ['the data of an event', 'grown_emit', [0, 4, 0, 65_536], [0, 4, 0, 65_537], 'the data of an event has 65537 bytes; at most 65536 are allowed'],
+        ['the data of an event',
+          'grown_emit', [0, 4, 0, 65_536], [0, 4, 0, 65_537], 'the data of an event has 65537 bytes; at most 65536 are allowed'],
         ['an output', 'grown_output', [65_536, 65_536], [65_536, 65_537], 'an output has 65537 bytes; at most 65536 are allowed'],
         ['written keys', 'keys', [4_096], [4_097], 'a call writes at most 4096 keys'],
         ['events', 'events', [256], [257], 'a call emits at most 256 events'],
@@ -285,7 +302,8 @@ export function contractsConformance(name: string, create: () => ContractEngine)
       })
 
       test('the data of an event may be any bytes', () => {
-        expect(installed(wasm).call('event')).toMatchObject({ ok: true, events: [{ data: Uint8Array.of(0x6f, 0x6b, 0xff, 0xfe) }] })
+        expect(installed(wasm).call('event')).toMatchObject({ ok: true,
+          events: [{ data: Uint8Array.of(0x6f, 0x6b, 0xff, 0xfe) }] })
       })
 
       test('a long reason is cut before the character that would be cut through', () => {
@@ -299,10 +317,12 @@ export function contractsConformance(name: string, create: () => ContractEngine)
 
     test('6,000 hostile host calls: no escape, and a failed one changes nothing', () => {
       const { raw, space, call } = installed(rawModule(), new Map([['other', bytes('1')]]))
-      const edges = [0, 1, 4, 16, 255, 256, 257, 65_535, 65_536, 65_537, 262_143, 262_144, 0x3fffff, 0x400000, 0x7fffffff, -0x80000000, -65_536, -256, -4, -1]
+      const edges = [0, 1, 4, 16, 255, 256, 257, 65_535, 65_536, 65_537, 262_143, 262_144, 0x3fffff, 0x400000, 0x7fffffff,
+        -0x80000000, -65_536, -256, -4, -1]
       const number = fc.oneof(fc.constantFrom(...edges), fc.integer())
       const names = Object.keys(HOST_FUNCTIONS) as HostFunctionName[]
-      const hostile = fc.tuple(fc.constantFrom(...names), fc.boolean(), fc.boolean(), fc.array(number, { minLength: 4, maxLength: 4 }))
+      const hostile = fc.tuple(fc.constantFrom(...names), fc.boolean(), fc.boolean(),
+        fc.array(number, { minLength: 4, maxLength: 4 }))
       let [ok, failed] = [0, 0]
       fc.assert(fc.property(hostile, ([fn, grown, view, args]) => {
         space.set('args', i32s(...args))
@@ -310,7 +330,9 @@ export function contractsConformance(name: string, create: () => ContractEngine)
         const result = raw(grown ? `grown_${fn}` : fn, args, { view, input: bytes('["x"]') })
         if (result.ok) {
           ok++
-          for (const { key, value } of result.writes) expect([key.length <= 256, (value?.length ?? 0) <= 65_536]).toEqual([true, true])
+          for (const { key, value } of result.writes) {
+            expect([key.length <= 256, (value?.length ?? 0) <= 65_536]).toEqual([true, true])
+          }
           if (result.writes.length === 0) expect(snapshot(space)).toEqual(before)
         } else {
           failed++

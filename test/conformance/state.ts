@@ -39,6 +39,8 @@ export function stateConformance(name: string, create: (dir: string) => StateSto
       return { store, blocks }
     }
 
+    const halted = (why: string): object => ({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining(why) })
+
     test('starts empty: sequence 0 and a chain of 32 zero bytes', async () => {
       const store = make()
       const report = await store.open(() => { throw new Error('there is no block') })
@@ -90,7 +92,9 @@ export function stateConformance(name: string, create: (dir: string) => StateSto
     test('commits handed over together resolve in order, and flush resolves when all of them have', async () => {
       const { store } = await opened()
       const resolved: number[] = []
-      for (let seq = 1; seq <= 1_000; seq++) void commitBlock(store, putBlock(seq, `k${seq}`, `${seq}`)).then(() => resolved.push(seq))
+      for (let seq = 1; seq <= 1_000; seq++) {
+        void commitBlock(store, putBlock(seq, `k${seq}`, `${seq}`)).then(() => resolved.push(seq))
+      }
       await store.flush()
       expect(resolved).toEqual(Array.from({ length: 1_000 }, (_, i) => i + 1))
     })
@@ -103,10 +107,7 @@ export function stateConformance(name: string, create: (dir: string) => StateSto
         code: 'CMESH_STATE_HALTED',
         message: `The state service has halted: sequence ${seq} follows 1.`,
       })
-      await expect(store.commit(putBlock(2, 'b', '2'))).rejects.toMatchObject({
-        code: 'CMESH_STATE_HALTED',
-        message: expect.stringContaining('a commit failed before'),
-      })
+      await expect(store.commit(putBlock(2, 'b', '2'))).rejects.toMatchObject(halted('a commit failed before'))
       await expect(store.flush()).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED' })
       expect(store.head).toBe(head)
     })
@@ -129,17 +130,17 @@ export function stateConformance(name: string, create: (dir: string) => StateSto
 
     test('a commit before the opening or after the closing is refused', async () => {
       const store = make()
-      await expect(store.commit(putBlock(1, 'a', '1'))).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining('not open') })
+      await expect(store.commit(putBlock(1, 'a', '1'))).rejects.toMatchObject(halted('not open'))
       await store.open(() => {})
       await store.close()
-      await expect(store.commit(putBlock(1, 'a', '1'))).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining('closed') })
+      await expect(store.commit(putBlock(1, 'a', '1'))).rejects.toMatchObject(halted('closed'))
     })
 
     test('closes more than once, unopened too, and does not open after that', async () => {
       const store = make()
       await store.close()
       await store.close()
-      await expect(store.open(() => {})).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining('closed') })
+      await expect(store.open(() => {})).rejects.toMatchObject(halted('closed'))
     })
 
     test('closing waits for the commits under way', async () => {

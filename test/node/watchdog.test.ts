@@ -4,7 +4,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { Watchdog } from '../../node/watchdog.ts'
 import { contractModule } from '../support/contract-module.ts'
+import { refusal } from '../support/refusal.ts'
 
 const HOOKS = new URL('../typescript-hooks.mjs', import.meta.url).href
 const PROCESS = fileURLToPath(new URL('../support/watched-process.ts', import.meta.url))
@@ -32,9 +34,11 @@ afterAll(async () => {
 })
 
 async function ended(mode: string): Promise<Ended> {
-  const child = spawn(process.execPath, ['--import', HOOKS, PROCESS, wasm, String(LIMIT_MS), mode], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, ['--import', HOOKS, PROCESS, wasm, String(LIMIT_MS), mode],
+    { stdio: ['ignore', 'pipe', 'pipe'] })
   const texts = { stdout: '', stderr: '' }
-  for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (text: string) => { texts[name] += text })
+  for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data',
+    (text: string) => { texts[name] += text })
   try {
     return await new Promise<Ended>((resolve, reject) => {
       child.once('error', reject)
@@ -57,6 +61,12 @@ describe('the watchdog', () => {
 
   test('leaves alone a process that is busy for longer than the limit with calls that return', async () => {
     expect(await ended('busy')).toEqual({ code: 0, signal: null, stdout: 'ready\ndone\n', stderr: '' })
+  })
+
+  test.each([0, 19, 600_001, Number.NaN])('refuses a limit of %d ms', (limitMs) => {
+    const refused = refusal(() => new Watchdog({ limitMs }))
+    expect(refused.code).toBe('CMESH_CONFIG_INVALID')
+    expect(refused.message).toBe('The setting limitMs is not valid: it is not a number of ms from 20 to 600,000.')
   })
 
   test('does not keep a process alive', async () => {

@@ -259,6 +259,15 @@ describe('connecting', () => {
     await expect(connectNats({ servers: server.url, nkeySeed: stranger })).rejects.toMatchObject({ code: 'CMESH_BUS_CONNECT' })
   })
 
+  test('takes the login from the address', async () => {
+    const { host } = new URL(server.url)
+    const bus = await connectNats({ servers: `nats://client:client@${host}` })
+    buses.push(bus)
+    expect(bus.status).toBe('connected')
+    const failure = connectNats({ servers: `nats://client:wrong@${host}` })
+    await expect(failure).rejects.toMatchObject({ code: 'CMESH_BUS_CONNECT', message: expect.not.stringContaining('wrong') })
+  })
+
   test('with two logins at once is refused', async () => {
     await expect(connectNats({ servers: server.url, nkeySeed: 'SU', user: 'me' })).rejects.toMatchObject({
       code: 'CMESH_CONFIG_INVALID',

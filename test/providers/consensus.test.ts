@@ -1,18 +1,21 @@
 import { createHash } from 'node:crypto'
-import { describe, expect, test } from '@jest/globals'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { MockConsensus } from '../../providers/consensus/mock.ts'
-import type { LogEntry } from '../../services/consensus/provider.ts'
+import type { LogEntry, Proposal } from '../../services/consensus/provider.ts'
 import { consensusConformance } from '../conformance/consensus.ts'
+import { startBroker, type TestBroker } from '../support/broker.ts'
 import { LoneBus } from '../support/lone-bus.ts'
+import { refusal } from '../support/refusal.ts'
 
 consensusConformance('mock', () => new MockConsensus())
 
 const START = { epoch: 0, seq: 0 }
+const SECOND = 'CMESH_CONSENSUS_SECOND_NODE'
 const SUBJECT = 'cmesh.v1.ctl.consensus.mock'
 const DATA = new Uint8Array(1)
 const idOf = (n: number): string => n.toString(16).padStart(32, '0')
-const proposalOf = (n: number): { id: string, data: Uint8Array, deadlineMs: number } => ({ id: idOf(n), data: DATA, deadlineMs: 1_000 })
+const proposalOf = (n: number): Proposal => ({ id: idOf(n), data: DATA, deadlineMs: 1_000 })
 const clock = (nowMs: number): (() => number) => () => nowMs
 
 describe('mock Raft', () => {
@@ -56,9 +59,10 @@ describe('mock Raft', () => {
   })
 
   test.each([0, 10, 1.5, Number.NaN])('%p members are refused', members => {
-    expect(() => new MockConsensus({ members })).toThrow(
-      expect.objectContaining({ code: 'CMESH_CONFIG_INVALID', message: 'The setting consensus.members is not valid: it is an integer from 1 to 9.' }),
-    )
+    expect(refusal(() => new MockConsensus({ members }))).toMatchObject({
+      code: 'CMESH_CONFIG_INVALID',
+      message: 'The setting consensus.members is not valid: it is an integer from 1 to 9.',
+    })
   })
 
   test('orders before the event loop turns: a write waits for no timer', async () => {
@@ -94,7 +98,9 @@ describe('mock Raft', () => {
     const provider = new MockConsensus({ window: 10, now: clock(0) })
     await provider.start(START, () => {})
     for (let n = 0; n < 21; n++) await provider.propose(proposalOf(n))
-    for (let n = 11; n < 21; n++) await expect(provider.propose(proposalOf(n))).resolves.toMatchObject({ duplicate: true, seq: n + 1 })
+    for (let n = 11; n < 21; n++) {
+      await expect(provider.propose(proposalOf(n))).resolves.toMatchObject({ duplicate: true, seq: n + 1 })
+    }
     await expect(provider.propose(proposalOf(0))).resolves.toMatchObject({ duplicate: false, seq: 22 })
   })
 
@@ -107,7 +113,8 @@ describe('mock Raft', () => {
       if (entry.seq === 2) throw broken
     })
     const settled = await Promise.allSettled([1, 2, 3].map(n => provider.propose(proposalOf(n))))
-    const halted = { code: 'CMESH_STATE_HALTED', message: 'The state service has halted: entry 2 could not be taken in.', cause: broken }
+    const message = 'The state service has halted: entry 2 could not be taken in.'
+    const halted = { code: 'CMESH_STATE_HALTED', message, cause: broken }
     expect(settled).toMatchObject([{ value: { seq: 1 } }, { reason: halted }, { reason: halted }])
     await expect(provider.propose(proposalOf(4))).rejects.toMatchObject(halted)
     expect(seen).toEqual([1, 2])
@@ -124,7 +131,7 @@ describe('mock consensus on a bus', () => {
     await one.start(START, () => {})
     await expect(two.start(START, () => {})).rejects.toMatchObject({
       code: 'CMESH_CONSENSUS_SECOND_NODE',
-      message: 'Another node (node-1) runs mock consensus on this mesh; mock consensus is for one node. Choose the jetstream provider.',
+      message: expect.stringMatching(/^Another node \(node-1\) runs mock consensus .* Choose the jetstream provider\.$/),
     })
     expect(bus.subscribers(SUBJECT)).toBe(1)
     await one.stop()
@@ -157,7 +164,7 @@ describe('mock consensus on a bus', () => {
     const settled = await Promise.allSettled(nodes.map(each => each.start(START, () => {})))
     const started = settled.filter(({ status }) => status === 'fulfilled').length
     expect(started).toBeLessThan(2)
-    expect(settled).toContainEqual({ status: 'rejected', reason: expect.objectContaining({ code: 'CMESH_CONSENSUS_SECOND_NODE' }) })
+    expect(settled).toContainEqual({ status: 'rejected', reason: expect.objectContaining({ code: SECOND }) })
     expect(bus.subscribers(SUBJECT)).toBe(started)
     for (const each of nodes) await each.stop()
   })
@@ -166,13 +173,14 @@ describe('mock consensus on a bus', () => {
     const bus = new LoneBus()
     const one = node(bus, 'same')
     await one.start(START, () => {})
-    await expect(node(bus, 'same').start(START, () => {})).rejects.toMatchObject({ code: 'CMESH_CONSENSUS_SECOND_NODE', detail: { node: 'same' } })
+    await expect(node(bus, 'same').start(START, () => {})).rejects.toMatchObject({ code: SECOND, detail: { node: 'same' } })
     await one.stop()
   })
 
   test('an answer of strange bytes is shown as text', async () => {
     const bus = new LoneBus()
-    bus.subscribe(SUBJECT, message => bus.publish(message.reply, new Uint8Array([0x41, 0x0a, 0x1b, 0xff, ...new Array<number>(500).fill(0x42)])))
+    const strange = Buffer.concat([Buffer.from([0x41, 0x0a, 0x1b, 0xff]), Buffer.alloc(500, 'B')])
+    bus.subscribe(SUBJECT, message => bus.publish(message.reply, strange))
     await expect(node(bus, 'node-2').start(START, () => {})).rejects.toMatchObject({ detail: { node: `A???${'B'.repeat(124)}` } })
   })
 
@@ -194,5 +202,31 @@ describe('mock consensus on a bus', () => {
     await expect(starting).rejects.toMatchObject({ code: 'CMESH_ROUTER_DRAINING' })
     await stopped
     expect(bus.subscribers(SUBJECT)).toBe(0)
+  })
+})
+
+describe('mock consensus on a real broker', () => {
+  let broker: TestBroker
+
+  beforeAll(async () => { broker = await startBroker() })
+  afterAll(async () => { await broker.stop() })
+
+  test('one node runs, a second is refused, and runs once the first has stopped', async () => {
+    const one = new MockConsensus({ bus: broker.core, nodeId: 'node-1' })
+    await one.start(START, () => {})
+    const refused = new MockConsensus({ bus: broker.core, nodeId: 'node-2' })
+    await expect(refused.start(START, () => {})).rejects.toMatchObject({ code: SECOND, detail: { node: 'node-1' } })
+    await one.stop()
+    await broker.core.flush()
+    const two = new MockConsensus({ bus: broker.core, nodeId: 'node-2' })
+    await two.start(START, () => {})
+    await two.stop()
+  })
+
+  test('of two nodes that start at the same time never both run', async () => {
+    const nodes = ['node-1', 'node-2'].map(nodeId => new MockConsensus({ bus: broker.core, nodeId }))
+    const settled = await Promise.allSettled(nodes.map(each => each.start(START, () => {})))
+    expect(settled.filter(({ status }) => status === 'fulfilled').length).toBeLessThan(2)
+    for (const each of nodes) await each.stop()
   })
 })

@@ -25,9 +25,11 @@ function section(id: number, ...content: number[]): number[] {
 
 describe('inspect', () => {
   test('gives the ABI of a sound module and keeps nothing', () => {
-    const abi = abiText([{ name: 'run', mode: 'view', params: [{ name: 'by', type: 'u64', default: 1, more: 'unknown' }], returns: 'string', more: 'unknown' }])
+    const abi = abiText([{ name: 'run', mode: 'view', params: [{ name: 'by', type: 'u64', default: 1, more: 'unknown' }],
+      returns: 'string', more: 'unknown' }])
     expect(engine.inspect(contractModule(RUN, { abi }))).toEqual({
-      abi: 1, sdk: 'none', functions: [{ name: 'run', mode: 'view', params: [{ name: 'by', type: 'u64', default: 1 }], returns: 'string' }], events: [],
+      abi: 1, sdk: 'none', functions: [{ name: 'run', mode: 'view', params: [{ name: 'by', type: 'u64', default: 1 }],
+        returns: 'string' }], events: [],
     })
     expect(engine.has('run')).toBe(false)
   })
@@ -44,24 +46,29 @@ describe('inspect', () => {
       return module
     }
     expect(engine.inspect(padded(262_144)).functions).toHaveLength(1)
-    expect(refused(padded(262_145))).toEqual({ code: 'CMESH_DEPLOY_SIZE', message: 'The module has 262145 bytes; at most 262144 are allowed.' })
+    expect(refused(padded(262_145))).toEqual({ code: 'CMESH_DEPLOY_SIZE',
+      message: 'The module has 262145 bytes; at most 262144 are allowed.' })
   })
 
   test.each([
     ['nothing', new Uint8Array(0)],
     ['text', bytes('export function')],
-    ['a module with a type error', Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...section(1, 1, 0x60, 0, 1, 0x7f), ...section(3, 1, 0), ...section(10, 1, 2, 0, 0x0b))],
+    ['a module with a type error',
+      Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...section(1, 1, 0x60, 0, 1, 0x7f), ...section(3, 1, 0),
+        ...section(10, 1, 2, 0, 0x0b))],
   ])('refuses %s', (_what, wasm) => {
     expect(refused(wasm)).toEqual(malformed('it is not a valid WebAssembly module'))
   })
 
   test.each([
-    ['(import "env" "abort" (func (param i32 i32 i32 i32)))', 'env.abort', ' Compile it with the contract kit, which turns `abort` into `revert`.'],
+    ['(import "env" "abort" (func (param i32 i32 i32 i32)))',
+      'env.abort', ' Compile it with the contract kit, which turns `abort` into `revert`.'],
     ['(import "env" "Date.now" (func (result f64)))', 'env.Date.now', ' `Date.now` is not available: use `ctx.time()`.'],
     ['(import "env" "seed" (func (result f64)))', 'env.seed', ' `Math.random` is not available: replicas would disagree.'],
     ['(import "cmesh" "call" (func (param i32 i32)))', 'cmesh.call', ''],
     ['(import "env" "get" (func (param i32 i32) (result i32)))', 'env.get', ''],
-    ['(import "cmesh" "get" (func (param i64 i32) (result i32)))', 'cmesh.get (i64, i32) -> (i32)', ' Its signature is (i32, i32) -> (i32).'],
+    ['(import "cmesh" "get" (func (param i64 i32) (result i32)))',
+      'cmesh.get (i64, i32) -> (i32)', ' Its signature is (i32, i32) -> (i32).'],
     ['(import "cmesh" "ctx" (func (param i32) (result i32)))', 'cmesh.ctx (i32) -> (i32)', ' Its signature is (i32) -> (i64).'],
     ['(import "cmesh" "get" (global i32))', 'cmesh.get', ' Its signature is (i32, i32) -> (i32).'],
     ['(import "cmesh" "table" (table 1 funcref))', 'cmesh.table', ''],
@@ -88,21 +95,26 @@ describe('inspect', () => {
   })
 
   test('refuses a function of the ABI that is not exported', () => {
-    expect(refused(contractModule(RUN, { abi: abiText([{ name: 'run' }, { name: 'walk' }]) })).message).toBe('The module lacks the export call_walk.')
+    expect(refused(contractModule(RUN,
+      { abi: abiText([{ name: 'run' }, { name: 'walk' }]) })).message).toBe('The module lacks the export call_walk.')
   })
 
   test.each([
     ['a parameter', '(func (export "call_run") (param i64))', 'its export call_run is (i64) -> () instead of () -> ()'],
-    ['a result', '(func (export "call_run") (result i32) (i32.const 0))', 'its export call_run is () -> (i32) instead of () -> ()'],
-    ['a start export that takes something', `${RUN} (func (export "_start") (param f32 f64))`, 'its export _start is (f32, f64) -> () instead of () -> ()'],
+    ['a result',
+      '(func (export "call_run") (result i32) (i32.const 0))', 'its export call_run is () -> (i32) instead of () -> ()'],
+    ['a start export that takes something',
+      `${RUN} (func (export "_start") (param f32 f64))`, 'its export _start is (f32, f64) -> () instead of () -> ()'],
   ])('refuses an entry with %s', (_what, body, reason) => {
     expect(refused(contractModule(body))).toEqual(malformed(reason))
   })
 
   test.each([
     ['no maximum', '(memory (export "memory") 1)', 'its memory has no maximum; 64 pages are allowed (`--maximumMemory 64`)'],
-    ['too high a maximum', '(memory (export "memory") 1 65)', 'its memory may grow to 65 pages; 64 are allowed (`--maximumMemory 64`)'],
-    ['too much at once', '(memory (export "memory") 65 65)', 'its memory may grow to 65 pages; 64 are allowed (`--maximumMemory 64`)'],
+    ['too high a maximum',
+      '(memory (export "memory") 1 65)', 'its memory may grow to 65 pages; 64 are allowed (`--maximumMemory 64`)'],
+    ['too much at once',
+      '(memory (export "memory") 65 65)', 'its memory may grow to 65 pages; 64 are allowed (`--maximumMemory 64`)'],
   ])('refuses a memory with %s', (_what, memory, reason) => {
     expect(refused(contractModule(RUN, { memory }))).toEqual(malformed(reason))
   })
@@ -112,12 +124,15 @@ describe('inspect', () => {
   })
 
   test('refuses a start section, which would run before anybody watches', () => {
-    expect(refused(contractModule(`${RUN} (func $begin) (start $begin)`))).toEqual(malformed('it has a start section; export _start instead (`--exportStart _start`)'))
+    const reason = 'it has a start section; export _start instead (`--exportStart _start`)'
+    expect(refused(contractModule(`${RUN} (func $begin) (start $begin)`))).toEqual(malformed(reason))
   })
 
   test('refuses what is valid here but not core WebAssembly', () => {
-    expect(refused(contractModule(`${RUN} (tag (param i32))`)).message).toMatch(/^The package is not valid: the module cannot be read at byte \d+: its section 13 is not part of core WebAssembly\.$/)
-    expect(refused(contractModule(RUN, { memory: '(memory (export "memory") 1 64 shared)' })).message).toMatch(/a memory or table is shared or has 64-bit addresses\.$/)
+    const tagged = refused(contractModule(`${RUN} (tag (param i32))`))
+    expect(tagged.message).toMatch(/^The package is not valid: the module cannot be read at byte \d+: its section 13 is not part/)
+    const shared = refused(contractModule(RUN, { memory: '(memory (export "memory") 1 64 shared)' }))
+    expect(shared.message).toMatch(/a memory or table is shared or has 64-bit addresses\.$/)
   })
 
   test('refuses a module without the ABI section, or with two', () => {
@@ -144,13 +159,22 @@ describe('the ABI section', () => {
     ['too many functions', { ...whole, functions: Array(257).fill(run) }, 'functions is not a list of at most 256'],
     ['no events', { ...whole, events: undefined }, 'events is not a list of at most 256'],
     ['a function that is null', { ...whole, functions: [null] }, 'a function is not an object'],
-    ['a name with a colon', { ...whole, functions: [{ ...run, name: 'a:b' }] }, 'a name is not a letter or _ followed by at most 63 letters, digits or _'],
-    ['a long name', { ...whole, functions: [{ ...run, name: 'a'.repeat(65) }] }, 'a name is not a letter or _ followed by at most 63 letters, digits or _'],
+    ['a name with a colon',
+      { ...whole, functions: [{ ...run, name: 'a:b' }] },
+        'a name is not a letter or _ followed by at most 63 letters, digits or _'],
+    ['a long name',
+      { ...whole, functions: [{ ...run, name: 'a'.repeat(65) }] },
+        'a name is not a letter or _ followed by at most 63 letters, digits or _'],
     ['an unknown mode', { ...whole, functions: [{ ...run, mode: 'admin' }] }, 'the mode of run is not view, write or init'],
-    ['two init functions', { ...whole, functions: [{ ...run, mode: 'init' }, { ...run, name: 'b', mode: 'init' }] }, 'it lists more than one init function'],
+    ['two init functions',
+      { ...whole, functions: [{ ...run, mode: 'init' }, { ...run, name: 'b', mode: 'init' }] },
+        'it lists more than one init function'],
     ['a name twice', { ...whole, functions: [run, run] }, 'run stands twice'],
-    ['a parameter twice', { ...whole, functions: [{ ...run, params: [{ name: 'a', type: 'u32' }, { name: 'a', type: 'u32' }] }] }, 'a stands twice'],
-    ['a default that is an object', { ...whole, functions: [{ ...run, params: [{ name: 'a', type: 'u32', default: {} }] }] }, 'the default of a is not a scalar'],
+    ['a parameter twice',
+      { ...whole, functions: [{ ...run, params: [{ name: 'a', type: 'u32' }, { name: 'a', type: 'u32' }] }] }, 'a stands twice'],
+    ['a default that is an object',
+      { ...whole, functions: [{ ...run, params: [{ name: 'a', type: 'u32', default: {} }] }] },
+        'the default of a is not a scalar'],
     ['no result', { ...whole, functions: [{ ...run, returns: '' }] }, 'the result of run is not a text of 1 to 64 characters'],
   ])('is refused with %s', (_what, value, reason) => {
     expect(refusedWith(() => parseAbi(bytes(JSON.stringify(value))))).toEqual(malformed(`in its cmesh.abi section, ${reason}`))
@@ -163,8 +187,13 @@ describe('the ABI section', () => {
   })
 
   test('any JSON gives an ABI or CMESH_DEPLOY_MALFORMED', () => {
-    const entry = fc.record({ name: fc.oneof(fc.constantFrom('run', '__proto__'), fc.anything()), mode: fc.oneof(fc.constantFrom('view'), fc.anything()), params: fc.oneof(fc.constant([]), fc.anything()), returns: fc.oneof(fc.constant('void'), fc.anything()) }, { requiredKeys: [] })
-    const abi = fc.oneof(fc.anything(), fc.record({ abi: fc.constant(1), sdk: fc.constant('x'), functions: fc.oneof(fc.array(entry), fc.anything()), events: fc.oneof(fc.constant([]), fc.anything()) }))
+    const orAnything = <T>(...values: T[]) => fc.oneof(fc.constantFrom(...values), fc.anything())
+    const entry = fc.record({
+      name: orAnything('run', '__proto__'), mode: orAnything('view'), params: orAnything([]), returns: orAnything('void'),
+    }, { requiredKeys: [] })
+    const abi = fc.oneof(fc.anything(), fc.record({
+      abi: fc.constant(1), sdk: fc.constant('x'), functions: fc.oneof(fc.array(entry), fc.anything()), events: orAnything([]),
+    }))
     fc.assert(fc.property(abi, (value) => {
       let text: string | undefined
       try { text = JSON.stringify(value) } catch { fc.pre(false) }
@@ -204,12 +233,14 @@ describe('hostile modules', () => {
     ['an unknown section', section(13, 0), 11, 'its section 13 is not part of core WebAssembly'],
   ])('%s: the refusal says where', (_what, content, at, reason) => {
     const wasm = Uint8Array.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...content])
-    expect(refusedWith(() => readModule(wasm, 'cmesh.abi'))).toEqual(malformed(`the module cannot be read at byte ${at}: ${reason}`))
+    expect(refusedWith(() => readModule(wasm,
+      'cmesh.abi'))).toEqual(malformed(`the module cannot be read at byte ${at}: ${reason}`))
   })
 
   test('a module with changed or missing bytes is read or refused, and inspect agrees', () => {
     let read = 0
-    fc.assert(fc.property(fc.nat(samples.length - 1), fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 }), fc.option(fc.nat()), (index, changes, cut) => {
+    const changed = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 })
+    fc.assert(fc.property(fc.nat(samples.length - 1), changed, fc.option(fc.nat()), (index, changes, cut) => {
       const wasm = Uint8Array.from(samples[index] ?? [])
       for (const [at, value] of changes) wasm[at % wasm.length] = value
       const given = cut === null ? wasm : wasm.slice(0, cut % wasm.length)
@@ -230,7 +261,8 @@ describe('hostile modules', () => {
         taken++
         const abi = engine.install('0x1', wasm, new Map())
         for (const { name } of abi.functions) {
-          const result = engine.call({ address: '0x1', function: name, input: new Uint8Array(0), view: false, context: { seq: 1, timeMs: 0, caller: '' } })
+          const result = engine.call({ address: '0x1', function: name, input: new Uint8Array(0), view: false,
+            context: { seq: 1, timeMs: 0, caller: '' } })
           expect(typeof result.ok).toBe('boolean')
         }
       }

@@ -1,9 +1,10 @@
-import { afterEach, describe, expect, jest, test } from '@jest/globals'
+import { describe, expect, test } from '@jest/globals'
 import type { ContractCall } from '../../services/contracts/provider.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
 import { contractsConformance } from '../conformance/contracts.ts'
 import { contractModule } from '../support/contract-module.ts'
 import { LEFTOVERS } from '../support/hand-made-contracts.ts'
+import { refusal } from '../support/refusal.ts'
 
 contractsConformance('wasm', () => new WasmEngine())
 
@@ -11,10 +12,6 @@ const callOf = (address: string, name = 'run'): ContractCall => (
   { address, function: name, input: new Uint8Array(0), view: false, context: { seq: 1, timeMs: 0, caller: 'did:key:z6Mk' } })
 
 describe('the pool of the wasm engine', () => {
-  afterEach(() => {
-    jest.restoreAllMocks()
-  })
-
   /** Instances made while `run` runs. */
   function instancesMade(run: () => void): number {
     let made = 0
@@ -34,8 +31,10 @@ describe('the pool of the wasm engine', () => {
   }
 
   test.each([
-    ['memory', 1], ['an exported global', 1], ['an exported 64-bit global', 1], ['a hidden global', 5], ['a global that is a reference', 5],
-    ['a NaN with a payload', 5], ['grown memory', 5], ['a table', 5], ['a grown table', 5], ['a dropped segment', 5], ['a dropped element', 5],
+    ['memory', 1], ['an exported global', 1], ['an exported 64-bit global', 1], ['a hidden global', 5],
+    ['a global that is a reference', 5],
+    ['a NaN with a payload',
+      5], ['grown memory', 5], ['a table', 5], ['a grown table', 5], ['a dropped segment', 5], ['a dropped element', 5],
   ])('five calls of a contract that changes %s take %d instances', (leftover, instances) => {
     const engine = new WasmEngine()
     engine.install('0x1', LEFTOVERS[leftover]?.() ?? new Uint8Array(0), new Map())
@@ -45,9 +44,15 @@ describe('the pool of the wasm engine', () => {
   })
 
   test.each([
-    ['a table that no code changes', '(type $t (func)) (table 1 funcref) (elem (i32.const 0) $f) (func $f) (func (export "call_run") (call_indirect (type $t) (i32.const 0)))'],
-    ['data and bulk copies', '(data (i32.const 0) "abc") (func (export "call_run") (memory.copy (i32.const 8) (i32.const 0) (i32.const 3)) (memory.fill (i32.const 0) (i32.const 9) (i32.const 9)))'],
-    ['a segment it copies but never drops', '(data $d "abc") (func (export "call_run") (memory.init $d (i32.const 8) (i32.const 0) (i32.const 3)))'],
+    ['a table that no code changes',
+      `(type $t (func)) (table 1 funcref) (elem (i32.const 0) $f) (func $f)
+       (func (export "call_run") (call_indirect (type $t) (i32.const 0)))`],
+    ['data and bulk copies',
+      `(data (i32.const 0) "abc")
+       (func (export "call_run")
+         (memory.copy (i32.const 8) (i32.const 0) (i32.const 3)) (memory.fill (i32.const 0) (i32.const 9) (i32.const 9)))`],
+    ['a segment it copies but never drops',
+      '(data $d "abc") (func (export "call_run") (memory.init $d (i32.const 8) (i32.const 0) (i32.const 3)))'],
   ])('%s does not cost the pool', (_what, body) => {
     const engine = new WasmEngine()
     engine.install('0x1', contractModule(body), new Map())
@@ -70,6 +75,12 @@ describe('the pool of the wasm engine', () => {
     engine.remove('0x1')
     expect(calls('0x2')).toBe(1)
     expect(calls('0x3', '0x2')).toBe(0)
+  })
+
+  test.each([0, 10_001, 1.5])('%d idle instances are refused', (instances) => {
+    const refused = refusal(() => new WasmEngine({ instances }))
+    expect(refused.code).toBe('CMESH_CONFIG_INVALID')
+    expect(refused.message).toBe('The setting instances is not valid: it is not a whole number from 1 to 10,000.')
   })
 
   test('all code of a contract runs between onEnter and onLeave, also when it fails', () => {

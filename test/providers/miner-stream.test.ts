@@ -4,7 +4,8 @@ import { jetstream, jetstreamManager, type JetStreamManager } from '@nats-io/jet
 import fc from 'fast-check'
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { MINE_SUBJECT } from '../../cmtp/subject.ts'
-import { deliveryOf, StreamSource, type StreamSourceOptions } from '../../providers/miner/stream.ts'
+import { deliveryOf } from '../../providers/miner/delivery.ts'
+import { StreamSource, type StreamSourceOptions } from '../../providers/miner/stream.ts'
 import type { MinerEntry, MinerHandler, MinerOutcome } from '../../services/miner/provider.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
 

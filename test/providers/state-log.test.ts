@@ -45,7 +45,7 @@ async function written(blocks: number, options: Partial<HypercoreStateOptions> =
 const modeOf = async (path: string): Promise<string> => ((await stat(path)).mode & 0o777).toString(8)
 
 describe('the files of a log', () => {
-  test('a new log makes its key, readable by its owner only, and keeps everything under a directory of the same kind', async () => {
+  test('a new log makes its key, and key and directories are their owner\'s only', async () => {
     await written(1, { dir: join(dir, 'data') })
     expect(await modeOf(join(dir, 'data', 'key'))).toBe('600')
     expect(await modeOf(join(dir, 'data'))).toBe('700')
@@ -87,7 +87,8 @@ describe('the files of a log', () => {
   test('a second store on the same directory is refused, and the first is none the worse', async () => {
     const first = make()
     await first.open(() => {})
-    await expect(make().open(() => {})).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE', detail: { path: join(dir, 'log') } })
+    const inUse = { code: 'CMESH_BOOT_DATA_IN_USE', detail: { path: join(dir, 'log') } }
+    await expect(make().open(() => {})).rejects.toMatchObject(inUse)
     await commitBlock(first, putBlock(1, 'a', '1'))
   })
 
@@ -95,7 +96,7 @@ describe('the files of a log', () => {
     await writeFile(join(dir, 'file'), '')
     await expect(make({ dir: join(dir, 'file', 'data') }).open(() => {})).rejects.toMatchObject({
       code: 'CMESH_STATE_FULL',
-      message: expect.stringMatching(/^The state log cannot be written: ENOTDIR: .*\. The node stops; free space and start it again\.$/),
+      message: expect.stringMatching(/^The state log cannot be written: ENOTDIR: .*\. The node stops; free space .*\.$/),
     })
   })
 })
@@ -106,10 +107,12 @@ describe('a log that is not what it should be', () => {
     if (!(thrown instanceof CMeshError)) throw new Error(`expected a CMeshError: ${String(thrown)}`)
     return thrown
   }
-  const damaged = (reason: string): object => ({
+  const damagedAt = (path: string, block: number, reason: string): object => ({
     code: 'CMESH_STATE_CORRUPT',
-    message: `The state log in ${join(dir, 'log')} is damaged at block 0: ${reason}.`,
+    message: `The state log in ${path} is damaged at block ${block}: ${reason}.`,
+    detail: { path, block, reason },
   })
+  const damaged = (reason: string): object => damagedAt(join(dir, 'log'), 0, reason)
 
   test('is refused without its key, and opens when the key is back', async () => {
     const chain = await written(2)
@@ -128,7 +131,7 @@ describe('a log that is not what it should be', () => {
   test('is refused with a key file of anything but a seed', async () => {
     await written(2)
     await writeFile(join(dir, 'key'), 'ABCD')
-    expect(await openedError()).toMatchObject({ code: 'CMESH_STATE_CORRUPT', detail: { path: join(dir, 'key'), reason: 'the key file is not 64 hex digits' } })
+    expect(await openedError()).toMatchObject(damagedAt(join(dir, 'key'), 0, 'the key file is not 64 hex digits'))
   })
 
   test('is refused without the file that names its tables, which are left as they are', async () => {
@@ -151,22 +154,26 @@ describe('a log that is not what it should be', () => {
     expect(await openedError()).toMatchObject(damaged('everything that was in it is gone'))
   })
 
-  /** A log of these blocks that no store made. */
+  type Clearable = Hypercore & { clear(from: number, to: number): Promise<unknown> }
+
+  /** A log of these blocks that no store made, less the one to clear. */
   async function madeByHand(blocks: readonly Uint8Array[], clear?: number): Promise<{ dir: string, keyPair: KeyPair }> {
     const at = await mkdtemp(join(dir, 'made-'))
     const key = keyPair()
     const manifest = { signers: [{ publicKey: key.publicKey }] }
-    const core = new Hypercore(Hypercore.defaultStorage(join(at, 'log'), { allowBackup: true }), { createIfMissing: true, key: Hypercore.key(manifest), manifest })
+    const storage = Hypercore.defaultStorage(join(at, 'log'), { allowBackup: true })
+    const core = new Hypercore(storage, { createIfMissing: true, key: Hypercore.key(manifest), manifest }) as Clearable
     await core.ready()
     await core.append(blocks, { keyPair: key })
-    if (clear !== undefined) await (core as Hypercore & { clear(from: number, to: number): Promise<unknown> }).clear(clear, clear + 1)
+    if (clear !== undefined) await core.clear(clear, clear + 1)
     await core.close()
     return { dir: at, keyPair: key }
   }
 
   test('is refused where a block is missing, is none or does not follow the one before, by its index', async () => {
     const image = new StateImage()
-    const [one, two, three] = [1, 2, 3].map(seq => image.append(putBlock(seq, 'a', `${seq}`))) as [Uint8Array, Uint8Array, Uint8Array]
+    const append = (seq: number): Uint8Array => image.append(putBlock(seq, 'a', `${seq}`))
+    const [one, two, three] = [append(1), append(2), append(3)]
     const cases: [Uint8Array[], number | undefined, number, string][] = [
       [[one, two, two], undefined, 2, 'sequence 2 follows 2'],
       [[one, three], undefined, 1, 'sequence 3 follows 1'],
@@ -176,7 +183,7 @@ describe('a log that is not what it should be', () => {
     ]
     for (const [blocks, clear, block, reason] of cases) {
       const options = await madeByHand(blocks, clear)
-      expect(await openedError(options)).toMatchObject({ code: 'CMESH_STATE_CORRUPT', detail: { path: join(options.dir, 'log'), block, reason } })
+      expect(await openedError(options)).toMatchObject(damagedAt(join(options.dir, 'log'), block, reason))
     }
   })
 
@@ -184,7 +191,10 @@ describe('a log that is not what it should be', () => {
     await written(3)
     const store = make()
     await expect(store.open(() => { throw new RangeError('not this block') })).rejects.toThrow(new RangeError('not this block'))
-    await expect(store.commit(loopBlock(4))).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining('not open') })
+    await expect(store.commit(loopBlock(4))).rejects.toMatchObject({
+      code: 'CMESH_STATE_HALTED',
+      message: 'The state service has halted: the store is not open.',
+    })
     expect((await make().open(() => {})).replayed).toBe(3)
   })
 
@@ -199,7 +209,7 @@ describe('a log that is not what it should be', () => {
       bytes[at] = 0
       await writeFile(join(db, name), bytes)
     }
-    expect(await openedError()).toMatchObject({ code: 'CMESH_STATE_CORRUPT', detail: { path: join(dir, 'log'), block: 27, reason: 'Blob CRC mismatch' } })
+    expect(await openedError()).toMatchObject(damagedAt(join(dir, 'log'), 27, 'Blob CRC mismatch'))
   })
 })
 

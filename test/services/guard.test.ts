@@ -4,7 +4,7 @@ import * as jose from 'jose'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import type { TokenClaims } from '../../cmtp/identity/token.ts'
-import { writeClaims } from '../../cmtp/identity/token.ts'
+import { tokenReference, writeClaims } from '../../cmtp/identity/token.ts'
 import type { Permission } from '../../cmtp/permission.ts'
 import { NEWCOMER_READ_SET, OPERATOR_SET, parsePermissions } from '../../cmtp/permission.ts'
 import type { AuthContext, GuardParts } from '../../services/iam/guard.ts'
@@ -170,6 +170,54 @@ describe('a check', () => {
     expect(guard.check(tokens[2] as Buffer, 'session-c')).not.toBeInstanceOf(Promise)
     await checked(guard, tokens[0] as Buffer, 'session-a')
     expect(verifications()).toBe(4)
+  })
+})
+
+describe('the reference of a token', () => {
+  test('does in the place of the token once that was verified', async () => {
+    const { guard, verifications } = makeGuard()
+    const token = await tokenOf()
+    const auth = await checked(guard, token)
+    expect(guard.check(tokenReference(token), SID)).toBe(auth)
+    expect(guard.tokenOf(auth)).toEqual(token)
+    expect(verifications()).toBe(1)
+  })
+
+  test('is verified again after 60 s like the token it stands for', async () => {
+    const { guard, clock, verifications } = makeGuard()
+    const token = await tokenOf()
+    await checked(guard, token)
+    clock.ms += 60_000
+    await expect(checked(guard, tokenReference(token))).resolves.toMatchObject({ jti: 'token-one' })
+    expect(verifications()).toBe(2)
+    clock.ms += 240_000
+    expect(await failureOf(() => guard.check(tokenReference(token), SID))).toMatchObject(noSession('the token has expired'))
+  })
+
+  test('is worth nothing where the token was not seen, was replaced, or belongs to another session', async () => {
+    const { guard, verifications } = makeGuard()
+    const token = await tokenOf()
+    const unknown = { code: 'CMESH_IAM_TOKEN', status: 401, retry: 'retry' }
+    const refusal = await failureOf(() => guard.check(tokenReference(token), SID))
+    expect(refusal).toMatchObject(unknown)
+    expect(refusal.toWire()).toMatchObject({ prompt: 'token' })
+    await checked(guard, token)
+    expect(await failureOf(() => guard.check(tokenReference(token), 'another-session'))).toMatchObject(unknown)
+    const forged = tokenReference(token)
+    forged.writeUInt8(forged.readUInt8(15) ^ 1, 15)
+    expect(await failureOf(() => guard.check(forged, SID))).toMatchObject(unknown)
+    await checked(guard, await tokenOf({ jti: 'token-two' }))
+    expect(await failureOf(() => guard.check(tokenReference(token), SID))).toMatchObject(unknown)
+    expect(verifications()).toBe(2)
+  })
+
+  test('of a revoked session is refused', async () => {
+    const { guard } = makeGuard()
+    const token = await tokenOf()
+    const auth = await checked(guard, token)
+    guard.revoke({ sid: SID })
+    expect(await failureOf(() => guard.check(tokenReference(token), SID))).toMatchObject(noSession('the session was revoked'))
+    expect(await failureOf(() => guard.tokenOf(auth))).toMatchObject(noSession('the session was revoked'))
   })
 })
 
@@ -433,7 +481,7 @@ describe('a revocation', () => {
     const token = (await tokenOf()).toString()
     // The last of the 86 characters carries two bits; base64url decoders drop the other four.
     const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
-    const other = `${token.slice(0, -1)}${alphabet[alphabet.indexOf(token.at(-1) as string) ^ 1]}`
+    const other = `${token.slice(0, -1)}${alphabet[alphabet.indexOf(token.at(-1)) ^ 1]}`
     await expect(checked(guard, Buffer.from(other))).resolves.toMatchObject({ jti: 'token-one' })
     guard.revoke({ jti: 'token-one' })
     for (const spelling of [token, other]) expect(await failureOf(() => guard.check(Buffer.from(spelling), SID)))

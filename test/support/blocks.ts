@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import type { Block, EmittedEvent, StateStore, TransactionRecord, Write } from '../../services/state/provider.ts'
 
 const HEX = [...'0123456789abcdef']
-export const anyId: fc.Arbitrary<string> = fc.array(fc.constantFrom(...HEX), { minLength: 32, maxLength: 32 }).map(digits => digits.join(''))
+export const anyId: fc.Arbitrary<string> = fc.string({ unit: fc.constantFrom(...HEX), minLength: 32, maxLength: 32 })
 
 /** Text that UTF-8 can carry. */
 export const anyText: fc.Arbitrary<string> = fc.string({ unit: 'grapheme', maxLength: 12 })
@@ -14,7 +14,11 @@ const anyWrite: fc.Arbitrary<Write> = fc.record({
   key: anyKey,
   value: fc.option(fc.uint8Array({ maxLength: 48 }), { nil: undefined, freq: 4 }),
 })
-const anyEvent: fc.Arbitrary<EmittedEvent> = fc.record({ contract: anySpace, topic: anyText, data: fc.uint8Array({ maxLength: 24 }) })
+const anyEvent: fc.Arbitrary<EmittedEvent> = fc.record({
+  contract: anySpace,
+  topic: anyText,
+  data: fc.uint8Array({ maxLength: 24 }),
+})
 
 export const anyRecord: fc.Arbitrary<TransactionRecord> = fc.record({
   id: anyId,
@@ -40,12 +44,14 @@ export const anyLog: fc.Arbitrary<Block[]> = fc
   .array(anyBlock, { minLength: 1, maxLength: 12 })
   .map(blocks => blocks.map((block, i) => ({ ...block, epoch: 0, seq: i + 1, timeMs: i })))
 
+const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text))
+
 /** One transaction that sets `key` of `0x001` to the text `value`. */
 export function putBlock(seq: number, key: string, value: string | undefined): Block {
   const id = seq.toString(16).padStart(32, '0')
-  const write: Write = { space: '0x001', key, value: value === undefined ? undefined : new Uint8Array(Buffer.from(value)) }
-  const record: TransactionRecord = { id, status: 200, gas: 7n, writes: [write], events: [], output: new Uint8Array(Buffer.from(`"${seq}"`)) }
-  return { epoch: 0, seq, timeMs: 1_700_000_000_000 + seq, message: new Uint8Array(Buffer.from(`message ${seq}`)), transactions: [record] }
+  const write: Write = { space: '0x001', key, value: value === undefined ? undefined : utf8(value) }
+  const record: TransactionRecord = { id, status: 200, gas: 7n, writes: [write], events: [], output: utf8(`"${seq}"`) }
+  return { epoch: 0, seq, timeMs: 1_700_000_000_000 + seq, message: utf8(`message ${seq}`), transactions: [record] }
 }
 
 /** Does what the applier does: the writes first, then the commit. */

@@ -49,5 +49,6 @@ export function contractModule(body: string, options: ModuleOptions = {}): Uint8
 
 /** The JSON of an ABI; each function is a write without parameters unless it says otherwise. */
 export function abiText(functions: readonly object[]): string {
-  return JSON.stringify({ abi: 1, sdk: 'none', functions: functions.map((entry) => ({ mode: 'write', params: [], returns: 'void', ...entry })), events: [] })
+  return JSON.stringify({ abi: 1, sdk: 'none',
+    functions: functions.map((entry) => ({ mode: 'write', params: [], returns: 'void', ...entry })), events: [] })
 }

@@ -42,7 +42,8 @@ export function damaged(source: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Buffer> 
     }
     return result
   })
-  return fc.oneof({ weight: 9, arbitrary: injured }, { weight: 1, arbitrary: fc.uint8Array({ maxLength: 128 }).map(bytes => Buffer.from(bytes)) })
+  return fc.oneof({ weight: 9, arbitrary: injured },
+    { weight: 1, arbitrary: fc.uint8Array({ maxLength: 128 }).map(bytes => Buffer.from(bytes)) })
 }
 
 /**

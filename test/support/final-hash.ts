@@ -35,7 +35,8 @@ export interface SpecBinding {
 const HOPS = ['router', 'registrar', 'state', 'contract', 'consensus', 'events', 'iam', 'peer']
 const DECISIONS = ['none', 'allowed', 'denied']
 
-const integer = (value: number | bigint, bytes: number): Buffer => Buffer.from(BigInt(value).toString(16).padStart(bytes * 2, '0'), 'hex')
+const integer = (value: number | bigint, bytes: number): Buffer =>
+  Buffer.from(BigInt(value).toString(16).padStart(bytes * 2, '0'), 'hex')
 const text = (value: string): Buffer => Buffer.concat([integer(Buffer.byteLength(value), 2), Buffer.from(value)])
 const sha256 = (...parts: Uint8Array[]): Buffer => parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest()
 const position = ({ epoch, seq, chain }: SpecPosition): Buffer => Buffer.concat([integer(epoch, 4), integer(seq, 8), chain])
@@ -45,30 +46,34 @@ export function specArgumentsHash(salt: Uint8Array, args: Uint8Array): Buffer {
   return sha256(salt, args)
 }
 
-/** The bytes of each layer, chained. */
-export function specLayers(layers: readonly SpecLayer[]): Buffer[] {
-  const encoded: Buffer[] = []
-  let previous: Buffer = Buffer.alloc(32)
-  for (const layer of layers) {
-    const flags = (layer.before ? 0b0001 : 0) + (layer.after ? 0b0010 : 0) + (layer.argumentsHash ? 0b0100 : 0) + (layer.target === undefined ? 0 : 0b1000)
-    const bytes = Buffer.concat([
-      integer(0, 1), integer(HOPS.indexOf(layer.hop) + 1, 1), integer(flags, 1), integer(DECISIONS.indexOf(layer.decision), 1),
-      integer(layer.status, 2), integer(layer.startUs, 8), integer(layer.durationUs, 4), integer(layer.gas, 8), previous,
-      layer.before ? position(layer.before) : NOTHING, layer.after ? position(layer.after) : NOTHING, layer.argumentsHash ?? NOTHING,
-      text(layer.node), text(layer.fqmn), layer.target === undefined ? NOTHING : text(layer.target), text(layer.grant),
-    ])
-    encoded.push(bytes)
-    previous = sha256(Buffer.of(0x00), bytes)
-  }
-  return encoded
+/** What a layer says of where it was added. */
+function specTexts({ node, fqmn, target, grant }: SpecLayer): Buffer {
+  return Buffer.concat([text(node), text(fqmn), target === undefined ? NOTHING : text(target), text(grant)])
+}
+
+/** A layer as the final hash covers it. */
+export function specLayer(layer: SpecLayer): Buffer {
+  const flags = [layer.before, layer.after, layer.argumentsHash, layer.target]
+    .reduce<number>((bits, field, i) => bits + (field === undefined ? 0 : 2 ** i), 0)
+  return Buffer.concat([
+    integer(0, 1), integer(HOPS.indexOf(layer.hop) + 1, 1), integer(flags, 1), integer(DECISIONS.indexOf(layer.decision), 1),
+    integer(layer.status, 2), integer(layer.startUs, 8), integer(layer.durationUs, 4), integer(layer.gas, 8),
+    sha256(Buffer.of(0x02), specTexts(layer)),
+    layer.before ? position(layer.before) : NOTHING, layer.after ? position(layer.after) : NOTHING,
+    layer.argumentsHash ?? NOTHING,
+  ])
+}
+
+/** A layer as it stands in a layers block, with its texts. */
+export function specBlockLayer(layer: SpecLayer): Buffer {
+  return Buffer.concat([specLayer(layer), specTexts(layer)])
 }
 
 export function specFinalHash(layers: readonly SpecLayer[], binding: SpecBinding): Buffer {
-  const last = specLayers(layers).at(-1) ?? NOTHING
   return sha256(
     Buffer.of(0x01),
     integer(0, 1), binding.id, integer(binding.status, 2), sha256(binding.requestBody), sha256(binding.replyBody),
     integer(binding.replyHeaders.length, 2), binding.replyHeaders, text(binding.sid), text(binding.sub),
-    last,
+    integer(layers.length, 1), ...layers.map(specLayer),
   )
 }

@@ -4,19 +4,22 @@
  */
 import { contractModule } from './contract-module.ts'
 
-const MANY = (count: string, body: string): string => `
+/** The body as often as the parameter `$count` says, with `$i` counting. */
+const many = (body: string): string => `
   (local $i i32)
   (block $done (loop $next
-    (br_if $done (i32.ge_u (local.get $i) ${count}))
+    (br_if $done (i32.ge_u (local.get $i) (local.get $count)))
     ${body}
     (local.set $i (i32.add (local.get $i) (i32.const 1)))
     (br $next)))`
 
-const ARG = (index: number): string => `(i32.load (i32.const ${String(16 + 4 * index)}))`
+/** The number at an index of `args`, once it is loaded. */
+const arg = (index: number): string => `(i32.load (i32.const ${16 + 4 * index}))`
 
 /** Parameters and results of each host function. */
 export const HOST_FUNCTIONS = {
-  input: [0, true], reg: [1, false], reglen: [0, true], output: [2, false], get: [2, true], set: [4, false], del: [2, true], emit: [4, false],
+  input: [0, true], reg: [1, false], reglen: [0, true], output: [2, false], get: [2, true], set: [4, false], del: [2, true],
+    emit: [4, false],
   ctx: [1, true], ctxs: [1, true], fail: [2, false],
 } as const satisfies Record<string, readonly [number, boolean]>
 
@@ -25,7 +28,7 @@ export type HostFunctionName = keyof typeof HOST_FUNCTIONS
 /** Calls each host function with the numbers under `args`; `grown_<name>` grows the memory to 4 pages first. */
 export function rawModule(): Uint8Array {
   const one = (name: string, [params, result]: readonly [number, boolean]): string => {
-    const call = `(call $${name} ${Array.from({ length: params }, (_, index) => ARG(index)).join(' ')})`
+    const call = `(call $${name} ${Array.from({ length: params }, (_, index) => arg(index)).join(' ')})`
     const used = result ? `(drop ${call})` : call
     return `
       (func (export "call_${name}") (call $load) ${used})
@@ -36,12 +39,14 @@ export function rawModule(): Uint8Array {
     (func $load (drop (call $get (i32.const 0) (i32.const 4))) (call $reg (i32.const 16)))
     ${Object.entries(HOST_FUNCTIONS).map(([name, shape]) => one(name, shape)).join('')}
     (func (export "call_empty_register") (call $reg (i32.const 0)))
-    (func (export "call_keys") (call $load) (call $keys ${ARG(0)}))
-    (func $keys (param $count i32) ${MANY('(local.get $count)', '(i32.store (i32.const 8) (local.get $i)) (call $set (i32.const 8) (i32.const 4) (i32.const 0) (i32.const 1))')})
-    (func (export "call_events") (call $load) (call $events ${ARG(0)}))
-    (func $events (param $count i32) ${MANY('(local.get $count)', '(call $emit (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 1))')})
-    (func (export "call_values") (call $load) (call $values ${ARG(0)}))
-    (func $values (param $count i32) ${MANY('(local.get $count)', '(call $set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 65535))')})`)
+    (func (export "call_keys") (call $load) (call $keys ${arg(0)}))
+    (func $keys (param $count i32) ${many(`
+      (i32.store (i32.const 8) (local.get $i))
+      (call $set (i32.const 8) (i32.const 4) (i32.const 0) (i32.const 1))`)})
+    (func (export "call_events") (call $load) (call $events ${arg(0)}))
+    (func $events (param $count i32) ${many('(call $emit (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 1))')})
+    (func (export "call_values") (call $load) (call $values ${arg(0)}))
+    (func $values (param $count i32) ${many('(call $set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 65535))')})`)
 }
 
 /** Writes, deletes and emits, and only then fails, each function in its own way. `dirty` does not fail. */
@@ -75,21 +80,67 @@ export function failingModule(): Uint8Array {
  * digit, or traps.
  */
 export const LEFTOVERS: Readonly<Record<string, () => Uint8Array>> = {
-  'memory': () => tell('(i32.load (i32.const 60000))', '(i32.store (i32.const 60000) (i32.const 1))'),
-  'an exported global': () => tell('(global.get $g)', '(global.set $g (i32.const 1))', '(global $g (export "g") (mut i32) (i32.const 0))'),
-  'a hidden global': () => tell('(global.get $g)', '(global.set $g (i32.const 1))', '(global $g (mut i32) (i32.const 0))'),
-  'an exported 64-bit global': () => tell('(i32.wrap_i64 (global.get $g))', '(global.set $g (i64.const 1))', '(global $g (export "g") (mut i64) (i64.const 0))'),
-  'a global that is a reference': () => tell('(ref.is_null (global.get $g))', '(global.set $g (ref.func $run))', '(global $g (export "g") (mut funcref) (ref.null func)) (elem declare func $run)'),
-  'a NaN with a payload': () => tell('(i64.eq (i64.reinterpret_f64 (global.get $g)) (i64.const 0x7ff4000000000001))', '(global.set $g (f64.const 1))', '(global $g (export "g") (mut f64) (f64.const nan:0x4000000000001))'),
-  'grown memory': () => tell('(memory.size)', '(drop (memory.grow (i32.const 1)))'),
-  'memory grown by nothing': () => tell('(i32.load (i32.const 60000))', '(drop (memory.grow (i32.const 0))) (i32.store (i32.const 60000) (i32.const 1))'),
-  'a table': () => tell('(ref.is_null (table.get $t (i32.const 0)))', '(table.set $t (i32.const 0) (ref.func $run))', '(table $t 1 funcref) (elem declare func $run)'),
-  'a grown table': () => tell('(table.size $t)', '(drop (table.grow $t (ref.null func) (i32.const 1)))', '(table $t 1 9 funcref)'),
-  'a dropped segment': () => tell('(i32.const 0)', '(memory.init $d (i32.const 100) (i32.const 0) (i32.const 1)) (data.drop $d)', '(data $d "x")'),
-  'a dropped element': () => tell('(i32.const 0)', '(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1)) (elem.drop $e)', '(table $t 1 funcref) (elem $e func $run)'),
+  'memory': () => tell({
+    find: '(i32.load (i32.const 60000))',
+    change: '(i32.store (i32.const 60000) (i32.const 1))',
+  }),
+  'an exported global': () => tell({
+    find: '(global.get $g)',
+    change: '(global.set $g (i32.const 1))',
+    more: '(global $g (export "g") (mut i32) (i32.const 0))',
+  }),
+  'a hidden global': () => tell({
+    find: '(global.get $g)',
+    change: '(global.set $g (i32.const 1))',
+    more: '(global $g (mut i32) (i32.const 0))',
+  }),
+  'an exported 64-bit global': () => tell({
+    find: '(i32.wrap_i64 (global.get $g))',
+    change: '(global.set $g (i64.const 1))',
+    more: '(global $g (export "g") (mut i64) (i64.const 0))',
+  }),
+  'a global that is a reference': () => tell({
+    find: '(ref.is_null (global.get $g))',
+    change: '(global.set $g (ref.func $run))',
+    more: '(global $g (export "g") (mut funcref) (ref.null func)) (elem declare func $run)',
+  }),
+  'a NaN with a payload': () => tell({
+    find: '(i64.eq (i64.reinterpret_f64 (global.get $g)) (i64.const 0x7ff4000000000001))',
+    change: '(global.set $g (f64.const 1))',
+    more: '(global $g (export "g") (mut f64) (f64.const nan:0x4000000000001))',
+  }),
+  'grown memory': () => tell({
+    find: '(memory.size)',
+    change: '(drop (memory.grow (i32.const 1)))',
+  }),
+  'memory grown by nothing': () => tell({
+    find: '(i32.load (i32.const 60000))',
+    change: '(drop (memory.grow (i32.const 0))) (i32.store (i32.const 60000) (i32.const 1))',
+  }),
+  'a table': () => tell({
+    find: '(ref.is_null (table.get $t (i32.const 0)))',
+    change: '(table.set $t (i32.const 0) (ref.func $run))',
+    more: '(table $t 1 funcref) (elem declare func $run)',
+  }),
+  'a grown table': () => tell({
+    find: '(table.size $t)',
+    change: '(drop (table.grow $t (ref.null func) (i32.const 1)))',
+    more: '(table $t 1 9 funcref)',
+  }),
+  'a dropped segment': () => tell({
+    find: '(i32.const 0)',
+    change: '(memory.init $d (i32.const 100) (i32.const 0) (i32.const 1)) (data.drop $d)',
+    more: '(data $d "x")',
+  }),
+  'a dropped element': () => tell({
+    find: '(i32.const 0)',
+    change: '(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1)) (elem.drop $e)',
+    more: '(table $t 1 funcref) (elem $e func $run)',
+  }),
 }
 
-function tell(find: string, change: string, more = ''): Uint8Array {
+function tell({ find, change, more = '' }: { readonly find: string, readonly change: string,
+  readonly more?: string }): Uint8Array {
   return contractModule(`${more}
     (func $run (export "call_run")
       (i32.store8 (i32.const 0) (i32.add (i32.const 48) ${find}))
@@ -103,7 +154,8 @@ function tell(find: string, change: string, more = ''): Uint8Array {
  * appends the value of k (or `-`) to the output, `x__` traps, `r__` reverts.
  */
 export function interpreterModule(): Uint8Array {
-  const step = (letter: string, body: string): string => `(if (i32.eq (local.get $op) (i32.const ${String(letter.charCodeAt(0))})) (then ${body}))`
+  const step = (letter: string, body: string): string => (
+    `(if (i32.eq (local.get $op) (i32.const ${letter.charCodeAt(0)})) (then ${body}))`)
   const [k, v] = ['(i32.add (local.get $p) (i32.const 1))', '(i32.add (local.get $p) (i32.const 2))']
   const one = '(i32.const 1)'
   return contractModule(`

@@ -14,7 +14,9 @@ export function refusal(act: () => unknown): Refusal {
   return outcome.refusal
 }
 
-export type Outcome<T> = { readonly value: T, readonly refusal: undefined } | { readonly value: undefined, readonly refusal: Refusal }
+export type Outcome<T> =
+  | { readonly value: T, readonly refusal: undefined }
+  | { readonly value: undefined, readonly refusal: Refusal }
 
 /** The value of `act`, or the coded error it threw; any other throw goes on. */
 export function attempt<T>(act: () => T): Outcome<T> {

@@ -11,19 +11,19 @@ const [file = '', limit = '', mode = ''] = process.argv.slice(2)
 const limitMs = Number(limit)
 const watchdog = new Watchdog({ limitMs })
 watchdog.start()
-if (mode === 'restart') {
-  watchdog.start()
-  await Promise.all([watchdog.stop(), watchdog.stop()])
-  await watchdog.stop()
-  watchdog.start()
-}
 const engine = new WasmEngine({ onEnter: watchdog.enter, onLeave: watchdog.leave })
 for (const address of ['0x001', '0x002']) engine.install(address, readFileSync(file), new Map())
 const call = (address: string, name: string): void => {
   engine.call({ address, function: name, input: new Uint8Array(0), view: false, context: { seq: 1, timeMs: 0, caller: '' } })
 }
 process.stdout.write('ready\n')
-call('0x001', 'work')
+for (const address of ['0x001', '0x002', '0x001']) call(address, 'work')
+if (mode === 'restart') {
+  watchdog.start()
+  await Promise.all([watchdog.stop(), watchdog.stop()])
+  await watchdog.stop()
+  watchdog.start()
+}
 if (mode === 'spin' || mode === 'restart') call('0x002', 'spin')
 for (const end = performance.now() + 2 * limitMs; mode === 'busy' && performance.now() < end;) call('0x001', 'work')
 process.stdout.write('done\n')

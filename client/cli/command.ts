@@ -1,0 +1,82 @@
+/**
+ * What the commands share: their options, and how one runs: with a client of the mesh, with its result printed once, for a
+ * person or as JSON.
+ */
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import { connect, type ConnectOptions } from '../connect.ts'
+import type { MeshClient } from '../mesh-client.ts'
+import { withProgress } from './progress.ts'
+import type { Terminal } from './terminal.ts'
+
+export interface JsonOption {
+  readonly json?: boolean
+}
+
+/** Where the mesh is and who asks. */
+export interface MeshOptions extends JsonOption {
+  readonly url?: string
+  readonly data?: string
+  readonly identity?: string
+  readonly timeout?: number
+}
+
+/** Adds `--json`. */
+export function withJson(command: Command, what = 'print one JSON document instead of text'): Command {
+  return command.option('--json', what)
+}
+
+/** Adds `--json` and the options of every command that talks to a mesh. */
+export function withMesh(command: Command, json?: string): Command {
+  return withJson(command, json)
+    .option('--url <url>', 'the mesh\'s broker (default: CMESH_URL, else the mesh that runs on this machine)')
+    .option('--data <dir>', 'data directory of the mesh on this machine (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)')
+    .option('--identity <name>', 'which of your identities to act as', 'default')
+    .addOption(new Option('--timeout <ms>', 'deadline of a request').argParser(integerFrom(1, 300_000)).default(5_000))
+}
+
+export function examples(...lines: readonly (readonly [command: string, says: string])[]): string {
+  const width = Math.max(...lines.map(([command]) => command.length))
+  return `\nExamples:\n${lines.map(([command, says]) => `  $ ${command.padEnd(width)}  ${says}`).join('\n')}`
+}
+
+/** A parser of option values. */
+export function integerFrom(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (!/^\d+$/.test(text) || value < min || value > max) throw new InvalidArgumentError(`It must be an integer from ${min} to ${max}.`)
+    return value
+  }
+}
+
+export function connectOptions(options: MeshOptions, terminal: Terminal): ConnectOptions {
+  return {
+    url: options.url, dataDir: options.data, identity: options.identity, timeoutMs: options.timeout, name: 'cmesh cli',
+    onWarning: (warning) => terminal.note(`warning ${warning.code}: ${warning.message}`),
+  }
+}
+
+/** Connects, runs `use`, and closes the client whatever comes of it. */
+export async function withClient<T>(terminal: Terminal, options: MeshOptions, use: (client: MeshClient) => Promise<T>, more: ConnectOptions = {}): Promise<T> {
+  const client = await withProgress(terminal, 'connecting', () => connect({ ...connectOptions(options, terminal), ...more }))
+  try {
+    return await use(client)
+  } finally {
+    await client.close()
+  }
+}
+
+/** Prints the result: `value` as JSON, or `lines` for a person. */
+export function printResult(terminal: Terminal, options: JsonOption, value: unknown, lines: () => readonly string[]): void {
+  if (options.json === true) terminal.printJson(value)
+  else for (const line of lines()) terminal.print(line)
+}
+
+/** Aligned `key  value` lines. */
+export function fields(terminal: Terminal, pairs: readonly (readonly [key: string, value: string])[]): string[] {
+  const width = Math.max(...pairs.map(([key]) => key.length))
+  return pairs.map(([key, value]) => `${terminal.style('dim', key.padEnd(width))}  ${value}`)
+}
+
+export function time(ms: number): string {
+  return new Date(ms).toISOString()
+}

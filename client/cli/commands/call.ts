@@ -1,0 +1,89 @@
+/** `cmesh call`: sends one request and prints what came back. */
+import { Option, type Command } from 'commander'
+import type { CMeshError } from '../../../cmtp/errors.ts'
+import type { ReceiptLevel } from '../../../cmtp/wire.ts'
+import { usage } from '../../options.ts'
+import type { Reply } from '../../reply.ts'
+import { examples, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { exitCodeOf, Reported } from '../exit-codes.ts'
+import { printError } from '../failure.ts'
+import { readInput } from '../input.ts'
+import { withProgress } from '../progress.ts'
+import { table } from '../table.ts'
+import type { Terminal } from '../terminal.ts'
+
+interface CallOptions extends MeshOptions {
+  readonly body?: string
+  readonly bodyFile?: string
+  readonly receipt: ReceiptLevel
+}
+
+export function call(program: Command, terminal: Terminal): void {
+  withMesh(program.command('call').description('call an address and print the reply\'s body'))
+    .argument('<fqmn>', 'the address, such as 0xS:0x001:hello_world')
+    .option('--body <text>', 'body of the request; the arguments of a function as a JSON array')
+    .option('--body-file <file>', 'body from a file, - for standard input')
+    .addOption(new Option('--receipt <level>', 'what the reply proves itself by').choices(['none', 'hash', 'full']).default('hash'))
+    .addHelpText('after', examples(
+      ['cmesh call 0xS:0x001:hello_world', '"Hello, world"'],
+      ['cmesh call \'0xS:0x001:hello_world:["Dexter"]\'', 'arguments in the address'],
+      ['cmesh call 0xSW:0x001:say --body \'["hi"]\'', 'a write, arguments in the body'],
+      ['cmesh call 0xR:helloWorld.mcom:hello_world --receipt full', 'by name, with every hop\'s layer'],
+    ))
+    .action(async (fqmn: string, options: CallOptions) => {
+      const body = await bodyOf(options)
+      const reply = await withClient(terminal, options, (client) => withProgress(terminal, `waiting for ${fqmn}`, () =>
+        client.call(fqmn, { body, receipt: options.receipt, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false })))
+      const error = reply.error()
+      if (options.json === true) terminal.printJson(documentOf(reply, error))
+      else if (error === undefined) print(terminal, reply)
+      if (error === undefined) return
+      printError(terminal, error)
+      throw new Reported(exitCodeOf(error))
+    })
+}
+
+async function bodyOf({ body, bodyFile }: CallOptions): Promise<Uint8Array | string | undefined> {
+  if (body !== undefined && bodyFile !== undefined) throw usage('Give --body or --body-file, not both.')
+  return bodyFile === undefined ? body : await readInput(bodyFile)
+}
+
+function documentOf(reply: Reply, error: CMeshError | undefined): object {
+  const { status, id, finalHash, transaction } = reply
+  return {
+    status, id, finalHash: finalHash ?? null,
+    ...(transaction !== undefined && { transaction }),
+    headers: Object.fromEntries(reply.headers),
+    ...(error === undefined ? { body: bodyValue(reply) } : { error: { code: error.code, message: error.message, retry: error.retry, detail: error.detail } }),
+    ...(reply.receipt === 'full' && { layers: reply.layers().map(layerOf) }),
+  }
+}
+
+/** The JSON value, else the text, else the bytes as `{"base64": …}`. */
+function bodyValue(reply: Reply): unknown {
+  try {
+    return reply.header('content-type') === 'application/json' ? reply.json() : reply.text()
+  } catch {
+    // No UTF-8: what a content type promises is not always kept.
+    return { base64: Buffer.from(reply.body).toString('base64') }
+  }
+}
+
+function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, durationUs, gas }: ReturnType<Reply['layers']>[number]): object {
+  return { hop, node, fqmn, target: target ?? null, decision, grant, status, startUs, durationUs, gas: gas.toString() }
+}
+
+function print(terminal: Terminal, reply: Reply): void {
+  terminal.printForeign(reply.body)
+  if (reply.body.at(-1) !== 0x0a) terminal.print('')
+  const { status, finalHash, transaction } = reply
+  if (reply.receipt === 'full') {
+    const rows = reply.layers().map((layer) => [layer.hop, layer.target ?? layer.fqmn, layer.decision, String(layer.status), `${layer.durationUs} µs`])
+    for (const line of table(rows, { boxes: terminal.resultsAreSeen, head: ['hop', 'address', 'decision', 'status', 'took'], right: [3, 4] })) terminal.print(line)
+  }
+  // Beside the result, and only for a person: a script asks for --json.
+  if (terminal.messagesAreSeen) {
+    const parts = [`${status}`, ...(finalHash === undefined ? [] : [`final hash ${finalHash}`]), ...(transaction === undefined ? [] : [`transaction ${transaction}`])]
+    terminal.note(terminal.styleNote('dim', parts.join(' · ')))
+  }
+}

@@ -1,0 +1,37 @@
+/** `cmesh login`: makes a session by a new handshake and keeps it. Other commands do the same by themselves when they must. */
+import type { Command } from 'commander'
+import { locateMesh } from '../../descriptor.ts'
+import { IdentityStore } from '../../identity-store.ts'
+import { examples, fields, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
+import type { Terminal } from '../terminal.ts'
+
+interface SessionInfo {
+  readonly sid: string
+  readonly did: string
+  readonly issued: number
+  readonly expires: number
+  readonly perms: readonly string[]
+}
+
+export function login(program: Command, terminal: Terminal): void {
+  withMesh(program.command('login').description('make a session with the mesh, and an identity when there is none'))
+    .addHelpText('after', examples(
+      ['cmesh login', 'as your default identity'],
+      ['cmesh login --identity work', 'as another one, made if need be'],
+    ))
+    .action(async (options: MeshOptions) => {
+      const { url } = await locateMesh({ url: options.url, dataDir: options.data }, terminal.env)
+      await new IdentityStore().removeSession(url, options.identity)
+      await withClient(terminal, options, async (client) => {
+        const session = (await client.call('0xI:session', { signal: terminal.interrupted })).json<SessionInfo>()
+        const result = { did: session.did, mesh: client.mesh, url, sid: session.sid, expiresAtMs: session.expires, permissions: session.perms }
+        printResult(terminal, options, result, () => fields(terminal, [
+          ['you', session.did],
+          ['mesh', client.mesh ?? ''],
+          ['url', url],
+          ['session', `${session.sid}, until ${time(session.expires)} and renewed by use`],
+          ...session.perms.map((permission, i): [string, string] => [i === 0 ? 'may' : '', permission]),
+        ]))
+      })
+    })
+}

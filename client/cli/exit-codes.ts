@@ -1,0 +1,48 @@
+/** What the process ends with, and which error means which. Documented in `cmesh --help` and `docs/cli.md`. */
+import { CMeshError } from '../../cmtp/errors.ts'
+
+export const EXIT = Object.freeze({ ok: 0, refused: 1, usage: 2, unreachable: 3, internal: 4, interrupted: 130 })
+
+export const EXIT_HELP = `Exit codes:
+  0    done
+  1    the request was refused (status 4xx)
+  2    the command line is wrong
+  3    the mesh cannot be reached or failed (status 5xx)
+  4    an unexpected failure of cmesh itself
+  130  interrupted`
+
+/** Ends a command whose failure was shown already. */
+export class Reported extends Error {
+  override readonly name = 'Reported'
+  readonly exitCode: number
+
+  constructor(exitCode: number) {
+    super('already reported')
+    this.exitCode = exitCode
+  }
+}
+
+/** Codes that are about what the user typed, wherever they were noticed. */
+const USAGE: ReadonlySet<string> = new Set(['CMESH_CLIENT_USAGE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER'])
+
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof Reported) return error.exitCode
+  if (!(error instanceof CMeshError)) return EXIT.internal
+  if (error.code === 'CMESH_CLIENT_ABORTED') return EXIT.interrupted
+  if (USAGE.has(error.code)) return EXIT.usage
+  if (error.status < 500) return EXIT.refused
+  // A bug on the other side came over the wire and names it; any other is one of this process.
+  return error.code === 'CMESH_INTERNAL' && error.cause instanceof Error ? EXIT.internal : EXIT.unreachable
+}
+
+/** What to do about it, where there is something to do that the message does not say. */
+export function hintOf(error: CMeshError): string | undefined {
+  switch (error.code) {
+    case 'CMESH_DEPLOY_FORBIDDEN': return 'The operator is who ran `cmesh up` first; `cmesh whoami` shows who you are, --identity chooses another.'
+    case 'CMESH_REGISTRAR_TAKEN': return 'Its owner can change it; `cmesh resolve` shows the record.'
+    case 'CMESH_REGISTRAR_NOT_FOUND': return 'Claim it with `cmesh register <name> <fqmn>`.'
+    case 'CMESH_FQMN_SYNTAX': case 'CMESH_FQMN_OPCODE': return 'An address looks like 0xS:0x001:hello_world; quote it if it has brackets.'
+    case 'CMESH_IAM_DENIED': return 'A newcomer may read and claim names; the operator may do everything.'
+    default: return undefined
+  }
+}

@@ -1,0 +1,24 @@
+/** How a failure is shown: one line with its code on stderr, a hint where there is one, and with `--json` a document on stdout. */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { hintOf } from './exit-codes.ts'
+import type { Terminal } from './terminal.ts'
+
+export function printError(terminal: Terminal, error: CMeshError): void {
+  terminal.note(`${terminal.styleNote('red', 'error')} ${error.code}: ${error.message}`)
+  const hint = hintOf(error)
+  if (hint !== undefined) terminal.note(`${terminal.styleNote('dim', 'hint')} ${hint}`)
+}
+
+/** What a failure is for a script. */
+export function failureDocument({ code, message, status, retry, detail }: CMeshError): object {
+  return { error: { code, message, status, retry, detail } }
+}
+
+/** Shows whatever was thrown. `json`: the command was asked for a document, and a failure is one too. */
+export function printFailure(terminal: Terminal, thrown: unknown, json: boolean): void {
+  const error = CMeshError.from(thrown, 'cmesh')
+  if (json) terminal.printJson(failureDocument(error))
+  printError(terminal, error)
+  // A failure of cmesh itself is worth its stack; of anything else the message says enough.
+  if (!(thrown instanceof CMeshError) && thrown instanceof Error && thrown.stack !== undefined) terminal.note(thrown.stack)
+}
