@@ -3,15 +3,16 @@
  * with the output that the README shows. `…` stands for what differs from run to run: within a line for any text, alone on a line for any lines.
  *
  * A block of commands says in a comment before it how it is run: `<!-- run -->`; `<!-- run until stopped -->` for one that stays,
- * which goes on when its output has appeared and is ended by Ctrl-C at the end; `<!-- not run: reason -->`.
+ * which goes on when its output has appeared and is ended by Ctrl-C at the end; `<!-- not run: reason -->`. A block of JavaScript
+ * is run as a module of the clone; what it prints stands in a block behind `<!-- printed -->`.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { Findings, pages, root, run } from './check.mjs'
 import { COMMAND_MS, Shell } from './shell.mjs'
 
-const BLOCK = /^(?:<!-- (run|run until stopped|not run: [^\n]+) -->\n)?```(?:sh|console)\n([\s\S]*?)^```$/gm
+const BLOCK = /^(?:<!-- (run|run until stopped|not run: [^\n]+) -->\n)?```(sh|console|js)\n([\s\S]*?)^```$(?:\n\n<!-- printed -->\n```\n([\s\S]*?)^```$)?/gm
 
 const findings = new Findings()
 const home = await mkdtemp(path.join(os.tmpdir(), 'cmesh-readme-'))
@@ -24,9 +25,9 @@ try {
   const shell = new Shell(home)
   undo.push(() => shell.close())
   const readme = await readFile(path.join(root, 'README.md'), 'utf8')
-  for (const [, how, text = ''] of readme.matchAll(BLOCK)) {
+  for (const [, how, language, text = '', printed = ''] of readme.matchAll(BLOCK)) {
     if (how?.startsWith('not run')) continue
-    const commands = commandsOf(text)
+    const commands = language === 'js' ? [await programOf(text, printed)] : commandsOf(text)
     if (how === undefined || commands.length === 0) findings.add(`README.md: the block "${text.split('\n')[0]}" does not say whether it is run`)
     for (const { command, expected } of commands) {
       ran++
@@ -99,7 +100,18 @@ function commandsOf(text) {
     else if (last !== undefined && line.startsWith('> ') && last.expected === '') last.command += `\n${line.slice(2)}`
     else if (last !== undefined) last.expected += `${line}\n`
   }
-  return commands.map(({ command, expected }) => ({ command: command.replace(/\s+#.*$/, ''), expected: clean(expected) }))
+  return commands.map(({ command, expected }) => ({ command: command, expected: clean(expected) }))
+}
+
+/**
+ * @param {string} text
+ * @param {string} printed
+ */
+async function programOf(text, printed) {
+  const file = path.join(home, 'program.mjs')
+  await writeFile(file, text)
+  // From standard input, so that it is of this package and finds it by its name.
+  return { command: `node --input-type=module < ${file}`, expected: clean(printed) }
 }
 
 /**

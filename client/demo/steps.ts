@@ -90,10 +90,12 @@ async function statusOf(work: Promise<unknown>): Promise<number> {
 }
 
 /** 30,000 requests of the mix from a client process of its own, with bare NATS beside it. */
-export async function load({ sandbox, ledger, signal }: StepParts, count: number): Promise<SpamReport> {
+export async function load({ sandbox, ledger, progress, signal }: StepParts, count: number): Promise<SpamReport> {
   const own = fileURLToPath(import.meta.url)
   const cli = fileURLToPath(new URL(`../cli/main${extname(own)}`, import.meta.url))
-  const child = spawn(process.execPath, [...process.execArgv, cli, 'spam', '--json', '--count', String(count)], { env: sandbox.env, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...process.execArgv, cli, 'spam', '--json', '--count', String(count)], { env: sandbox.env, stdio: ['ignore', 'pipe', 'pipe'] })
+  // What it says beside its result is how far it is.
+  child.stderr.setEncoding('utf8').on('data', (lines: string) => progress.update(lines.trimEnd().split('\n').at(-1) ?? ''))
   const stop = (): void => { child.kill('SIGINT') }
   signal.addEventListener('abort', stop, { once: true })
   try {

@@ -72,7 +72,8 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
         const results = await Promise.all(Array.from({ length: 500 }, (_, i) => events.publish(channel, bytes(`${i}`))))
         const stored = await events.range(channel, { limit: 1_000 })
         expect(stored.map(event => event.seq)).toEqual(results.map(result => result.seq).sort((a, b) => a - b))
-        expect(new Map(stored.map(event => [event.seq, text(event)]))).toEqual(new Map(results.map((result, i) => [result.seq, `${i}`])))
+        const wanted = new Map(results.map((result, i) => [result.seq, `${i}`]))
+        expect(new Map(stored.map(event => [event.seq, text(event)]))).toEqual(wanted)
       })
 
       test('with an id seen before stores nothing and gives the first sequence', async () => {
@@ -307,7 +308,8 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
         subscription.close()
         expect(seen.map(event => event.seq)).toEqual(results.map(result => result.seq).sort((a, b) => a - b))
         expect(seen.map(event => event.channel)).toEqual(Array.from({ length: 50 }, () => channel))
-        expect(seen).toEqual((await events.range(channel, { from: results[0]?.seq ?? 0 })).map(event => ({ ...event, data: expect.anything() })))
+        const stored = await events.range(channel, { from: results[0]?.seq ?? 1 })
+        expect(seen.map(event => [event.timeMs, text(event)])).toEqual(stored.map(event => [event.timeMs, text(event)]))
       })
 
       test('hands over nothing for a publish that was a duplicate', async () => {

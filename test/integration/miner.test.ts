@@ -49,7 +49,7 @@ describe('the miner on a real broker and a real file', () => {
       ],
       route: async bytes => {
         const { id, fqmn } = RequestFrame.decode(bytes)
-        const finalHash = createHash('sha256').update(fqmn).digest('latin1')
+        const finalHash = createHash('sha256').update(fqmn).digest().toString('latin1')
         return encodeReply({ id, status: fqmn.startsWith('0xSW') ? 403 : 200, receipt: 'hash', finalHash })
       },
       frameFor: fqmn => frame(1_000_000 + lines++, fqmn),
@@ -72,7 +72,11 @@ describe('the miner on a real broker and a real file', () => {
     })
     process.kill(broker.broker.pid ?? 0, 'SIGKILL')
     await back
-    for (const each of frames.slice(100)) while (await js.publish(MINE_SUBJECT, each, { msgID: sha256(each) }).then(() => false, () => true));
+    for (const each of frames.slice(100)) {
+      // JetStream may take a moment longer than the server: what is not acknowledged is published again.
+      const failed = (): Promise<boolean> => js.publish(MINE_SUBJECT, each, { msgID: sha256(each) }).then(() => false, () => true)
+      while (await failed());
+    }
     await untilPairs(300)
     await miner.drain()
 

@@ -141,7 +141,9 @@ describe('a live subscription', () => {
 
 /** A broker of which the test says what it does. */
 function scripted(): {
-  feed: StoredFeed, log: string[], deliver(seq: number, time?: string): void, status(next: BusStatus): void, stream: { head: number }
+  feed: StoredFeed, log: string[], stream: { head: number }
+  deliver(seq: number, time?: string): void
+  status(next: BusStatus): void
   tick(): Promise<void>
 } {
   const log: string[] = []
@@ -169,7 +171,9 @@ function scripted(): {
     reader: { head: async () => stream.head } as StreamReader,
     stream: { name: 'S' },
     checkMs: 5,
-    onStored: (channel, { seq, previous, event: whole }) => { log.push(`${channel} ${previous}<${seq}${whole ? ` at ${whole.timeMs}` : ''}`) },
+    onStored: (channel, { seq, previous, event: whole }) => {
+      log.push(`${channel} ${previous}<${seq}${whole ? ` at ${whole.timeMs}` : ''}`)
+    },
     onMissed: () => { log.push('missed') },
     onRestarted: head => { log.push(`restarted at ${head}`) },
     onFailure: failure => { log.push(failure.message) },

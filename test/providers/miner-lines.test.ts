@@ -15,7 +15,9 @@ function split(splitter: LineSplitter, ...chunks: readonly Uint8Array[]): Read[]
   const read: Read[] = []
   for (const chunk of chunks) {
     // One at a time: a line is valid until the next one is asked for.
-    for (const { start, end, bytes } of splitter.push(chunk)) read.push({ start, end, text: bytes && shown(Buffer.from(bytes).toString('latin1')) })
+    for (const { start, end, bytes } of splitter.push(chunk)) {
+      read.push({ start, end, text: bytes && shown(Buffer.from(bytes).toString('latin1')) })
+    }
   }
   return read
 }
@@ -47,7 +49,8 @@ describe('cutting a log file into lines', () => {
     )
     const ending = fc.constantFrom('\n', '\r\n', '\n\n').map(text => Buffer.from(text))
     const file = fc.array(fc.tuple(line, ending), { maxLength: 8 }).map(lines => Buffer.concat(lines.flat()))
-    const cuts = fc.array(fc.oneof(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 2 * LINE_BYTES })), { minLength: 1, maxLength: 30 })
+    const size = fc.oneof(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 2 * LINE_BYTES }))
+    const cuts = fc.array(size, { minLength: 1, maxLength: 30 })
     fc.assert(fc.property(file, line, cuts, (lines, tail, sizes) => {
       const whole = Buffer.concat([lines, Buffer.from(tail)])
       const chunks: Buffer[] = []
@@ -83,7 +86,8 @@ describe('cutting a log file into lines', () => {
     const splitter = new LineSplitter()
     for (const end of ['\n', '\r\n']) {
       const [fits, tooLong] = [`${'x'.repeat(LINE_BYTES)}${end}`, `${'x'.repeat(LINE_BYTES + 1)}${end}`]
-      expect(split(splitter, Buffer.from(fits), Buffer.from(tooLong)).map(line => line.text)).toEqual([shown('x'.repeat(LINE_BYTES)), undefined])
+      const read = split(splitter, Buffer.from(fits), Buffer.from(tooLong))
+      expect(read.map(line => line.text)).toEqual([shown('x'.repeat(LINE_BYTES)), undefined])
     }
   })
 })
@@ -181,7 +185,9 @@ describe('how far a file is done', () => {
 })
 
 describe('a checkpoint', () => {
-  const whole: Checkpoint = { version: 1, path: '/a', dev: '1', ino: '18446744073709551615', offset: 5, fingerprint: { bytes: 3, sha256: 'ab' } }
+  const whole: Checkpoint = {
+    version: 1, path: '/a', dev: '1', ino: '18446744073709551615', offset: 5, fingerprint: { bytes: 3, sha256: 'ab' },
+  }
 
   test('is read as it was written', () => {
     expect(parseCheckpoint(JSON.stringify(whole))).toEqual(whole)

@@ -1,5 +1,7 @@
 import { spawn, execFileSync } from 'node:child_process'
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync,
+} from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
@@ -136,7 +138,7 @@ describe('following a log file', () => {
     const source = follow()
     const { handler, seen, until } = recorder()
     await source.start(handler)
-    for (const byte of `${line(1).slice(0, -1)}`) {
+    for (const byte of line(1).slice(0, -1)) {
       appendFileSync(file, byte)
       source.tick()
       await turn()
@@ -225,7 +227,9 @@ describe('following a log file', () => {
     appendFileSync(file, `\n${line(1)}`)
     await Promise.all([until(1), lookUntil(source, () => seen.length === 1)])
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(32 * 1024 * 1024)
-    expect(source.stats()).toMatchObject({ garbage: 1, reports: [{ place: `byte 0 of ${file}`, reason: 'the line is longer than 4160 bytes' }] })
+    expect(source.stats()).toMatchObject({
+      garbage: 1, reports: [{ place: `byte 0 of ${file}`, reason: 'the line is longer than 4160 bytes' }],
+    })
     expect(source.stats().lag).toBe(0)
   })
 
@@ -432,15 +436,17 @@ describe('resuming', () => {
     const source = follow()
     mkdirSync(source.checkpointPath, { recursive: true })
     await expect(source.start(recorder().handler)).rejects.toMatchObject({
-      code: 'CMESH_CONFIG_INVALID', message: expect.stringContaining(`The setting miner.logFile is not valid: ${source.checkpointPath}`),
+      code: 'CMESH_CONFIG_INVALID',
+      message: expect.stringContaining(`The setting miner.logFile is not valid: ${source.checkpointPath}`),
     })
   })
 
   test('brings an entry again whose handling had not ended, and not those before it', async () => {
     writeFileSync(file, lines(1, 5))
     const first = follow()
-    const one = recorder(id => (id === '3' ? new Promise<MinerOutcome>(resolve => { release = () => { resolve('retry') } }) : 'done'))
     let release: () => void = () => undefined
+    const held = new Promise<MinerOutcome>(resolve => { release = () => { resolve('retry') } })
+    const one = recorder(id => (id === '3' ? held : 'done'))
     await first.start(one.handler)
     await one.until(5)
     const stopping = first.stop()
@@ -492,7 +498,7 @@ describe('entries under way', () => {
     let most = 0
     writeFileSync(file, lines(1, 50))
     const source = follow({ maxInFlight: 4 })
-    const { handler, seen, until } = recorder(async () => {
+    const { handler, seen, until } = recorder(async (): Promise<MinerOutcome> => {
       most = Math.max(most, ++underWay)
       await new Promise<void>(resolve => { gate.push(resolve) })
       underWay--
@@ -561,7 +567,8 @@ describe('entries under way', () => {
     writeFileSync(file, lines(1, 2))
     const source = follow({ retryDelayMs: 60_000 })
     let finish: () => void = () => undefined
-    const { handler, until } = recorder(id => (id === '1' ? 'retry' : new Promise(resolve => { finish = () => { resolve('done') } })))
+    const held = new Promise<MinerOutcome>(resolve => { finish = () => { resolve('done') } })
+    const { handler, until } = recorder(id => (id === '1' ? 'retry' : held))
     await source.start(handler)
     await until(2)
     let stopped = false

@@ -26,7 +26,8 @@ afterEach(async () => {
 
 function sourceWith(options: StreamSourceOptions = {}): StreamSource & { failures: CMeshError[] } {
   const failures: CMeshError[] = []
-  const source = new StreamSource({ bus: broker.core, onFailure: failure => failures.push(failure) }, { retryDelayMs: 1, ...options })
+  const onFailure = (failure: CMeshError): void => { failures.push(failure) }
+  const source = new StreamSource({ bus: broker.core, onFailure }, { retryDelayMs: 1, ...options })
   sources.push(source)
   return Object.assign(source, { failures })
 }
@@ -76,7 +77,9 @@ describe('the stream source', () => {
     await until(3)
     await untilLeft(0)
     expect(calls).toEqual(['one', 'two', 'three'])
-    expect(source.stats()).toMatchObject({ done: 3, retried: 0, abandoned: 0, garbage: 0, inFlight: 0, lag: 0, lagUnit: 'entries', reports: [] })
+    expect(source.stats()).toMatchObject({
+      done: 3, retried: 0, abandoned: 0, garbage: 0, inFlight: 0, lag: 0, lagUnit: 'entries', reports: [],
+    })
   })
 
   test('makes a work queue that refuses new entries when it is full', async () => {
@@ -148,7 +151,7 @@ describe('the stream source', () => {
     let underWay = 0
     let most = 0
     const gate: (() => void)[] = []
-    const { handler, calls, until } = recorder(async () => {
+    const { handler, calls, until } = recorder(async (): Promise<MinerOutcome> => {
       most = Math.max(most, ++underWay)
       await new Promise<void>(resolve => { gate.push(resolve) })
       underWay--
@@ -171,7 +174,8 @@ describe('the stream source', () => {
 
   test('an entry that takes longer than the broker waits is not handed over a second time', async () => {
     let finish: () => void = () => undefined
-    const { handler, calls, until } = recorder(text => (text === 'slow' ? new Promise(resolve => { finish = () => { resolve('done') } }) : 'done'))
+    const held = new Promise<MinerOutcome>(resolve => { finish = () => { resolve('done') } })
+    const { handler, calls, until } = recorder(() => held)
     const source = sourceWith({ ackWaitMs: 1_000 })
     await source.start(handler)
     await publish('slow')
@@ -250,7 +254,8 @@ describe('the stream source', () => {
 
   test('an entry that was done while there was no connection is not done again', async () => {
     let finish: () => void = () => undefined
-    const { handler, calls, until } = recorder(text => (text === 'x' ? new Promise(resolve => { finish = () => { resolve('done') } }) : 'done'))
+    const held = new Promise<MinerOutcome>(resolve => { finish = () => { resolve('done') } })
+    const { handler, calls, until } = recorder(() => held)
     const source = sourceWith()
     await source.start(handler)
     await publish('x')
@@ -277,7 +282,7 @@ describe('the stream source', () => {
     await expect(source.start(async () => 'done')).rejects.toMatchObject({
       code: 'CMESH_BUS_STREAM', message: expect.stringContaining('The JetStream stream CMESH_MINE cannot be used: subjects overlap'),
     })
-    for await (const info of manager.streams.list()) if (info.config.name.startsWith('X')) await manager.streams.delete(info.config.name)
+    for await (const { config } of manager.streams.list()) if (config.name.startsWith('X')) await manager.streams.delete(config.name)
   })
 })
 

@@ -57,12 +57,18 @@ class HandSource implements MinerSource {
   }
 }
 
+interface Published {
+  readonly channel: string
+  readonly id: string
+  readonly pair: MinedPair
+}
+
 function mining(parts: Partial<MinerParts> = {}): {
-  miner: MinerService, source: HandSource, routed: Buffer[], published: { channel: string, id: string, pair: MinedPair }[], failures: CMeshError[]
+  miner: MinerService, source: HandSource, routed: Buffer[], published: Published[], failures: CMeshError[]
 } {
   const source = new HandSource()
   const routed: Buffer[] = []
-  const published: { channel: string, id: string, pair: MinedPair }[] = []
+  const published: Published[] = []
   const failures: CMeshError[] = []
   const miner = new MinerService({
     sources: [source],
@@ -71,7 +77,9 @@ function mining(parts: Partial<MinerParts> = {}): {
       return reply(200)
     },
     frameFor: fqmn => request(fqmn),
-    publish: async (channel, data, { id }) => { published.push({ channel, id, pair: JSON.parse(Buffer.from(data).toString()) as MinedPair }) },
+    publish: async (channel, data, { id }) => {
+      published.push({ channel, id, pair: JSON.parse(Buffer.from(data).toString()) as MinedPair })
+    },
     onFailure: failure => { failures.push(failure) },
     pause: async () => undefined,
     ...parts,
@@ -141,8 +149,12 @@ describe('what the miner does with an entry', () => {
   })
 
   test('an address that is none is garbage; a session that cannot be had is not', async () => {
-    const refusals = [new CMeshError('CMESH_FQMN_SYNTAX', { offset: 3, expected: 'a segment' }), new CMeshError('CMESH_IAM_BUSY', { retryAfterMs: 5 })]
-    const { miner, source, failures } = mining({ frameFor: () => { throw refusals.shift() as CMeshError } })
+    const { miner, source, failures } = mining({
+      frameFor: fqmn => {
+        if (fqmn === '0xS') throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: 3, expected: 'a segment' })
+        throw new CMeshError('CMESH_IAM_BUSY', { retryAfterMs: 5 })
+      },
+    })
     await miner.start()
     expect(await source.give({ id: '1', fqmn: '0xS' })).toEqual({ garbage: 'The FQMN is malformed at byte 3: expected a segment.' })
     expect(await source.give({ id: '2', fqmn: '0xC:status' })).toBe('retry')

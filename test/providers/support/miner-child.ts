@@ -1,10 +1,16 @@
-/** A process that follows a log file and writes each entry's id to its standard output; its test kills it. Arguments: log file, data directory. */
+/**
+ * A process that follows a log file and writes each entry's id to its standard output; its test kills it. Arguments: the log
+ * file, the data directory.
+ */
 import { writeSync } from 'node:fs'
 import { LogfileSource } from '../../../providers/miner/logfile.ts'
 
 const [file, dataDir] = process.argv.slice(2)
 if (file === undefined || dataDir === undefined) throw new Error('usage: miner-child.ts FILE DIR')
-const source = new LogfileSource({ onFailure: failure => { process.stderr.write(`${failure.message}\n`) } }, { path: file, dataDir, checkpointMs: 10, maxInFlight: 8 })
+const source = new LogfileSource(
+  { onFailure: failure => { process.stderr.write(`${failure.message}\n`) } },
+  { path: file, dataDir, checkpointMs: 10, maxInFlight: 8 },
+)
 await source.start(async entry => {
   writeSync(1, `${entry.id}\n`)
   await new Promise(resolve => { setImmediate(resolve) })
