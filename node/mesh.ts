@@ -51,7 +51,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const node = identity.did
   const dir = (name: string): string => path.join(config['data.dir'], name)
   const watchdog = new Watchdog({ limitMs: config['contracts.callLimitMs'] })
-  const provider = <K extends ProviderKind>(kind: K): ReturnType<typeof createProvider<K>> => createProvider(kind, config[`${kind}.provider`], {
+  const provide = <K extends ProviderKind>(kind: K, name: string): ReturnType<typeof createProvider<K>> => createProvider(kind, name, {
     dir: dir(kind),
     node,
     core: buses.core,
@@ -63,23 +63,24 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
       durability: config['state.durability'],
       consensusMembers: config['consensus.members'],
       eventsMaxBytes: config['events.maxBytes'],
+      logFile: config['miner.logFile'] ?? '',
     },
   } satisfies ProviderContext)
 
   const grants = new Grants({ node, operator: config.operator ?? node })
   const guard = new Guard({ key: identity.publicKey, grantsOf: grants.grantsOf, now })
-  const iam = new IamService({ provider: provider('iam'), signer: identity, guard, grantsOf: grants.grantsOf, node, now, sessionTtlMs: config['iam.sessionTtlMs'] })
+  const iam = new IamService({ provider: provide('iam', config['iam.provider']), signer: identity, guard, grantsOf: grants.grantsOf, node, now, sessionTtlMs: config['iam.sessionTtlMs'] })
   const hello = new IamListener({ bus: buses.mesh, iam, node, clock })
 
-  const events = provider('events')
+  const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock })
   const watermark = new FileWatermark(dir('outbox'))
   const outbox = new Outbox({ events, watermark, log })
-  const consensus = provider('consensus')
+  const consensus = provide('consensus', config['consensus.provider'])
   const state = new StateService({
-    store: provider('state'),
+    store: provide('state', config['state.provider']),
     consensus,
-    engine: provider('contracts'),
+    engine: provide('contracts', config['contracts.provider']),
     guard,
     outbox,
     names: new NameTransactions(),
@@ -108,7 +109,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   ])) as Record<ServiceName, Endpoint>
   const listeners = (Object.keys(endpoints) as ServiceName[]).map(service => new ServiceListener({ bus: buses.core, clock, service, handler: endpoints[service].call }))
 
-  return { node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, state, registrar, dispatcher, frontDoor, router, endpoints, listeners, watchdog }
+  return { node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, state, registrar, dispatcher, frontDoor, router, endpoints, listeners, watchdog, provide }
 }
 
 /** Checks members' signatures; a public key is decoded once. */

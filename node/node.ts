@@ -22,7 +22,7 @@ import { HttpFace, type Health } from './http.ts'
 import { nodeIdentity } from './identity.ts'
 import { buildMesh, type Mesh } from './mesh.ts'
 import { meshMetrics } from './mesh-metrics.ts'
-import { buildMiner, type Mining } from './mining.ts'
+import { Mining } from './mining.ts'
 import { OwnSession } from './own-session.ts'
 import { selfTest } from './self-test.ts'
 import type { Config } from './settings.ts'
@@ -269,7 +269,7 @@ class Boot {
     return {
       name: 'miner',
       start: async () => {
-        this.#mining = buildMiner({ config, log, mesh: this.mesh, core: this.buses.core, identity: made(this.#identity) })
+        this.#mining = new Mining({ config, log, mesh: this.mesh, identity: made(this.#identity) })
         await this.#mining.start()
       },
       stop: () => this.#mining?.stop(),

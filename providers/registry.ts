@@ -8,6 +8,7 @@ import type { ContractEngine } from '../services/contracts/provider.ts'
 import type { EventsProvider } from '../services/events/provider.ts'
 import type { IdentityProvider } from '../services/iam/provider.ts'
 import type { Log } from '../services/log.ts'
+import type { MinerSource } from '../services/miner/provider.ts'
 import type { StateStore } from '../services/state/provider.ts'
 import type { NatsBus } from './bus/nats.ts'
 import { MockConsensus } from './consensus/mock.ts'
@@ -16,6 +17,8 @@ import { JetStreamEvents } from './events/jetstream.ts'
 import { MockEvents } from './events/mock.ts'
 import { DidIdentityProvider } from './iam/did.ts'
 import { MockIdentityProvider } from './iam/mock.ts'
+import { LogfileSource } from './miner/logfile.ts'
+import { StreamSource } from './miner/stream.ts'
 import { HypercoreStateStore } from './state/hypercore.ts'
 import { MockStateStore } from './state/mock.ts'
 
@@ -37,6 +40,8 @@ export interface ProviderContext {
     readonly durability: 'os' | 'disk'
     readonly consensusMembers: number
     readonly eventsMaxBytes: number
+    /** The log file that the `logfile` source reads. */
+    readonly logFile: string
   }
 }
 
@@ -46,6 +51,7 @@ interface Kinds {
   readonly consensus: ConsensusProvider
   readonly events: EventsProvider
   readonly contracts: ContractEngine
+  readonly miner: MinerSource
 }
 
 export type ProviderKind = keyof Kinds
@@ -72,6 +78,13 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
   },
   contracts: {
     wasm: ({ watch }) => new WasmEngine({ onEnter: watch.enter, onLeave: watch.leave }),
+  },
+  miner: {
+    stream: ({ core, log }) => new StreamSource({ bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'the request stream failed') } }),
+    logfile: ({ dir, options, log }) => new LogfileSource(
+      { onFailure: error => { log.error({ err: error, code: error.code }, 'the request log failed') } },
+      { path: options.logFile, dataDir: dir },
+    ),
   },
 }
 

@@ -95,7 +95,7 @@ export async function load({ sandbox, ledger, progress, signal }: StepParts, cou
   const cli = fileURLToPath(new URL(`../cli/main${extname(own)}`, import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, cli, 'spam', '--json', '--count', String(count)], { env: sandbox.env, stdio: ['ignore', 'pipe', 'pipe'] })
   // What it says beside its result is how far it is.
-  child.stderr.setEncoding('utf8').on('data', (lines: string) => progress.update(lines.trimEnd().split('\n').at(-1) ?? ''))
+  child.stderr.setEncoding('utf8').on('data', (lines: string) => progress.update(lines.trimEnd().split('\n').at(-1)?.replace(/ \(\d+ s\)$/, '') ?? ''))
   const stop = (): void => { child.kill('SIGINT') }
   signal.addEventListener('abort', stop, { once: true })
   try {

@@ -9,7 +9,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { connect } from '@nats-io/transport-node'
+import { connect, type NatsConnection } from '@nats-io/transport-node'
 
 /** Where requests go. */
 const SUBJECT = 'raw.echo'
@@ -20,6 +20,7 @@ const [binary = 'nats-server'] = process.argv.slice(2)
 const dir = await mkdtemp(join(tmpdir(), 'cmesh-raw-'))
 const server = spawn(binary, ['-a', '127.0.0.1', '-p', '-1', '--ports_file_dir', dir], { stdio: 'ignore' })
 const gone = once(server, 'exit').catch(() => undefined)
+let nats: NatsConnection | undefined
 
 process.once('disconnect', () => void end())
 // A signal is for the parent to act on: it closes the channel.
@@ -27,9 +28,9 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => un
 
 try {
   const url = await listening()
-  const nats = await connect({ servers: url, noAsyncTraces: true })
-  nats.subscribe(SUBJECT, { callback: (_, message) => { nats.publish(message.reply ?? '', message.data) } })
-  await nats.flush()
+  const connection = nats = await connect({ servers: url, noAsyncTraces: true })
+  connection.subscribe(SUBJECT, { callback: (_, message) => { connection.publish(message.reply ?? '', message.data) } })
+  await connection.flush()
   process.send?.({ url, subject: SUBJECT })
 } catch (error) {
   process.send?.({ error: error instanceof Error ? error.message : String(error) })
@@ -51,6 +52,8 @@ async function listening(): Promise<string> {
 }
 
 async function end(): Promise<void> {
+  // Closed first: it would try to reconnect to a server that is gone.
+  await nats?.close()
   server.kill('SIGKILL')
   await gone
   await rm(dir, { recursive: true, force: true })

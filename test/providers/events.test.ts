@@ -5,6 +5,8 @@ import type { CMeshError } from '../../cmtp/errors.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { JetStreamEvents, type JetStreamEventsOptions } from '../../providers/events/jetstream.ts'
 import { MockEvents } from '../../providers/events/mock.ts'
+import { REGISTRY } from '../../providers/registry.ts'
+import { SILENT_LOG } from '../../services/log.ts'
 import { collector, eventsConformance } from '../conformance/events.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
 
@@ -20,9 +22,17 @@ function eventsOn(bus: NatsBus, options: JetStreamEventsOptions = {}): JetStream
   return Object.assign(new JetStreamEvents({ bus, onFailure: failure => failures.push(failure) }, options), { failures })
 }
 
-eventsConformance('mock', async () => ({ provider: new MockEvents(), dispose: async () => undefined }))
-
-eventsConformance('jetstream', async () => ({ provider: eventsOn(broker.core), dispose: async () => undefined }))
+for (const [name, make] of Object.entries(REGISTRY.events)) {
+  eventsConformance(name, async () => ({
+    provider: make({
+      dir: broker.dir, node: 'did:key:zTest', core: broker.core, log: SILENT_LOG,
+      onFailed: failure => { throw failure },
+      watch: { enter: () => undefined, leave: () => undefined },
+      options: { mockIdentity: false, durability: 'os', consensusMembers: 1, eventsMaxBytes: 512 * 1024 * 1024 },
+    }),
+    dispose: async () => undefined,
+  }))
+}
 
 describe('the mock provider', () => {
   test('keeps the newest events within its count, over all channels', async () => {
@@ -59,7 +69,7 @@ describe('the mock provider', () => {
     expect((await events.publish('a', bytes('x'), { id: 'i' })).duplicate).toBe(true)
     now = 1_500
     expect((await events.publish('a', bytes('x'), { id: 'i' })).duplicate).toBe(false)
-    expect((await events.latest('a'))?.timeMs).toBe(1_500)
+    expect(events.latest('a')?.timeMs).toBe(1_500)
   })
 })
 

@@ -36,7 +36,7 @@ export function spam(program: Command, terminal: Terminal): void {
     .option('--concurrency <n>', `messages in flight (default: ${SINGLES}, of batches ${BATCHES})`, integerFrom(1, 65_536))
     .option('--batch <n>', 'requests in one message', integerFrom(1, 1_024), 1)
     .option('--rounds <n>', 'rounds, mesh and bare NATS in turn', integerFrom(1, 1_000), 5)
-    .option('--warm-up <n>', 'requests before anything is measured', integerFrom(0, 10_000_000), 3_000)
+    .option('--warm-up <n>', 'requests before anything is measured', integerFrom(0, 10_000_000), 10_000)
     .option('--mix <fqmn...>', 'addresses, asked in turn (default: a view, a name and an event)')
     .option('--log <file>', 'ask the addresses of a request log, lines <id>;<FQMN>')
     .option('--write-log <file>', 'write such a log of what is sent')

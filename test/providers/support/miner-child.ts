@@ -2,7 +2,6 @@
  * A process that follows a log file and writes each entry's id to its standard output; its test kills it. Arguments: the log
  * file, the data directory.
  */
-import { writeSync } from 'node:fs'
 import { LogfileSource } from '../../../providers/miner/logfile.ts'
 
 const [file, dataDir] = process.argv.slice(2)
@@ -12,8 +11,7 @@ const source = new LogfileSource(
   { path: file, dataDir, checkpointMs: 10, maxInFlight: 8 },
 )
 await source.start(async entry => {
-  writeSync(1, `${entry.id}\n`)
-  await new Promise(resolve => { setImmediate(resolve) })
+  await new Promise(resolve => { process.stdout.write(`${entry.id}\n`, resolve) })
   return 'done'
 })
 // The source holds no process by itself; this one lives until it is killed.
