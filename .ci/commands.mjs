@@ -1,18 +1,20 @@
 /**
  * The README's commands are run, in order, in one shell, as its reader would: from the clone, with a home of their own, and
- * with the output that the README shows. `…` stands for what differs from run to run: within a line for any text, alone on a line for any lines.
+ * with the output that the README shows. DIDs, hashes, times, ports, sequences and widths of columns may differ; `…` stands for
+ * whatever else does, within a line for any text, alone on a line for any lines.
  *
- * A block of commands says in a comment before it how it is run: `<!-- run -->`; `<!-- run until stopped -->` for one that stays,
- * which goes on when its output has appeared and is ended by Ctrl-C at the end; `<!-- not run: reason -->`. A block of JavaScript
- * is run as a module of the clone; what it prints stands in a block behind `<!-- printed -->`.
+ * A block of commands says in a comment before it how it is run: `<!-- run -->`, or `<!-- run, figures differ -->` where numbers
+ * are measurements; `<!-- run until stopped -->` for one that stays, which goes on when its output has appeared and is ended by
+ * Ctrl-C at the end; `<!-- not run: reason -->`. A block of JavaScript is run as a module of the clone; what it prints
+ * stands in a block behind `<!-- printed -->`.
  */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { Findings, pages, root, run } from './check.mjs'
 import { COMMAND_MS, Shell } from './shell.mjs'
 
-const BLOCK = /^(?:<!-- (run|run until stopped|not run: [^\n]+) -->\n)?```(sh|console|js)\n([\s\S]*?)^```$(?:\n\n<!-- printed -->\n```\n([\s\S]*?)^```$)?/gm
+const BLOCK = /^(?:<!-- (run|run, figures differ|run until stopped|not run: [^\n]+) -->\n)?```(sh|console|js)\n([\s\S]*?)^```$(?:\n\n<!-- printed -->\n```\n([\s\S]*?)^```$)?/gm
 
 const findings = new Findings()
 const home = await mkdtemp(path.join(os.tmpdir(), 'cmesh-readme-'))
@@ -33,7 +35,7 @@ try {
       ran++
       process.stdout.write(`$ ${command}\n`)
       if (how === 'run until stopped') await stays(shell, command, expected)
-      else await ends(shell, command, expected)
+      else await ends(shell, command, expected, how === 'run, figures differ')
     }
   }
 } catch (error) {
@@ -59,10 +61,15 @@ async function checkNames() {
  * @param {Shell} shell
  * @param {string} command
  * @param {string} expected
+ * @param {boolean} figuresDiffer
  */
-async function ends(shell, command, expected) {
-  const { output } = await shell.run(command)
-  if (expected !== '' && !matcher(expected, true).test(clean(output))) findings.add(`README.md: ${command}\nshould print:\n${expected}\nbut prints:\n${clean(output)}`)
+async function ends(shell, command, expected, figuresDiffer) {
+  const { output, status } = await shell.run(command)
+  const fails = expected.startsWith('error ')
+  findings.expect((status !== 0) === fails, `README.md: ${command}\nshould ${fails ? 'fail' : 'succeed'}, but ends with ${status}:\n${clean(output)}`)
+  const same = (/** @type {string} */ text) => (figuresDiffer ? settled(text).replace(/\d[\d,.]*/g, '…') : settled(text))
+  if (matcher(same(expected), true).test(same(output))) return
+  findings.add(`README.md: ${command}\nshould print:\n${expected}\nbut prints:\n${clean(output)}`)
 }
 
 /**
@@ -73,9 +80,9 @@ async function ends(shell, command, expected) {
 async function stays(shell, command, expected) {
   const { output: pid } = await shell.run(`{ ${command} ; } > ${home}/stays.log 2>&1 & echo $!`)
   const log = () => readFile(path.join(home, 'stays.log'), 'utf8').then(clean, () => '')
-  const wanted = matcher(expected, false)
+  const wanted = matcher(settled(expected), false)
   const deadline = performance.now() + COMMAND_MS
-  while (!wanted.test(await log())) {
+  while (!wanted.test(settled(await log()))) {
     if (performance.now() > deadline) throw new Error(`README.md: ${command}\nshould print:\n${expected}\nbut prints:\n${await log()}`)
     await new Promise((resolve) => { setTimeout(resolve, 100) })
   }
@@ -83,7 +90,22 @@ async function stays(shell, command, expected) {
     // The shell runs it in a process group of its own, as a terminal does; Ctrl-C goes to the whole group.
     const { output } = await shell.run(`kill -INT -- -${pid.trim()}; wait ${pid.trim()}; echo ended with $?`)
     findings.expect(/ended with (?:0|130)$/m.test(output), `README.md: ${command}: Ctrl-C: ${output.trim()}\n${await log()}`)
+    findings.expect(await isGone(path.join(home, '.local', 'share', 'cmesh', 'mesh.json')), `README.md: ${command}: Ctrl-C leaves a node running\n${await log()}`)
   })
+}
+
+/**
+ * Whether the descriptor of a running node is removed, at the latest when a drain must be over.
+ *
+ * @param {string} descriptor
+ */
+async function isGone(descriptor) {
+  const deadline = performance.now() + 20_000
+  while (await access(descriptor).then(() => true, () => false)) {
+    if (performance.now() > deadline) return false
+    await new Promise((resolve) => { setTimeout(resolve, 50) })
+  }
+  return true
 }
 
 /**
@@ -122,6 +144,25 @@ function matcher(expected, whole) {
   const lines = expected.split('\n').map((line) => (line.trim() === '…' ? undefined : line.split('…').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('[^\\n]*')))
   const source = lines.map((line, i) => (line === undefined ? '(?:[^\\n]*(?:\\n|$))*?' : `${line}${i === lines.length - 1 ? '' : '\\n'}`)).join('')
   return new RegExp(whole ? `^${source}\\s*$` : `(?:^|\\n)${source}`)
+}
+
+/**
+ * Without what differs from run to run.
+ *
+ * @param {string} text
+ */
+function settled(text) {
+  return clean(text)
+    // Progress, which appears where something took longer than a second.
+    .replace(/^.* \(\d+ s\)\n?/gm, '')
+    .replace(/\bz6Mk[1-9A-HJ-NP-Za-km-z]{20,}/g, 'z6Mk…')
+    .replace(/\b(?:0x)?[0-9a-f]{16,}\b/g, '…')
+    .replace(/\b\d{4}-\d\d-\d\dT[\d:.]+Z/g, '…')
+    .replace(/(127\.0\.0\.1:)\d+/g, '$1…')
+    .replace(/#\d+/g, '#…')
+    .replace(/^(sid\s+)\S+/gm, '$1…')
+    .replace(/\d+(?= µs)/g, '…')
+    .replace(/ {2,}/g, '  ')
 }
 
 /** @param {string} text */

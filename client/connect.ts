@@ -30,18 +30,20 @@ export interface ConnectOptions extends MeshLocation, RequestDefaults, Connectio
   readonly keepSession?: boolean | undefined
   /** DID of the mesh, to refuse any other. Default: the one in the descriptor, where the mesh was found by it. */
   readonly mesh?: string | undefined
+  /** Gives up connecting; once connected it means nothing. */
+  readonly signal?: AbortSignal | undefined
   /** Told of what no caller can be told, such as a handler that threw. It must not throw. Default: a process warning. */
   readonly onWarning?: ((error: CMeshError) => void) | undefined
 }
 
 const CHECKS = {
-  url: text, dataDir: text, identity: anything, configDir: text, keepSession: boolean, mesh: text, onWarning: anything,
+  url: text, dataDir: text, identity: anything, configDir: text, keepSession: boolean, mesh: text, signal: anything, onWarning: anything,
   ...REQUEST_CHECKS, ...CONNECTION_CHECKS,
 }
 
 /**
  * Resolves with a client that holds a session. Rejects with `CMESH_CLIENT_NO_MESH` (not found, or nothing answers within
- * `connectTimeoutMs`), `CMESH_CLIENT_USAGE`, `CMESH_CLIENT_CREDENTIALS`, `CMESH_IAM_HANDSHAKE`, `CMESH_IAM_FORGED`. Once
+ * `connectTimeoutMs`), `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_USAGE`, `CMESH_CLIENT_CREDENTIALS`, `CMESH_IAM_HANDSHAKE`, `CMESH_IAM_FORGED`. Once
  * connected the client reconnects for ever, and shakes hands again when it must. The caller closes it.
  */
 export async function connect(options: ConnectOptions = {}): Promise<MeshClient> {
@@ -56,12 +58,13 @@ export async function connect(options: ConnectOptions = {}): Promise<MeshClient>
   const identity = options.identity instanceof KeyPair ? options.identity : await store.loadOrCreateIdentity(identityName)
   const memory = options.identity instanceof KeyPair || options.keepSession === false ? undefined : memoryOf(store, url, identityName)
 
-  const connection = await Connection.open({ url, name, connectTimeoutMs, maxInFlight, onWarning })
+  const opening = Connection.open({ url, name, connectTimeoutMs, maxInFlight, onWarning })
+  const connection = await unlessAborted(opening, options.signal, (late) => late.close())
   const ids = new MessageIds()
   const closing = new AbortController()
   const sessions = new SessionKeeper({ connection, ids, identity, mesh: options.mesh ?? descriptor?.did, memory, onWarning, now: Date.now })
   try {
-    await firstSession(sessions, url, connectTimeoutMs)
+    await unlessAborted(firstSession(sessions, url, connectTimeoutMs), options.signal)
   } catch (error) {
     sessions.close()
     await connection.close()
@@ -85,6 +88,21 @@ async function firstSession(sessions: SessionKeeper, url: string, withinMs: numb
       await delay(pauseMs)
     }
   }
+}
+
+/** The work's result, unless the caller gives up first; what comes later is for `undo`. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined, undo?: (late: T) => Promise<void>): Promise<T> {
+  if (signal === undefined) return work
+  return new Promise((resolve, reject) => {
+    const abort = (): void => {
+      reject(new CMeshError('CMESH_CLIENT_ABORTED', {}, { cause: signal.reason }))
+      // A failure that comes now has nobody left to tell.
+      work.then(undo, () => undefined)
+    }
+    if (signal.aborted) return abort()
+    signal.addEventListener('abort', abort, { once: true })
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  })
 }
 
 function silent(url: string, cause: CMeshError): CMeshError {

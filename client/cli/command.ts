@@ -4,6 +4,8 @@
  */
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { connect, type ConnectOptions } from '../connect.ts'
+import { locateMesh } from '../descriptor.ts'
+import { configDirectory, IdentityStore } from '../identity-store.ts'
 import type { MeshClient } from '../mesh-client.ts'
 import { withProgress } from './progress.ts'
 import type { Terminal } from './terminal.ts'
@@ -48,16 +50,23 @@ export function integerFrom(min: number, max: number): (text: string) => number 
   }
 }
 
-export function connectOptions(options: MeshOptions, terminal: Terminal): ConnectOptions {
-  return {
-    url: options.url, dataDir: options.data, identity: options.identity, timeoutMs: options.timeout, name: 'cmesh cli',
-    onWarning: (warning) => terminal.note(`warning ${warning.code}: ${warning.message}`),
-  }
+/** The mesh that the options and the environment mean. */
+export function meshOf(terminal: Terminal, options: MeshOptions): ReturnType<typeof locateMesh> {
+  return locateMesh({ url: options.url, dataDir: options.data }, terminal.env)
+}
+
+export function identities(terminal: Terminal): IdentityStore {
+  return new IdentityStore(configDirectory(terminal.env))
 }
 
 /** Connects, runs `use`, and closes the client whatever comes of it. */
 export async function withClient<T>(terminal: Terminal, options: MeshOptions, use: (client: MeshClient) => Promise<T>, more: ConnectOptions = {}): Promise<T> {
-  const client = await withProgress(terminal, 'connecting', () => connect({ ...connectOptions(options, terminal), ...more }))
+  const { url, descriptor } = await meshOf(terminal, options)
+  const client = await withProgress(terminal, `connecting to ${url}`, () => connect({
+    url, mesh: descriptor?.did, identity: options.identity, configDir: configDirectory(terminal.env), timeoutMs: options.timeout, name: 'cmesh cli',
+    signal: terminal.interrupted,
+    onWarning: (warning) => terminal.note(`warning ${warning.code}: ${warning.message}`), ...more,
+  }))
   try {
     return await use(client)
   } finally {

@@ -17,7 +17,7 @@ export class Progress {
   readonly #beganMs = performance.now()
   readonly #timer: ReturnType<typeof setInterval>
   #text: string
-  #saidMs = 0
+  #saidMs = -Infinity
   #frame = 0
   #shown = false
 

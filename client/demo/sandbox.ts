@@ -65,6 +65,7 @@ export class Sandbox {
   async connect(): Promise<MeshClient> {
     this.#client = await connect({
       dataDir: this.env['CMESH_DATA_DIR'], configDir: this.env['CMESH_CONFIG_DIR'], name: 'cmesh demo', throwOnError: false, timeoutMs: 20_000,
+      signal: this.#options.interrupted,
       onWarning: (warning) => this.#options.onNote(`warning ${warning.code}: ${warning.message}`),
     })
     return this.#client

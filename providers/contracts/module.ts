@@ -77,11 +77,11 @@ function checkMemory({ memories, exports }: ModuleShape): void {
   if (exports.get('memory')?.kind !== 'memory') throw new CMeshError('CMESH_DEPLOY_EXPORT', { export: 'memory' })
   const [memory, another] = memories
   if (memory === undefined || another !== undefined) refuse('it does not have exactly one memory')
-  const { initialPages, maximumPages } = memory
+  const { initial, maximum } = memory
   const flag = `(\`--maximumMemory ${MEMORY_PAGES}\`)`
-  if (maximumPages === undefined) refuse(`its memory has no maximum; ${MEMORY_PAGES} pages are allowed ${flag}`)
-  if (Math.max(initialPages, maximumPages) > MEMORY_PAGES) {
-    refuse(`its memory may grow to ${maximumPages} pages; ${MEMORY_PAGES} are allowed ${flag}`)
+  if (maximum === undefined) refuse(`its memory has no maximum; ${MEMORY_PAGES} pages are allowed ${flag}`)
+  if (Math.max(initial, maximum) > MEMORY_PAGES) {
+    refuse(`its memory may grow to ${maximum} pages; ${MEMORY_PAGES} are allowed ${flag}`)
   }
 }
 

@@ -7,7 +7,7 @@
  * known session that reads allocates no promise and runs to its end in one go.
  */
 import { randomBytes } from 'node:crypto'
-import { BatchFrame, BatchReplyWriter } from '../../cmtp/batch.ts'
+import { BatchFrame, BatchReplyWriter, type BatchEntry } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
@@ -24,7 +24,7 @@ import type { Log } from '../log.ts'
 import { RegistrarService } from '../registrar/service.ts'
 import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import { Passage, type Origin, type RequestParts } from './passage.ts'
+import { Passage, type Origin } from './passage.ts'
 
 export interface FrontDoorParts {
   readonly node: string
@@ -43,8 +43,6 @@ export interface FrontDoorStats {
   /** Replies by status, at the status's index. */
   readonly statuses: Uint32Array
 }
-
-type Done = (passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply) => void
 
 const EMPTY = Buffer.alloc(0)
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
@@ -80,22 +78,27 @@ export class FrontDoor {
 
   /** Answers a message with an error without looking into it. */
   refuse(data: Uint8Array, error: CMeshError): Buffer {
-    return this.#replyFrame(undefined, salvageMessageId(data) ?? NO_ID, 'hash', this.#counted(errorReply(error)), this.#parts.clock.nowUs())
+    return this.#refusal(data, error, this.#parts.clock.nowUs())
   }
 
   #single(data: Uint8Array, origin: Origin, startUs: number, answer: (frame: Buffer) => void): void {
-    const done: Done = (passage, id, receipt, reply) => { answer(this.#replyFrame(passage, id, receipt, reply, startUs)) }
     let frame: RequestFrame
     try {
       frame = RequestFrame.decode(data)
     } catch (error) {
-      done(undefined, salvageMessageId(data) ?? NO_ID, 'hash', this.#counted(this.#errorOf(error, NO_ID)))
+      answer(this.#refusal(data, error, startUs))
       return
     }
-    const { bytes, receipt } = frame
-    this.#enter(bytes, REQUEST_HEADER_BYTES, frame.fqmnEnd, {
-      id: frame.id, receipt, token: frame.token, headers: frame.headers, body: frame.body, deadlineMs: frame.deadlineMs, hops: frame.hops,
-    }, origin, startUs, done)
+    this.stats.requests++
+    const route = this.#routeOf(frame.bytes, REQUEST_HEADER_BYTES, frame.fqmnEnd)
+    if (route instanceof CMeshError) {
+      answer(this.#replyFrame(undefined, frame.id, frame.receipt, this.#counted(errorReply(route)), startUs))
+      return
+    }
+    const passage = new Passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
+    const reply = this.#answer(passage, this.#check(frame.token, origin.sid))
+    if (reply instanceof Promise) void reply.then(late => { answer(this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(late), startUs)) })
+    else answer(this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(reply), startUs))
   }
 
   #batch(data: Uint8Array, origin: Origin, startUs: number, answer: (frame: Buffer) => void): void {
@@ -103,21 +106,30 @@ export class FrontDoor {
     try {
       frame = BatchFrame.decode(data)
     } catch (error) {
-      answer(this.#replyFrame(undefined, salvageMessageId(data) ?? NO_ID, 'hash', this.#counted(this.#errorOf(error, NO_ID)), startUs))
+      answer(this.#refusal(data, error, startUs))
       return
     }
     this.stats.batches++
-    const { bytes, entries, receipt, token, deadlineMs, hops } = frame
+    this.stats.requests += frame.entries.length
+    // One token serves all entries, so one check does.
+    const auth = this.#check(frame.token, origin.sid)
+    if (auth instanceof Promise) void auth.then(known => { this.#entries(frame, origin, known, startUs, answer) })
+    else this.#entries(frame, origin, auth, startUs, answer)
+  }
+
+  #entries(frame: BatchFrame, origin: Origin, auth: AuthContext | CMeshError, startUs: number, answer: (frame: Buffer) => void): void {
+    const { bytes, entries, receipt } = frame
     const id = Buffer.from(frame.id)
     const writer = new BatchReplyWriter(id, entries.length, receipt)
     // Replies leave in the order of the entries; one that is early waits in `parked`.
     const parked = new Map<number, () => void>()
     let next = 0
     const write = (passage: Passage | undefined, entry: Uint8Array, reply: Reply): void => {
-      const fits = writer.length + reply.body.length + reply.headers.length < BATCH_REPLY_BYTES
-      const sent = fits ? reply : errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes: writer.length + reply.body.length, limit: BATCH_REPLY_BYTES }))
-      const sealed = this.#seal(passage, entry, receipt, sent, startUs)
+      const size = writer.length + reply.body.length + reply.headers.length
+      const sent = size < BATCH_REPLY_BYTES ? reply : errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes: size, limit: BATCH_REPLY_BYTES }))
+      const sealed = this.#seal(passage, entry, receipt, this.#counted(sent), startUs)
       writer.add(sent.status, sealed.finalHash, sent.headers, sealed.layers, sent.body)
+      next++
     }
     const settle = (index: number, passage: Passage | undefined, entry: Uint8Array, reply: Reply): void => {
       if (index !== next) {
@@ -125,59 +137,63 @@ export class FrontDoor {
         return
       }
       write(passage, entry, reply)
-      next++
       for (let waiting = parked.get(next); waiting !== undefined; waiting = parked.get(next)) {
-        parked.delete(next++)
+        parked.delete(next)
         waiting()
       }
       if (next === entries.length) answer(writer.finish())
     }
     for (let i = 0; i < entries.length; i++) {
-      const entry = entries[i]
-      if (entry === undefined) continue
-      const { fqmnStart, fqmnEnd, headersEnd, end } = entry
-      this.#enter(bytes, fqmnStart, fqmnEnd, {
-        id: entryId(id, i),
-        receipt,
-        token,
-        headers: headersEnd === fqmnEnd ? EMPTY : bytes.subarray(fqmnEnd, headersEnd),
-        body: end === headersEnd ? EMPTY : bytes.subarray(headersEnd, end),
-        deadlineMs,
-        hops,
-      }, origin, startUs, (passage, entryIdBytes, _, reply) => { settle(i, passage, entryIdBytes, reply) })
+      const { fqmnStart, fqmnEnd, headersEnd, end } = entries[i] as BatchEntry
+      const entry = entryId(id, i)
+      const route = this.#routeOf(bytes, fqmnStart, fqmnEnd)
+      if (route instanceof CMeshError) {
+        settle(i, undefined, entry, errorReply(route))
+        continue
+      }
+      const headers = headersEnd === fqmnEnd ? EMPTY : bytes.subarray(fqmnEnd, headersEnd)
+      const body = end === headersEnd ? EMPTY : bytes.subarray(headersEnd, end)
+      const passage = new Passage(frame, entry, headers, body, origin, route, startUs)
+      const reply = this.#answer(passage, auth)
+      if (reply instanceof Promise) void reply.then(late => { settle(i, passage, entry, late) })
+      else settle(i, passage, entry, reply)
     }
   }
 
-  /** From the address to the reply. */
-  #enter(bytes: Buffer, fqmnStart: number, fqmnEnd: number, parts: RequestParts, origin: Origin, startUs: number, done: Done): void {
-    this.stats.requests++
-    let passage: Passage | undefined
+  #routeOf(bytes: Buffer, start: number, end: number): Route | CMeshError {
+    try {
+      return this.#routes.fromBytes(bytes, start, end)
+    } catch (error) {
+      return CMeshError.from(error, 'the router')
+    }
+  }
+
+  /** Whose session it is, or why it is nobody's. Never throws, never rejects. */
+  #check(token: Uint8Array, sid: string): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
+    try {
+      const auth = this.#parts.guard.check(token, sid)
+      return auth instanceof Promise ? auth.catch((error: unknown) => CMeshError.from(error, 'the guard')) : auth
+    } catch (error) {
+      return CMeshError.from(error, 'the guard')
+    }
+  }
+
+  /** From the address to the reply. Never throws, never rejects; a reply that is late is one that says so. */
+  #answer(passage: Passage, auth: AuthContext | CMeshError | Promise<AuthContext | CMeshError>): Reply | Promise<Reply> {
+    const { deadlineMs } = passage
     let reply: Reply | Promise<Reply>
     try {
-      passage = new Passage(parts, origin, this.#routes.fromBytes(bytes, fqmnStart, fqmnEnd), startUs)
-      checkDeadline(parts.deadlineMs, this.#parts.clock.nowMs(), parts.hops)
-      const auth = this.#parts.guard.check(parts.token, origin.sid)
-      reply = auth instanceof Promise ? this.#later(passage, auth) : this.#pass(passage, auth)
+      checkDeadline(deadlineMs, this.#parts.clock.nowMs(), passage.hops)
+      reply = auth instanceof Promise ? auth.then(known => this.#pass(passage, known)) : this.#pass(passage, auth)
     } catch (error) {
-      reply = this.#errorOf(error, parts.id, passage)
+      return this.#errorOf(error, passage)
     }
-    if (!(reply instanceof Promise)) done(passage, parts.id, parts.receipt, this.#counted(reply))
-    else if (passage !== undefined) this.#wait(passage, reply, done)
+    if (!(reply instanceof Promise)) return reply
+    return this.#parts.deadlines.race(reply, deadlineMs, () => this.#late(passage)).catch((error: unknown) => this.#errorOf(error, passage))
   }
 
-  #wait(passage: Passage, work: Promise<Reply>, done: Done): void {
-    const { id, receipt, deadlineMs } = passage
-    this.#parts.deadlines.race(work, deadlineMs, () => this.#late(passage)).then(
-      reply => { done(passage, id, receipt, this.#counted(reply)) },
-      (error: unknown) => { done(passage, id, receipt, this.#counted(this.#errorOf(error, id, passage))) },
-    )
-  }
-
-  async #later(passage: Passage, auth: Promise<AuthContext>): Promise<Reply> {
-    return this.#pass(passage, await auth)
-  }
-
-  #pass(passage: Passage, auth: AuthContext): Reply | Promise<Reply> {
+  #pass(passage: Passage, auth: AuthContext | CMeshError): Reply | Promise<Reply> {
+    if (auth instanceof CMeshError) throw auth
     passage.auth = auth
     if (RegistrarService.isByName(passage.asked)) passage.route = this.#resolve(passage)
     return this.#parts.dispatcher.dispatch(passage)
@@ -210,12 +226,17 @@ export class FrontDoor {
       : new CMeshError('CMESH_ROUTER_TIMEOUT')
   }
 
-  #errorOf(thrown: unknown, id: Uint8Array, passage?: Passage): Reply {
-    const error = CMeshError.from(thrown, 'the router', formatMessageId(id))
-    if (error.retry === 'bug') {
-      this.#parts.log.error({ err: error.cause ?? error, code: error.code, id: formatMessageId(id), fqmn: passage?.route.bare }, 'request failed unexpectedly')
-    }
+  #errorOf(thrown: unknown, passage: Passage): Reply {
+    const id = formatMessageId(passage.id)
+    const error = CMeshError.from(thrown, 'the router', id)
+    if (error.retry === 'bug') this.#parts.log.error({ err: error.cause ?? error, code: error.code, id, fqmn: passage.route.bare }, 'request failed unexpectedly')
     return errorReply(error)
+  }
+
+  /** The reply to what is no frame. */
+  #refusal(data: Uint8Array, thrown: unknown, startUs: number): Buffer {
+    const reply = this.#counted(errorReply(CMeshError.from(thrown, 'the router')))
+    return this.#replyFrame(undefined, salvageMessageId(data) ?? NO_ID, 'hash', reply, startUs)
   }
 
   #counted(reply: Reply): Reply {

@@ -14,13 +14,10 @@ export interface Origin {
   readonly replySubject: string
 }
 
-/** What a frame, or an entry of a batch, says about one request. */
-export interface RequestParts {
-  readonly id: Uint8Array
+/** What a request frame says, or a batch frame for all of its entries. */
+export interface Envelope {
   readonly receipt: ReceiptLevel
   readonly token: Uint8Array
-  readonly headers: Uint8Array
-  readonly body: Uint8Array
   readonly deadlineMs: number
   readonly hops: number
 }
@@ -28,11 +25,9 @@ export interface RequestParts {
 export class Passage implements Call {
   readonly id: Uint8Array
   readonly receipt: ReceiptLevel
-  readonly token: Uint8Array
   readonly headers: Uint8Array
   readonly body: Uint8Array
   readonly deadlineMs: number
-  readonly hops: number
   readonly sid: string
   readonly replySubject: string
   /** The address that was asked for. */
@@ -44,21 +39,29 @@ export class Passage implements Call {
   markUs: number
   salt: Buffer | undefined = undefined
   proposed = false
+  readonly #envelope: Envelope
 
-  constructor(parts: RequestParts, origin: Origin, asked: Route, startUs: number) {
-    this.id = parts.id
-    this.receipt = parts.receipt
-    this.token = parts.token
-    this.headers = parts.headers
-    this.body = parts.body
-    this.deadlineMs = parts.deadlineMs
-    this.hops = parts.hops
+  constructor(envelope: Envelope, id: Uint8Array, headers: Uint8Array, body: Uint8Array, origin: Origin, asked: Route, startUs: number) {
+    this.#envelope = envelope
+    this.id = id
+    this.receipt = envelope.receipt
+    this.headers = headers
+    this.body = body
+    this.deadlineMs = envelope.deadlineMs
     this.sid = origin.sid
     this.replySubject = origin.replySubject
     this.asked = asked
     this.route = asked
     this.startUs = startUs
     this.markUs = startUs
+  }
+
+  get token(): Uint8Array {
+    return this.#envelope.token
+  }
+
+  get hops(): number {
+    return this.#envelope.hops
   }
 
   /** The salt of the hashes in this request's layers; made now if no hop needed one. */

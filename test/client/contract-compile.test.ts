@@ -9,6 +9,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { codeHash } from '../../cmtp/package.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
 import type { ContractResult } from '../../services/contracts/provider.ts'
+import { instancesMade } from '../support/instances.ts'
 
 const SHIPPED = new URL('../../contracts/', import.meta.url).pathname
 const CALLER = 'did:key:z6MkCaller'
@@ -99,6 +100,14 @@ describe('the contracts that ship', () => {
     expect(say('sign', JSON.stringify(['x'.repeat(281)]))).toBe('revert: a message has 1 to 280 characters')
     expect(space.size).toBe(5)
   })
+
+  test.each([['hello', 'say', '["x"]'], ['counter', 'increment', '[1]'], ['guestbook', 'sign', '["x"]']])(
+    '%s runs every call on one instance', async (name, fn, input) => {
+      const { call } = deployed(await compileContract(join(SHIPPED, name)))
+      expect(instancesMade(() => {
+        for (let i = 0; i < 5; i++) expect(call(fn, input).ok).toBe(true)
+      })).toBe(1)
+    })
 })
 
 describe('a build', () => {
@@ -167,7 +176,9 @@ describe('a build', () => {
       }
       export function fail(i: i32): i32 { return [1, 2, 3][i] }
       export function raise(): void { throw new Error('raised') }`)))
-    expect([say('sum', '[3,4]'), say('sum', '[3,4]')]).toEqual(['25', '25'])
+    expect(instancesMade(() => {
+      expect([say('sum', '[3,4]'), say('sum', '[3,4]')]).toEqual(['25', '25'])
+    })).toBe(1)
     expect(say('fail', '[3]')).toBe('revert: Index out of range')
     expect(say('raise')).toBe('revert: raised')
   })

@@ -59,7 +59,7 @@ describe('an answer that is no good', () => {
     ['a batch reply', ({ frame, send }) => send(new BatchReplyWriter(frame.id, 0, 'hash').finish()), /expected a reply \(kind 2\)/],
   ])('because it is %s is CMESH_CLIENT_REPLY at once, and the client works on', async (_, behaviour, reason) => {
     mesh.behaviour = behaviour
-    await expect(client.call('0xS:0x001:a')).rejects.toMatchObject({ code: 'CMESH_CLIENT_REPLY', status: 502, message: expect.stringMatching(reason) as string })
+    await expect(client.call('0xS:0x001:a')).rejects.toMatchObject({ code: 'CMESH_CLIENT_REPLY', status: 502, message: expect.stringMatching(reason) })
     expect(mesh.requests).toHaveLength(1)
     mesh.behaviour = ok
     expect((await client.call('0xS:0x001:a')).status).toBe(200)
@@ -80,7 +80,7 @@ describe('an answer that is no good', () => {
     expect(() => reply.text()).toThrow('its body is not UTF-8')
     mesh.behaviour = ({ frame, send }) => send(encodeReply({ id: frame.id, status: 200, receipt: 'hash', finalHash: FINAL_HASH, body: Buffer.from('{') }))
     const other = await client.call('0xS:0x001:a')
-    expect(() => other.json()).toThrow(expect.objectContaining({ code: 'CMESH_CLIENT_REPLY', message: expect.stringContaining('its body is not JSON') as string }))
+    expect(() => other.json()).toThrow(expect.objectContaining({ code: 'CMESH_CLIENT_REPLY', message: expect.stringContaining('its body is not JSON') }))
   })
 
   test.each([['no JSON', 'oops'], ['an unknown code', '{"code":"CMESH_FROM_THE_FUTURE"}'], ['a nested detail', '{"code":7}'], ['null', 'null']])(

@@ -10,7 +10,7 @@ describe('options', () => {
   test('a key that is not known is refused with the known ones', async () => {
     await expect(connect({ ulr: 'nats://127.0.0.1:1' } as ConnectOptions)).rejects.toMatchObject({
       code: 'CMESH_CLIENT_USAGE',
-      message: expect.stringMatching(/^connect has no option ulr\. Known: url, dataDir, identity, /) as string,
+      message: expect.stringMatching(/^connect has no option ulr\. Known: url, dataDir, identity, /),
     })
   })
 
@@ -71,6 +71,6 @@ describe('where the mesh is', () => {
     'a descriptor %s is refused', async (text, reason) => {
       const bad = await mkdtemp(join(dir, 'bad-'))
       await writeFile(join(bad, 'mesh.json'), text)
-      await expect(readDescriptor(bad)).rejects.toMatchObject({ code: 'CMESH_CLIENT_NO_MESH', message: expect.stringContaining(reason) as string })
+      await expect(readDescriptor(bad)).rejects.toMatchObject({ code: 'CMESH_CLIENT_NO_MESH', message: expect.stringContaining(reason) })
     })
 })

@@ -91,7 +91,7 @@ describe('a call', () => {
   test('an option that is not known is refused, and so are body and args together', async () => {
     const client = await open()
     await expect(client.call('0xS:0x001:a', { timeout: 5 } as object)).rejects.toMatchObject({
-      code: 'CMESH_CLIENT_USAGE', message: expect.stringContaining('a call has no option timeout.') as string,
+      code: 'CMESH_CLIENT_USAGE', message: expect.stringContaining('a call has no option timeout.'),
     })
     await expect(client.call('0xS:0x001:a', { body: 'x', args: [] })).rejects.toMatchObject({
       code: 'CMESH_CLIENT_USAGE', message: 'A call has a body or args, not both: args are sent in the body.',
@@ -138,7 +138,7 @@ describe('a call that is not answered', () => {
     const failure = client.call('0xS:0x001:a', { signal: abort.signal })
     await until('the request arrived', () => mesh.requests.length === 1)
     abort.abort(new Error('enough'))
-    await expect(failure).rejects.toMatchObject({ code: 'CMESH_CLIENT_ABORTED', cause: expect.objectContaining({ message: 'enough' }) as Error })
+    await expect(failure).rejects.toMatchObject({ code: 'CMESH_CLIENT_ABORTED', cause: expect.objectContaining({ message: 'enough' }) })
     expect(client.pending).toBe(0)
   })
 
@@ -207,7 +207,7 @@ describe('the session', () => {
   test('a mesh that answers 401 to the new session as well is asked no third time', async () => {
     const client = await open()
     mesh.behaviour = (request) => refuse(request, new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'no' }))
-    await expect(client.call('0xS:0x001:a')).rejects.toMatchObject({ code: 'CMESH_IAM_NO_SESSION', message: expect.stringContaining('No valid session: no.') as string })
+    await expect(client.call('0xS:0x001:a')).rejects.toMatchObject({ code: 'CMESH_IAM_NO_SESSION', message: expect.stringContaining('No valid session: no.') })
     expect(mesh.requests).toHaveLength(2)
     expect(mesh.steps).toHaveLength(6)
   })
@@ -228,7 +228,7 @@ describe('the session', () => {
   })
 
   test('a mesh under another DID than the one asked for is refused', async () => {
-    await expect(open({ mesh: KeyPair.generate().did })).rejects.toMatchObject({ code: 'CMESH_IAM_HANDSHAKE', message: expect.stringContaining('it comes from the mesh') as string })
+    await expect(open({ mesh: KeyPair.generate().did })).rejects.toMatchObject({ code: 'CMESH_IAM_HANDSHAKE', message: expect.stringContaining('it comes from the mesh') })
   })
 
   test('a broker without a node is said to be that', async () => {
@@ -238,7 +238,7 @@ describe('the session', () => {
       lonely.broker.mesh.connection.subscribe('unused')
       await lonely.broker.mesh.close()
       await expect(connect({ url, identity: KeyPair.generate(), connectTimeoutMs: 200 })).rejects.toMatchObject({
-        code: 'CMESH_CLIENT_NO_MESH', message: expect.stringContaining('the broker is there, but no node answers') as string,
+        code: 'CMESH_CLIENT_NO_MESH', message: expect.stringContaining('the broker is there, but no node answers'),
       })
     } finally {
       await lonely.stop()
@@ -247,7 +247,7 @@ describe('the session', () => {
 
   test('an address where nothing listens is said to be that', async () => {
     await expect(connect({ url: 'nats://127.0.0.1:1', identity: KeyPair.generate() })).rejects.toMatchObject({
-      code: 'CMESH_CLIENT_NO_MESH', message: expect.stringMatching(/^No mesh answers at nats:\/\/127\.0\.0\.1:1: connection refused\./) as string,
+      code: 'CMESH_CLIENT_NO_MESH', message: expect.stringMatching(/^No mesh answers at nats:\/\/127\.0\.0\.1:1: connection refused\./),
     })
   })
 })

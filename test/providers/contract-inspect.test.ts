@@ -209,6 +209,71 @@ function orRefused(act: () => unknown): boolean {
   return refusedBy === undefined
 }
 
+describe('what the code of a module could change', () => {
+  /** Whether instances could be put back, for code beside a table and a passive segment. */
+  const resettable = (code: string) => readModule(contractModule(`
+    (type $none (func)) (table $t 4 funcref) (elem $e func $f) (data $d "x") (func $f)
+    ${RUN} (func ${code})`), 'cmesh.abi').mutableGlobals !== undefined
+
+  test.each([
+    ['nothing', ''],
+    ['control', `(local $x i32)
+      (block $b (loop $l (br_if $l (local.get $x)) (br_table $b $l $b (local.get $x))))
+      (if (local.get $x) (then (nop)) (else (return))) (unreachable)`],
+    ['a block with a result', '(drop (block (result i64) (i64.const -9223372036854775808)))'],
+    ['a block with parameters', '(i32.const 1) (block (param i32) (result i32)) (drop)'],
+    ['calls', '(call $f) (call_indirect (type $none) (i32.const 38)) (return_call $f)'],
+    ['indirect tail calls', '(return_call_indirect (type $none) (i32.const 1))'],
+    ['constants that look like instructions', `
+      (drop (i32.const 1276)) (drop (i32.const 38)) (drop (i64.const 0x26fc0926fc0d)) (drop (f32.const 1)) (drop (f64.const 2))`],
+    ['memory', `
+      (i32.store8 offset=1276 (i32.const 1) (i32.load16_u offset=70000 (i32.const 1)))
+      (drop (memory.size)) (drop (memory.grow (i32.const 0)))`],
+    ['bulk memory', `
+      (memory.copy (i32.const 0) (i32.const 1) (i32.const 2))
+      (memory.fill (i32.const 0) (i32.const 1) (i32.const 2))
+      (memory.init $d (i32.const 0) (i32.const 0) (i32.const 1))`],
+    ['conversions', `
+      (drop (i32.trunc_sat_f64_u (f64.const 1))) (drop (i64.extend8_s (i64.const 1))) (drop (i32.wrap_i64 (i64.const 1)))`],
+    ['references', `
+      (drop (ref.is_null (ref.null func))) (drop (ref.func $f))
+      (drop (select (result funcref) (ref.null func) (ref.func $f) (i32.const 1)))`],
+    ['reading a table', '(drop (table.get $t (i32.const 0))) (drop (table.size $t))'],
+    ['vectors', `(local $v v128)
+      (local.set $v (v128.const i32x4 0x26002600 0x09fc09fc 0x0dfc0dfc 0xfbfbfbfb))
+      (local.set $v (i8x16.shuffle 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 (local.get $v) (local.get $v)))
+      (local.set $v (v128.load offset=38 (i32.const 0)))
+      (v128.store offset=38 (i32.const 0) (i32x4.add (local.get $v) (i32x4.splat (i32.const 1))))
+      (local.set $v (v128.load8_lane offset=38 3 (i32.const 0) (local.get $v)))
+      (v128.store64_lane offset=38 1 (i32.const 0) (local.get $v))
+      (local.set $v (v128.load32_zero (i32.const 0)))
+      (drop (i8x16.extract_lane_s 15 (local.get $v)))
+      (local.set $v (f64x2.replace_lane 1 (local.get $v) (f64.const 1)))`],
+    ['exceptions', '(try (do (call $f)) (catch_all (rethrow 0)))'],
+  ])('%s: nothing that cannot be put back', (_what, code) => {
+    expect(resettable(code)).toBe(true)
+  })
+
+  test.each([
+    ['table.set', '(table.set $t (i32.const 0) (ref.null func))'],
+    ['table.init', '(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1))'],
+    ['elem.drop', '(elem.drop $e)'],
+    ['table.copy', '(table.copy $t $t (i32.const 0) (i32.const 1) (i32.const 1))'],
+    ['table.grow', '(drop (table.grow $t (ref.null func) (i32.const 1)))'],
+    ['table.fill', '(table.fill $t (i32.const 0) (ref.null func) (i32.const 1))'],
+    ['data.drop', '(data.drop $d)'],
+  ])('%s is found behind any other instruction', (_what, code) => {
+    expect(resettable(`(local $v v128) (drop (v128.const i64x2 0 0)) (block (drop (i32.const 1276))) ${code}`)).toBe(false)
+  })
+
+  test('an unknown instruction could change anything', () => {
+    const body = [0, 0xfb, 0x00, 0x0b]
+    const sections = [...section(4, 1, 0x70, 0, 1), ...section(10, 1, body.length, ...body)]
+    const wasm = Uint8Array.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, ...sections])
+    expect(readModule(wasm, 'cmesh.abi').mutableGlobals).toBeUndefined()
+  })
+})
+
 describe('hostile modules', () => {
   const samples = [rawModule(), ...Object.values(LEFTOVERS).map((make) => make())]
 

@@ -4,6 +4,7 @@ import { WasmEngine } from '../../providers/contracts/wasm.ts'
 import { contractsConformance } from '../conformance/contracts.ts'
 import { contractModule } from '../support/contract-module.ts'
 import { LEFTOVERS } from '../support/hand-made-contracts.ts'
+import { instancesMade } from '../support/instances.ts'
 import { refusal } from '../support/refusal.ts'
 
 contractsConformance('wasm', () => new WasmEngine())
@@ -12,24 +13,6 @@ const callOf = (address: string, name = 'run'): ContractCall => (
   { address, function: name, input: new Uint8Array(0), view: false, context: { seq: 1, timeMs: 0, caller: 'did:key:z6Mk' } })
 
 describe('the pool of the wasm engine', () => {
-  /** Instances made while `run` runs. */
-  function instancesMade(run: () => void): number {
-    let made = 0
-    const Original = WebAssembly.Instance
-    WebAssembly.Instance = class extends Original {
-      constructor(...args: ConstructorParameters<typeof Original>) {
-        super(...args)
-        made++
-      }
-    }
-    try {
-      run()
-    } finally {
-      WebAssembly.Instance = Original
-    }
-    return made
-  }
-
   test.each([
     ['memory', 1], ['an exported global', 1], ['an exported 64-bit global', 1], ['a hidden global', 5],
     ['a global that is a reference', 5],

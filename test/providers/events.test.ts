@@ -28,7 +28,7 @@ for (const [name, make] of Object.entries(REGISTRY.events)) {
       dir: broker.dir, node: 'did:key:zTest', core: broker.core, log: SILENT_LOG,
       onFailed: failure => { throw failure },
       watch: { enter: () => undefined, leave: () => undefined },
-      options: { mockIdentity: false, durability: 'os', consensusMembers: 1, eventsMaxBytes: 512 * 1024 * 1024 },
+      options: { mockIdentity: false, durability: 'os', consensusMembers: 1, eventsMaxBytes: 512 * 1024 * 1024, logFile: '' },
     }),
     dispose: async () => undefined,
   }))

@@ -17,9 +17,11 @@ const IMPORTS = `
   (import "cmesh" "ctxs" (func $ctxs (param i32) (result i32)))
   (import "cmesh" "fail" (func $fail (param i32 i32)))`
 
-const { BulkMemory, ExceptionHandling, MutableGlobals, ReferenceTypes, SignExt } = binaryen.Features
+const {
+  BulkMemory, ExceptionHandling, MutableGlobals, NontrappingFPToInt, ReferenceTypes, SignExt, SIMD128, TailCall,
+} = binaryen.Features
 /** What the oldest supported engine knows; with more, the encoder uses types that it does not. */
-const FEATURES = BulkMemory | ExceptionHandling | MutableGlobals | ReferenceTypes | SignExt
+const FEATURES = BulkMemory | ExceptionHandling | MutableGlobals | NontrappingFPToInt | ReferenceTypes | SignExt | SIMD128 | TailCall
 
 export const MEMORY = '(memory (export "memory") 1 64)'
 

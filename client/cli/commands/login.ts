@@ -1,8 +1,6 @@
 /** `cmesh login`: makes a session by a new handshake and keeps it. Other commands do the same by themselves when they must. */
 import type { Command } from 'commander'
-import { locateMesh } from '../../descriptor.ts'
-import { IdentityStore } from '../../identity-store.ts'
-import { examples, fields, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { examples, fields, identities, meshOf, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface SessionInfo {
@@ -20,8 +18,8 @@ export function login(program: Command, terminal: Terminal): void {
       ['cmesh login --identity work', 'as another one, made if need be'],
     ))
     .action(async (options: MeshOptions) => {
-      const { url } = await locateMesh({ url: options.url, dataDir: options.data }, terminal.env)
-      await new IdentityStore().removeSession(url, options.identity)
+      const { url } = await meshOf(terminal, options)
+      await identities(terminal).removeSession(url, options.identity)
       await withClient(terminal, options, async (client) => {
         const session = (await client.call('0xI:session', { signal: terminal.interrupted })).json<SessionInfo>()
         const result = { did: session.did, mesh: client.mesh, url, sid: session.sid, expiresAtMs: session.expires, permissions: session.perms }

@@ -1,7 +1,6 @@
 /** `cmesh status`: whether the mesh answers, and where its state stands. */
 import type { Command } from 'commander'
-import { locateMesh } from '../../descriptor.ts'
-import { examples, fields, printResult, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { examples, fields, meshOf, printResult, withClient, withMesh, type MeshOptions } from '../command.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface ConsensusStatus {
@@ -21,7 +20,7 @@ export function status(program: Command, terminal: Terminal): void {
       ['cmesh status --json', 'the same for a script'],
     ))
     .action(async (options: MeshOptions) => {
-      const { descriptor } = await locateMesh({ url: options.url, dataDir: options.data }, terminal.env)
+      const { descriptor } = await meshOf(terminal, options)
       await withClient(terminal, options, async (client) => {
         const beganMs = performance.now()
         const consensus = await client.status({ signal: terminal.interrupted }) as unknown as ConsensusStatus

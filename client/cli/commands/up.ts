@@ -2,8 +2,7 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { defaultDataDir } from '../../descriptor.ts'
-import { IdentityStore } from '../../identity-store.ts'
-import { examples, fields, integerFrom, printResult, withJson, type JsonOption } from '../command.ts'
+import { examples, fields, identities, integerFrom, printResult, withJson, type JsonOption } from '../command.ts'
 import { NodeProcess } from '../node-process.ts'
 import { withProgress } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
@@ -37,7 +36,7 @@ export function up(program: Command, terminal: Terminal): void {
       ['cmesh up --set state.durability=disk', 'with a setting'],
     ))
     .action(async (options: UpOptions) => {
-      const operator = options.operator ?? (await new IdentityStore().loadOrCreateIdentity(options.identity)).did
+      const operator = options.operator ?? (await identities(terminal).loadOrCreateIdentity(options.identity)).did
       const args = [
         '--data', options.data ?? defaultDataDir(terminal.env), '--operator', operator, '--log-level', options.logLevel,
         ...(options.port === undefined ? [] : ['--port', String(options.port)]),

@@ -1,0 +1,236 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import type { Command } from 'commander'
+import { EXIT, exitCodeOf, Reported } from '../../../client/cli/exit-codes.ts'
+import { buildProgram, run } from '../../../client/cli/program.ts'
+import { CATALOGUE, CMeshError, type ErrorCode } from '../../../cmtp/errors.ts'
+import { capture } from '../support/capture.ts'
+
+let dir: string
+beforeAll(async () => { dir = await mkdtemp(join(tmpdir(), 'cmesh-cli-')) })
+afterAll(() => rm(dir, { recursive: true, force: true }))
+/** No mesh, no identity of the person who runs the tests. */
+const nowhere = (): NodeJS.ProcessEnv => ({ CMESH_DATA_DIR: join(dir, 'none'), CMESH_CONFIG_DIR: join(dir, 'config') })
+
+function leaves(command: Command): Command[] {
+  return command.commands.length === 0 ? [command] : command.commands.flatMap(leaves)
+}
+
+function pathOf(command: Command): string[] {
+  return command.parent === null ? [] : [...pathOf(command.parent), command.name()]
+}
+
+const COMMANDS = leaves(buildProgram(capture().terminal)).map(pathOf)
+
+describe('help', () => {
+  test('names every command that is promised', () => {
+    expect(COMMANDS.map((path) => path.join(' ')).sort()).toEqual([
+      'call', 'completion', 'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail', 'login', 'register', 'resolve',
+      'spam', 'status', 'up', 'whoami',
+    ])
+  })
+
+  test.each(COMMANDS.map((path) => [path.join(' '), path] as const))('of %s has examples that begin with it', async (name, path) => {
+    const { terminal, out, err } = capture()
+    expect(await run([...path, '--help'], terminal)).toBe(EXIT.ok)
+    expect(out()).toContain('\nExamples:\n')
+    const examples = out().slice(out().indexOf('\nExamples:\n')).split('\n').filter((line) => line.startsWith('  $ '))
+    expect(examples.length).toBeGreaterThan(0)
+    for (const line of examples) expect(line).toContain(`cmesh ${name}`)
+    expect(err()).toBe('')
+  })
+
+  test.each(COMMANDS.filter(([name]) => name !== 'completion').map((path) => [path.join(' '), path] as const))('of %s offers --json', async (_, path) => {
+    const { terminal, out } = capture()
+    await run([...path, '--help'], terminal)
+    expect(out()).toMatch(/^ {2}--json/m)
+  })
+
+  test('of cmesh lists every exit code', async () => {
+    const { terminal, out } = capture()
+    await run(['--help'], terminal)
+    const listed = [...out().matchAll(/^ {2}(\d+) {2,}/gm)].map(([, code]) => Number(code))
+    expect(listed).toEqual(Object.values(EXIT))
+  })
+
+  test('every option of every example is one that the command has', () => {
+    const program = buildProgram(capture().terminal)
+    for (const command of leaves(program)) {
+      const known = new Set(command.createHelp().visibleOptions(command).map((option) => option.long))
+      let help = ''
+      command.configureOutput({ writeOut: (text) => { help += text } }).outputHelp()
+      for (const line of help.split('\n').filter((each) => each.startsWith('  $ '))) {
+        for (const word of line.split(/\s+/).filter((each) => /^--[a-z-]+$/.test(each))) expect(known).toContain(word)
+      }
+    }
+  })
+
+  test('--version prints the version of the package', async () => {
+    const { terminal, out } = capture()
+    expect(await run(['--version'], terminal)).toBe(EXIT.ok)
+    expect(out()).toMatch(/^\d+\.\d+\.\d+\n$/)
+  })
+})
+
+describe('a wrong command line', () => {
+  test.each<[readonly string[], RegExp]>([
+    [['nope'], /^error CMESH_CLIENT_USAGE: unknown command 'nope'\n/],
+    [['call'], /missing required argument 'fqmn'/],
+    [['call', 'x', '--nope'], /unknown option '--nope'/],
+    [['call', '0xS:0x001', '--timeout', '0'], /It must be an integer from 1 to 300000\./],
+    [['call', '0xS:0x001', '--timeout', '1e3'], /It must be an integer from 1 to 300000\./],
+    [['call', '0xS:0x001', '--receipt', 'some'], /Allowed choices are none, hash, full\./],
+    [['call', '0xS:0x001', '--body', 'a', '--body-file', 'b'], /error CMESH_CLIENT_USAGE: Give --body or --body-file, not both\./],
+    [['call', '0xS:0x001', '--body-file', '/nowhere/at/all'], /error CMESH_CLIENT_USAGE: \/nowhere\/at\/all cannot be read/],
+    [['events', 'publish', 'news'], /error CMESH_CLIENT_USAGE: Give a payload or --file\./],
+    [['deploy', 'x.wasm', '--init', '{}'], /--init takes a JSON array/],
+    [['spam', '--count', '-1'], /It must be an integer from 1 to 100000000\./],
+    [['spam', '--mix', 'a', '--log', 'b'], /Give --mix or --log, not both\./],
+    [['spam', '--log', '/nowhere/at/all'], /The request log \/nowhere\/at\/all cannot be read/],
+    [['up', '--set', 'novalue'], /It must be KEY=VALUE\./],
+    [['completion', 'csh'], /Allowed choices are bash, zsh, fish\./],
+    [['whoami', '--identity', '../me'], /The name of an identity has 1 to 64 letters/],
+  ])('%j ends with 2 and says what is wrong', async (args, message) => {
+    const { terminal, out, err } = capture({ env: { ...nowhere(), CMESH_URL: 'nats://127.0.0.1:1' } })
+    expect(await run(args, terminal)).toBe(EXIT.usage)
+    expect(err()).toMatch(message)
+    expect(out()).toBe('')
+  })
+
+  test('with --json is a document on stdout as well', async () => {
+    const { terminal, out } = capture()
+    expect(await run(['call', '--json'], terminal)).toBe(EXIT.usage)
+    expect(JSON.parse(out())).toEqual({ error: { code: 'CMESH_CLIENT_USAGE', message: 'missing required argument \'fqmn\'', status: 400, retry: 'terminal', detail: { reason: 'missing required argument \'fqmn\'' } } })
+  })
+
+  test('an address that is none is refused before anything is sent thirty thousand times', async () => {
+    const { terminal, err } = capture({ env: nowhere() })
+    expect(await run(['spam', '--mix', '0xQ:x'], terminal)).toBe(EXIT.refused)
+    expect(err()).toMatch(/^error CMESH_FQMN_OPCODE: /)
+  })
+})
+
+describe('no mesh', () => {
+  test.each([[['whoami']], [['status']], [['login']], [['call', '0xS:0x001']], [['events', 'read', 'news']], [['resolve', 'a.mcom']]])('%j ends with 3 and says where it looked', async (args) => {
+    const { terminal, out, err } = capture({ env: nowhere() })
+    expect(await run(args, terminal)).toBe(EXIT.unreachable)
+    expect(err()).toBe(`error CMESH_CLIENT_NO_MESH: No mesh answers at ${join(dir, 'none', 'mesh.json')}: there is no descriptor of a running mesh. Start one with \`cmesh up\`, or say where it is by --url or CMESH_URL.\n`)
+    expect(out()).toBe('')
+  })
+
+  test('with --json is one document with the error', async () => {
+    const { terminal, out } = capture({ env: { ...nowhere(), CMESH_URL: 'nats://127.0.0.1:1' } })
+    expect(await run(['whoami', '--json'], terminal)).toBe(EXIT.unreachable)
+    expect(JSON.parse(out())).toMatchObject({ error: { code: 'CMESH_CLIENT_NO_MESH', status: 503, retry: 'retry' } })
+    expect(out().trimEnd()).not.toContain('\n')
+  })
+})
+
+describe('exit codes', () => {
+  test('follow the status of each code in the catalogue', () => {
+    for (const [code, { status }] of Object.entries(CATALOGUE)) {
+      const exit = exitCodeOf(new CMeshError(code as ErrorCode))
+      const usage = code === 'CMESH_CLIENT_USAGE' || code.startsWith('CMESH_CONFIG_')
+      const expected = code === 'CMESH_CLIENT_ABORTED' ? EXIT.interrupted : usage ? EXIT.usage : status < 500 ? EXIT.refused : EXIT.unreachable
+      expect([code, exit]).toEqual([code, expected])
+    }
+  })
+
+  test('tell a failure of cmesh itself from one of the mesh', () => {
+    expect(exitCodeOf(new TypeError('oops'))).toBe(EXIT.internal)
+    expect(exitCodeOf(CMeshError.from(new TypeError('oops'), 'the client'))).toBe(EXIT.internal)
+    expect(exitCodeOf(CMeshError.fromWire({ code: 'CMESH_INTERNAL', detail: { component: 'state', id: '1' } }))).toBe(EXIT.unreachable)
+    expect(exitCodeOf(CMeshError.fromWire({ code: 'CMESH_FROM_THE_FUTURE' }))).toBe(EXIT.unreachable)
+    expect(exitCodeOf(new Reported(7))).toBe(7)
+  })
+
+  test('an interrupted command ends with 130 and no message', async () => {
+    const { terminal, interrupt, out, err } = capture({ env: { ...nowhere(), CMESH_URL: 'nats://127.0.0.1:1' } })
+    interrupt.abort()
+    expect(await run(['whoami', '--json'], terminal)).toBe(EXIT.interrupted)
+    expect([out(), err()]).toEqual(['', ''])
+  })
+})
+
+describe('colours', () => {
+  const ESCAPE = '\u001b['
+  test.each<[string, { tty: boolean, env: NodeJS.ProcessEnv }, boolean]>([
+    ['on a terminal', { tty: true, env: {} }, true],
+    ['elsewhere', { tty: false, env: {} }, false],
+    ['on a terminal with NO_COLOR', { tty: true, env: { NO_COLOR: '1' } }, false],
+    ['on a terminal with an empty NO_COLOR, which counts for nothing', { tty: true, env: { NO_COLOR: '' } }, true],
+    ['on a dumb terminal', { tty: true, env: { TERM: 'dumb' } }, false],
+  ])('%s', async (_, { tty, env }, coloured) => {
+    const { terminal, err } = capture({ tty, env: { ...nowhere(), ...env } })
+    await run(['whoami'], terminal)
+    expect(err().includes(ESCAPE)).toBe(coloured)
+    expect(terminal.style('bold', 'x').includes(ESCAPE)).toBe(coloured)
+  })
+
+  test('what comes from elsewhere cannot drive the terminal, and a pipe gets its bytes', () => {
+    const hostile = Buffer.from('a\u001b]0;owned\u0007\r\u009b2Jb\tc\n')
+    const seen = capture({ tty: true })
+    seen.terminal.printForeign(hostile)
+    expect(seen.out()).toBe('a\\x1b]0;owned\\x07\\x0d\\x9b2Jb\tc\n')
+    const piped = capture()
+    piped.terminal.printForeign(hostile)
+    expect(piped.out()).toBe(hostile.toString())
+  })
+})
+
+describe('completion', () => {
+  async function script(shell: string): Promise<string> {
+    const { terminal, out } = capture()
+    expect(await run(['completion', shell], terminal)).toBe(EXIT.ok)
+    const file = join(dir, `completion.${shell}`)
+    await writeFile(file, out())
+    return file
+  }
+
+  const has = (shell: string): boolean => {
+    try {
+      execFileSync(shell, ['-c', 'true'])
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** What bash offers for a line whose last word is being typed. */
+  function offered(file: string, ...words: readonly string[]): string[] {
+    const quoted = words.map((word) => `'${word}'`).join(' ')
+    const code = `source '${file}'; COMP_WORDS=(${quoted}); COMP_CWORD=${words.length - 1}; _cmesh; printf '%s\\n' "\${COMPREPLY[@]}"`
+    return execFileSync('bash', ['--norc', '-c', code], { cwd: dir, encoding: 'utf8' }).split('\n').filter((line) => line !== '')
+  }
+
+  test('bash accepts the script', async () => {
+    execFileSync('bash', ['-n', await script('bash')])
+  })
+
+  test('bash completes commands, subcommands and options', async () => {
+    const file = await script('bash')
+    expect(offered(file, 'cmesh', 're')).toEqual(['register', 'resolve'])
+    expect(offered(file, 'cmesh', 'events', 'p')).toEqual(['publish'])
+    expect(offered(file, 'cmesh', 'events', 'range', '--f')).toEqual(['--from'])
+    expect(offered(file, 'cmesh', 'call', '0xS:0x001', '--rec')).toEqual(['--receipt'])
+  });
+
+  (has('zsh') ? test : test.skip)('zsh accepts the script (skipped where there is no zsh)', async () => {
+    execFileSync('zsh', ['-n', await script('zsh')])
+  });
+
+  (has('fish') ? test : test.skip)('fish accepts the script (skipped where there is no fish)', async () => {
+    execFileSync('fish', ['-n', await script('fish')])
+  })
+
+  test('zsh and fish get a line for every command', async () => {
+    for (const shell of ['zsh', 'fish']) {
+      const { terminal, out } = capture()
+      await run(['completion', shell], terminal)
+      for (const path of COMMANDS) expect(out()).toContain(path.at(-1) as string)
+    }
+  })
+})
