@@ -12,12 +12,14 @@ const CONTRACTS = ['contracts/**/*.ts']
 /** The only files that end the process: a library that does takes the decision from its caller. */
 const PROCESSES = ['node/main.ts', 'client/cli/main.ts', 'bench/**/*.ts']
 
+/** @type {import('eslint').Linter.RulesRecord} */
 const style = {
   'comma-dangle': ['error', 'always-multiline'],
   'eol-last': 'error',
   'eqeqeq': 'error',
   'keyword-spacing': 'error',
-  'max-len': ['error', { code: 140, ignoreComments: true, ignoreStrings: true, ignoreTemplateLiterals: true, ignoreRegExpLiterals: true }],
+  // The style is 130; lint refuses what no layout excuses.
+  'max-len': ['error', { code: 160, ignoreComments: true, ignoreStrings: true, ignoreTemplateLiterals: true, ignoreRegExpLiterals: true }],
   'no-multiple-empty-lines': ['error', { max: 1 }],
   'no-tabs': 'error',
   'no-trailing-spaces': 'error',
@@ -30,9 +32,12 @@ const style = {
   'no-control-regex': 'off',
 }
 
+/** @type {import('eslint').Linter.RulesRecord} */
 const typed = {
   '@typescript-eslint/consistent-type-imports': ['error', { disallowTypeAnnotations: false }],
   '@typescript-eslint/dot-notation': ['error', { allowIndexSignaturePropertyAccess: true }],
+  // A text taken apart into code points, as its width is counted.
+  '@typescript-eslint/no-misused-spread': ['error', { allow: [{ from: 'lib', name: 'string' }] }],
   '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_', destructuredArrayIgnorePattern: '^_', ignoreRestSiblings: true }],
   '@typescript-eslint/prefer-nullish-coalescing': ['error', { ignorePrimitives: { string: true } }],
   '@typescript-eslint/prefer-promise-reject-errors': ['error', { allowThrowingUnknown: true }],
@@ -60,6 +65,7 @@ const typed = {
   '@typescript-eslint/prefer-optional-chain': 'off',
 }
 
+/** @type {import('eslint').Linter.RulesRecord} */
 const arrows = { 'cmesh/arrows': 'error' }
 
 export default tseslint.config(

@@ -1,17 +1,33 @@
 /** What the checks share: the project's files, its pages, commands run with their output, and one way to say what is wrong. */
 import { spawn } from 'node:child_process'
-import { readFile } from 'node:fs/promises'
+import { access, readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
 
+/** What is never a part of the project, where there is no git to ask. */
+const ELSEWHERE = new Set(['.git', 'node_modules', 'dist', 'coverage'])
+
 /** Paths of the files that belong to the project, whether committed yet or not. */
 export async function projectFiles() {
-  const { output } = await run('git', ['ls-files', '--cached', '--others', '--exclude-standard', '-z'])
-  const listed = [...new Set(output.split('\0'))].filter((file) => file !== '')
-  const present = await Promise.all(listed.map((file) => readFile(path.join(root, file)).then(() => true, () => false)))
+  const listing = await run('git', ['ls-files', '--cached', '--others', '--exclude-standard', '-z']).catch(() => undefined)
+  const listed = listing === undefined ? await walk('') : [...new Set(listing.output.split('\0'))].filter((file) => file !== '')
+  const present = await Promise.all(listed.map((file) => access(path.join(root, file)).then(() => true, () => false)))
   return listed.filter((_, i) => present[i])
+}
+
+/**
+ * @param {string} directory
+ * @returns {Promise<string[]>}
+ */
+async function walk(directory) {
+  const entries = await readdir(path.join(root, directory), { withFileTypes: true })
+  const inside = await Promise.all(entries.filter(({ name }) => !ELSEWHERE.has(name)).map((entry) => {
+    const place = path.posix.join(directory, entry.name)
+    return entry.isDirectory() ? walk(place) : [place]
+  }))
+  return inside.flat()
 }
 
 /** Pages with their text, without what stands inside code blocks. */

@@ -167,6 +167,5 @@ function settled(text) {
 
 /** @param {string} text */
 function clean(text) {
-  // eslint-disable-next-line no-control-regex -- colours
   return text.replace(/\u001b\[[0-9;]*m/g, '').replace(/[ \t]+$/gm, '').replace(/^\n+|\n+$/g, '')
 }

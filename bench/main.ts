@@ -1,3 +1,47 @@
-import { routing } from './routing.ts'
-const r = await routing.run({ smoke: process.argv.includes('--smoke'), log: console.log })
-console.log(JSON.stringify(r, null, 1))
+/**
+ * Entry point of `npm run bench`: runs the benchmarks that the command line names, one after another, and prints what they
+ * found. A missed goal is a finding, a benchmark that fails is a failure: it is reported, the others still run, the status is 1.
+ */
+import { writeFile } from 'node:fs/promises'
+import { BENCHES } from './catalogue.ts'
+import { readCommandLine, type Asked } from './command-line.ts'
+import { Scope } from './harness.ts'
+import { describeMachine } from './machine.ts'
+import { jsonText, machineLine, reportOf, resultLines, type BenchReport } from './report.ts'
+
+const STATUS_OF_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const
+
+const asked = readCommandLine(process.argv.slice(2), BENCHES)
+if ('text' in asked) {
+  ;(asked.status === 0 ? process.stdout : process.stderr).write(asked.text)
+  process.exitCode = asked.status
+} else {
+  process.exitCode = await runAll(asked)
+}
+
+async function runAll({ benches, smoke, json }: Asked): Promise<number> {
+  let scope = new Scope()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => { void scope.close().finally(() => process.exit(STATUS_OF_SIGNAL[signal])) })
+  }
+  const log = (line: string): void => { process.stderr.write(`  ${line}\n`) }
+  const reports: BenchReport[] = []
+  let failed = 0
+  for (const bench of benches) {
+    const machine = await describeMachine()
+    process.stdout.write(`${bench.name}: ${bench.what}${smoke ? ' (smoke: too small to measure)' : ''}\n  ${machineLine(machine)}\n`)
+    scope = new Scope()
+    const startedMs = performance.now()
+    try {
+      const result = await bench.run({ smoke, log, scope }).finally(() => scope.close())
+      process.stdout.write(`${resultLines(result).join('\n')}\n  took ${((performance.now() - startedMs) / 1_000).toFixed(1)} s\n\n`)
+      reports.push(reportOf(bench.name, machine, result))
+    } catch (error) {
+      failed++
+      process.stderr.write(`${bench.name} failed: ${error instanceof Error ? error.stack ?? error.message : String(error)}\n\n`)
+    }
+  }
+  if (json !== undefined && reports.length > 0) await writeFile(json, jsonText(reports))
+  if (failed > 0) process.stderr.write(`${failed} of ${benches.length} benchmarks failed\n`)
+  return failed === 0 ? 0 : 1
+}

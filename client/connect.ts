@@ -49,7 +49,7 @@ const CHECKS = {
 export async function connect(options: ConnectOptions = {}): Promise<MeshClient> {
   checkOptions('connect', options, CHECKS)
   const defaults = resolveRequestDefaults(options)
-  const { name, connectTimeoutMs, maxInFlight, drainMs } = resolveConnectionDefaults(options)
+  const { name, connectTimeoutMs, maxInFlight, drainMs, coalesce } = resolveConnectionDefaults(options)
   const onWarning = options.onWarning ?? ((error: CMeshError) => process.emitWarning(error))
 
   const { url, descriptor } = await locateMesh(options)
@@ -70,7 +70,7 @@ export async function connect(options: ConnectOptions = {}): Promise<MeshClient>
     await connection.close()
     throw error
   }
-  const requester = new Requester({ connection, sessions, ids, closing: closing.signal, now: Date.now })
+  const requester = new Requester({ connection, sessions, ids, closing: closing.signal, coalesce, now: Date.now })
   return new MeshClient({ connection, sessions, requester, identity, defaults, drainMs, closing, onWarning })
 }
 

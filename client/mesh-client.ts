@@ -187,7 +187,10 @@ export class MeshClient {
     return this.#channels.latest(channel, options)
   }
 
-  /** The events of a channel from one sequence to another, both included; at most 1,000. */
+  /**
+   * The events of a channel from one sequence to another, both included: at most 1,000, and fewer when more would not fit into one
+   * reply. For the rest ask again from behind the last one, until there is none.
+   */
   range(channel: string, range: EventRange = {}, options: VerbOptions = {}): Promise<readonly ChannelEvent[]> {
     return this.#channels.range(channel, range, options)
   }
@@ -235,6 +238,8 @@ export class MeshClient {
     const { closing, sessions, connection, drainMs } = this.#parts
     closing.abort()
     await this.#channels.close()
+    // What was asked in this turn leaves at its end.
+    await new Promise((resolve) => { setImmediate(resolve) })
     await connection.drain(drainMs)
     sessions.close()
   }

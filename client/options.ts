@@ -31,6 +31,11 @@ export interface ConnectionDefaults {
   readonly maxInFlight?: number | undefined
   /** How long `close` waits for requests in flight, in ms, 0 to 300,000. Default 5,000. */
   readonly drainMs?: number | undefined
+  /**
+   * Whether reads that are asked in one turn of the event loop share a frame, each with its own id, status and final hash.
+   * Default true; it costs a lone request nothing.
+   */
+  readonly coalesce?: boolean | undefined
 }
 
 type Resolved<T> = { readonly [K in keyof T]-?: Exclude<T[K], undefined> }
@@ -54,12 +59,12 @@ export const REQUEST_CHECKS = {
 } as const satisfies Record<keyof RequestDefaults, Check>
 
 export const CONNECTION_CHECKS = {
-  name: text, connectTimeoutMs: integer(100, 60_000), maxInFlight: integer(1, 1_048_576), drainMs: integer(0, 300_000),
+  name: text, connectTimeoutMs: integer(100, 60_000), maxInFlight: integer(1, 1_048_576), drainMs: integer(0, 300_000), coalesce: boolean,
 } as const satisfies Record<keyof ConnectionDefaults, Check>
 
 const REQUEST_DEFAULTS: ResolvedRequestDefaults = { timeoutMs: LIMITS.deadlineDefaultMs, receipt: 'hash', retry: true, throwOnError: true }
 const CONNECTION_DEFAULTS: ResolvedConnectionDefaults = {
-  name: 'cmesh client', connectTimeoutMs: 5_000, maxInFlight: REQUEST.maxPending, drainMs: 5_000,
+  name: 'cmesh client', connectTimeoutMs: 5_000, maxInFlight: REQUEST.maxPending, drainMs: 5_000, coalesce: true,
 }
 
 /** Refuses keys that `checks` does not name and values it does not accept, with `CMESH_CLIENT_USAGE`. `undefined` is no value. */

@@ -18,8 +18,9 @@ import { MESSAGE_ID_BYTES, type MessageIds } from '../cmtp/message-id.ts'
 import { AbortFan } from './abort-fan.ts'
 import type { Connection } from './connection.ts'
 import type { ResolvedRequestDefaults } from './options.ts'
-import { readBatchReply, readReply, requestId, type Reply } from './reply.ts'
-import { mayChangeState, pauseBeforeRetry } from './retry.ts'
+import { Coalescer } from './coalescer.ts'
+import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
+import { ANSWER_MS, mayChangeState, pauseBeforeRetry } from './retry.ts'
 import type { ActiveSession, SessionKeeper } from './session.ts'
 import { withToken } from './with-token.ts'
 
@@ -29,6 +30,8 @@ export interface RequesterParts {
   readonly ids: MessageIds
   /** Fires when the client begins to close: from then on nothing is tried again. */
   readonly closing: AbortSignal
+  /** Whether reads asked in one turn share a frame. */
+  readonly coalesce: boolean
   /** ms since 1970. */
   readonly now: () => number
 }
@@ -58,16 +61,16 @@ interface Attempt<T> {
   lost: boolean
 }
 
-/** The mesh answers by the deadline; this long its answer may be under way, in ms. */
-const ANSWER_MS = 100
 const NO_TOKEN = Buffer.alloc(0)
 
 export class Requester {
   readonly #parts: RequesterParts
   readonly #aborts = new AbortFan()
+  readonly #coalescer: Coalescer | undefined
 
   constructor(parts: RequesterParts) {
     this.#parts = parts
+    if (parts.coalesce) this.#coalescer = new Coalescer(parts)
   }
 
   /** Resolves with the reply. Rejects with `CMESH_BUS_*`, `CMESH_CLIENT_*`, `CMESH_FRAME_*`, or the error of a reply that has one. */
@@ -76,6 +79,9 @@ export class Requester {
     const { receipt } = ask
     const deadlineMs = now() + ask.timeoutMs
     const session = sessions.current
+    if (session !== undefined && parts === undefined && ask.signal === undefined && this.#coalescer?.takes(fqmn) === true) {
+      return this.#together(this.#coalescer, fqmn, session, ask, deadlineMs)
+    }
     let frame: Buffer
     try {
       frame = session !== undefined && parts === undefined
@@ -99,6 +105,28 @@ export class Requester {
       },
       (error: CMeshError) => again(error),
     )
+  }
+
+  /** A read that may share its frame with others of this turn. */
+  #together(coalescer: Coalescer, fqmn: string, session: ActiveSession, ask: Ask, deadlineMs: number): Promise<Reply> {
+    const { connection, sessions } = this.#parts
+    const { receipt, timeoutMs } = ask
+    const sent = connection.status === 'connected'
+    return new Promise((resolve, reject) => {
+      coalescer.add({
+        fqmn, session, receipt, timeoutMs, deadlineMs,
+        settled: (result, id) => {
+          if (result instanceof Reply && result.status < 400) {
+            if (!session.introduced) sessions.introduced(session)
+            resolve(result)
+            return
+          }
+          const frame = encodeRequest({ id: id(), fqmn, token: session.token, deadlineMs, receipt })
+          const read = (data: Uint8Array, asked: Buffer): Reply => readReply(data, asked, receipt)
+          this.#persist<Reply>({ ask, deadlineMs, changesState: false, read, frame, session, sent, lost: false }, result).then(resolve, reject)
+        },
+      })
+    })
   }
 
   /** Resolves with one reply for each entry, in order, whatever its status. Rejects when the batch as a whole fails. */

@@ -3,6 +3,8 @@
  */
 import type { CMeshError } from '../cmtp/errors.ts'
 
+/** The mesh answers by the deadline; this long its answer may be under way, in ms. */
+export const ANSWER_MS = 100
 /** First pause in ms; each further one doubles, up to `MAX_MS`. */
 const FIRST_MS = 25
 const MAX_MS = 1_000

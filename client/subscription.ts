@@ -225,8 +225,10 @@ export class Follower implements Subscription {
       for (;;) {
         const body = JSON.stringify([this.#seq + 1, null, CATCH_UP])
         const events = (await call(`0xE:${channel}:range`, { body, signal })).json<readonly ChannelEvent[]>()
+        // Fewer than asked for may be what fits into one reply: only an empty one is the end.
+        if (events.length === 0) return true
         for (const event of events) if (!signal.aborted) await this.#hand(event)
-        if (signal.aborted || events.length < CATCH_UP) return true
+        if (signal.aborted) return true
       }
     } catch (thrown) {
       if (signal.aborted) return false

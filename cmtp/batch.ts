@@ -28,32 +28,57 @@ export interface BatchEntryFields {
   readonly body?: Uint8Array
 }
 
-export interface BatchFields {
+export interface BatchFields extends BatchEnvelope {
   readonly id: Uint8Array
-  readonly token: Uint8Array
-  readonly deadlineMs: number
-  readonly receipt: ReceiptLevel
-  readonly hops?: number
   readonly entries: readonly BatchEntryFields[]
 }
 
-/**
- * Encodes a batch of 1 to `LIMITS.batchEntries` requests. Throws `CMESH_FRAME_TOO_LARGE`, `CMESH_FQMN_TOO_LONG`, or
- * `CMESH_FRAME_MALFORMED` when there is none.
- */
+/** What holds for all entries of a batch. */
+export interface BatchEnvelope {
+  /** The compact session JWT in ASCII, or its reference. */
+  readonly token: Uint8Array
+  /** Absolute, ms since 1970. */
+  readonly deadlineMs: number
+  readonly receipt: ReceiptLevel
+  readonly hops?: number
+}
+
+/** Where the id of a batch frame stands. */
+export const BATCH_ID_AT = 16
+
+/** Encodes a batch of 1 to `LIMITS.batchEntries` requests. Throws `CMESH_FRAME_TOO_LARGE` or `CMESH_FQMN_TOO_LONG`. */
 export function encodeBatch(fields: BatchFields): Buffer {
-  const { entries, token } = fields
+  const frame = assembleBatch(fields, fields.entries.map(encodeBatchEntry))
+  frame.set(fields.id, BATCH_ID_AT)
+  return frame
+}
+
+/** One entry as it stands in a batch frame, to be used in as many frames as one likes. Throws like `encodeBatch`. */
+export function encodeBatchEntry(fields: BatchEntryFields): Buffer {
+  const headers = fields.headers ?? EMPTY
+  const body = fields.body ?? EMPTY
+  const fqmnBytes = Buffer.byteLength(fields.fqmn)
+  if (fqmnBytes > LIMITS.fqmnBytes) throw new CMeshError('CMESH_FQMN_TOO_LONG', { bytes: fqmnBytes, limit: LIMITS.fqmnBytes })
+  checkPart('header block', headers.length, LIMITS.headerBytes)
+  checkPart('body', body.length, LIMITS.bodyBytes)
+  const entry = Buffer.allocUnsafe(ENTRY_HEADER_BYTES + fqmnBytes + headers.length + body.length)
+  entry.writeUInt16BE(fqmnBytes, 0)
+  entry.writeUInt16BE(headers.length, 2)
+  entry.writeUInt32BE(body.length, 4)
+  entry.write(fields.fqmn, ENTRY_HEADER_BYTES, 'utf8')
+  entry.set(headers, ENTRY_HEADER_BYTES + fqmnBytes)
+  entry.set(body, ENTRY_HEADER_BYTES + fqmnBytes + headers.length)
+  return entry
+}
+
+/** A batch frame of encoded entries, its id still to be written at `BATCH_ID_AT`. Throws `CMESH_FRAME_TOO_LARGE`, or `_MALFORMED` without entries. */
+export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Array[]): Buffer {
+  const { token } = envelope
   if (entries.length === 0) throw malformed(32, 'at least one entry')
   checkPart('batch', entries.length, LIMITS.batchEntries)
   checkPart('token', token.length, LIMITS.tokenBytes)
   let size = BATCH_HEADER_BYTES + token.length
-  for (const entry of entries) {
-    const fqmnBytes = Buffer.byteLength(entry.fqmn)
-    if (fqmnBytes > LIMITS.fqmnBytes) throw new CMeshError('CMESH_FQMN_TOO_LONG', { bytes: fqmnBytes, limit: LIMITS.fqmnBytes })
-    checkPart('header block', entry.headers?.length ?? 0, LIMITS.headerBytes)
-    checkPart('body', entry.body?.length ?? 0, LIMITS.bodyBytes)
-    size += ENTRY_HEADER_BYTES + fqmnBytes + (entry.headers?.length ?? 0) + (entry.body?.length ?? 0)
-  }
+  for (const entry of entries) size += entry.length
   checkPart('frame', size, LIMITS.frameBytes)
 
   const frame = Buffer.allocUnsafe(size)
@@ -61,26 +86,18 @@ export function encodeBatch(fields: BatchFields): Buffer {
   frame[1] = MAGIC_1
   frame[2] = VERSION
   frame[3] = KIND_BATCH_REQUEST
-  frame.writeUInt16BE(receiptFlags(fields.receipt), 4)
-  frame[6] = fields.hops ?? 0
+  frame.writeUInt16BE(receiptFlags(envelope.receipt), 4)
+  frame[6] = envelope.hops ?? 0
   frame[7] = 0
-  writeUint64(frame, fields.deadlineMs, 8)
-  frame.set(fields.id, 16)
+  writeUint64(frame, envelope.deadlineMs, 8)
+  frame.fill(0, BATCH_ID_AT, BATCH_ID_AT + MESSAGE_ID_BYTES)
   frame.writeUInt16BE(entries.length, 32)
   frame.writeUInt16BE(token.length, 34)
   frame.set(token, BATCH_HEADER_BYTES)
   let at = BATCH_HEADER_BYTES + token.length
   for (const entry of entries) {
-    const headers = entry.headers ?? EMPTY
-    const body = entry.body ?? EMPTY
-    const fqmnBytes = frame.write(entry.fqmn, at + ENTRY_HEADER_BYTES, 'utf8')
-    frame.writeUInt16BE(fqmnBytes, at)
-    frame.writeUInt16BE(headers.length, at + 2)
-    frame.writeUInt32BE(body.length, at + 4)
-    at += ENTRY_HEADER_BYTES + fqmnBytes
-    frame.set(headers, at)
-    frame.set(body, at + headers.length)
-    at += headers.length + body.length
+    frame.set(entry, at)
+    at += entry.length
   }
   return frame
 }
@@ -214,12 +231,42 @@ export class BatchReplyWriter {
   }
 }
 
-export interface BatchReplyEntry {
+/** One entry of a decoded batch reply: views into the frame, made when asked for. */
+export class BatchReplyEntry {
   readonly status: number
-  readonly finalHash: Buffer
-  readonly headers: Buffer
-  readonly layers: Buffer
-  readonly body: Buffer
+  readonly #bytes: Buffer
+  readonly #hashAt: number
+  readonly #headersAt: number
+  readonly #layersAt: number
+  readonly #bodyAt: number
+  readonly #end: number
+
+  constructor(bytes: Buffer, status: number, hashAt: number, headersAt: number, layersAt: number, bodyAt: number, end: number) {
+    this.status = status
+    this.#bytes = bytes
+    this.#hashAt = hashAt
+    this.#headersAt = headersAt
+    this.#layersAt = layersAt
+    this.#bodyAt = bodyAt
+    this.#end = end
+  }
+
+  /** 32 bytes, or empty when the reply promises none. */
+  get finalHash(): Buffer {
+    return this.#bytes.subarray(this.#hashAt, this.#headersAt)
+  }
+
+  get headers(): Buffer {
+    return this.#bytes.subarray(this.#headersAt, this.#layersAt)
+  }
+
+  get layers(): Buffer {
+    return this.#bytes.subarray(this.#layersAt, this.#bodyAt)
+  }
+
+  get body(): Buffer {
+    return this.#bytes.subarray(this.#bodyAt, this.#end)
+  }
 }
 
 export interface BatchReply {
@@ -246,13 +293,7 @@ export function decodeBatchReply(data: Uint8Array): BatchReply {
     const bodyAt = layersAt + bytes.readUInt32BE(at + 4)
     const end = bodyAt + bytes.readUInt32BE(at + 8)
     if (end > bytes.length) throw malformed(at, `entry ${i} to lie within the frame`)
-    entries.push({
-      status: bytes.readUInt16BE(at),
-      finalHash: bytes.subarray(hashAt, headersAt),
-      headers: bytes.subarray(headersAt, layersAt),
-      layers: bytes.subarray(layersAt, bodyAt),
-      body: bytes.subarray(bodyAt, end),
-    })
+    entries.push(new BatchReplyEntry(bytes, bytes.readUInt16BE(at), hashAt, headersAt, layersAt, bodyAt, end))
     at = end
   }
   if (at !== bytes.length) throw malformed(at, 'the end of the frame')

@@ -21,8 +21,8 @@ export {
   encodeReply, encodeRequest, ReplyFrame, RequestFrame, salvageMessageId, type ReplyFields, type RequestFields,
 } from './frame.ts'
 export {
-  BatchFrame, BatchReplyWriter, decodeBatchReply, encodeBatch,
-  type BatchEntry, type BatchEntryFields, type BatchFields, type BatchReply, type BatchReplyEntry,
+  assembleBatch, BATCH_ID_AT, BatchFrame, BatchReplyEntry, BatchReplyWriter, decodeBatchReply, encodeBatch, encodeBatchEntry,
+  type BatchEntryFields, type BatchEnvelope, type BatchFields, type BatchReply,
 } from './batch.ts'
 export {
   argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256,

@@ -70,7 +70,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const grants = new Grants({ node, operator: config.operator ?? node })
   const guard = new Guard({ key: identity.publicKey, grantsOf: grants.grantsOf, now })
   const iam = new IamService({ provider: provide('iam', config['iam.provider']), signer: identity, guard, grantsOf: grants.grantsOf, node, now, sessionTtlMs: config['iam.sessionTtlMs'] })
-  const hello = new IamListener({ bus: buses.mesh, iam, node, clock })
+  const hello = new IamListener({ bus: buses.mesh, iam, node, clock, log })
 
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock })
@@ -95,7 +95,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const remote = new RemoteCalls({ bus: buses.core, clock, tokenOf: auth => guard.tokenOf(auth) })
   const dispatcher = new Dispatcher({ remote: remote.call })
   const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines: new Deadlines(clock), clock, log })
-  const router = new Router({ bus: buses.mesh, frontDoor, perSession: config['router.perSession'], inAll: config['router.inAll'] })
+  const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
     iam: iamHandler(iam),
@@ -107,7 +107,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
     hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock, log, handler, explainDenial }),
   ])) as Record<ServiceName, Endpoint>
-  const listeners = (Object.keys(endpoints) as ServiceName[]).map(service => new ServiceListener({ bus: buses.core, clock, service, handler: endpoints[service].call }))
+  const listeners = (Object.keys(endpoints) as ServiceName[]).map(service => new ServiceListener({ bus: buses.core, clock, log, service, handler: endpoints[service].call }))
 
   return { node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, state, registrar, dispatcher, frontDoor, router, endpoints, listeners, watchdog, provide }
 }

@@ -10,8 +10,10 @@ import { transform } from '@swc/core'
 
 if (isMainThread) register(import.meta.url)
 
+/** @type {import('@swc/core').Options} */
 const OPTIONS = { jsc: { parser: { syntax: 'typescript' }, target: 'es2022' }, module: { type: 'es6' }, sourceMaps: 'inline' }
 
+/** @type {import('node:module').LoadHook} */
 export async function load(url, context, next) {
   if (!url.startsWith('file:') || !url.endsWith('.ts')) return next(url, context)
   const filename = fileURLToPath(url)

@@ -1,10 +1,19 @@
-/** A process of its own that sends every request back as it came: the other end of the baseline. Login by `ECHO_SEED`, broker by `ECHO_URL`. */
-import { connect, nkeyAuthenticator } from '@nats-io/transport-node'
+/** Entry point of a process that sends every request back as it came: the other end of the baseline. */
+import { connectRaw, type RawLogin } from './requester.ts'
+import { ECHO_WILDCARD } from './subject.ts'
 
-const { ECHO_URL: servers = '', ECHO_SEED: seed = '' } = process.env
+process.once('message', (login: RawLogin) => { void serve(login) })
+process.on('SIGINT', () => undefined)
 
-const connection = await connect({ servers, authenticator: nkeyAuthenticator(new TextEncoder().encode(seed)), noAsyncTraces: true })
-connection.subscribe('cmesh.v1.req.*', { queue: 'router', callback: (_, message) => { connection.publish(message.reply ?? '', message.data) } })
-await connection.flush()
-process.send?.('ready')
-process.on('disconnect', () => { void connection.close() })
+async function serve(login: RawLogin): Promise<void> {
+  const connection = await connectRaw(login)
+  const end = async (): Promise<void> => {
+    await connection.close()
+    process.exit()
+  }
+  process.once('disconnect', () => { void end() })
+  process.once('SIGTERM', () => { void end() })
+  connection.subscribe(ECHO_WILDCARD, { queue: 'router', callback: (_, message) => { connection.publish(message.reply ?? '', message.data) } })
+  await connection.flush()
+  process.send?.({ ready: true })
+}

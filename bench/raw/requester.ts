@@ -1,19 +1,23 @@
 /**
- * The baseline of routing: request and reply by hand over the NATS client. One wildcard inbox, a map from number to promise,
- * nothing else: no deadline, no cancelling, no bound. Whatever does more is measured against it.
+ * The baseline of everything that asks over NATS: request and reply by hand over the NATS client. One wildcard inbox, a map
+ * from subject to promise, nothing else: no deadline, no cancelling, no bound. Whatever does more is measured against it.
  */
-import { connect, nuid, type NatsConnection } from '@nats-io/transport-node'
+import { connect, nkeyAuthenticator, nuid, type NatsConnection } from '@nats-io/transport-node'
 
-export const PAYLOAD_BYTES = 200
+export interface RawLogin {
+  readonly url: string
+  /** Seed of an nkey; without one the broker's user for clients. */
+  readonly nkeySeed?: string
+}
 
 export class RawRequester {
-  readonly #connection: NatsConnection
+  readonly connection: NatsConnection
   readonly #inbox: string
   readonly #waiting = new Map<string, (data: Uint8Array) => void>()
   #next = 0
 
   private constructor(connection: NatsConnection) {
-    this.#connection = connection
+    this.connection = connection
     this.#inbox = `_INBOX.${nuid.next()}.`
     connection.subscribe(`${this.#inbox}*`, {
       callback: (_, message) => {
@@ -24,9 +28,9 @@ export class RawRequester {
     })
   }
 
-  static async open(url: string): Promise<RawRequester> {
-    const requester = new RawRequester(await connect({ servers: url, noAsyncTraces: true }))
-    await requester.#connection.flush()
+  static async open(login: RawLogin): Promise<RawRequester> {
+    const requester = new RawRequester(await connectRaw(login))
+    await requester.connection.flush()
     return requester
   }
 
@@ -34,11 +38,16 @@ export class RawRequester {
     return new Promise(resolve => {
       const reply = this.#inbox + this.#next++
       this.#waiting.set(reply, resolve)
-      this.#connection.publish(subject, payload, { reply })
+      this.connection.publish(subject, payload, { reply })
     })
   }
 
   close(): Promise<void> {
-    return this.#connection.close()
+    return this.connection.close()
   }
+}
+
+export function connectRaw({ url, nkeySeed }: RawLogin): Promise<NatsConnection> {
+  const authenticator = nkeySeed === undefined ? undefined : nkeyAuthenticator(new TextEncoder().encode(nkeySeed))
+  return connect({ servers: url, noAsyncTraces: true, ...(authenticator && { authenticator }) })
 }

@@ -60,11 +60,13 @@ export function identities(terminal: Terminal): IdentityStore {
 }
 
 /** Connects, runs `use`, and closes the client whatever comes of it. */
-export async function withClient<T>(terminal: Terminal, options: MeshOptions, use: (client: MeshClient) => Promise<T>, more: ConnectOptions = {}): Promise<T> {
+export async function withClient<T>(
+  terminal: Terminal, options: MeshOptions, use: (client: MeshClient) => Promise<T>, more: ConnectOptions = {},
+): Promise<T> {
   const { url, descriptor } = await meshOf(terminal, options)
   const client = await withProgress(terminal, `connecting to ${url}`, () => connect({
-    url, mesh: descriptor?.did, identity: options.identity, configDir: configDirectory(terminal.env), timeoutMs: options.timeout, name: 'cmesh cli',
-    signal: terminal.interrupted,
+    url, mesh: descriptor?.did, identity: options.identity, configDir: configDirectory(terminal.env), timeoutMs: options.timeout,
+    name: 'cmesh cli', signal: terminal.interrupted,
     onWarning: (warning) => terminal.note(`warning ${warning.code}: ${warning.message}`), ...more,
   }))
   try {

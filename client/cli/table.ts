@@ -40,5 +40,6 @@ export function table(rows: readonly (readonly string[])[], options: TableOption
 
 /** Columns a text takes: colours take none. */
 function widthOf(text: string): number {
-  return [...stripVTControlCharacters(text)].length
+  // Code points: everything printed here is one column wide each.
+  return Array.from(stripVTControlCharacters(text)).length
 }

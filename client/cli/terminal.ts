@@ -19,7 +19,7 @@ const SGR: Record<Style, readonly [number, number]> = {
 }
 
 /** C0 and C1 controls and DEL, but for tab and line feed: what a terminal obeys instead of showing. */
-// eslint-disable-next-line no-control-regex -- finding them is the point
+
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
 
 export class Terminal {

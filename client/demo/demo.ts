@@ -48,7 +48,9 @@ export async function runDemo(terminal: Terminal, count: number): Promise<DemoRu
 }
 
 /** Runs one step and says on a line of its own how it went. */
-async function told<T>(terminal: Terminal, text: string, work: (progress: Progress) => Promise<T>, says: (result: T) => string): Promise<T> {
+async function told<T>(
+  terminal: Terminal, text: string, work: (progress: Progress) => Promise<T>, says: (result: T) => string,
+): Promise<T> {
   const beganMs = performance.now()
   const took = (): string => terminal.styleNote('dim', `${((performance.now() - beganMs) / 1_000).toFixed(1)} s`)
   try {

@@ -26,6 +26,9 @@ export function demoLines(terminal: Terminal, outcome: DemoOutcome, ledger: Ledg
   const boxes = terminal.resultsAreSeen
   const bold = (text: string): string => terminal.style('bold', text)
   const status = (code: number): string => terminal.style(code < 400 ? 'green' : 'yellow', String(code))
+  const nameRows = names.map(({ name, fqmn, status: code }) => [name, fqmn, status(code), meaning(code)])
+  const callRows = contract.calls.map(({ fqmn, status: code, result }) =>
+    [fqmn.replace(contract.address, short(contract.address)), status(code), JSON.stringify(result)])
   return [
     ...table([
       ['mesh', bold(NUMBER.format(spam.perSecond)), `${NUMBER.format(spam.ok)} ok, ${NUMBER.format(spam.failed)} failed`],
@@ -33,13 +36,12 @@ export function demoLines(terminal: Terminal, outcome: DemoOutcome, ledger: Ledg
       ['ratio', bold((spam.ratio ?? 0).toFixed(2)), `p50 ${spam.p50Ms.toFixed(1)} ms, p99 ${spam.p99Ms.toFixed(1)} ms, ${spam.concurrency} in flight`],
     ], { boxes, title: bold(`${NUMBER.format(spam.requests)} requests`), head: ['', 'per second', ''], right: [1] }),
     '',
-    ...table(names.map(({ name, fqmn, status: code }) => [name, fqmn, status(code), meaning(code)]), { boxes, title: bold('Names'), head: ['name', 'address', 'status', ''] }),
+    ...table(nameRows, { boxes, title: bold('Names'), head: ['name', 'address', 'status', ''] }),
     '',
-    ...table(
-      contract.calls.map(({ fqmn, status: code, result }) => [fqmn.replace(contract.address, short(contract.address)), status(code), JSON.stringify(result)]),
-      { boxes, title: `${bold('Contract guestbook')} at ${contract.address}`, head: ['call', 'status', 'result'] },
-    ),
-    contract.survivedRestart ? `The last one was asked after the node had been stopped and started again.` : terminal.style('red', 'State did not survive the restart.'),
+    ...table(callRows, { boxes, title: `${bold('Contract guestbook')} at ${contract.address}`, head: ['call', 'status', 'result'] }),
+    contract.survivedRestart
+      ? 'The last one was asked after the node had been stopped and started again.'
+      : terminal.style('red', 'State did not survive the restart.'),
     '',
     ...table([
       ['events published, read back', `${events.published}, ${events.read}`],

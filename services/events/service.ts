@@ -5,11 +5,16 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { sha256 } from '../../cmtp/layer.ts'
-import { argumentsOf, jsonBody, jsonReply, JSON_HEADERS, type Call, type Reply } from '../call.ts'
+import { argumentsOf, jsonBody, jsonReply, jsonTextReply, JSON_HEADERS, type Call, type Reply } from '../call.ts'
 import type { AuthContext } from '../iam/guard.ts'
 import { checkChannel, isReservedChannel } from './channel.ts'
 import type { EventRange, EventsProvider, MeshEvent } from './provider.ts'
 import type { Tails } from './tails.ts'
+
+/** Events of a range that gives no limit. */
+const RANGE_DEFAULT = 100
+/** Events read at once for a range: what is in memory of it beside the reply. */
+const RANGE_PAGE = 16
 
 export interface EventsServiceParts {
   readonly provider: EventsProvider
@@ -39,7 +44,7 @@ export class EventsService {
     checkChannel(channel)
     switch (action) {
       case 'range':
-        return this.#provider.range(channel, rangeOf(call)).then(events => jsonReply(events.map(eventJson)))
+        return this.#range(channel, rangeOf(call))
       case 'count':
         return this.#provider.count(channel).then(count => jsonReply(count))
       case 'tail':
@@ -61,6 +66,26 @@ export class EventsService {
       this.#replies.set(event, reply)
     }
     return reply
+  }
+
+  /** As many as asked for, or fewer: what fits into one body. Whoever wants the rest asks behind the last one it got. */
+  async #range(channel: string, { from = 1, to, limit = RANGE_DEFAULT }: EventRange): Promise<Reply> {
+    const events: string[] = []
+    let bytes = '[]'.length
+    for (let next = from; events.length < limit;) {
+      const wanted = Math.min(RANGE_PAGE, limit - events.length)
+      const page = await this.#provider.range(channel, { from: next, limit: wanted, ...(to !== undefined && { to }) })
+      for (const event of page) {
+        const text = JSON.stringify(eventJson(event))
+        bytes += Buffer.byteLength(text) + 1
+        if (bytes > LIMITS.bodyBytes) return jsonTextReply(Buffer.from(`[${events.join(',')}]`))
+        events.push(text)
+      }
+      const last = page.at(-1)
+      if (last === undefined || page.length < wanted || (to !== undefined && last.seq >= to)) break
+      next = last.seq + 1
+    }
+    return jsonTextReply(Buffer.from(`[${events.join(',')}]`))
   }
 
   async #publish(channel: string, call: Call): Promise<Reply> {

@@ -9,9 +9,11 @@ import type { HandshakeAction } from '../../cmtp/identity/messages.ts'
 import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256 } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
 import { HELLO_SUBJECT, helloSubject, IAM_QUEUE } from '../../cmtp/subject.ts'
+import { isInbox, sendAnswer } from '../bus/answer.ts'
 import type { Bus, BusMessage, BusSubscription } from '../bus/provider.ts'
 import { errorReply, jsonTextReply, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
+import type { Log } from '../log.ts'
 import type { IamService } from './service.ts'
 import { randomBytes } from 'node:crypto'
 
@@ -24,6 +26,7 @@ export interface IamListenerParts {
   readonly iam: Pick<IamService, 'handle'>
   readonly node: string
   readonly clock: Clock
+  readonly log: Log
 }
 
 export class IamListener {
@@ -52,8 +55,8 @@ export class IamListener {
   }
 
   #take(message: BusMessage): void {
-    if (message.reply === '') return
-    const work: Promise<void> = this.#step(message.data).then(frame => { this.#parts.bus.publish(message.reply, frame) })
+    if (!isInbox(message.reply)) return
+    const work: Promise<void> = this.#step(message.data).then(frame => { sendAnswer(this.#parts, message.reply, frame) })
       .finally(() => { this.#underWay.delete(work) })
     this.#underWay.add(work)
   }

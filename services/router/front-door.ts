@@ -46,8 +46,10 @@ export interface FrontDoorStats {
 
 const EMPTY = Buffer.alloc(0)
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
-/** Room for what a batch reply holds besides bodies; one entry that no longer fits is refused on its own. */
-const BATCH_REPLY_BYTES = LIMITS.frameBytes
+/** Kept free in a batch reply for each entry still to come, so that one which does not fit is refused on its own; that takes about 300. */
+const REFUSED_ENTRY_BYTES = 512
+/** What an entry of a batch reply takes beside its headers, layers and body. */
+const ENTRY_FRAME_BYTES = 44
 const SITES = 16_384
 
 export class FrontDoor {
@@ -97,8 +99,8 @@ export class FrontDoor {
     }
     const passage = new Passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
     const reply = this.#answer(passage, this.#check(frame.token, origin.sid))
-    if (reply instanceof Promise) void reply.then(late => { answer(this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(late), startUs)) })
-    else answer(this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(reply), startUs))
+    if (reply instanceof Promise) void reply.then(late => { answer(this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(bounded(late)), startUs)) })
+    else answer(this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(bounded(reply)), startUs))
   }
 
   #batch(data: Uint8Array, origin: Origin, startUs: number, answer: (frame: Buffer) => void): void {
@@ -125,10 +127,17 @@ export class FrontDoor {
     const parked = new Map<number, () => void>()
     let next = 0
     const write = (passage: Passage | undefined, entry: Uint8Array, reply: Reply): void => {
-      const size = writer.length + reply.body.length + reply.headers.length
-      const sent = size < BATCH_REPLY_BYTES ? reply : errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes: size, limit: BATCH_REPLY_BYTES }))
-      const sealed = this.#seal(passage, entry, receipt, this.#counted(sent), startUs)
-      writer.add(sent.status, sealed.finalHash, sent.headers, sealed.layers, sent.body)
+      const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
+      const { finalHash, layers } = this.#seal(passage, entry, receipt, reply, startUs)
+      const bytes = writer.length + ENTRY_FRAME_BYTES + reply.headers.length + layers.length + reply.body.length
+      if (bytes <= limit) {
+        writer.add(this.#counted(reply).status, finalHash, reply.headers, layers, reply.body)
+      } else {
+        const refused = this.#counted(errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes, limit })))
+        // The router's layer says what is sent; it was the last.
+        passage?.layers.pop()
+        writer.add(refused.status, this.#seal(passage, entry, receipt, refused, startUs).finalHash, refused.headers, EMPTY, refused.body)
+      }
       next++
     }
     const settle = (index: number, passage: Passage | undefined, entry: Uint8Array, reply: Reply): void => {
@@ -289,6 +298,12 @@ export class FrontDoor {
 }
 
 const UNSEALED = { finalHash: '', layers: EMPTY }
+
+/** The reply, or the refusal of one that no client would take in. */
+function bounded(reply: Reply): Reply {
+  const bytes = reply.body.length
+  return bytes <= LIMITS.bodyBytes ? reply : errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'reply body', bytes, limit: LIMITS.bodyBytes }))
+}
 
 function checkDeadline(deadlineMs: number, nowMs: number, hops: number): void {
   if (deadlineMs < nowMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')

@@ -11,10 +11,12 @@ import { decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BY
 import { LIMITS } from '../../cmtp/limits.ts'
 import { serviceSubject } from '../../cmtp/subject.ts'
 import { randomFillSync } from 'node:crypto'
+import { isInbox, sendAnswer } from '../bus/answer.ts'
 import type { Bus, BusSubscription } from '../bus/provider.ts'
 import { errorReply, type Call, type CallHandler, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import type { AuthContext } from '../iam/guard.ts'
+import type { Log } from '../log.ts'
 import type { ServiceName } from './dispatcher.ts'
 
 const VERB = 'call'
@@ -69,8 +71,9 @@ function asLayer(layer: DecodedLayer): Layer {
 }
 
 export interface ServiceListenerParts {
-  readonly bus: Pick<Bus, 'subscribe' | 'publish'>
+  readonly bus: Pick<Bus, 'status' | 'subscribe' | 'publish'>
   readonly clock: Clock
+  readonly log: Log
   readonly service: ServiceName
   /** The endpoint's own handler: it checks the session and the permission. */
   readonly handler: CallHandler
@@ -92,8 +95,9 @@ export class ServiceListener {
   start(): void {
     const { bus, service } = this.#parts
     this.#subscription ??= bus.subscribe(serviceSubject(service, VERB), message => {
-      if (message.reply === '') return
-      const work: Promise<void> = this.#serve(message.data).then(frame => { bus.publish(message.reply, frame) }).finally(() => { this.#underWay.delete(work) })
+      if (!isInbox(message.reply)) return
+      const work: Promise<void> = this.#serve(message.data).then(frame => { sendAnswer(this.#parts, message.reply, frame) })
+        .finally(() => { this.#underWay.delete(work) })
       this.#underWay.add(work)
     }, { queue: service })
   }

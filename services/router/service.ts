@@ -7,13 +7,16 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { REQUEST_WILDCARD, ROUTER_QUEUE, sessionOfSubject } from '../../cmtp/subject.ts'
+import { isInbox, sendAnswer } from '../bus/answer.ts'
 import type { Bus, BusMessage, BusSubscription } from '../bus/provider.ts'
+import type { Log } from '../log.ts'
 import type { FrontDoor } from './front-door.ts'
 
 export interface RouterParts {
   /** The connection inside the sessions' account. */
   readonly bus: Bus
   readonly frontDoor: Pick<FrontDoor, 'handle' | 'refuse'>
+  readonly log: Log
   /** Messages of one session under way at once; a batch counts once. Default 1,024. */
   readonly perSession?: number
   /** Messages under way at once in all. Default 16,384. */
@@ -24,6 +27,7 @@ const RETRY_AFTER_MS = 50
 
 export class Router {
   readonly #bus: Bus
+  readonly #log: Log
   readonly #frontDoor: RouterParts['frontDoor']
   readonly #perSession: number
   readonly #inAll: number
@@ -33,8 +37,9 @@ export class Router {
   #draining: Promise<void> | undefined
   #idle: (() => void)[] = []
 
-  constructor({ bus, frontDoor, perSession = 1_024, inAll = 16_384 }: RouterParts) {
+  constructor({ bus, frontDoor, log, perSession = 1_024, inAll = 16_384 }: RouterParts) {
     this.#bus = bus
+    this.#log = log
     this.#frontDoor = frontDoor
     this.#perSession = perSession
     this.#inAll = inAll
@@ -67,11 +72,11 @@ export class Router {
   #take(message: BusMessage): void {
     const { reply, data } = message
     // Nobody waits for the outcome: such a message can only be a mistake, and doing it would have no receipt.
-    if (reply === '') return
+    if (!isInbox(reply)) return
     const sid = sessionOfSubject(message.subject) ?? ''
     const refusal = this.#refusal(sid)
     if (refusal !== undefined) {
-      this.#answer(reply, this.#frontDoor.refuse(data, refusal))
+      this.#answer(message, this.#frontDoor.refuse(data, refusal))
       return
     }
     let answered = false
@@ -79,7 +84,7 @@ export class Router {
     this.#frontDoor.handle(data, { sid, replySubject: reply }, frame => {
       answered = true
       if (waiting) this.#leave(sid)
-      this.#answer(reply, frame)
+      this.#answer(message, frame)
     })
     if (!answered) {
       waiting = true
@@ -104,8 +109,7 @@ export class Router {
     for (const resolve of this.#idle.splice(0)) resolve()
   }
 
-  #answer(reply: string, frame: Buffer): void {
-    // A closed bus means that nobody can be answered any more; the client sees its deadline pass and asks again.
-    if (this.#bus.status !== 'closed') this.#bus.publish(reply, frame)
+  #answer({ reply, data }: BusMessage, frame: Buffer): void {
+    sendAnswer({ bus: this.#bus, log: this.#log }, reply, frame, error => this.#frontDoor.refuse(data, error))
   }
 }

@@ -24,7 +24,7 @@ beforeEach(async () => {
 afterEach(() => client.close())
 
 function open(options: ConnectOptions = {}): Promise<MeshClient> {
-  return connect({ url: mesh.url, identity: KeyPair.generate(), onWarning: () => undefined, ...options })
+  return connect({ url: mesh.url, identity: KeyPair.generate(), onWarning: () => undefined, coalesce: false, ...options })
 }
 
 /** Changes one byte of a good answer. */

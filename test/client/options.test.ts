@@ -35,7 +35,7 @@ describe('options', () => {
     expect(resolved).toEqual({ timeoutMs: 7, receipt: 'hash', retry: true, throwOnError: true })
     expect(Object.isFrozen(resolved)).toBe(true)
     expect(given).toEqual({ timeoutMs: 7, receipt: undefined })
-    expect(resolveConnectionDefaults({})).toEqual({ name: 'cmesh client', connectTimeoutMs: 5_000, maxInFlight: 65_536, drainMs: 5_000 })
+    expect(resolveConnectionDefaults({})).toEqual({ name: 'cmesh client', connectTimeoutMs: 5_000, maxInFlight: 65_536, drainMs: 5_000, coalesce: true })
   })
 })
 

@@ -19,7 +19,7 @@ beforeEach(() => {
 afterEach(() => client.close())
 
 async function open(options: ConnectOptions = {}): Promise<MeshClient> {
-  client = await connect({ url: mesh.url, identity: KeyPair.generate(), timeoutMs: 20_000, ...options })
+  client = await connect({ url: mesh.url, identity: KeyPair.generate(), timeoutMs: 20_000, coalesce: false, ...options })
   return client
 }
 
@@ -38,7 +38,11 @@ describe('a broker that dies and returns', () => {
   test('loses no call that may be tried again, each under its own id, in the same session', async () => {
     await open()
     mesh.behaviour = () => undefined
-    const replies = Promise.all([client.call('0xS:0x001:a'), client.call('0xSW:0x001:say', { args: ['x'] }), client.batch([{ fqmn: '0xS:0x001:a' }]).catch((error: { code: string }) => error.code)])
+    const replies = Promise.all([
+      client.call('0xS:0x001:a'),
+      client.call('0xSW:0x001:say', { args: ['x'] }),
+      client.batch([{ fqmn: '0xS:0x001:a' }]).catch((error: unknown) => (error as { code: string }).code),
+    ])
     await until('all arrived', () => mesh.requests.length === 3)
     const lost = mesh.requests.slice(0, 2).map(({ frame }) => formatMessageId(frame.id))
     const { sid } = mesh.requests[0] as StandInRequest

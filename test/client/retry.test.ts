@@ -11,7 +11,8 @@ describe('when a request is sent again', () => {
   })
 
   test('pauses double up to a second, half of each at random', () => {
-    const pauses = (random: number): (number | undefined)[] => [1, 2, 3, 4, 5, 6, 7, 1_000_000].map((attempt) => pauseBeforeRetry(down, attempt, 60_000, () => random))
+    const attempts = [1, 2, 3, 4, 5, 6, 7, 1_000_000]
+    const pauses = (random: number): (number | undefined)[] => attempts.map((attempt) => pauseBeforeRetry(down, attempt, 60_000, () => random))
     expect(pauses(1)).toEqual([25, 50, 100, 200, 400, 800, 1_000, 1_000])
     expect(pauses(0)).toEqual([12.5, 25, 50, 100, 200, 400, 500, 500])
   })

@@ -30,7 +30,8 @@ beforeEach(async () => {
 afterEach(() => client.close())
 
 function open(options: ConnectOptions = {}): Promise<MeshClient> {
-  return connect({ url: mesh.url, identity: KeyPair.generate(), onWarning: (warning) => warnings.push(warning), timeoutMs: 20_000, ...options })
+  const onWarning = (warning: CMeshError): void => { warnings.push(warning) }
+  return connect({ url: mesh.url, identity: KeyPair.generate(), onWarning, timeoutMs: 20_000, ...options })
 }
 
 function events(request: StandInRequest): void {

@@ -16,7 +16,7 @@ beforeEach(async () => {
   mesh.behaviour = ok
   mesh.requests.length = 0
   mesh.steps.length = 0
-  client = await connect({ url: mesh.url, identity: KeyPair.generate() })
+  client = await connect({ url: mesh.url, identity: KeyPair.generate(), coalesce: false })
 })
 afterEach(() => client.close())
 
@@ -47,7 +47,7 @@ describe('the token', () => {
     expect(mesh.steps).toEqual(['call', 'confirm', 'consent'])
     mesh.behaviour = ok
     await client.call('0xS:0x001:a')
-    expect(isWhole(mesh.requests.at(-1) as StandInRequest)).toBe(false)
+    expect(isWhole(mesh.requests.at(-1))).toBe(false)
   })
 
   test('is sent whole again for a batch, whose every entry is refused for it', async () => {

@@ -33,7 +33,7 @@ const anyArrayText = fc.tuple(anyArray, fc.constantFrom(undefined, 1, '\t', '\r\
 const mutated = fc.tuple(anyArrayText, fc.array(fc.tuple(
   fc.double({ min: 0, max: 1, noNaN: true }), fc.nat(3),
   fc.constantFrom('', '', ',', ':', '"', '\\', '[', ']', '{', '}', '0', '-', '.', 'e', '1', 'null', 'tru', ' ', '\n', '\u00a0',
-    '\u0001', '\ud800', '\\u12', '/'),
+    '\u0001', '\ud800', '\\u12', '\\x', '/'),
 ), { minLength: 1, maxLength: 3 })).map(([text, edits]) => edits.reduce((current, [where, removed, added]) => {
   const at = Math.floor(where * current.length)
   return current.slice(0, at) + added + current.slice(at + removed)
@@ -73,6 +73,7 @@ describe('the check of JSON arrays', () => {
     ['[{"a":1 "b":2}]', 8, '"," or "}"'],
     ['["', 2, 'a closing quote'], ['["\\', 2, 'a JSON escape'], ['["\\"]', 5, 'a closing quote'],
     ['["\u001f"]', 2, 'control characters to be escaped'],
+    ['["\\x"]', 2, 'a JSON escape'], ['["\\u123"]', 2, 'a JSON escape'], ['["\\u123g"]', 2, 'a JSON escape'],
     ['["\\u00g0"]', 2, 'a JSON escape'], ['["\\U0000"]', 2, 'a JSON escape'],
     ['["\ud800"]', 2, 'well-formed Unicode'], ['["\udc00"]', 2, 'well-formed Unicode'],
     ['["\ud800\ud800"]', 2, 'well-formed Unicode'],

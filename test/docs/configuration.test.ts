@@ -14,7 +14,7 @@ test('docs/configuration.md lists every setting with its variable, values, defau
 
 test('docs/configuration.md names every provider that can be chosen', async () => {
   const page = await readFile(new URL('../../docs/configuration.md', import.meta.url), 'utf8')
-  const listed = Object.fromEntries([...page.matchAll(/^\| .* \| `(\w+)\.provider` \| (.*) \|$/gm)].map(([, kind = '', names = '']) => [
+  const listed = Object.fromEntries([...page.matchAll(/^\| (\w+) \| `\w+\.[^|]* \| (.*) \|$/gm)].map(([, kind = '', names = '']) => [
     kind, names.split('; ').map(name => /^`(\w+)`/.exec(name)?.[1]).sort(),
   ]))
   expect(listed).toEqual(Object.fromEntries(Object.entries(REGISTRY).map(([kind, known]) => [kind, Object.keys(known).sort()])))

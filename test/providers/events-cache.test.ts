@@ -66,6 +66,18 @@ describe('the cache of newest events', () => {
     expect(cache.get('a')).toBeUndefined()
   })
 
+  test('a read begun before a clear is not kept either when another one has begun since', () => {
+    const cache = new LatestCache(AMPLE)
+    const before = cache.begin('a')
+    cache.clear()
+    cache.stored('a', 2, event('a', 2))
+    const after = cache.begin('a')
+    cache.end(before, event('a', 1))
+    expect(cache.get('a')).toBeUndefined()
+    cache.end(after, event('a', 2))
+    expect(cache.get('a')?.event?.seq).toBe(2)
+  })
+
   test('forgets the channels that were not asked about lately', () => {
     const cache = new LatestCache({ entries: 2, bytes: 1_000_000 })
     for (const channel of ['a', 'b', 'c', 'a', 'd', 'e', 'a', 'f', 'g']) {

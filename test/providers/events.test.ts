@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
 import { jetstreamManager } from '@nats-io/jetstream'
+import type { SubscriptionOptions } from '@nats-io/nats-core'
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { JetStreamEvents, type JetStreamEventsOptions } from '../../providers/events/jetstream.ts'
@@ -130,6 +131,63 @@ describe('the jetstream provider', () => {
   })
 })
 
+describe('when the feed lags behind the acks', () => {
+  /** The bus, with what the stream republishes held back until `release`. */
+  function lagging(bus: NatsBus): { bus: NatsBus, release(): void } {
+    const held: (() => void)[] = []
+    let holding = true
+    const connection = new Proxy(bus.connection, {
+      get: (target, property) => {
+        const value: unknown = Reflect.get(target, property)
+        if (property !== 'subscribe') return typeof value === 'function' ? value.bind(target) as unknown : value
+        return (subject: string, options: SubscriptionOptions) => target.subscribe(subject, {
+          ...options,
+          callback: (failure, message) => {
+            const deliver = (): void => { void options.callback?.(failure, message) }
+            if (holding && subject.endsWith('.stored')) held.push(deliver)
+            else deliver()
+          },
+        })
+      },
+    })
+    const shown = new Proxy(bus, {
+      get: (target, property) => {
+        if (property === 'connection') return connection
+        const value: unknown = Reflect.get(target, property)
+        return typeof value === 'function' ? value.bind(target) as unknown : value
+      },
+    })
+    return {
+      bus: shown,
+      release: () => {
+        holding = false
+        for (const deliver of held.splice(0)) deliver()
+      },
+    }
+  }
+
+  test('latest sees what publish stored, and a subscription begins behind it', async () => {
+    const { bus, release } = lagging(broker.core)
+    const events = eventsOn(bus)
+    await events.start()
+    const channel = 'lagging.feed'
+    expect(await events.latest(channel)).toBeUndefined()
+    for (const name of ['one', 'two']) {
+      const { seq } = await events.publish(channel, bytes(name))
+      expect(await events.latest(channel)).toMatchObject({ seq })
+      expect(text((await events.latest(channel))?.data)).toBe(name)
+    }
+    const { events: seen, handler, reached } = collector(1)
+    events.subscribe(channel, handler)
+    await events.publish(channel, bytes('three'))
+    release()
+    await reached
+    expect(seen.map(event => text(event.data))).toEqual(['three'])
+    expect(text((await events.latest(channel))?.data)).toBe('three')
+    await events.stop()
+  })
+})
+
 describe('when the connection is lost', () => {
   /** A way to the broker that can be cut and mended. */
   async function cuttable(): Promise<{ url: string, cut(): void, mend(): void, close(): Promise<void> }> {
@@ -180,8 +238,9 @@ describe('when the connection is lost', () => {
     const [events, others] = [eventsOn(bus), eventsOn(broker.core)]
     await Promise.all([events.start(), others.start()])
     const channel = 'cut.off'
-    const { events: seen, handler, reached } = collector(12)
-    events.subscribe(channel, handler)
+    const [meanwhile, all] = [collector(11), collector(12)]
+    events.subscribe(channel, meanwhile.handler)
+    events.subscribe(channel, all.handler)
     const published: number[] = []
     const publish = async (): Promise<void> => {
       published.push((await others.publish(channel, bytes(`${published.length}`))).seq)
@@ -198,9 +257,11 @@ describe('when the connection is lost', () => {
     way.mend()
     await statusOf(bus, 'connected')
     expect((await events.latest(channel))?.seq).toBe(published.at(-1))
+    await meanwhile.reached
+    expect(meanwhile.events.map(event => event.seq)).toEqual(published)
     await publish()
-    await reached
-    expect(seen.map(event => event.seq)).toEqual(published)
+    await all.reached
+    expect(all.events.map(event => event.seq)).toEqual(published)
     expect((await events.latest(channel))?.seq).toBe(published.at(-1))
     await Promise.all([events.stop(), others.stop()])
     await bus.close()

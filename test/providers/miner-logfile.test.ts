@@ -346,6 +346,16 @@ describe('when the log file is rotated', () => {
     expect(step.kind === 'bytes' && Buffer.from(step.bytes).toString()).toBe(lines(4, 9))
     await tail.close()
   })
+
+  test('a file cut short is read from its beginning, even when the beginning stayed', async () => {
+    const tail = new Tail({ path: file, rotateWaitMs: 0, now: () => 0 })
+    writeFileSync(file, Buffer.alloc(3_000, 'x'))
+    for (const kind of ['begin', 'bytes', 'end']) expect(await tail.read()).toMatchObject({ kind })
+    truncateSync(file, 2_000)
+    expect(await tail.read()).toMatchObject({ kind: 'begin', because: 'truncated', offset: 0 })
+    expect(await tail.read()).toMatchObject({ kind: 'bytes', bytes: { length: 2_000 } })
+    await tail.close()
+  })
 })
 
 describe('resuming', () => {
@@ -395,14 +405,15 @@ describe('resuming', () => {
   })
 
   test.each([
-    ['shorter', lines(8, 8)],
-    ['longer', lines(11, 20)],
-  ])('another file under the same number, %s than the position, is read from its beginning', async (_how, text) => {
-    writeFileSync(file, lines(1, 3))
+    ['shorter than the position', lines(8, 8)],
+    ['longer than the position', lines(111, 220)],
+    ['shorter but with the same beginning', lines(1, 80)],
+  ])('another file under the same number, %s, is read from its beginning', async (_how, text) => {
+    writeFileSync(file, lines(1, 100))
     const first = follow()
     const one = recorder()
     await first.start(one.handler)
-    await one.until(3)
+    await one.until(100)
     await first.stop()
     // Written in place: the number stays.
     truncateSync(file)

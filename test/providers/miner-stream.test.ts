@@ -199,7 +199,7 @@ describe('the stream source', () => {
         resolve(text === 'done' ? 'done' : 'retry')
       }
     }))
-    const first = sourceWith()
+    const first = sourceWith({ retryDelayMs: 60_000 })
     await first.start(handler)
     await publish('done', 'retry')
     await until(2)

@@ -21,7 +21,8 @@ const {
   BulkMemory, ExceptionHandling, MutableGlobals, NontrappingFPToInt, ReferenceTypes, SignExt, SIMD128, TailCall,
 } = binaryen.Features
 /** What the oldest supported engine knows; with more, the encoder uses types that it does not. */
-const FEATURES = BulkMemory | ExceptionHandling | MutableGlobals | NontrappingFPToInt | ReferenceTypes | SignExt | SIMD128 | TailCall
+const FEATURES = BulkMemory | ExceptionHandling | MutableGlobals | NontrappingFPToInt | ReferenceTypes | SignExt | SIMD128
+  | TailCall
 
 export const MEMORY = '(memory (export "memory") 1 64)'
 

@@ -13,7 +13,9 @@ export interface DocTable {
 }
 
 /** Compares a table of `docs/<page>`, or writes it when updates are asked for. Throws when the page has no such table. */
-export async function docTable(page: string, name: string, head: readonly string[], rows: readonly (readonly string[])[]): Promise<DocTable> {
+export async function docTable(
+  page: string, name: string, head: readonly string[], rows: readonly (readonly string[])[],
+): Promise<DocTable> {
   const file = fileURLToPath(new URL(`../../docs/${page}`, import.meta.url))
   const text = await readFile(file, 'utf8')
   const open = `<!-- table: ${name} -->\n`

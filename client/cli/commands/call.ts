@@ -1,12 +1,13 @@
 /** `cmesh call`: sends one request and prints what came back. */
 import { Option, type Command } from 'commander'
 import type { CMeshError } from '../../../cmtp/errors.ts'
+import type { DecodedLayer } from '../../../cmtp/layer.ts'
 import type { ReceiptLevel } from '../../../cmtp/wire.ts'
 import { usage } from '../../options.ts'
 import type { Reply } from '../../reply.ts'
 import { examples, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { exitCodeOf, Reported } from '../exit-codes.ts'
-import { printError } from '../failure.ts'
+import { failureDocument, printError } from '../failure.ts'
 import { readInput } from '../input.ts'
 import { withProgress } from '../progress.ts'
 import { table } from '../table.ts'
@@ -32,8 +33,9 @@ export function call(program: Command, terminal: Terminal): void {
     ))
     .action(async (fqmn: string, options: CallOptions) => {
       const body = await bodyOf(options)
-      const reply = await withClient(terminal, options, (client) => withProgress(terminal, `waiting for ${fqmn}`, () =>
-        client.call(fqmn, { body, receipt: options.receipt, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false })))
+      const ask = { body, receipt: options.receipt, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
+      const reply = await withClient(terminal, options, (client) =>
+        withProgress(terminal, `waiting for ${fqmn}`, () => client.call(fqmn, ask)))
       const error = reply.error()
       if (options.json === true) terminal.printJson(documentOf(reply, error))
       else if (error === undefined) print(terminal, reply)
@@ -54,7 +56,7 @@ function documentOf(reply: Reply, error: CMeshError | undefined): object {
     status, id, finalHash: finalHash ?? null,
     ...(transaction !== undefined && { transaction }),
     headers: Object.fromEntries(reply.headers),
-    ...(error === undefined ? { body: bodyValue(reply) } : { error: { code: error.code, message: error.message, retry: error.retry, detail: error.detail } }),
+    ...(error === undefined ? { body: bodyValue(reply) } : failureDocument(error)),
     ...(reply.receipt === 'full' && { layers: reply.layers().map(layerOf) }),
   }
 }
@@ -69,7 +71,7 @@ function bodyValue(reply: Reply): unknown {
   }
 }
 
-function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, durationUs, gas }: ReturnType<Reply['layers']>[number]): object {
+function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, durationUs, gas }: DecodedLayer): object {
   return { hop, node, fqmn, target: target ?? null, decision, grant, status, startUs, durationUs, gas: gas.toString() }
 }
 
@@ -78,12 +80,16 @@ function print(terminal: Terminal, reply: Reply): void {
   if (reply.body.at(-1) !== 0x0a) terminal.print('')
   const { status, finalHash, transaction } = reply
   if (reply.receipt === 'full') {
-    const rows = reply.layers().map((layer) => [layer.hop, layer.target ?? layer.fqmn, layer.decision, String(layer.status), `${layer.durationUs} µs`])
-    for (const line of table(rows, { boxes: terminal.resultsAreSeen, head: ['hop', 'address', 'decision', 'status', 'took'], right: [3, 4] })) terminal.print(line)
+    const rows = reply.layers().map(({ hop, target, fqmn, decision, status: code, durationUs }) =>
+      [hop, target ?? fqmn, decision, String(code), `${durationUs} µs`])
+    const head = ['hop', 'address', 'decision', 'status', 'took']
+    for (const line of table(rows, { boxes: terminal.resultsAreSeen, head, right: [3, 4] })) terminal.print(line)
   }
   // Beside the result, and only for a person: a script asks for --json.
   if (terminal.messagesAreSeen) {
-    const parts = [`${status}`, ...(finalHash === undefined ? [] : [`final hash ${finalHash}`]), ...(transaction === undefined ? [] : [`transaction ${transaction}`])]
+    const parts = [String(status)]
+    if (finalHash !== undefined) parts.push(`final hash ${finalHash}`)
+    if (transaction !== undefined) parts.push(`transaction ${transaction}`)
     terminal.note(terminal.styleNote('dim', parts.join(' · ')))
   }
 }

@@ -30,10 +30,12 @@ export function deploy(program: Command, terminal: Terminal): void {
       if (compiled !== undefined && compiled.warnings !== '') terminal.note(compiled.warnings)
       const name = options.name ?? nameOf(file)
       const source = compiled === undefined ? { file } : { wasm: compiled.wasm, compiler: compiled.compiler, sdk: SDK_VERSION }
-      const deployed = await withClient(terminal, options, (client) => withProgress(terminal, `deploying ${name}`, () =>
-        client.deploy({ ...source, name, version: options.version, init, timeoutMs: options.timeout, signal: terminal.interrupted })))
+      const deployment = { ...source, name, version: options.version, init, timeoutMs: options.timeout, signal: terminal.interrupted }
+      const deployed = await withClient(terminal, options, (client) =>
+        withProgress(terminal, `deploying ${name}`, () => client.deploy(deployment)))
       const functions = compiled?.abi.functions ?? []
-      printResult(terminal, options, { ...deployed, ...(compiled !== undefined && { bytes: compiled.stats.bytes, functions }) }, () => fields(terminal, [
+      const result = { ...deployed, ...(compiled !== undefined && { bytes: compiled.stats.bytes, functions }) }
+      printResult(terminal, options, result, () => fields(terminal, [
         ['contract', terminal.style('bold', deployed.name)],
         ['address', deployed.address],
         ['code hash', deployed.codeHash],
@@ -46,7 +48,7 @@ function initOf(json: string | undefined): readonly unknown[] | undefined {
   if (json === undefined) return undefined
   try {
     const value: unknown = JSON.parse(json)
-    if (Array.isArray(value)) return value
+    if (Array.isArray(value)) return value as readonly unknown[]
   } catch {
     // Said below, as for JSON that is no array.
   }

@@ -22,13 +22,14 @@ export function login(program: Command, terminal: Terminal): void {
       await identities(terminal).removeSession(url, options.identity)
       await withClient(terminal, options, async (client) => {
         const session = (await client.call('0xI:session', { signal: terminal.interrupted })).json<SessionInfo>()
-        const result = { did: session.did, mesh: client.mesh, url, sid: session.sid, expiresAtMs: session.expires, permissions: session.perms }
+        const { did, sid, expires, perms } = session
+        const result = { did, mesh: client.mesh, url, sid, expiresAtMs: expires, permissions: perms }
         printResult(terminal, options, result, () => fields(terminal, [
-          ['you', session.did],
+          ['you', did],
           ['mesh', client.mesh ?? ''],
           ['url', url],
-          ['session', `${session.sid}, until ${time(session.expires)} and renewed by use`],
-          ...session.perms.map((permission, i): [string, string] => [i === 0 ? 'may' : '', permission]),
+          ['session', `${sid}, until ${time(expires)} and renewed by use`],
+          ...perms.map((permission, i): [string, string] => [i === 0 ? 'may' : '', permission]),
         ]))
       })
     })

@@ -1,5 +1,6 @@
 /** `cmesh status`: whether the mesh answers, and where its state stands. */
 import type { Command } from 'commander'
+import type { MeshDescriptor } from '../../descriptor.ts'
 import { examples, fields, meshOf, printResult, withClient, withMesh, type MeshOptions } from '../command.ts'
 import type { Terminal } from '../terminal.ts'
 
@@ -27,7 +28,7 @@ export function status(program: Command, terminal: Terminal): void {
         const roundTripMs = Math.round((performance.now() - beganMs) * 1_000) / 1_000
         const result = {
           mesh: client.mesh, url: client.url, you: client.did, roundTripMs,
-          node: descriptor === undefined ? null : { did: descriptor.node, version: descriptor.version, pid: descriptor.pid, http: descriptor.http },
+          node: descriptor === undefined ? null : nodeOf(descriptor),
           consensus,
         }
         printResult(terminal, options, result, () => fields(terminal, [
@@ -43,4 +44,8 @@ export function status(program: Command, terminal: Terminal): void {
         ]))
       })
     })
+}
+
+function nodeOf({ node, version, pid, http }: MeshDescriptor): object {
+  return { did: node, version, pid, http }
 }

@@ -230,7 +230,7 @@ describe('completion', () => {
     for (const shell of ['zsh', 'fish']) {
       const { terminal, out } = capture()
       await run(['completion', shell], terminal)
-      for (const path of COMMANDS) expect(out()).toContain(path.at(-1) as string)
+      for (const path of COMMANDS) expect(out()).toContain(path.at(-1))
     }
   })
 })

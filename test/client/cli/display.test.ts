@@ -82,7 +82,8 @@ describe('progress', () => {
 
 describe('the report of a load', () => {
   const report = {
-    requests: 30_000, ok: 29_999, failed: 1, failures: { CMESH_ROUTER_BUSY: 1 }, hashes: 30_000, perSecond: 81_234, rawPerSecond: 101_000, ratio: 0.804,
+    requests: 30_000, ok: 29_999, failed: 1, failures: { CMESH_ROUTER_BUSY: 1 }, hashes: 30_000,
+    perSecond: 81_234, rawPerSecond: 101_000, ratio: 0.804,
     p50Ms: 2.5, p99Ms: 9.75, maxMs: 12, concurrency: 256, batch: 1, rounds: 5, interrupted: false,
   }
 

@@ -18,7 +18,12 @@ export function capture(options: { readonly env?: NodeJS.ProcessEnv, readonly tt
   return { terminal, interrupt, out: stdout.text, err: stderr.text }
 }
 
-function sink(isTTY: boolean): { readonly stream: Writable & { readonly isTTY: boolean, readonly columns: number }, readonly text: () => string } {
+interface Sink {
+  readonly stream: Writable & { readonly isTTY: boolean, readonly columns: number }
+  readonly text: () => string
+}
+
+function sink(isTTY: boolean): Sink {
   let text = ''
   const stream = new Writable({
     write(chunk: Buffer | string, _, done) {

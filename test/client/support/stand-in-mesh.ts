@@ -4,7 +4,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../../cmtp/errors.ts'
-import { encodeReply, RequestFrame } from '../../../cmtp/frame.ts'
+import { BatchFrame, BatchReplyWriter } from '../../../cmtp/batch.ts'
+import { encodeReply, encodeRequest, ReplyFrame, RequestFrame } from '../../../cmtp/frame.ts'
 import { canonicalBytes } from '../../../cmtp/identity/canonical-json.ts'
 import { didToSegment } from '../../../cmtp/identity/did.ts'
 import { callHash, checkConfirm, checkConsent, checkRenewal, handshakeContext, sign, type HandshakeContext } from '../../../cmtp/identity/handshake.ts'
@@ -13,7 +14,9 @@ import { readMessage, type GrantMessage } from '../../../cmtp/identity/messages.
 import { checkDidProof } from '../../../cmtp/identity/proof.ts'
 import { decodeToken } from '../../../cmtp/identity/token.ts'
 import { encodeHeaders, type HeaderList } from '../../../cmtp/headers.ts'
+import { entryId } from '../../../cmtp/message-id.ts'
 import { HELLO_SUBJECT, helloSubject, REQUEST_WILDCARD, sessionOfSubject } from '../../../cmtp/subject.ts'
+import { KIND_BATCH_REQUEST } from '../../../cmtp/wire.ts'
 import type { BusMessage } from '../../../services/bus/provider.ts'
 import { startBroker, type TestBroker } from '../../support/broker.ts'
 
@@ -49,6 +52,8 @@ export class StandInMesh {
   readonly steps: string[] = []
   /** Requests that arrived, the newest last. */
   readonly requests: StandInRequest[] = []
+  /** Whether the entries of a batch are answered one by one, as if each had come alone. */
+  splitBatches = false
   /** Sessions that it does not accept (any more). */
   readonly refused = new Set<string>()
   readonly #broker: TestBroker
@@ -167,17 +172,48 @@ export class StandInMesh {
 
   #onRequest({ subject, data, reply }: BusMessage): void {
     const bytes = Buffer.from(data)
-    const sid = sessionOfSubject(subject) ?? ''
     const { mesh } = this.#broker
+    if (this.splitBatches && bytes[3] === KIND_BATCH_REQUEST) {
+      for (const [entry, send] of entriesOf(bytes, (answer) => mesh.publish(reply, answer))) this.#answer(subject, entry, reply, send)
+    } else {
+      this.#answer(subject, bytes, reply, (answer) => mesh.publish(reply, answer))
+    }
+  }
+
+  #answer(subject: string, bytes: Buffer, reply: string, send: (bytes: Uint8Array) => void): void {
+    const sid = sessionOfSubject(subject) ?? ''
     const request: StandInRequest = {
-      data: bytes, subject, sid, replySubject: reply,
+      data: bytes, subject, sid, replySubject: reply, send,
       get frame() { return RequestFrame.decode(bytes) },
-      send: (answer) => mesh.publish(reply, answer),
     }
     this.requests.push(request)
     if (this.refused.has(sid)) refuse(request, new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the session is revoked' }))
     else this.behaviour(request)
   }
+}
+
+/** Each entry of a batch as a request of its own; the last answer sends them all. */
+function entriesOf(data: Buffer, send: (bytes: Uint8Array) => void): (readonly [Buffer, (answer: Uint8Array) => void])[] {
+  const batch = BatchFrame.decode(data)
+  const { receipt, deadlineMs, token } = batch
+  const answers = new Map<number, ReplyFrame>()
+  const settle = (index: number, answer: Uint8Array): void => {
+    answers.set(index, ReplyFrame.decode(answer))
+    if (answers.size < batch.entries.length) return
+    const writer = new BatchReplyWriter(batch.id, batch.entries.length, receipt)
+    for (let i = 0; i < batch.entries.length; i++) {
+      const { status, finalHash, headers, layers, body } = answers.get(i) as ReplyFrame
+      writer.add(status, finalHash.toString('latin1'), headers, layers, body)
+    }
+    send(writer.finish())
+  }
+  return batch.entries.map(({ fqmnStart, fqmnEnd, headersEnd, end }, i) => [
+    encodeRequest({
+      id: entryId(batch.id, i), fqmn: data.toString('utf8', fqmnStart, fqmnEnd), token, deadlineMs, receipt,
+      headers: data.subarray(fqmnEnd, headersEnd), body: data.subarray(headersEnd, end),
+    }),
+    (answer) => settle(i, answer),
+  ])
 }
 
 /** Answers 200 with the address and the body's text. */

@@ -1,0 +1,26 @@
+/** What a client process can drive: the table of drivers by name. */
+import { openBatches } from './batches.ts'
+import { openHyperbee } from './hyperbee.ts'
+import { openJetStream } from './jetstream.ts'
+import { openMix } from './mix.ts'
+import { openMoleculer } from './moleculer.ts'
+import { openRaw } from './raw.ts'
+import { openViews } from './views.ts'
+import { openWide } from './wide.ts'
+import { openWrites } from './writes.ts'
+
+export interface Driver {
+  /** One operation, numbered from 0 in each run; resolves when its outcome is checked. */
+  readonly operation?: (index: number) => Promise<unknown>
+  /** `count` operations without a promise for each, where operations are synchronous or are grouped. */
+  readonly burst?: (count: number) => Promise<void>
+  close(): Promise<void>
+}
+
+export const DRIVERS = {
+  batches: openBatches, hyperbee: openHyperbee, jetstream: openJetStream, mix: openMix, moleculer: openMoleculer, raw: openRaw,
+  views: openViews, wide: openWide, writes: openWrites,
+} as const
+
+export type DriverName = keyof typeof DRIVERS
+export type DriverOptions<N extends DriverName> = Parameters<(typeof DRIVERS)[N]>[0]

@@ -1,0 +1,14 @@
+/** How a driver's process comes to a client of the mesh. */
+import { connect, KeyPair, type MeshClient } from '../../client/index.ts'
+
+export interface MeshAccess {
+  readonly url: string
+  /** DID of the mesh. */
+  readonly mesh: string
+  /** Seed of the identity to act as, 32 bytes. */
+  readonly seed: Uint8Array
+}
+
+export function meshClient({ url, mesh, seed }: MeshAccess): Promise<MeshClient> {
+  return connect({ url, mesh, identity: KeyPair.fromSeed(seed) })
+}

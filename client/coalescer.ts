@@ -1,0 +1,118 @@
+/**
+ * Puts reads that are asked in one turn of the event loop into one batch frame: under load a frame costs more than the
+ * requests in it. It owns the requests of the current turn and the encoded entries of addresses asked before.
+ *
+ * Invariants: (1) nothing waits for company: what was asked in a turn leaves at the end of that turn, one request as an
+ * ordinary request frame; (2) each request keeps its own id, status and final hash; (3) only reads that are answered at once
+ * share a frame, since a batch is answered when its slowest entry is; (4) a frame that fails fails each of its requests on
+ * its own, under the id it had.
+ */
+import { assembleBatch, BATCH_ID_AT, encodeBatchEntry } from '../cmtp/batch.ts'
+import { CMeshError } from '../cmtp/errors.ts'
+import { REQUEST_ID_AT } from '../cmtp/frame.ts'
+import { entryId, type MessageIds } from '../cmtp/message-id.ts'
+import { TwoGenerations } from '../cmtp/two-generations.ts'
+import type { ReceiptLevel } from '../cmtp/wire.ts'
+import type { Connection } from './connection.ts'
+import { readBatchReply, readReply, type Reply } from './reply.ts'
+import { ANSWER_MS } from './retry.ts'
+import type { ActiveSession } from './session.ts'
+
+/** Most requests in one frame: several frames on the way keep client, broker and node busy at the same time. */
+export const COALESCED = 64
+/** Encoded entries kept at least. */
+const ENTRIES = 8_192
+
+export interface CoalescedRequest {
+  readonly fqmn: string
+  readonly session: ActiveSession
+  readonly receipt: ReceiptLevel
+  readonly timeoutMs: number
+  /** Absolute, ms since 1970. */
+  readonly deadlineMs: number
+  /** Told once what came of it: a reply of any status, or an error. `id` gives the id it was asked under. Must not throw. */
+  readonly settled: (result: Reply | CMeshError, id: () => Buffer) => void
+}
+
+export interface CoalescerParts {
+  readonly connection: Pick<Connection, 'request'>
+  readonly ids: MessageIds
+}
+
+export class Coalescer {
+  readonly #parts: CoalescerParts
+  readonly #entries = new TwoGenerations<string, Buffer | null>({ entries: ENTRIES })
+  #turn: CoalescedRequest[] = []
+
+  constructor(parts: CoalescerParts) {
+    this.#parts = parts
+  }
+
+  /** Whether requests for the address may share a frame. */
+  takes(fqmn: string): boolean {
+    let entry = this.#entries.get(fqmn)
+    if (entry === undefined) this.#entries.set(fqmn, entry = isQuickRead(fqmn) ? encodeBatchEntry({ fqmn }) : null)
+    return entry !== null
+  }
+
+  /** Takes a request whose address `takes` accepts. */
+  add(request: CoalescedRequest): void {
+    // After the promises of this turn have run: whoever was answered in it may ask again before it ends.
+    if (this.#turn.push(request) === 1) process.nextTick(this.#flush)
+  }
+
+  readonly #flush = (): void => {
+    const turn = this.#turn
+    this.#turn = []
+    for (let from = 0; from < turn.length;) {
+      const first = turn[from] as CoalescedRequest
+      let to = from + 1
+      while (to < turn.length && to - from < COALESCED && alike(first, turn[to] as CoalescedRequest)) to++
+      if (to === from + 1) this.#single(first)
+      else this.#batch(turn.slice(from, to))
+      from = to
+    }
+  }
+
+  #single(request: CoalescedRequest): void {
+    const { session, fqmn, receipt, deadlineMs } = request
+    const frame = session.templates.frame(fqmn, receipt, deadlineMs)
+    this.#send(request, frame, data => readReply(data, frame, receipt), result => {
+      request.settled(result, () => entryId(frame.subarray(REQUEST_ID_AT), 0))
+    })
+  }
+
+  #batch(requests: readonly CoalescedRequest[]): void {
+    const last = requests[requests.length - 1] as CoalescedRequest
+    const { session, receipt, deadlineMs } = last
+    const entries = requests.map(({ fqmn }) => this.#entries.get(fqmn) ?? encodeBatchEntry({ fqmn }))
+    const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries)
+    this.#parts.ids.write(frame, BATCH_ID_AT, requests.length)
+    this.#send(last, frame, data => readBatchReply(data, frame, requests.length, receipt), result => {
+      for (let i = 0; i < requests.length; i++) {
+        const own = Array.isArray(result) ? result[i] as Reply : result
+        ;(requests[i] as CoalescedRequest).settled(own, () => entryId(frame.subarray(BATCH_ID_AT), i))
+      }
+    })
+  }
+
+  /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */
+  #send<T>({ session, timeoutMs }: CoalescedRequest, frame: Buffer, read: (data: Uint8Array) => T, settle: (result: T | CMeshError) => void): void {
+    this.#parts.connection.request(session.subject, frame, { timeoutMs: timeoutMs + ANSWER_MS })
+      .then(read)
+      .then(settle, (thrown: unknown) => { settle(CMeshError.from(thrown, 'the client')) })
+  }
+}
+
+/** Deadlines of one turn differ by what the turn lasts; the last one stands for all. */
+function alike(a: CoalescedRequest, b: CoalescedRequest): boolean {
+  return a.session === b.session && a.receipt === b.receipt && a.timeoutMs === b.timeoutMs
+}
+
+/** Views, names, the state of consensus, the newest event: answered in the turn in which they arrive, from memory. */
+function isQuickRead(fqmn: string): boolean {
+  if (fqmn.length > 1_024) return false
+  const service = fqmn.slice(0, 4)
+  if (service === '0xE:') return fqmn.endsWith(':read') || !fqmn.includes(':', 4)
+  return service === '0xS:' || service === '0xR:' || service === '0xC:'
+}

@@ -1,0 +1,224 @@
+/**
+ * A whole mesh in one process, without a bus and with a clock that the test moves: the real services on the memory providers
+ * and the real engine. Frames go in at the front door and come out of it, as they do behind the router.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { encodeRequest, ReplyFrame, type RequestFields } from '../../cmtp/frame.ts'
+import { decodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
+import { KeyPair, PublicKey } from '../../cmtp/identity/keys.ts'
+import type { Session } from '../../cmtp/identity/login.ts'
+import { signNameRecord } from '../../cmtp/identity/name-record.ts'
+import { decodeLayers, type DecodedLayer } from '../../cmtp/layer.ts'
+import { MessageIds } from '../../cmtp/message-id.ts'
+import { OPERATOR_SET } from '../../cmtp/permission.ts'
+import { genesisOf } from '../../node/genesis.ts'
+import { MockConsensus } from '../../providers/consensus/mock.ts'
+import { WasmEngine } from '../../providers/contracts/wasm.ts'
+import { MockEvents } from '../../providers/events/mock.ts'
+import { MockStateStore } from '../../providers/state/mock.ts'
+import type { Clock } from '../../services/clock.ts'
+import { ConsensusService } from '../../services/consensus/service.ts'
+import { explainDenial } from '../../services/contracts/denial.ts'
+import type { Genesis } from '../../services/contracts/genesis.ts'
+import { Endpoint, type ServiceHandler } from '../../services/endpoint.ts'
+import { EventsService } from '../../services/events/service.ts'
+import { Tails } from '../../services/events/tails.ts'
+import { iamHandler } from '../../services/iam/handler.ts'
+import type { Log } from '../../services/log.ts'
+import { RegistrarService } from '../../services/registrar/service.ts'
+import { NameTransactions } from '../../services/registrar/transactions.ts'
+import { Deadlines } from '../../services/router/deadlines.ts'
+import { Dispatcher, type ServiceName } from '../../services/router/dispatcher.ts'
+import { FrontDoor } from '../../services/router/front-door.ts'
+import { Outbox, type Watermark } from '../../services/state/outbox.ts'
+import { StateService, type StateServiceParts } from '../../services/state/service.ts'
+import { startIam, type IamFixture } from './iam.ts'
+
+/** Time in a test: stands still until moved; µs rise with each look. */
+export interface TestClock extends Clock {
+  ms: number
+}
+
+export function testClock(source: { ms: number } = { ms: 1_800_000_000_000 }): TestClock {
+  let us = 0
+  return {
+    get ms() { return source.ms },
+    set ms(ms) { source.ms = ms },
+    nowMs: () => source.ms,
+    nowUs: () => source.ms * 1_000 + us++,
+  }
+}
+
+/** A log that keeps what was said, for tests of what must be told. */
+export interface KeptLog extends Log {
+  readonly lines: { readonly level: string, readonly fields: Record<string, unknown>, readonly message: string }[]
+}
+
+export function keptLog(): KeptLog {
+  const lines: KeptLog['lines'] = []
+  const at = (level: string) => (fields: object, message: string): void => { lines.push({ level, fields: fields as Record<string, unknown>, message }) }
+  return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
+}
+
+export function memoryWatermark(seq = 0): Watermark & { seq: number } {
+  return { seq, read() { return this.seq }, write(next) { this.seq = next } }
+}
+
+/** A member of a mesh: signs batches, and checks the signatures of any. */
+export function memberOf(key: KeyPair): StateServiceParts['member'] {
+  return {
+    did: key.did,
+    sign: bytes => key.sign(bytes),
+    verify: (did, bytes, signature) => PublicKey.fromDid(did).verify(bytes, signature),
+  }
+}
+
+export interface Answer {
+  readonly status: number
+  /** The body as JSON; `undefined` when it is empty. */
+  readonly value: unknown
+  /** The code of an error. */
+  readonly code: string | undefined
+  /** The message of an error. */
+  readonly message: string | undefined
+  readonly headers: HeaderList
+  /** Only at level `full`. */
+  readonly layers: readonly DecodedLayer[]
+  readonly frame: ReplyFrame
+}
+
+export function readAnswer(bytes: Uint8Array): Answer {
+  const frame = ReplyFrame.decode(bytes)
+  const value: unknown = frame.body.length === 0 ? undefined : JSON.parse(frame.body.toString('utf8'))
+  const { code, message } = (frame.status >= 400 ? value : {}) as { code?: string, message?: string }
+  return {
+    status: frame.status, value, code, message, frame,
+    headers: decodeHeaders(frame.headers),
+    layers: frame.layers.length === 0 ? [] : decodeLayers(frame.layers).layers,
+  }
+}
+
+export type AskFields = Partial<Omit<RequestFields, 'fqmn' | 'body'>> & {
+  readonly body?: Uint8Array | string
+  /** The session of the subject, where it is not the token's own. */
+  readonly sid?: string
+  readonly replySubject?: string
+}
+
+export interface TestMesh extends IamFixture {
+  readonly time: TestClock
+  readonly log: KeptLog
+  readonly node: string
+  readonly store: MockStateStore
+  readonly engine: WasmEngine
+  readonly consensus: MockConsensus
+  readonly events: MockEvents
+  readonly outbox: Outbox
+  readonly tails: Tails
+  readonly state: StateService
+  readonly registrar: RegistrarService
+  readonly deadlines: Deadlines
+  readonly dispatcher: Dispatcher
+  readonly endpoints: Readonly<Record<ServiceName, Endpoint>>
+  readonly frontDoor: FrontDoor
+  readonly halts: CMeshError[]
+  /** What was published to inboxes of tails. */
+  readonly published: { readonly subject: string, readonly data: Uint8Array }[]
+  /** Holds every right. */
+  readonly operator: KeyPair
+  /** A session of the operator. */
+  readonly root: Session
+  /** A request frame of a session; without one it carries no token. */
+  frame(session: Session | undefined, fqmn: string, fields?: AskFields): Buffer
+  /** One request through the front door. */
+  ask(session: Session | undefined, fqmn: string, fields?: AskFields): Promise<Answer>
+  /** Registers a name as its owner would. */
+  register(session: Session, owner: KeyPair, name: string, target: string): Promise<Answer>
+  stop(): Promise<void>
+}
+
+export interface TestMeshOptions {
+  /** Changes to the parts of State. */
+  readonly state?: Partial<StateServiceParts>
+  /** Handlers in the place of the real ones. */
+  readonly handlers?: Partial<Record<ServiceName, ServiceHandler>>
+  /** Services that are not on this node, and who answers for them. */
+  readonly remote?: (service: ServiceName, call: Parameters<Dispatcher['dispatch']>[0]) => ReturnType<ConstructorParameters<typeof Dispatcher>[0]['remote']>
+  readonly absent?: readonly ServiceName[]
+  readonly genesis?: (genesis: Genesis) => Genesis
+}
+
+export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh> {
+  const iam = await startIam()
+  const { guard, mesh: key, clock, grants } = iam
+  const time = testClock(clock)
+  const log = keptLog()
+  const node = key.did
+  const operator = KeyPair.generate()
+  grants.set(operator.did, OPERATOR_SET)
+
+  const store = new MockStateStore()
+  const engine = new WasmEngine()
+  const consensus = new MockConsensus({ now: time.nowMs })
+  const events = new MockEvents({ now: time.nowMs })
+  const outbox = new Outbox({ events, watermark: memoryWatermark(), log, retryMs: 1 })
+  const published: TestMesh['published'] = []
+  const tails = new Tails({ provider: events, bus: { publish: (subject, data) => { published.push({ subject, data }) } }, clock: time })
+  const halts: CMeshError[] = []
+  const state = new StateService({
+    store, engine, consensus, guard, outbox, names: new NameTransactions(), member: memberOf(key), clock: time, log,
+    onHalt: error => { halts.push(error) }, ...options.state,
+  })
+  const registrar = new RegistrarService({ state, guard })
+  const handlers: Record<ServiceName, ServiceHandler> = {
+    iam: iamHandler(iam.iam),
+    consensus: new ConsensusService({ provider: options.state?.consensus ?? consensus, state }).handle,
+    state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
+    registrar: registrar.handle,
+    events: new EventsService({ provider: events, tails }).handle,
+    ...options.handlers,
+  }
+  const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
+    hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock: time, log, handler, explainDenial }),
+  ])) as Record<ServiceName, Endpoint>
+  const dispatcher = new Dispatcher({
+    remote: options.remote ?? ((service) => Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service }))),
+  })
+  for (const [service, endpoint] of Object.entries(endpoints)) {
+    if (!(options.absent ?? []).includes(service as ServiceName)) dispatcher.attach(service as ServiceName, endpoint.call)
+  }
+  const deadlines = new Deadlines(time)
+  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock: time, log })
+
+  await events.start()
+  const genesis = genesisOf({ operator: operator.did, node })
+  await state.start(() => options.genesis?.(genesis) ?? genesis)
+  await outbox.flush()
+  const root = await iam.open({ identity: operator })
+  const ids = new MessageIds(time.nowMs)
+
+  const frame: TestMesh['frame'] = (session, fqmn, { sid: _sid, replySubject: _reply, body, ...fields } = {}) => encodeRequest({
+    id: ids.next(), fqmn, token: Buffer.from(session?.token ?? ''), deadlineMs: time.ms + 5_000, receipt: 'hash', ...fields,
+    ...(body !== undefined && { body: Buffer.from(body) }),
+  })
+  const ask: TestMesh['ask'] = (session, fqmn, fields = {}) => new Promise(resolve => {
+    const origin = { sid: fields.sid ?? session?.sid ?? '', replySubject: fields.replySubject ?? '' }
+    frontDoor.handle(frame(session, fqmn, fields), origin, bytes => { resolve(readAnswer(bytes)) })
+  })
+  return {
+    ...iam, time, log, node, store, engine, consensus, events, outbox, tails, state, registrar, deadlines, dispatcher, endpoints, frontDoor, halts,
+    published, operator, root, frame, ask,
+    register: (session, owner, name, target) => ask(session, `0xRW:register:${name}:${target}`, { body: nameBody(owner, name, target, 1) }),
+    stop: async () => {
+      tails.stop()
+      await state.stop()
+      await events.stop()
+      await iam.iam.stop()
+    },
+  }
+}
+
+/** The body of a registrar's write: the record signed by `signer`, who owns it unless `owner` says otherwise. */
+export function nameBody(signer: KeyPair, name: string, target: string, sequence: number, owner = signer.did): string {
+  return JSON.stringify({ sequence, signature: signNameRecord({ name: name.toLowerCase(), target, owner, sequence }, signer) })
+}
