@@ -15,6 +15,8 @@ export interface RunDriver {
   readonly count: number
   /** Operations at a time; 0 runs them one after another and times each. */
   readonly inFlight: number
+  /** Which of several things to do, where a driver can do several. */
+  readonly way?: string
 }
 
 export interface DriverRun {
@@ -43,24 +45,24 @@ async function open({ driver: name, options }: OpenDriver): Promise<void> {
   }
 }
 
-async function run({ count, inFlight }: RunDriver): Promise<void> {
+async function run(asked: RunDriver): Promise<void> {
   try {
-    tell(await measure(driver as Driver, count, inFlight))
+    tell(await measure(driver as Driver, asked))
   } catch (error) {
     tell({ failed: textOf(error) })
   }
 }
 
-async function measure({ operation, burst }: Driver, count: number, inFlight: number): Promise<DriverRun> {
+async function measure({ operation, burst }: Driver, { count, inFlight, way = '' }: RunDriver): Promise<DriverRun> {
   const start = performance.now()
-  let times = new Float64Array(0)
+  let times: Float64Array = new Float64Array(0)
   if (inFlight === 0) {
     let index = 0
     times = await latencies(count, async () => operation?.(index++))
   } else if (operation !== undefined) {
     await inParallel(count, inFlight, operation)
   } else {
-    await burst?.(count)
+    await burst?.(count, way)
   }
   const seconds = (performance.now() - start) / 1_000
   return { perSecond: count / seconds, p50Us: quantile(times, 0.5), p99Us: quantile(times, 0.99) }

@@ -247,8 +247,17 @@ export class ReplyFrame {
 
 /** A time in ms as 8 bytes; exact up to 2^53. */
 export function writeUint64(target: Buffer, value: number, at: number): void {
-  target.writeUInt32BE(Math.floor(value / 0x1_0000_0000), at)
-  target.writeUInt32BE(value >>> 0, at + 4)
+  // By hand: a third of the cost of two checked writes, and it is done several times for each request.
+  const high = Math.floor(value / 0x1_0000_0000)
+  target[at] = high >>> 24
+  target[at + 1] = high >>> 16
+  target[at + 2] = high >>> 8
+  target[at + 3] = high
+  const low = value >>> 0
+  target[at + 4] = low >>> 24
+  target[at + 5] = low >>> 16
+  target[at + 6] = low >>> 8
+  target[at + 7] = low
 }
 
 /** Values past 2^53 lose their last bits; every one of them is far past any deadline that is accepted. */

@@ -44,8 +44,8 @@ export interface LayerSite {
   readonly fqmn: string
   /** Address out, where the hop changed it. */
   readonly target: string | undefined
-  /** The digest of the site and the grant last asked for, 32 latin1 characters: nearly always the same grant again. */
-  place: { readonly grant: string, readonly digest: string } | undefined
+  /** The digest of the site and the grant last asked for, 32 bytes: nearly always the same grant again. */
+  place: { readonly grant: string, readonly digest: Buffer } | undefined
 }
 
 export interface Layer {
@@ -98,6 +98,7 @@ export function argumentsHash(salt: Uint8Array, args: Uint8Array): string {
 
 /** SHA-256 of no bytes. */
 export const EMPTY_HASH = sha256(Buffer.alloc(0))
+const EMPTY_HASH_BYTES = Buffer.from(EMPTY_HASH, 'latin1')
 
 const FIXED_BYTES = 58
 const POSITION_BYTES = 44
@@ -145,10 +146,11 @@ export class LayerSealer {
     const headers = binding.replyHeaders
     scratch[0] = 1
     scratch[1] = 0
-    copy(binding.id, scratch, 2, MESSAGE_ID_BYTES)
+    scratch.set(binding.id, 2)
     scratch[18] = binding.status >> 8
     scratch[19] = binding.status & 0xff
-    putHash(scratch, binding.requestBodyHash, 20)
+    if (binding.requestBodyHash === EMPTY_HASH) scratch.set(EMPTY_HASH_BYTES, 20)
+    else putHash(scratch, binding.requestBodyHash, 20)
     putHash(scratch, binding.replyBodyHash, 52)
     scratch[84] = headers.length >> 8
     scratch[85] = headers.length & 0xff
@@ -186,7 +188,7 @@ function encodeHead(b: Buffer, layer: Layer, start: number): number {
   b.writeUInt32BE(Math.min(layer.durationUs, 0xffff_ffff), start + 14)
   if (gas === 0n) writeUint64(b, 0, start + 18)
   else b.writeBigUInt64BE(gas, start + 18)
-  putHash(b, placeOf(site, layer.grant), start + 26)
+  b.set(placeOf(site, layer.grant), start + 26)
   let at = start + FIXED_BYTES
   if (before !== undefined) at = writePosition(b, before, at)
   if (after !== undefined) at = writePosition(b, after, at)
@@ -195,8 +197,10 @@ function encodeHead(b: Buffer, layer: Layer, start: number): number {
   return at + HASH_BYTES
 }
 
-function placeOf(site: LayerSite, grant: string): string {
-  if (site.place?.grant !== grant) site.place = { grant, digest: sha256(Buffer.concat([PLACE_DOMAIN, placeTexts(site, grant)])) }
+function placeOf(site: LayerSite, grant: string): Buffer {
+  if (site.place?.grant !== grant) {
+    site.place = { grant, digest: Buffer.from(sha256(Buffer.concat([PLACE_DOMAIN, placeTexts(site, grant)])), 'latin1') }
+  }
   return site.place.digest
 }
 
@@ -281,18 +285,13 @@ export function decodeLayer(bytes: Buffer, base = 0): DecodedLayer {
 function writePosition(target: Buffer, position: StatePosition, at: number): number {
   target.writeUInt32BE(position.epoch, at)
   writeUint64(target, position.seq, at + 4)
-  copy(position.chain, target, at + 12, HASH_BYTES)
+  target.set(position.chain, at + 12)
   return at + POSITION_BYTES
 }
 
 function readPosition(reader: Reader): StatePosition {
   const bytes = reader.take(POSITION_BYTES, 'a state position')
   return { epoch: bytes.readUInt32BE(0), seq: readUint64(bytes, 4), chain: bytes.subarray(12) }
-}
-
-/** Copies a few bytes: below about a hundred, a loop is cheaper than the call into the engine. */
-function copy(source: Uint8Array, target: Uint8Array, at: number, length: number): void {
-  for (let i = 0; i < length; i++) target[at + i] = source[i] as number
 }
 
 /** Writes a hash kept as 32 latin1 characters. */

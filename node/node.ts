@@ -136,6 +136,7 @@ class Boot {
   #mining: Mining | undefined
   #http: HttpFace | undefined
   #session: OwnSession | undefined
+  #draining: Promise<void> | undefined
 
   constructor(parts: NodeParts, onHalt: (error: CMeshError) => void, health: () => Health) {
     this.#parts = parts
@@ -205,7 +206,8 @@ class Boot {
       start: async () => {
         await this.mesh.router.start()
       },
-      stop: () => this.mesh.router.drain(),
+      // Where the door was open it has drained the router already.
+      stop: () => this.#drained(),
     }
   }
 
@@ -300,10 +302,16 @@ class Boot {
       },
       stop: async () => {
         await removeDescriptor(config['data.dir'])
-        const drained = Promise.all([this.mesh.hello.drain(), this.mesh.router.drain()])
-        await within(drained, config['router.drainMs'])
+        await this.#drained()
       },
     }
+  }
+
+  /** What was taken is answered, or the time for that is over. Memoised. */
+  #drained(): Promise<void> {
+    const { hello, router } = this.mesh
+    this.#draining ??= within(Promise.all([hello.drain(), router.drain()]), this.#parts.config['router.drainMs'])
+    return this.#draining
   }
 }
 

@@ -12,8 +12,8 @@ import { openWrites } from './writes.ts'
 export interface Driver {
   /** One operation, numbered from 0 in each run; resolves when its outcome is checked. */
   readonly operation?: (index: number) => Promise<unknown>
-  /** `count` operations without a promise for each, where operations are synchronous or are grouped. */
-  readonly burst?: (count: number) => Promise<void>
+  /** `count` operations without a promise for each, where operations are synchronous or grouped; `way` chooses among several. */
+  readonly burst?: (count: number, way: string) => Promise<void>
   close(): Promise<void>
 }
 

@@ -31,14 +31,14 @@ const AT_ONCE = 64
 
 export async function openWide({ url, mesh, sessions, addresses, names }: WideOptions): Promise<Driver> {
   const warn = (error: Error): void => { process.emitWarning(error) }
-  const { name, connectTimeoutMs, maxInFlight, drainMs } = resolveConnectionDefaults({ name: 'cmesh bench' })
+  const { name, connectTimeoutMs, maxInFlight, drainMs, coalesce } = resolveConnectionDefaults({ name: 'cmesh bench' })
   const connection = await Connection.open({ url, name, connectTimeoutMs, maxInFlight, onWarning: warn })
   const ids = new MessageIds()
   const closing = new AbortController()
   const clients = Array.from({ length: sessions }, () => {
     const identity = KeyPair.generate()
     const keeper = new SessionKeeper({ connection, ids, identity, mesh, memory: undefined, onWarning: warn, now: Date.now })
-    const requester = new Requester({ connection, sessions: keeper, ids, closing: closing.signal, now: Date.now })
+    const requester = new Requester({ connection, sessions: keeper, ids, closing: closing.signal, coalesce, now: Date.now })
     const defaults = resolveRequestDefaults({ timeoutMs: 30_000 })
     return new MeshClient({ connection, sessions: keeper, requester, identity, defaults, drainMs, closing, onWarning: warn })
   })

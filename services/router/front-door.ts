@@ -228,8 +228,9 @@ export class FrontDoor {
     }
   }
 
-  /** The deadline passed while the request was under way. */
+  /** The deadline passed while the request was under way: what the router's layer ends with. */
   #late(passage: Passage): CMeshError {
+    passage.markUs = this.#parts.clock.nowUs()
     return passage.proposed
       ? new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: formatMessageId(passage.id) })
       : new CMeshError('CMESH_ROUTER_TIMEOUT')

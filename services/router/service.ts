@@ -65,8 +65,8 @@ export class Router {
   async #drain(): Promise<void> {
     await this.#subscription?.drain()
     if (this.#inFlight > 0) await new Promise<void>(resolve => { this.#idle.push(resolve) })
-    // Answers must have left before whoever drains closes the connection.
-    if (this.#bus.status === 'connected') await this.#bus.flush()
+    // Answers must have left before whoever drains closes the connection. Without one they cannot, and nobody is there for them.
+    if (this.#bus.status === 'connected') await this.#bus.flush().catch(unlessDisconnected)
   }
 
   #take(message: BusMessage): void {
@@ -112,4 +112,9 @@ export class Router {
   #answer({ reply, data }: BusMessage, frame: Buffer): void {
     sendAnswer({ bus: this.#bus, log: this.#log }, reply, frame, error => this.#frontDoor.refuse(data, error))
   }
+}
+
+function unlessDisconnected(thrown: unknown): void {
+  const { code } = CMeshError.from(thrown, 'the router')
+  if (code !== 'CMESH_BUS_DISCONNECTED' && code !== 'CMESH_BUS_CLOSED') throw thrown
 }

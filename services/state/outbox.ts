@@ -26,6 +26,8 @@ export interface OutboxParts {
 }
 
 const RETRY_MAX_MS = 5_000
+/** How long a stop waits for events that cannot be published just now, in ms; the attempt under way then is the last. */
+const STOP_MS = 2_000
 
 export class Outbox {
   readonly #parts: OutboxParts
@@ -56,11 +58,15 @@ export class Outbox {
     while (this.#running !== undefined) await this.#running
   }
 
-  /** Stops trying; what is not out yet goes out after the next start. Idempotent. */
+  /** Waits a little longer for what is on its way, then stops trying: the rest goes out after the next start. Idempotent. */
   async stop(): Promise<void> {
+    const enough = setTimeout(() => {
+      this.#stopped = true
+      this.#wake?.()
+    }, STOP_MS)
+    await this.flush()
+    clearTimeout(enough)
     this.#stopped = true
-    this.#wake?.()
-    await this.#running
   }
 
   async #run(): Promise<void> {
@@ -91,7 +97,7 @@ export class Outbox {
     try {
       await this.#parts.events.publish(contractEventChannel(event.contract, event.topic), event.data, { id })
     } catch (error) {
-      if (!(error instanceof CMeshError) || error.retry !== 'terminal') throw error
+      if (!(error instanceof CMeshError) || !error.code.startsWith('CMESH_EVENTS_')) throw error
       // Trying again would fail again and hold up every event behind it; the block keeps the event.
       this.#parts.log.error({ err: error, code: error.code, id }, 'an event of a contract cannot be published')
     }

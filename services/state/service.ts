@@ -176,13 +176,7 @@ export class StateService {
     return this.#replyOf(outcome)
   }
 
-  /** Refuses new writes and resolves when those under way are answered and their events are out. Idempotent. */
-  async drain(): Promise<void> {
-    if (this.#applier.halted === undefined) await this.#proposer.drain()
-    await this.#parts.outbox.flush()
-  }
-
-  /** Drains and closes. Idempotent. */
+  /** Refuses new writes, answers those under way, gives their events a while to get out, closes. Idempotent. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop()
     return this.#stopped
@@ -225,7 +219,7 @@ export class StateService {
 
   async #stop(): Promise<void> {
     const { consensus, outbox, store, engine } = this.#parts
-    await this.drain()
+    if (this.#applier.halted === undefined) await this.#proposer.drain()
     await consensus.stop()
     await outbox.stop()
     await store.close()

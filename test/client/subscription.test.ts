@@ -163,6 +163,8 @@ describe('a subscription', () => {
       if (seq === 1) await held
       seen.push(seq)
     })
+    // Behind the first look at the channel: from here on events come live.
+    await client.call('0xE:news:range', { body: '[1,null,1]' })
     for (let seq = 1; seq <= 3_000; seq++) live(store(seq))
     await client.call('0xE:news:range', { body: '[1,null,1]' })
     release()

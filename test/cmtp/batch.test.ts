@@ -1,6 +1,8 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { BatchFrame, BatchReplyWriter, decodeBatchReply, encodeBatch, type BatchReply } from '../../cmtp/batch.ts'
+import {
+  assembleBatch, BATCH_ID_AT, BatchFrame, BatchReplyWriter, decodeBatchReply, encodeBatch, encodeBatchEntry, type BatchReply,
+} from '../../cmtp/batch.ts'
 import { decodeHeaders, encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
@@ -120,6 +122,16 @@ describe('the batch request frame', () => {
     expect(refusal(() => batch(0))).toMatchObject({ code: 'CMESH_FRAME_MALFORMED', detail: { expected: 'at least one entry' } })
     expect(refusal(() => batch(1_025)))
       .toMatchObject({ code: 'CMESH_FRAME_TOO_LARGE', detail: { part: 'batch', bytes: 1_025, limit: 1_024 } })
+  })
+
+  test('an encoded entry serves in any number of frames, whose ids are zero until they are written', () => {
+    const entry = encodeBatchEntry({ fqmn: '0xC:status' })
+    const envelope = { token: Buffer.from('t'), deadlineMs: 7, receipt: 'none' as const, hops: 2 }
+    const assembled = assembleBatch(envelope, [entry, entry])
+    expect(BatchFrame.decode(assembled).id).toEqual(Buffer.alloc(16))
+    assembled.fill(0xab, BATCH_ID_AT, BATCH_ID_AT + 16)
+    const fields = { ...envelope, id: Buffer.alloc(16, 0xab), entries: [{ fqmn: '0xC:status' }, { fqmn: '0xC:status' }] }
+    expect(assembled).toEqual(encodeBatch(fields))
   })
 
   test('what is over a limit is not encoded', () => {

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { decodeBatchReply, encodeBatch } from '../../../cmtp/batch.ts'
-import { encodeRequest, REQUEST_ID_AT, ReplyFrame } from '../../../cmtp/frame.ts'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import { ReplyFrame } from '../../../cmtp/frame.ts'
 import { encodeHeaders } from '../../../cmtp/headers.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
@@ -9,7 +10,7 @@ import { KIND_BATCH_REPLY } from '../../../cmtp/wire.ts'
 import { MockConsensus } from '../../../providers/consensus/mock.ts'
 import type { Committed, ConsensusProvider } from '../../../services/consensus/provider.ts'
 import { damaged } from '../../support/damage.ts'
-import { nameBody, readAnswer, startMesh, type Answer, type TestMesh } from '../../support/mesh.ts'
+import { readAnswer, startMesh, type Answer, type TestMesh } from '../../support/mesh.ts'
 import { expectedArgumentsHash, recomputedHash } from '../../support/receipts.ts'
 
 const ID = Buffer.from('00112233445566778899aabbccddeeff', 'hex')
@@ -123,7 +124,7 @@ describe('an address that is none', () => {
     ['0xR:nonsense', 405, 'CMESH_ROUTER_ACTION', 'The registrar service has no action nonsense for reading.'],
     ['0xC:nonsense', 405, 'CMESH_ROUTER_ACTION', 'The consensus service has no action nonsense for reading.'],
     ['0xE:chan:nonsense', 405, 'CMESH_ROUTER_ACTION', 'The events service has no action nonsense for reading.'],
-    ['0xI:nonsense', 405, 'CMESH_ROUTER_ACTION', 'The iam service has no action nonsense for reading.'],
+    ['0xI:nonsense', 405, 'CMESH_ROUTER_ACTION', 'The IAM service has no action nonsense for reading.'],
   ])('%s goes nowhere, and says why', async (fqmn, status, code, message) => {
     expect(await mesh.ask(session, fqmn)).toMatchObject({ status, code, message })
   })
@@ -417,7 +418,7 @@ describe('every request', () => {
     for (const pace of ['fast', 'slow']) {
       for (const receipt of ['hash', 'full', 'none'] as const) {
         const answer = await large.ask(mine, `0xE:${pace}:${LIMITS.bodyBytes + 1}`, { receipt })
-        expect(answer).toMatchObject({ status: 413, code: 'CMESH_FRAME_TOO_LARGE', message: 'The reply has 1048577 bytes; at most 1048576 are allowed.' })
+        expect(answer).toMatchObject({ status: 413, code: 'CMESH_FRAME_TOO_LARGE', message: 'The reply body has 1048577 bytes; at most 1048576 are allowed.' })
       }
       const fits = new Promise<ReplyFrame>(resolve => {
         large.frontDoor.handle(large.frame(mine, `0xE:${pace}:${LIMITS.bodyBytes}`), { sid: mine.sid, replySubject: '' }, frame => { resolve(ReplyFrame.decode(frame)) })
@@ -428,10 +429,13 @@ describe('every request', () => {
   })
 })
 
-test('a message is refused with the reason of whoever refuses it, under its own id', () => {
-  const { CMESH_ROUTER_BUSY: code } = { CMESH_ROUTER_BUSY: 'CMESH_ROUTER_BUSY' }
-  expect(code).toBeDefined()
-  expect(encodeRequest({ id: ID, fqmn: VIEW, token: Buffer.alloc(0), deadlineMs: 0, receipt: 'hash' }).subarray(REQUEST_ID_AT, REQUEST_ID_AT + 16)).toEqual(ID)
+test('a message is refused with the reason of whoever refuses it, under its own id and sealed', () => {
+  for (const [frame, id] of [[request(), ID], [batch(), ID], [Buffer.from('noise'), NO_ID]] as const) {
+    const answer = readAnswer(mesh.frontDoor.refuse(frame, new CMeshError('CMESH_ROUTER_BUSY', { what: 'This node', limit: 7, retryAfterMs: 1_500 })))
+    expect(answer).toMatchObject({ status: 429, code: 'CMESH_ROUTER_BUSY', message: 'This node has 7 requests in flight already; try again in 1500 ms.' })
+    expect(answer.headers).toContainEqual(['retry-after', '2'])
+    expect({ id: answer.frame.id, hash: answer.frame.finalHash.length }).toEqual({ id, hash: 32 })
+  }
 })
 
 /** Mock consensus whose proposals can be held back. */
@@ -462,4 +466,3 @@ function heldConsensus(): { consensus: ConsensusProvider, hold(): void, proposed
     },
   }
 }
-void nameBody

@@ -1,0 +1,123 @@
+/**
+ * Drives views inside the node: the mesh as a node composes it, built in this process, asked without a client and without a
+ * message on the wire. Three ways in, each with all that comes behind it.
+ */
+import { encodePackage } from '../../cmtp/package.ts'
+import { parseFqmn, type Route } from '../../cmtp/fqmn.ts'
+import { encodeRequest, ReplyFrame } from '../../cmtp/frame.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { login, type Session } from '../../cmtp/identity/login.ts'
+import { MessageIds } from '../../cmtp/message-id.ts'
+import { closeBuses, openBuses } from '../../node/bus.ts'
+import { resolveConfig } from '../../node/config.ts'
+import { genesisOf } from '../../node/genesis.ts'
+import { buildMesh, type Mesh } from '../../node/mesh.ts'
+import type { AuthContext } from '../../services/iam/guard.ts'
+import type { Reply } from '../../services/call.ts'
+import { SILENT_LOG } from '../../services/log.ts'
+import { Passage } from '../../services/router/passage.ts'
+import { inParallel } from '../harness.ts'
+import { keyOf, valueOf } from '../store-contract.ts'
+import type { Driver } from './index.ts'
+
+/**
+ * `service`: the State service's read, which confirms the caller. `endpoint`: the wrapper around it, which checks the token,
+ * authorises the address and adds a layer. `door`: from the request's frame to the reply's, sealed.
+ */
+export type ViewsWay = 'service' | 'endpoint' | 'door'
+
+export interface ViewsOptions {
+  /** Where the mesh keeps its data; the driver's own. */
+  readonly dir: string
+  /** The store contract's module. */
+  readonly module: Uint8Array
+  readonly keys: number
+  /** Whether results are cached. */
+  readonly cache: boolean
+}
+
+const NOTHING = new Uint8Array(0)
+/** Writes under way while the keys are filled. */
+const AT_ONCE = 512
+const DEADLINE_MS = 60_000
+
+export async function openViews({ dir, module, keys, cache }: ViewsOptions): Promise<Driver> {
+  const identity = KeyPair.generate()
+  const given = { 'data.dir': dir, 'operator': identity.did, ...(!cache && { 'state.viewCache': 0 }) }
+  const config = resolveConfig({ arguments: given })
+  const buses = await openBuses(config, SILENT_LOG)
+  const mesh = buildMesh({ config, identity, buses, log: SILENT_LOG, onHalt: error => { throw error } })
+  await start(mesh, identity)
+
+  const ids = new MessageIds()
+  const session = await login({ identity, mesh: mesh.node, send: (action, body) => mesh.iam.handle(action, body) })
+  const token = Buffer.from(session.token)
+  const auth = await mesh.guard.check(token, session.sid)
+  const frameOf = (fqmn: string, body: Uint8Array): Buffer => encodeRequest({ id: ids.next(), fqmn, token, deadlineMs: Date.now() + DEADLINE_MS, receipt: 'hash', body })
+  const ask = async (fqmn: string, body: Uint8Array): Promise<ReplyFrame> => {
+    const reply = ReplyFrame.decode(await mesh.frontDoor.route(frameOf(fqmn, body), session.sid))
+    if (reply.status >= 400) throw new Error(`${fqmn} gave ${reply.status}: ${reply.body.toString()}`)
+    return reply
+  }
+
+  const manifest = { name: 'store', version: '1.0.0', compiler: 'assemblyscript', sdk: '1' }
+  const pkg = encodePackage({ salt: Buffer.alloc(16), manifest, init: NOTHING, module })
+  const { address } = JSON.parse((await ask('0xSW:0x000:deploy', pkg)).body.toString()) as { readonly address: string }
+  await inParallel(keys, AT_ONCE, i => ask(`0xSW:${address}:put`, Buffer.from(`["${keyOf(i)}","${valueOf(i)}"]`)))
+
+  const routes = Array.from({ length: keys }, (_, i) => parseFqmn(`0xS:${address}:get:["${keyOf(i)}"]`))
+  const frames = routes.map(route => frameOf(route.text, NOTHING))
+  const ways = waysOf(mesh, session, token, auth)
+  return {
+    burst: async (count, way) => {
+      const one = ways[way as ViewsWay]
+      for (let i = 0; i < count; i++) {
+        const status = one(routes[i % keys] as Route, frames[i % keys] as Buffer)
+        if (status !== 200) throw new Error(`a view gave ${status}`)
+      }
+    },
+    close: async () => {
+      await mesh.state.stop()
+      await mesh.events.stop()
+      await mesh.iam.stop()
+      mesh.watermark.close()
+      await mesh.watchdog.stop()
+      await closeBuses(buses)
+    },
+  }
+}
+
+/** As a node starts them, without the parts that are for clients. */
+async function start({ iam, watchdog, events, state, grants, guard, node, dispatcher, endpoints }: Mesh, operator: KeyPair): Promise<void> {
+  await iam.start()
+  watchdog.start()
+  await events.start()
+  await state.start(() => genesisOf({ operator: operator.did, node }))
+  grants.recorded(operator.did)
+  guard.grantsChanged()
+  dispatcher.attach('state', endpoints.state.call)
+}
+
+function waysOf(mesh: Mesh, { sid }: Session, token: Buffer, auth: AuthContext): Record<ViewsWay, (route: Route, frame: Buffer) => number> {
+  const origin = { sid, replySubject: '' }
+  const notes = { gas: 0n, before: undefined, after: undefined }
+  const envelope = { receipt: 'hash', token, deadlineMs: Date.now() + DEADLINE_MS, hops: 0 } as const
+  const id = new Uint8Array(16)
+  const passage = (route: Route): Passage => new Passage(envelope, id, NOTHING, NOTHING, origin, route, 0)
+  return {
+    service: route => mesh.state.read(passage(route), auth, notes).status,
+    endpoint: route => {
+      const reply = mesh.endpoints.state.call(passage(route))
+      return isNow(reply) ? reply.status : 202
+    },
+    door: (_, frame) => {
+      let status = 202
+      mesh.frontDoor.handle(frame, origin, reply => { status = reply.readUInt16BE(6) })
+      return status
+    },
+  }
+}
+
+function isNow(reply: Reply | Promise<Reply>): reply is Reply {
+  return !(reply instanceof Promise)
+}

@@ -1,0 +1,34 @@
+/** `latency`: how long one request takes when nothing else is under way, beside a round trip on raw NATS. */
+import { atMost, interleave, median, medianRatio, type Bench, Scope } from './harness.ts'
+import { MIX_NAME, MIX_TARGET } from './mix.ts'
+import { meshClient, startDriver, startMesh, startRaw } from './processes.ts'
+
+export const latency: Bench = {
+  name: 'latency',
+  what: 'the mix with one request in flight, p50 and p99; against a raw NATS round trip',
+  async run({ smoke, scope }) {
+    const rounds = smoke ? 1 : 15
+    const count = smoke ? 600 : 3_000
+    const mesh = await startMesh(scope)
+    const preparing = new Scope()
+    await (await meshClient(preparing, mesh.access)).register(MIX_NAME, MIX_TARGET)
+    await preparing.close()
+    const raw = (await startRaw(scope)).driver
+    const subject = await startDriver(scope, 'mix', mesh.access)
+    const oneByOne = { count, inFlight: 0 }
+    for (const driver of [raw, subject]) await driver.run(oneByOne)
+    const values = await interleave(rounds, { raw: () => raw.run(oneByOne), mesh: () => subject.run(oneByOne) })
+    const times = (of: 'raw' | 'mesh', which: 'p50Us' | 'p99Us'): number[] => values[of].map(run => run[which])
+    return {
+      rounds,
+      figures: (['raw', 'mesh'] as const).flatMap(of => (['p50Us', 'p99Us'] as const).map(which => ({
+        name: `${of === 'raw' ? 'raw NATS' : of} ${which.slice(0, 3)}`, value: median(times(of, which)), unit: 'µs',
+      }))),
+      ratios: [
+        atMost('latency/p50', medianRatio(times('mesh', 'p50Us'), times('raw', 'p50Us')), 1.3),
+        atMost('latency/p99', medianRatio(times('mesh', 'p99Us'), times('raw', 'p99Us')), 2),
+      ],
+      leftOut: ['load: how latency grows with requests in flight', `rarer delays than 1 in 100: a round has ${count} requests`],
+    }
+  },
+}

@@ -1,0 +1,68 @@
+/**
+ * A nats-server that belongs to nobody's node, as `docker-compose.yml` runs one: JetStream, no accounts. It can be killed and
+ * brought back on its port and with its streams. `stop` ends it and removes its directory.
+ */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { BROKER_FILES } from '../../node/broker/config.ts'
+import { locateNatsServer } from '../../node/broker/locate.ts'
+import { ServerProcess } from '../../node/broker/server-process.ts'
+
+export class ExternalBroker {
+  readonly #dir: string
+  readonly #binary: string
+  #server: ServerProcess
+
+  static async start(): Promise<ExternalBroker> {
+    const dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-test-nats-'))
+    const { path: binary } = await locateNatsServer({ obtain: false })
+    return new ExternalBroker(dir, binary, await launch(dir, binary, -1))
+  }
+
+  private constructor(dir: string, binary: string, server: ServerProcess) {
+    this.#dir = dir
+    this.#binary = binary
+    this.#server = server
+  }
+
+  get url(): string {
+    return `nats://127.0.0.1:${this.#server.port}`
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#server.signal(signal)
+  }
+
+  /** SIGKILL; resolves when it is gone. */
+  async kill(): Promise<void> {
+    this.#server.signal('SIGKILL')
+    await this.#server.exited
+  }
+
+  /** Brings it back after `kill`. */
+  async restart(): Promise<void> {
+    this.#server = await launch(this.#dir, this.#binary, this.#server.port)
+  }
+
+  async stop(): Promise<void> {
+    this.#server.signal('SIGCONT')
+    await this.#server.stop()
+    await rm(this.#dir, { recursive: true, force: true })
+  }
+}
+
+async function launch(dir: string, binary: string, port: number): Promise<ServerProcess> {
+  const inDir = (name: string): string => JSON.stringify(path.join(dir, name))
+  await writeFile(path.join(dir, BROKER_FILES.config), `server_name: "external"
+host: "127.0.0.1"
+port: ${port}
+http: "127.0.0.1:-1"
+ports_file_dir: ${JSON.stringify(dir)}
+log_file: ${inDir(BROKER_FILES.log)}
+max_payload: 2MB
+max_pending: 64MB
+jetstream { store_dir: ${inDir('store')} }
+`)
+  return await ServerProcess.launch({ binary, dir, readyMs: 15_000 })
+}
