@@ -12,6 +12,7 @@ import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { Findings, pages, root, run } from './check.mjs'
+import { clean, contains, equals } from './output.mjs'
 import { COMMAND_MS, Shell } from './shell.mjs'
 
 const BLOCK = /^(?:<!-- (run|run, figures differ|run until stopped|not run: [^\n]+) -->\n)?```(sh|console|js)\n([\s\S]*?)^```$(?:\n\n<!-- printed -->\n```\n([\s\S]*?)^```$)?/gm
@@ -67,8 +68,7 @@ async function ends(shell, command, expected, figuresDiffer) {
   const { output, status } = await shell.run(command)
   const fails = expected.startsWith('error ')
   findings.expect((status !== 0) === fails, `README.md: ${command}\nshould ${fails ? 'fail' : 'succeed'}, but ends with ${status}:\n${clean(output)}`)
-  const same = (/** @type {string} */ text) => (figuresDiffer ? settled(text).replace(/\d[\d,.]*/g, '…') : settled(text))
-  if (matcher(same(expected), true).test(same(output))) return
+  if (equals(expected, output, figuresDiffer)) return
   findings.add(`README.md: ${command}\nshould print:\n${expected}\nbut prints:\n${clean(output)}`)
 }
 
@@ -80,9 +80,8 @@ async function ends(shell, command, expected, figuresDiffer) {
 async function stays(shell, command, expected) {
   const { output: pid } = await shell.run(`{ ${command} ; } > ${home}/stays.log 2>&1 & echo $!`)
   const log = () => readFile(path.join(home, 'stays.log'), 'utf8').then(clean, () => '')
-  const wanted = matcher(settled(expected), false)
   const deadline = performance.now() + COMMAND_MS
-  while (!wanted.test(settled(await log()))) {
+  while (!contains(expected, await log())) {
     if (performance.now() > deadline) throw new Error(`README.md: ${command}\nshould print:\n${expected}\nbut prints:\n${await log()}`)
     await new Promise((resolve) => { setTimeout(resolve, 100) })
   }
@@ -134,38 +133,4 @@ async function programOf(text, printed) {
   await writeFile(file, text)
   // From standard input, so that it is of this package and finds it by its name.
   return { command: `node --input-type=module < ${file}`, expected: clean(printed) }
-}
-
-/**
- * @param {string} expected
- * @param {boolean} whole
- */
-function matcher(expected, whole) {
-  const lines = expected.split('\n').map((line) => (line.trim() === '…' ? undefined : line.split('…').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('[^\\n]*')))
-  const source = lines.map((line, i) => (line === undefined ? '(?:[^\\n]*(?:\\n|$))*?' : `${line}${i === lines.length - 1 ? '' : '\\n'}`)).join('')
-  return new RegExp(whole ? `^${source}\\s*$` : `(?:^|\\n)${source}`)
-}
-
-/**
- * Without what differs from run to run.
- *
- * @param {string} text
- */
-function settled(text) {
-  return clean(text)
-    // Progress, which appears where something took longer than a second.
-    .replace(/^.* \(\d+ s\)\n?/gm, '')
-    .replace(/\bz6Mk[1-9A-HJ-NP-Za-km-z]{20,}/g, 'z6Mk…')
-    .replace(/\b(?:0x)?[0-9a-f]{16,}\b/g, '…')
-    .replace(/\b\d{4}-\d\d-\d\dT[\d:.]+Z/g, '…')
-    .replace(/(127\.0\.0\.1:)\d+/g, '$1…')
-    .replace(/#\d+/g, '#…')
-    .replace(/^(sid\s+)\S+/gm, '$1…')
-    .replace(/\d+(?= µs)/g, '…')
-    .replace(/ {2,}/g, '  ')
-}
-
-/** @param {string} text */
-function clean(text) {
-  return text.replace(/\u001b\[[0-9;]*m/g, '').replace(/[ \t]+$/gm, '').replace(/^\n+|\n+$/g, '')
 }

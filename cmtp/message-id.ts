@@ -54,7 +54,8 @@ export function formatMessageId(id: Uint8Array): string {
 
 /** The id of entry `index` of the batch with id `batch`. */
 export function entryId(batch: Uint8Array, index: number): Buffer {
-  const id = Buffer.from(batch.subarray(0, MESSAGE_ID_BYTES))
+  const id = Buffer.allocUnsafe(MESSAGE_ID_BYTES)
+  for (let i = 0; i < MESSAGE_ID_BYTES; i++) id[i] = batch[i] as number
   id.writeUInt32BE((id.readUInt32BE(12) + index) >>> 0, 12)
   return id
 }

@@ -12,6 +12,8 @@ export const ROUTER_QUEUE = 'router'
 
 /** The first step of the handshake, open to anyone. */
 export const HELLO_SUBJECT = `${ROOT}.hello`
+/** The later steps of every node. */
+export const HELLO_WILDCARD = `${HELLO_SUBJECT}.*`
 export const IAM_QUEUE = 'iam'
 
 /** Requests that the miner takes up; captured by its stream. */
@@ -20,6 +22,8 @@ export const MINE_SUBJECT = `${ROOT}.mine`
 /** Every event subject; a channel is the one token behind it. */
 export const EVENT_WILDCARD = `${ROOT}.evt.*`
 const EVENT_PREFIX = `${ROOT}.evt.`
+/** Where the stream of events republishes what it stored: a word behind the channel's token keeps it out of the stream itself. */
+export const EVENT_STORED = Object.freeze({ wildcard: `${EVENT_WILDCARD}.stored`, mapping: `${EVENT_PREFIX}{{wildcard(1)}}.stored` })
 
 export function requestSubject(sid: string): string {
   return REQUEST_PREFIX + encodeToken(sid)

@@ -32,8 +32,10 @@ export function resolveConfig({ arguments: given = {}, env = {}, file }: ConfigS
   }
   const values: [string, unknown][] = []
   for (const [variable, key] of variables) {
-    const raw = given[key] ?? env[variable] ?? (key === 'bus.url' ? env['CMESH_NATS_URL'] : undefined) ?? fromFile[key]
-    values.push([key, raw === undefined || raw === '' ? SETTINGS[key].default : read(key, SETTINGS[key], raw)])
+    // An empty text is no value: a variable that a container passes on unset must not hide what the file says.
+    const raw = [given[key], env[variable], key === 'bus.url' ? env['CMESH_NATS_URL'] : undefined, fromFile[key]]
+      .find(value => value !== undefined && value !== null && value !== '')
+    values.push([key, raw === undefined ? SETTINGS[key].default : read(key, SETTINGS[key], raw)])
   }
   const config = Object.fromEntries(values) as Omit<Config, 'data.dir'> & { readonly 'data.dir': string | undefined }
   return Object.freeze({ ...config, 'data.dir': path.resolve(config['data.dir'] ?? defaultDataDir(env)) })
@@ -45,7 +47,7 @@ export function variableOf(key: string): string {
 }
 
 function defaultDataDir(env: Readonly<Record<string, string | undefined>>): string {
-  return path.join(env['XDG_DATA_HOME'] ?? path.join(homedir(), '.local', 'share'), 'cmesh')
+  return path.join(env['XDG_DATA_HOME'] || path.join(homedir(), '.local', 'share'), 'cmesh')
 }
 
 function read(key: string, setting: Setting, raw: unknown): string | number | boolean {

@@ -5,6 +5,7 @@
  * Two accounts: CORE is for the services and has JetStream; MESH is where requests come in. A router holds one connection in
  * each. Whoever connects without a login becomes MESH's user `client`, who may send requests and read inboxes, and nothing else.
  */
+import { HELLO_SUBJECT, HELLO_WILDCARD, MINE_SUBJECT, REQUEST_WILDCARD } from '../../cmtp/subject.ts'
 
 export interface BrokerConfig {
   /** Shown in the broker's logs and to its clients. */
@@ -47,11 +48,9 @@ export const BROKER_LIMITS = Object.freeze({
 })
 
 /** Subjects the user `client` may publish on. Everything else, JetStream's API and the services among it, is refused. */
-export const CLIENT_PUBLISH = Object.freeze(['cmesh.v1.req.*', 'cmesh.v1.hello', 'cmesh.v1.hello.*', 'cmesh.v1.mine'])
+export const CLIENT_PUBLISH = Object.freeze([REQUEST_WILDCARD, HELLO_SUBJECT, HELLO_WILDCARD, MINE_SUBJECT])
 /** Subjects the user `client` may subscribe to. */
 export const CLIENT_SUBSCRIBE = Object.freeze(['_INBOX.>'])
-/** The subject of CORE that MESH may publish on: the miner's stream listens there, and its acknowledgement comes back. */
-export const MINE_SUBJECT = 'cmesh.v1.mine'
 
 /** The text of `nats.conf`. Needs nats-server 2.9.0 or newer. */
 export function brokerConfig(config: BrokerConfig): string {

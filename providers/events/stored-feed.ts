@@ -9,7 +9,7 @@
 import type { Msg, Subscription } from '@nats-io/nats-core'
 import type { JetStreamManager } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { channelOfSubject, EVENT_WILDCARD } from '../../cmtp/subject.ts'
+import { channelOfSubject, EVENT_STORED, EVENT_WILDCARD } from '../../cmtp/subject.ts'
 import { denied, type JetStreamBus } from '../jetstream/calls.ts'
 import { pause } from '../jetstream/publish.ts'
 import { ensureStream } from '../jetstream/stream.ts'
@@ -17,11 +17,8 @@ import type { WantedStream } from '../jetstream/stream.ts'
 import type { Stored } from './channel-tail.ts'
 import type { StreamReader } from './stream-reader.ts'
 
-/** Where the stream republishes what it stored: a word behind the channel's token keeps it out of the stream itself. */
-const STORED_WORD = 'stored'
-const STORED_WILDCARD = `${EVENT_WILDCARD}.${STORED_WORD}`
 /** The `republish` setting of a stream that such a feed follows. */
-export const REPUBLISH = { src: EVENT_WILDCARD, dest: `${EVENT_WILDCARD.replace('*', '{{wildcard(1)}}')}.${STORED_WORD}` }
+export const REPUBLISH = { src: EVENT_WILDCARD, dest: EVENT_STORED.mapping }
 
 const RESYNC_PAUSE_MS = 200
 
@@ -74,10 +71,10 @@ export class StoredFeed {
       if (status === 'connected') void this.#resync()
       else this.#parts.onMissed()
     })
-    this.#subscription = bus.connection.subscribe(STORED_WILDCARD, {
+    this.#subscription = bus.connection.subscribe(EVENT_STORED.wildcard, {
       callback: (failure, message) => {
         if (failure === null) this.#fedBy(message)
-        else onFailure(denied(STORED_WILDCARD, failure))
+        else onFailure(denied(EVENT_STORED.wildcard, failure))
       },
     })
     await bus.flush()

@@ -29,7 +29,7 @@ export type BusStatus = 'connected' | 'disconnected' | 'closed'
 /** Every method but `close` throws or rejects with `CMESH_BUS_CLOSED` once the bus is closed. */
 export interface Bus {
   readonly status: BusStatus
-  /** Fire and forget. While disconnected the client library buffers up to its own bound. Never blocks. */
+  /** Fire and forget: while disconnected it is dropped and counted. Never blocks. */
   publish(subject: string, data: Uint8Array, reply?: string): void
   /** The handler is called in order and must not throw; a rejected promise it returns is its own to handle. */
   subscribe(subject: string, handler: (message: BusMessage) => void, options?: { readonly queue?: string }): BusSubscription

@@ -46,7 +46,7 @@ export type ContractResult =
 export interface FunctionAbi {
   readonly name: string
   readonly mode: 'view' | 'write' | 'init'
-  readonly params: readonly { readonly name: string, readonly type: string }[]
+  readonly params: readonly { readonly name: string, readonly type: string, readonly default?: string | number | boolean }[]
   readonly returns: string
 }
 

@@ -37,6 +37,10 @@ export class ContractTransactions implements TransactionHandler {
   }
 
   #call(contract: string, name: string, input: Uint8Array, caller: string, context: TransactionContext): Execution {
+    // `init` runs when a contract is deployed, and never again.
+    if (this.#engine.abi(contract)?.functions.some(f => f.name === name && f.mode === 'init') === true) {
+      throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name })
+    }
     const { seq, timeMs } = context
     const result = this.#engine.call({ address: contract, function: name, input, view: false, context: { seq, timeMs, caller } })
     if (!result.ok) return failedExecution(contractError(contract, name, result.failure, result.reason), result.gas)

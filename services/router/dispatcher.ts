@@ -10,6 +10,11 @@ export type ServiceName = 'iam' | 'registrar' | 'state' | 'events' | 'consensus'
 
 const SERVICE_OF: Partial<Record<ServiceLetter, ServiceName>> = { I: 'iam', R: 'registrar', S: 'state', E: 'events', C: 'consensus' }
 
+/** The service that answers an address; `undefined` for one of no service. */
+export function serviceOf(route: Route): ServiceName | undefined {
+  return SERVICE_OF[route.service]
+}
+
 export interface DispatcherParts {
   /** Calls a service that no endpoint of this node answers for. */
   readonly remote: (service: ServiceName, call: Call) => Promise<Reply>
@@ -34,7 +39,7 @@ export class Dispatcher {
 
   /** Never throws, never rejects. */
   dispatch(call: Call): Reply | Promise<Reply> {
-    const service = SERVICE_OF[call.route.service]
+    const service = serviceOf(call.route)
     if (service === undefined) return errorReply(unreachable(call.route))
     const handler = this.#local.get(service)
     if (handler !== undefined) return handler(call)

@@ -6,18 +6,20 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache } from '../../cmtp/fqmn.ts'
 import { encodeReply, encodeRequest, ReplyFrame, RequestFrame } from '../../cmtp/frame.ts'
-import { decodeHeaders, encodeHeaders } from '../../cmtp/headers.ts'
+import { decodeHeaders, encodeHeaders, headerValue, type HeaderList } from '../../cmtp/headers.ts'
 import { decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, type DecodedLayer, type Layer } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
+import { formatMessageId } from '../../cmtp/message-id.ts'
 import { serviceSubject } from '../../cmtp/subject.ts'
 import { randomFillSync } from 'node:crypto'
 import { isInbox, sendAnswer } from '../bus/answer.ts'
 import type { Bus, BusSubscription } from '../bus/provider.ts'
 import { errorReply, type Call, type CallHandler, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
+import { hashArguments } from '../endpoint.ts'
 import type { AuthContext } from '../iam/guard.ts'
 import type { Log } from '../log.ts'
-import type { ServiceName } from './dispatcher.ts'
+import { serviceOf, type ServiceName } from './dispatcher.ts'
 
 const VERB = 'call'
 /** The session a forwarded call belongs to, and where its caller listens; only between nodes. */
@@ -40,34 +42,63 @@ export class RemoteCalls {
     this.#parts = parts
   }
 
-  /** Rejects with `CMESH_ROUTER_NO_SERVICE`, `CMESH_FRAME_HOPS` or what the bus says. Adds the layers of the other side. */
+  /**
+   * Adds the layers of the other side. Rejects with `CMESH_ROUTER_NO_SERVICE`, `_TIMEOUT`, `_UNKNOWN_OUTCOME` for a transaction
+   * that may have been proposed there, `CMESH_FRAME_HOPS`, or what the bus says.
+   */
   readonly call = async (service: ServiceName, call: Call): Promise<Reply> => {
     if (call.hops + 1 > LIMITS.hops) throw new CMeshError('CMESH_FRAME_HOPS', { limit: LIMITS.hops })
-    const headers = encodeHeaders([...decodeHeaders(call.headers), [SESSION_HEADER, call.sid], [REPLY_HEADER, call.replySubject]])
+    const headers = encodeHeaders([...ofCaller(decodeHeaders(call.headers)), [SESSION_HEADER, call.sid], [REPLY_HEADER, call.replySubject]])
     const frame = encodeRequest({
       id: call.id, fqmn: call.route.text, token: call.auth === undefined ? call.token : this.#parts.tokenOf(call.auth), deadlineMs: call.deadlineMs, receipt: 'full', hops: call.hops + 1, headers, body: call.body,
     })
+    const reply = this.#read(await this.#send(service, call, frame), call)
+    call.markUs = this.#parts.clock.nowUs()
+    return reply
+  }
+
+  async #send(service: ServiceName, call: Call, frame: Buffer): Promise<Uint8Array> {
     const timeoutMs = Math.min(Math.max(call.deadlineMs - this.#parts.clock.nowMs(), 1), LIMITS.deadlineAheadMs)
-    let answer: Uint8Array
+    // A transaction may be done on the other side even when no answer comes back.
+    call.proposed = call.route.write && (service === 'state' || service === 'registrar')
     try {
-      // A write may be done on the other side even when no answer comes back.
-      call.proposed = call.route.write
-      answer = await this.#parts.bus.request(serviceSubject(service, VERB), frame, { timeoutMs })
-    } catch (error) {
-      if (error instanceof CMeshError && error.code === 'CMESH_BUS_NO_RESPONDERS') {
-        call.proposed = false
-        throw new CMeshError('CMESH_ROUTER_NO_SERVICE', { service }, { cause: error })
+      return await this.#parts.bus.request(serviceSubject(service, VERB), frame, { timeoutMs })
+    } catch (cause) {
+      const { code } = CMeshError.from(cause, 'the bus')
+      if (code === 'CMESH_BUS_TIMEOUT' || code === 'CMESH_BUS_DISCONNECTED') {
+        if (call.proposed) throw new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: formatMessageId(call.id) }, { cause })
+        if (code === 'CMESH_BUS_TIMEOUT') throw new CMeshError('CMESH_ROUTER_TIMEOUT', {}, { cause })
+        throw cause
       }
-      throw error
+      // Nothing left this node.
+      call.proposed = false
+      throw code === 'CMESH_BUS_NO_RESPONDERS' ? new CMeshError('CMESH_ROUTER_NO_SERVICE', { service }, { cause }) : cause
     }
-    const reply = ReplyFrame.decode(answer)
-    for (const layer of decodeLayers(reply.layers).layers) call.layers.push(asLayer(layer))
-    return { status: reply.status, headers: reply.headers, body: reply.body }
+  }
+
+  #read(answer: Uint8Array, call: Call): Reply {
+    try {
+      const { status, headers, body, layers } = ReplyFrame.decode(answer)
+      const added = decodeLayers(layers).layers.map(layer => asLayer(layer, call))
+      // Room for the router's own, which comes last.
+      if (call.layers.length + added.length >= LIMITS.layers) throw new RangeError(`${added.length} layers are too many`)
+      call.layers.push(...added)
+      return { status, headers, body }
+    } catch (cause) {
+      throw new CMeshError('CMESH_INTERNAL', { component: 'another node, whose answer cannot be read', id: formatMessageId(call.id) }, { cause })
+    }
   }
 }
 
-function asLayer(layer: DecodedLayer): Layer {
-  return { ...layer, site: layerSite(layer.hop, layer.node, layer.fqmn, layer.target) }
+/** What the caller sent, without what only nodes tell each other: nobody speaks for another session or listens in its place. */
+function ofCaller(headers: HeaderList): HeaderList {
+  return headers.filter(([name]) => name !== SESSION_HEADER && name !== REPLY_HEADER)
+}
+
+/** The layer with its arguments under this request's own salt: one message has one. */
+function asLayer(layer: DecodedLayer, call: Call): Layer {
+  const { hop, node, fqmn, target, argumentsHash } = layer
+  return { ...layer, site: layerSite(hop, node, fqmn, target), argumentsHash: argumentsHash === undefined ? undefined : hashArguments(call) }
 }
 
 export interface ServiceListenerParts {
@@ -116,16 +147,18 @@ export class ServiceListener {
     try {
       request = RequestFrame.decode(data)
       const headers = decodeHeaders(request.headers)
-      const header = (name: string): string => headers.find(([n]) => n === name)?.[1] ?? ''
+      const route = this.#routes.fromText(request.fqmn)
+      // The endpoint authorises the address and hands it to its one service: it must be that service's.
+      if (serviceOf(route) !== this.#parts.service) throw new CMeshError('CMESH_ROUTER_INTERNAL_ONLY', { fqmn: route.bare })
       call = {
         id: request.id,
-        route: this.#routes.fromText(request.fqmn),
+        route,
         body: request.body,
-        headers: encodeHeaders(headers.filter(([n]) => n !== SESSION_HEADER && n !== REPLY_HEADER)),
+        headers: encodeHeaders(ofCaller(headers)),
         deadlineMs: request.deadlineMs,
         token: request.token,
-        sid: header(SESSION_HEADER),
-        replySubject: header(REPLY_HEADER),
+        sid: headerValue(headers, SESSION_HEADER) ?? '',
+        replySubject: headerValue(headers, REPLY_HEADER) ?? '',
         hops: request.hops,
         auth: undefined,
         layers,

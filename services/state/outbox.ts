@@ -87,6 +87,7 @@ export class Outbox {
         return true
       } catch (error) {
         const { code } = CMeshError.from(error, 'events')
+        if (this.#stopped) return false
         this.#parts.log.warn({ err: error, code, seq: block.seq }, 'the events of a block could not be published; trying again')
         await this.#pause(delayMs)
       }

@@ -1,0 +1,274 @@
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { CliHome, type CliRun } from '../client/support/cli-process.ts'
+import { until } from '../client/support/until.ts'
+import { isAlive } from '../support/node-process.ts'
+
+let home: CliHome
+let up: CliRun
+beforeAll(async () => {
+  home = await CliHome.make()
+  up = home.start(['up'])
+  await up.printed('Ctrl-C drains')
+})
+afterAll(() => home.close())
+
+const HEX = /^[0-9a-f]{64}$/
+
+describe('cmesh up', () => {
+  test('says where the mesh is, who operates it and how to use it', async () => {
+    const { did } = await home.json('whoami') as { did: string }
+    expect(up.stdout).toMatch(/^ready nats:\/\/127\.0\.0\.1:\d+\n/)
+    expect(up.stdout).toContain(`operator  ${did}\n`)
+    expect(up.stdout).toContain('cmesh call 0xS:0x001:hello_world\n')
+    expect(up.stderr).toBe('')
+  })
+
+  test('a second one on the same data ends with the reason', async () => {
+    const { code, stdout, stderr } = await home.run(['up'])
+    expect(code).toBe(3)
+    expect(stdout).toBe('')
+    expect(stderr).toMatch(/^error CMESH_BOOT_DATA_IN_USE: The data directory .* is in use by process \d+\.\n$/)
+  })
+
+  test('a wrong setting ends with 2 and names the known ones', async () => {
+    const { code, stderr } = await home.run(['up', '--data', join(home.directory, 'other'), '--set', 'no.such=1'])
+    expect(code).toBe(2)
+    expect(stderr).toMatch(/^error CMESH_CONFIG_UNKNOWN: The setting no\.such is not known\. Known here: /)
+  })
+
+  test('on Ctrl-C it drains, ends with 0 and takes its descriptor, node and broker along', async () => {
+    const other = await CliHome.make()
+    try {
+      const run = other.start(['up', '--json'])
+      await run.printed('\n')
+      const { pid, url } = JSON.parse(run.stdout) as { pid: number, url: string }
+      const broker = Number(await readFile(join(other.directory, 'mesh', 'broker', 'nats.pid'), 'utf8'))
+      expect((await other.run(['status'])).code).toBe(0)
+      run.child.kill('SIGINT')
+      expect((await run.result).code).toBe(0)
+      await until('node and broker are gone', () => !isAlive(pid) && !isAlive(broker))
+      const { code, stderr } = await other.run(['status'])
+      expect([code, stderr]).toEqual([3, expect.stringContaining('there is no descriptor of a running mesh')])
+      expect((await other.run(['status', '--url', url])).code).toBe(3)
+    } finally {
+      await other.close()
+    }
+  })
+
+  test('interrupted while it boots it ends with 130 and leaves nothing running', async () => {
+    const other = await CliHome.make()
+    try {
+      const run = other.start(['up'])
+      const pid = await bootingNode(run)
+      run.child.kill('SIGINT')
+      expect(await run.result).toMatchObject({ code: 130, stdout: '' })
+      await until('the node is gone', () => !isAlive(pid))
+    } finally {
+      await other.close()
+    }
+  })
+})
+
+/** Process id of the node that a command has just started. */
+async function bootingNode(run: CliRun): Promise<number> {
+  let pid = 0
+  await until('a node was started', async () => {
+    for (const entry of await readdir('/proc')) {
+      const text = /^\d+$/.test(entry) ? await readFile(`/proc/${entry}/stat`, 'utf8').catch(() => '') : ''
+      if (Number(text.slice(text.lastIndexOf(')')).split(' ')[2]) === run.child.pid) pid = Number(entry)
+    }
+    return pid !== 0
+  })
+  return pid
+}
+
+describe('credentials', () => {
+  test('are kept for their owner alone, and the session is used again', async () => {
+    await home.json('login')
+    const files = (await readdir(join(home.directory, 'config'), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile())
+    expect(files.map(({ name }) => name)).toHaveLength(2)
+    for (const { parentPath, name } of files) expect((await stat(join(parentPath, name))).mode & 0o777).toBe(0o600)
+    const first = await home.json('whoami') as { sid: string }
+    const second = await home.json('whoami') as { sid: string }
+    expect(second.sid).toBe(first.sid)
+    await home.json('login')
+    expect((await home.json('whoami') as { sid: string }).sid).not.toBe(first.sid)
+  })
+
+  test('that others can read are refused', async () => {
+    const other = await CliHome.make()
+    try {
+      const file = join(other.directory, 'config', 'identities', 'default.json')
+      await mkdir(join(other.directory, 'config', 'identities'), { recursive: true, mode: 0o700 })
+      await writeFile(file, '{}', { mode: 0o644 })
+      const { code, stderr } = await other.run(['whoami', '--url', 'nats://127.0.0.1:1'])
+      expect(code).toBe(1)
+      expect(stderr).toContain(`error CMESH_CLIENT_CREDENTIALS: The credentials in ${file} cannot be used: others can read it; run: chmod 600 ${file}.`)
+    } finally {
+      await other.close()
+    }
+  })
+})
+
+describe('cmesh login, whoami and status', () => {
+  test('login says who you are and what you may do', async () => {
+    expect(await home.json('login')).toEqual({
+      did: expect.stringMatching(/^did:key:z6Mk/), mesh: expect.stringMatching(/^did:key:z6Mk/), url: expect.stringMatching(/^nats:/),
+      sid: expect.any(String), expiresAtMs: expect.any(Number), permissions: expect.arrayContaining([expect.stringContaining('deploy')]),
+    })
+  })
+
+  test('status has the mesh, the node and where state stands', async () => {
+    expect(await home.json('status')).toMatchObject({
+      mesh: expect.stringMatching(/^did:key:/), you: expect.stringMatching(/^did:key:/), roundTripMs: expect.any(Number),
+      node: { version: expect.any(String), pid: expect.any(Number), http: expect.stringMatching(/^http:/) },
+      consensus: { provider: 'mock', head: { seq: expect.any(Number), chain: expect.stringMatching(HEX) } },
+    })
+  })
+})
+
+describe('cmesh call', () => {
+  test('prints the body and nothing else on stdout', async () => {
+    expect(await home.run(['call', '0xS:0x001:hello_world:["Dexter"]'])).toEqual({ code: 0, stdout: '"Hello, Dexter"\n', stderr: '' })
+  })
+
+  test('reads a body from standard input', async () => {
+    expect((await home.run(['call', '0xS:0x001:hello_world', '--body-file', '-'], '["stdin"]')).stdout).toBe('"Hello, stdin"\n')
+  })
+
+  test('--json has status, id, final hash and headers; a write its transaction', async () => {
+    const read = await home.json('call', '0xS:0x001:hello_world')
+    expect(read).toEqual({
+      status: 200, id: expect.stringMatching(/^[0-9a-f]{32}$/), finalHash: expect.stringMatching(HEX),
+      headers: { 'content-type': 'application/json' }, body: 'Hello, world',
+    })
+    const write = await home.json('call', '0xSW:0x001:say', '--body', '["hi"]') as { id: string }
+    expect(write).toMatchObject({ status: 200, transaction: write.id, headers: { 'x-cmesh-durability': 'os' } })
+  })
+
+  test('--receipt none has no final hash, full has every hop', async () => {
+    expect(await home.json('call', '0xS:0x001:hello_world', '--receipt', 'none')).toMatchObject({ finalHash: null })
+    const full = await home.json('call', '0xS:0x001:hello_world', '--receipt', 'full') as { layers: { hop: string }[] }
+    expect(full.layers.map(({ hop }) => hop)).toEqual(['state', 'router'])
+  })
+
+  test.each([
+    ['0xS:0x001:nope', 1, 'CMESH_STATE_NO_FUNCTION'],
+    ['0xR:google.com', 1, 'CMESH_REGISTRAR_NOT_FOUND'],
+    ['0xQ:x', 1, 'CMESH_FQMN_OPCODE'],
+    ['0xA:1:0x001:hello_world', 1, 'CMESH_ROUTER_INTERNAL_ONLY'],
+    ['0xP:elsewhere:0xS:0x001', 3, 'CMESH_ROUTER_PEER'],
+  ])('%s ends with %i and %s, in text and as a document with its final hash', async (fqmn, code, error) => {
+    const text = await home.run(['call', fqmn])
+    expect([text.code, text.stdout]).toEqual([code, ''])
+    expect(text.stderr).toMatch(new RegExp(`^error ${error}: `))
+    const document = await home.run(['call', fqmn, '--json'])
+    expect(document.code).toBe(code)
+    expect(JSON.parse(document.stdout)).toMatchObject({ error: { code: error }, finalHash: expect.stringMatching(HEX) })
+  })
+
+  test('a deadline that passes on a mesh that hangs ends with 3', async () => {
+    const { code, stderr } = await home.run(['call', '0xS:0x001:hello_world', '--url', 'nats://127.0.0.1:1', '--timeout', '100'])
+    expect([code, stderr]).toEqual([3, expect.stringContaining('CMESH_CLIENT_NO_MESH')])
+  })
+})
+
+describe('cmesh register and resolve', () => {
+  test('a name is claimed once, resolved by any spelling, and called', async () => {
+    const record = await home.json('register', 'cliWorld.mcom', '0xS:0x001:hello_world')
+    expect(record).toMatchObject({ name: 'cliworld.mcom', target: '0xS:0x001:hello_world', sequence: 1, owner: expect.stringMatching(/^did:key:/) })
+    expect(await home.json('resolve', 'CLIWORLD.mcom')).toEqual(record)
+    const taken = await home.run(['register', 'cliworld.mcom', '0xS:0x001'])
+    expect(taken.code).toBe(1)
+    expect(taken.stderr).toMatch(/^error CMESH_REGISTRAR_TAKEN: The name cliworld\.mcom is taken by did:key:\S+ until \S+\.\nhint /)
+    expect((await home.run(['call', '0xR:cliWorld.mcom:["name"]'])).stdout).toBe('"Hello, name"\n')
+    expect((await home.run(['resolve', 'nobody.mcom'])).code).toBe(1)
+  })
+})
+
+describe('cmesh deploy', () => {
+  test('compiles, deploys and names the functions; a module is deployed as it is', async () => {
+    const deployed = await home.json('deploy', 'contracts/counter/index.ts') as { address: string, name: string, functions: { name: string }[] }
+    expect(deployed).toMatchObject({ name: 'counter', address: expect.stringMatching(/^0x[0-9a-f]{64}$/), codeHash: expect.stringMatching(HEX) })
+    expect(deployed.functions.length).toBeGreaterThan(0)
+    const module = await home.json('deploy', 'dist/contracts/counter.wasm', '--name', 'counter2') as { address: string, codeHash: string }
+    expect(module.codeHash).toBe((deployed as unknown as { codeHash: string }).codeHash)
+    expect(module.address).not.toBe(deployed.address)
+  })
+
+  test('what does not compile is refused with the compiler\'s words', async () => {
+    const file = join(home.directory, 'wrong.ts')
+    await writeFile(file, 'export function f(): u64 { return "x" }\n')
+    const { code, stderr } = await home.run(['deploy', file])
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^error CMESH_CLIENT_COMPILE: The contract .*wrong\.ts does not compile: /)
+  })
+
+  test('somebody else than the operator is refused with a hint', async () => {
+    const { code, stderr } = await home.run(['deploy', 'dist/contracts/counter.wasm', '--identity', 'stranger'])
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^error CMESH_(DEPLOY_FORBIDDEN|IAM_DENIED): [^\n]+\nhint /)
+  })
+})
+
+describe('cmesh events', () => {
+  test('what is published is tailed, read and listed', async () => {
+    const tail = home.start(['events', 'tail', 'cli.news', '--count', '2', '--json'])
+    await until('it listens', async () => {
+      await home.json('events', 'publish', 'cli.news', 'first')
+      return tail.stdout !== ''
+    })
+    await home.run(['events', 'publish', 'cli.news', '--file', '-'], 'from stdin')
+    const { code, stdout } = await tail.result
+    expect(code).toBe(0)
+    const events = stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as { channel: string, data: string })
+    expect(events).toHaveLength(2)
+    expect(events[0]).toMatchObject({ channel: 'cli.news', data: 'first', seq: expect.any(Number), timeMs: expect.any(Number) })
+    expect(await home.json('events', 'read', 'cli.news')).toMatchObject({ data: 'from stdin' })
+    expect((await home.json('events', 'range', 'cli.news', '--limit', '1') as unknown[])).toHaveLength(1)
+    expect((await home.run(['events', 'read', 'cli.nothing'])).code).toBe(1)
+  })
+
+  test('a tail ends with 130 when it is interrupted', async () => {
+    const tail = home.start(['events', 'tail', 'cli.quiet', '--json'])
+    await until('it listens', async () => {
+      await home.json('events', 'publish', 'cli.quiet', 'x')
+      return tail.stdout !== ''
+    })
+    tail.child.kill('SIGINT')
+    expect((await tail.result).code).toBe(130)
+  })
+})
+
+describe('cmesh spam', () => {
+  test('measures the mesh beside bare NATS and leaves no process behind', async () => {
+    await home.json('register', 'helloWorldExample.mcom', '0xS:0x001:hello_world')
+    const report = await home.json('spam', '--count', '1000', '--warm-up', '100', '--rounds', '2') as Record<string, number>
+    expect(report).toEqual({
+      requests: 1_000, ok: 1_000, failed: 0, failures: {}, hashes: 1_000, perSecond: expect.any(Number), rawPerSecond: expect.any(Number),
+      ratio: expect.any(Number), p50Ms: expect.any(Number), p99Ms: expect.any(Number), maxMs: expect.any(Number),
+      concurrency: 256, batch: 1, rounds: 2, interrupted: false,
+    })
+    expect((await readdir(home.directory)).filter((name) => name.startsWith('cmesh-raw-'))).toEqual([])
+  })
+
+  test('in batches, without final hashes, the mesh alone', async () => {
+    expect(await home.json('spam', '--count', '1000', '--batch', '100', '--receipt', 'none', '--no-raw', '--warm-up', '0')).toMatchObject({
+      requests: 1_000, ok: 1_000, hashes: 0, rawPerSecond: null, ratio: null, batch: 100, concurrency: 8,
+    })
+  })
+
+  test('writes a log of what it sent and asks it again; failures end with 1', async () => {
+    const log = join(home.directory, 'requests.log')
+    const args = ['spam', '--no-raw', '--warm-up', '0', '--count', '20', '--json']
+    const first = await home.run([...args, '--mix', '0xS:0x001:hello_world', '0xR:nobody.mcom', '--write-log', log])
+    expect([first.code, JSON.parse(first.stdout)]).toMatchObject([1, { ok: 10, failed: 10, failures: { CMESH_REGISTRAR_NOT_FOUND: 10 } }])
+    const lines = (await readFile(log, 'utf8')).trimEnd().split('\n')
+    expect(lines).toHaveLength(20)
+    for (const line of lines) expect(line).toMatch(/^[0-9a-f]{32};0x[SR]:/)
+    const again = await home.run([...args, '--log', log])
+    expect(JSON.parse(again.stdout)).toMatchObject({ ok: 10, failed: 10 })
+  })
+})

@@ -1,0 +1,138 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { resolveConfig, variableOf } from '../../node/config.ts'
+import { SETTINGS, type Setting, type SettingKey } from '../../node/settings.ts'
+import { createProvider, REGISTRY, type ProviderContext, type ProviderKind } from '../../providers/registry.ts'
+import { attempt, refusal } from '../support/refusal.ts'
+
+let dir: string
+beforeAll(async () => { dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-config-')) })
+afterAll(() => rm(dir, { recursive: true, force: true }))
+
+const settings = Object.entries(SETTINGS) as [SettingKey, Setting][]
+
+async function fileWith(text: string): Promise<string> {
+  const file = path.join(await mkdtemp(path.join(dir, 'file-')), 'cmesh.json')
+  await writeFile(file, text)
+  return file
+}
+
+describe('where a setting comes from', () => {
+  test('argument before environment before file before default', async () => {
+    const file = await fileWith('{"http.port": 3, "log.level": "warn", "router.drainMs": 30}')
+    const env = { CMESH_HTTP_PORT: '2', CMESH_LOG_LEVEL: 'error' }
+    expect(resolveConfig({ arguments: { 'http.port': 1 }, env, file })).toMatchObject({
+      'http.port': 1, 'log.level': 'error', 'router.drainMs': 30, 'router.perSession': 1_024,
+    })
+  })
+
+  test('every setting without a source has its default', () => {
+    const config = resolveConfig({ env: { HOME: '/nowhere' } })
+    for (const [key, setting] of settings) {
+      if (key === 'data.dir') continue
+      expect({ key, value: config[key] }).toEqual({ key, value: setting.default })
+    }
+    expect(Object.keys(config)).toEqual(Object.keys(SETTINGS))
+  })
+
+  test('an empty text is no value: the next source counts', async () => {
+    const file = await fileWith('{"http.port": 3, "operator": ""}')
+    expect(resolveConfig({ arguments: { 'http.port': '' }, env: { CMESH_HTTP_PORT: '' }, file })).toMatchObject({ 'http.port': 3 })
+    expect(resolveConfig({ file })['operator']).toBeUndefined()
+  })
+
+  test('a setting a.bCd is the variable CMESH_A_B_CD', () => {
+    expect(variableOf('state.viewCache')).toBe('CMESH_STATE_VIEW_CACHE')
+    expect(variableOf('iam.sessionTtlMs')).toBe('CMESH_IAM_SESSION_TTL_MS')
+    for (const [key, setting] of settings) {
+      const value = { text: 'a', flag: 'true', choice: setting.kind === 'choice' ? setting.choices.at(-1) : '', number: setting.kind === 'number' ? String(setting.max) : '' }[setting.kind]
+      const read = resolveConfig({ env: { [variableOf(key)]: value } })[key]
+      expect({ key, read: String(read) }).toEqual({ key, read: key === 'data.dir' ? path.resolve('a') : value })
+    }
+  })
+
+  test('CMESH_NATS_URL names the broker when nothing more exact does', () => {
+    const env = { CMESH_NATS_URL: 'nats://a:4222' }
+    expect(resolveConfig({ env })['bus.url']).toBe('nats://a:4222')
+    expect(resolveConfig({ env: { ...env, CMESH_BUS_URL: 'nats://b:4222' } })['bus.url']).toBe('nats://b:4222')
+  })
+
+  test('the data directory is absolute, and under XDG_DATA_HOME or the home by default', () => {
+    expect(resolveConfig({ arguments: { 'data.dir': 'here' } })['data.dir']).toBe(path.resolve('here'))
+    expect(resolveConfig({ env: { XDG_DATA_HOME: '/data' } })['data.dir']).toBe('/data/cmesh')
+    expect(resolveConfig({ env: { XDG_DATA_HOME: '' } })['data.dir']).toBe(path.join(os.homedir(), '.local', 'share', 'cmesh'))
+    expect(resolveConfig({})['data.dir']).toBe(path.join(os.homedir(), '.local', 'share', 'cmesh'))
+  })
+})
+
+describe('what is refused', () => {
+  test('an unknown key, with the known ones, wherever it stands', async () => {
+    const unknown = refusal(() => resolveConfig({ arguments: { 'http.prot': 1 } }))
+    expect(unknown).toMatchObject({ code: 'CMESH_CONFIG_UNKNOWN', detail: { key: 'http.prot' } })
+    for (const [key] of settings) expect(unknown.message).toContain(key)
+    const file = await fileWith('{"__proto__": 1}')
+    expect(refusal(() => resolveConfig({ file }))).toMatchObject({ code: 'CMESH_CONFIG_UNKNOWN', detail: { key: '__proto__' } })
+    expect(refusal(() => resolveConfig({ arguments: { toString: 1 } }))).toMatchObject({ code: 'CMESH_CONFIG_UNKNOWN' })
+  })
+
+  test('an unknown CMESH_ variable, with the known ones; other variables and those of the client are left alone', () => {
+    const unknown = refusal(() => resolveConfig({ env: { CMESH_HTTP_PROT: '1' } }))
+    expect(unknown).toMatchObject({ code: 'CMESH_CONFIG_UNKNOWN', detail: { key: 'CMESH_HTTP_PROT' } })
+    for (const [key] of settings) expect(unknown.message).toContain(variableOf(key))
+    expect(attempt(() => resolveConfig({ env: { HTTP_PROT: '1', CMESH_URL: 'nats://a', CMESH_CONFIG_DIR: '/c', CMESH_CONFIG: 'f' } })).refusal).toBeUndefined()
+  })
+
+  test.each(settings.flatMap(([key, setting]) => {
+    const wrong: Record<Setting['kind'], readonly unknown[]> = {
+      text: [1, true, ['a'], {}],
+      flag: ['yes', 'TRUE', 2, [], {}],
+      choice: ['OS', 'fsync', 1, true, ['os']],
+      number: ['one', '1e3', '0x10', ' 1', '1 ', '-1', '1.5', 1.5, Infinity, Number.NaN, true, [1], ...(setting.kind === 'number' ? [setting.min - 1, setting.max + 1, String(setting.max + 1)] : [])],
+    }
+    return [[key, setting.kind, wrong[setting.kind]] as const]
+  }))('%s: any value that is no %s of its range, with the reason', (key, kind, values) => {
+    for (const value of values) {
+      const { code, detail, message } = refusal(() => resolveConfig({ arguments: { [key]: value } }))
+      expect({ value, code, key: detail['key'] }).toEqual({ value, code: 'CMESH_CONFIG_INVALID', key })
+      const setting = SETTINGS[key]
+      if (setting.kind === 'number') expect(message).toBe(`The setting ${key} is not valid: it is a whole number from ${setting.min} to ${setting.max} (${setting.unit}).`)
+      else expect(message).toMatch({ text: /it is a text/, flag: /it is true or false/, choice: /it is one of os, disk|it is one of silent, error, warn, info, debug/ }[kind as 'text'])
+    }
+  })
+
+  test.each([
+    ['is not there', undefined, /ENOENT|it cannot be read/],
+    ['is no JSON', '{', /JSON/],
+    ['holds no object', '[1]', /it holds no JSON object/],
+    ['holds null', 'null', /it holds no JSON object/],
+  ])('a file that %s', async (_, text, reason) => {
+    const file = text === undefined ? path.join(dir, 'missing.json') : await fileWith(text)
+    const { code, detail, message } = refusal(() => resolveConfig({ file }))
+    expect({ code, key: detail['key'] }).toEqual({ code: 'CMESH_CONFIG_INVALID', key: file })
+    expect(message).toMatch(reason)
+  })
+})
+
+describe('what comes out', () => {
+  test('is frozen, and the objects it was made of are as they were', () => {
+    const given = Object.freeze({ 'http.port': '9' })
+    const env = Object.freeze({ CMESH_LOG_LEVEL: 'warn' })
+    const config = resolveConfig({ arguments: given, env })
+    expect(Object.isFrozen(config)).toBe(true)
+    expect(config['http.port']).toBe(9)
+    expect([given, env]).toEqual([{ 'http.port': '9' }, { CMESH_LOG_LEVEL: 'warn' }])
+  })
+})
+
+describe('a provider that nobody knows', () => {
+  test.each(Object.keys(REGISTRY) as ProviderKind[])('of %s is refused with the known ones', kind => {
+    for (const name of ['nothing', 'toString', '']) {
+      expect(refusal(() => createProvider(kind, name, {} as ProviderContext))).toMatchObject({
+        code: 'CMESH_CONFIG_PROVIDER',
+        message: `There is no ${kind} provider ${name}. Known: ${Object.keys(REGISTRY[kind]).join(', ')}.`,
+      })
+    }
+  })
+})
