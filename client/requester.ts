@@ -103,7 +103,7 @@ export class Requester {
         if (!session.introduced) sessions.introduced(session)
         return reply
       },
-      (error: CMeshError) => again(error),
+      (error: unknown) => again(CMeshError.from(error, 'the client')),
     )
   }
 

@@ -157,7 +157,11 @@ export class SessionKeeper {
   /** `bornMs`: when its life began, in ms from now. A fresh one's began now, whatever the two clocks think of each other. */
   #adopt(session: Session, bornMs: number): ActiveSession {
     this.#current = this.#active(session, false)
-    this.#schedule(Math.max(bornMs + (session.expires - session.issued) * RENEW_AT, RENEW_SOONEST_MS))
+    const lifeMs = session.expires - session.issued
+    // A token counts whole seconds, so a fresh one has lived up to one already. A clock that is off says nothing of that.
+    const leftMs = session.expires - this.#parts.now()
+    const soundMs = leftMs > 0 && leftMs < lifeMs ? leftMs : lifeMs
+    this.#schedule(Math.max(Math.min(bornMs + lifeMs * RENEW_AT, soundMs * RENEW_AT), RENEW_SOONEST_MS))
     return this.#current
   }
 

@@ -42,6 +42,7 @@ export function encodeRequest(fields: RequestFields): Buffer {
   const { token } = fields
   const headers = fields.headers ?? EMPTY
   const body = fields.body ?? EMPTY
+  if (fields.id.length !== MESSAGE_ID_BYTES) throw new RangeError(`a message id has ${MESSAGE_ID_BYTES} bytes`)
   const fqmnBytes = Buffer.byteLength(fields.fqmn)
   if (fqmnBytes > LIMITS.fqmnBytes) throw new CMeshError('CMESH_FQMN_TOO_LONG', { bytes: fqmnBytes, limit: LIMITS.fqmnBytes })
   checkPart('token', token.length, LIMITS.tokenBytes)

@@ -14,7 +14,6 @@ import { hash } from 'node:crypto'
 import { CMeshError } from './errors.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
-import { MESSAGE_ID_BYTES } from './message-id.ts'
 import { TwoGenerations } from './two-generations.ts'
 import { asBuffer } from './wire.ts'
 

@@ -26,12 +26,12 @@ export class TwoGenerations<K, V> {
     return this.#young.get(key) ?? this.#old.get(key)
   }
 
-  /** Looks, and moves an entry of the old generation to the young one; it weighs `weight` there. */
-  get(key: K, weight = 0): V | undefined {
+  /** Looks, and moves an entry of the old generation to the young one, where it weighs what `set` was told: a number, or made of it. */
+  get(key: K, weight: number | ((value: V) => number) = 0): V | undefined {
     const young = this.#young.get(key)
     if (young !== undefined) return young
     const old = this.#old.get(key)
-    if (old !== undefined) this.set(key, old, weight)
+    if (old !== undefined) this.set(key, old, typeof weight === 'number' ? weight : weight(old))
     return old
   }
 

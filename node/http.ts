@@ -34,7 +34,9 @@ export class HttpFace {
 
   /** Rejects with `CMESH_CONFIG_INVALID` when the address cannot be listened on. */
   async start(): Promise<void> {
-    const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 8_192 }, (request, response) => { this.#answer(request, response) })
+    const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 8_192 }, (request, response) => {
+      this.#answer(request, response)
+    })
     await new Promise<void>((resolve, reject) => {
       server.once('error', cause => {
         reject(new CMeshError('CMESH_CONFIG_INVALID', { key: 'http.port', reason: cause.message }, { cause }))

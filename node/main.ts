@@ -11,7 +11,7 @@ import { CMeshError } from '../cmtp/errors.ts'
 import { resolveConfig } from './config.ts'
 import { packageVersion } from './descriptor.ts'
 import { MeshNode } from './node.ts'
-import { SETTINGS, type Config } from './settings.ts'
+import type { Config, SETTINGS } from './settings.ts'
 
 const FLAGS = {
   'data': 'data.dir', 'port': 'bus.port', 'http-port': 'http.port', 'nats-url': 'bus.url', 'operator': 'operator', 'log-level': 'log.level',

@@ -14,7 +14,9 @@ export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
   metrics.add({ name: 'cmesh_batches_total', type: 'counter', help: 'Batch frames taken.', samples: one(() => frontDoor.stats.batches) })
   metrics.add({
     name: 'cmesh_replies_total', type: 'counter', help: 'Replies by status.',
-    samples: () => [...frontDoor.stats.statuses.entries()].filter(([, value]) => value > 0).map(([status, value]) => ({ labels: { status: String(status) }, value })),
+    samples: () => [...frontDoor.stats.statuses.entries()]
+      .filter(([, value]) => value > 0)
+      .map(([status, value]) => ({ labels: { status: String(status) }, value })),
   })
   metrics.add({ name: 'cmesh_requests_in_flight', type: 'gauge', help: 'Messages taken and not answered yet.', samples: one(() => router.inFlight) })
   metrics.add({ name: 'cmesh_service_requests_total', type: 'counter', help: 'Calls of each service.', samples: byService(endpoint => endpoint.stats.requests) })

@@ -74,7 +74,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
 
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock })
-  const watermark = new FileWatermark(dir('outbox'))
+  const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
   const outbox = new Outbox({ events, watermark, log })
   const consensus = provide('consensus', config['consensus.provider'])
   const state = new StateService({
@@ -107,9 +107,14 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
     hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock, log, handler, explainDenial }),
   ])) as Record<ServiceName, Endpoint>
-  const listeners = (Object.keys(endpoints) as ServiceName[]).map(service => new ServiceListener({ bus: buses.core, clock, log, service, handler: endpoints[service].call }))
+  const listeners = (Object.keys(endpoints) as ServiceName[]).map(service => new ServiceListener({
+    bus: buses.core, clock, log, service, handler: endpoints[service].call,
+  }))
 
-  return { node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, state, registrar, dispatcher, frontDoor, router, endpoints, listeners, watchdog, provide }
+  return {
+    node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, state, registrar, dispatcher, frontDoor, router,
+    endpoints, listeners, watchdog, provide,
+  }
 }
 
 /** Checks members' signatures; a public key is decoded once. */

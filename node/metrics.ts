@@ -33,7 +33,7 @@ export class Metrics {
     let text = ''
     for (const { name, type, help, samples } of this.#metrics) {
       text += `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`
-      for (const { labels, value } of samples()) text += `${name}${labels === undefined ? '' : labelText(labels)} ${value}\n`
+      for (const { labels, value } of samples()) text += `${name}${labels === undefined ? '' : labelText(labels)} ${numberText(value)}\n`
     }
     return text
   }
@@ -48,6 +48,10 @@ export class Metrics {
     this.#delay.reset()
     return Number.isFinite(seconds) ? seconds : 0
   }
+}
+
+function numberText(value: number): string {
+  return Math.abs(value) === Infinity ? (value > 0 ? '+Inf' : '-Inf') : String(value)
 }
 
 function labelText(labels: Readonly<Record<string, string>>): string {

@@ -22,6 +22,7 @@ import { HttpFace, type Health } from './http.ts'
 import { nodeIdentity } from './identity.ts'
 import { buildMesh, type Mesh } from './mesh.ts'
 import { meshMetrics } from './mesh-metrics.ts'
+import type { Metrics } from './metrics.ts'
 import { Mining } from './mining.ts'
 import { OwnSession } from './own-session.ts'
 import { selfTest } from './self-test.ts'
@@ -135,6 +136,7 @@ class Boot {
   #mesh: Mesh | undefined
   #mining: Mining | undefined
   #http: HttpFace | undefined
+  #metrics: Metrics | undefined
   #session: OwnSession | undefined
   #draining: Promise<void> | undefined
 
@@ -283,11 +285,14 @@ class Boot {
     return {
       name: 'http',
       start: async () => {
-        const metrics = meshMetrics(this.mesh, made(this.#mining))
+        const metrics = this.#metrics = meshMetrics(this.mesh, made(this.#mining))
         this.#http = new HttpFace({ host: config['http.host'], port: config['http.port'], health: this.#health, metrics: () => metrics.text() })
         await this.#http.start()
       },
-      stop: () => this.#http?.stop(),
+      stop: async () => {
+        await this.#http?.stop()
+        this.#metrics?.close()
+      },
     }
   }
 

@@ -56,7 +56,8 @@ export async function selfTest(parts: SelfTestParts): Promise<void> {
   const refused = read(await parts.frontDoor.route(unsigned(), 'nobody'))
   if (refused.status !== 401 || (refused.value as { prompt?: string }).prompt !== 'identity') throw failed('state', `a request without a session gave ${refused.status}`)
 
-  const registration = Buffer.from(JSON.stringify({ sequence: 1, signature: signNameRecord({ name: NAME, target: TARGET, owner: parts.identity.did, sequence: 1 }, parts.identity) }))
+  const signature = signNameRecord({ name: NAME, target: TARGET, owner: parts.identity.did, sequence: 1 }, parts.identity)
+  const registration = Buffer.from(JSON.stringify({ sequence: 1, signature }))
   const register = `0xRW:register:${NAME}:${TARGET}`
   const first = await ask(register, registration)
   if (first.status !== 200 && first.status !== 409) throw failed('registrar', `${register} gave ${first.status}: ${JSON.stringify(first.value)}`)

@@ -9,11 +9,14 @@ const WRITE_MS = 1_000
 
 export class FileWatermark implements Watermark {
   readonly #file: string
+  readonly #onFailure: (error: unknown) => void
   #seq: number
   #timer: NodeJS.Timeout | undefined
 
-  constructor(file: string) {
+  /** `onFailure` is told when the file cannot be written: the next value is written all the same. */
+  constructor(file: string, onFailure: (error: unknown) => void) {
     this.#file = file
+    this.#onFailure = onFailure
     this.#seq = readSequence(file)
   }
 
@@ -35,8 +38,12 @@ export class FileWatermark implements Watermark {
     clearTimeout(this.#timer)
     this.#timer = undefined
     const fresh = `${this.#file}.new`
-    writeFileSync(fresh, `${this.#seq}\n`, { mode: 0o600 })
-    renameSync(fresh, this.#file)
+    try {
+      writeFileSync(fresh, `${this.#seq}\n`, { mode: 0o600 })
+      renameSync(fresh, this.#file)
+    } catch (error) {
+      this.#onFailure(error)
+    }
   }
 }
 

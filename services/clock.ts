@@ -1,9 +1,9 @@
 /** Time as services see it, injected so that tests can hold it. */
 export interface Clock {
   /** ms since 1970. */
-  nowMs(): number
+  readonly nowMs: () => number
   /** µs since 1970, rising; for stamps in layers. */
-  nowUs(): number
+  readonly nowUs: () => number
 }
 
 const ORIGIN_US = performance.timeOrigin * 1000

@@ -12,6 +12,7 @@ import { CMeshError } from '../cmtp/errors.ts'
 import type { Route } from '../cmtp/fqmn.ts'
 import { argumentsHash, layerSite, SALT_BYTES, type Decision, type Hop, type LayerSite, type StatePosition } from '../cmtp/layer.ts'
 import { formatMessageId } from '../cmtp/message-id.ts'
+import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { errorReply, type Call, type Reply } from './call.ts'
 import type { Clock } from './clock.ts'
 import type { AuthContext, Guard } from './iam/guard.ts'
@@ -48,13 +49,14 @@ export interface EndpointStats {
   busyUs: number
 }
 
-const MAX_SITES = 65_536
+/** Addresses whose layer sites are kept at least, while they are no longer than 256 bytes on average. */
+const SITES = { entries: 16_384, weight: 4_194_304 }
 
 export class Endpoint {
   readonly hop: Hop
   readonly stats: EndpointStats = { requests: 0, failed: 0, denied: 0, busyUs: 0 }
   readonly #parts: EndpointParts
-  readonly #sites = new Map<Route, LayerSite>()
+  readonly #sites = new TwoGenerations<Route, LayerSite>(SITES)
 
   constructor(parts: EndpointParts) {
     this.#parts = parts
@@ -131,11 +133,10 @@ export class Endpoint {
   }
 
   #site(route: Route): LayerSite {
-    let site = this.#sites.get(route)
+    let site = this.#sites.get(route, route.text.length)
     if (site === undefined) {
-      if (this.#sites.size >= MAX_SITES) this.#sites.clear()
       site = layerSite(this.hop, this.#parts.node, route.bare)
-      this.#sites.set(route, site)
+      this.#sites.set(route, site, route.text.length)
     }
     return site
   }

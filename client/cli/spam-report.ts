@@ -21,6 +21,8 @@ export function spamLines(terminal: Terminal, report: SpamReport): string[] {
     ['p50', `${report.p50Ms.toFixed(2)} ms`],
     ['p99', `${report.p99Ms.toFixed(2)} ms`],
   ]
-  const inFlight = `${report.concurrency} ${report.batch === 1 ? 'requests' : `batches of ${report.batch}`} in flight, medians of ${report.rounds} rounds`
+  const messages = report.batch === 1 ? 'requests' : `batches of ${report.batch}`
+  const sharing = report.batch === 1 && report.coalesce ? ', reads of one turn in one frame' : ''
+  const inFlight = `${report.concurrency} ${messages} in flight${sharing}; medians of ${report.rounds} rounds`
   return [...table(rows, { boxes: terminal.resultsAreSeen, right: [1] }), terminal.style('dim', inFlight)]
 }

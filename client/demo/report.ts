@@ -31,7 +31,7 @@ export function demoLines(terminal: Terminal, outcome: DemoOutcome, ledger: Ledg
     [fqmn.replace(contract.address, short(contract.address)), status(code), JSON.stringify(result)])
   return [
     ...table([
-      ['mesh', bold(NUMBER.format(spam.perSecond)), `${NUMBER.format(spam.ok)} ok, ${NUMBER.format(spam.failed)} failed`],
+      ['mesh', bold(NUMBER.format(spam.perSecond)), `${NUMBER.format(spam.ok)} ok, ${NUMBER.format(spam.failed)} failed; reads of one turn share a frame`],
       ['bare NATS', NUMBER.format(spam.rawPerSecond ?? 0), '200 bytes each way, no session, no receipt'],
       ['ratio', bold((spam.ratio ?? 0).toFixed(2)), `p50 ${spam.p50Ms.toFixed(1)} ms, p99 ${spam.p99Ms.toFixed(1)} ms, ${spam.concurrency} in flight`],
     ], { boxes, title: bold(`${NUMBER.format(spam.requests)} requests`), head: ['', 'per second', ''], right: [1] }),

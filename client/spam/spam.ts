@@ -1,6 +1,6 @@
 /**
  * The comparison: rounds of load on the mesh and on bare NATS, in turn (A B A B …), so that both meet the same machine in the
- * same mood; their medians and the ratio. Every request of every round counts; the warm-up does not.
+ * same mood; their medians and the ratio of these. Every request of every round counts; the warm-up does not.
  */
 import type { MeshClient } from '../mesh-client.ts'
 import { LoadResult, runLoad } from './load.ts'
@@ -16,6 +16,8 @@ export interface SpamOptions {
   readonly batch: number
   readonly rounds: number
   readonly warmUp: number
+  /** Whether the client lets reads of one turn share a frame: said in the report, for it decides the rate. */
+  readonly coalesce: boolean
   readonly signal: AbortSignal
   readonly onProgress: (done: number, text: string) => void
   readonly onSent?: (id: string, fqmn: string) => void
@@ -31,13 +33,14 @@ export interface SpamReport {
   readonly hashes: number
   readonly perSecond: number
   readonly rawPerSecond: number | null
-  /** Median of the rounds' ratios. */
+  /** Of the two medians. */
   readonly ratio: number | null
   readonly p50Ms: number
   readonly p99Ms: number
   readonly maxMs: number
   readonly concurrency: number
   readonly batch: number
+  readonly coalesce: boolean
   readonly rounds: number
   readonly interrupted: boolean
 }
@@ -46,7 +49,7 @@ export interface SpamReport {
 const RAW_IN_FLIGHT = 256
 
 export async function spam(options: SpamOptions): Promise<SpamReport> {
-  const { client, raw, mix, count, concurrency, batch, rounds, warmUp, signal, onProgress, onSent } = options
+  const { client, raw, mix, count, concurrency, batch, rounds, warmUp, coalesce, signal, onProgress, onSent } = options
   onProgress(0, 'warming up')
   const load = { client, mix, concurrency, batch, signal }
   if (warmUp > 0) {
@@ -69,15 +72,17 @@ export async function spam(options: SpamOptions): Promise<SpamReport> {
       rawRates.push(await raw.round(share, RAW_IN_FLIGHT, signal))
     }
   }
-  const ratios = rawRates.map((rate, i) => (result.perSecond[i] ?? 0) / rate)
+  const perSecond = median(result.perSecond)
+  // None either when the run was interrupted before the first round on bare NATS.
+  const rawPerSecond = rawRates.length === 0 ? null : median(rawRates)
   const { latency } = result
   return {
     requests: result.requests, ok: result.ok, failed: result.failed, failures: Object.fromEntries(result.failures), hashes: result.hashes,
-    perSecond: rounded(median(result.perSecond), 0),
-    rawPerSecond: raw === undefined ? null : rounded(median(rawRates), 0),
-    ratio: raw === undefined ? null : rounded(median(ratios), 3),
+    perSecond: Math.round(perSecond),
+    rawPerSecond: rawPerSecond === null ? null : Math.round(rawPerSecond),
+    ratio: rawPerSecond === null ? null : Number((perSecond / rawPerSecond).toFixed(3)),
     p50Ms: latency.percentileUs(0.5) / 1_000, p99Ms: latency.percentileUs(0.99) / 1_000, maxMs: latency.maxUs / 1_000,
-    concurrency, batch, rounds: result.perSecond.length, interrupted: signal.aborted,
+    concurrency, batch, coalesce, rounds: result.perSecond.length, interrupted: signal.aborted,
   }
 }
 
@@ -86,8 +91,4 @@ export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length >> 1
   return sorted.length % 2 === 1 ? sorted[middle] as number : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2
-}
-
-function rounded(value: number, digits: number): number {
-  return Number(value.toFixed(digits))
 }

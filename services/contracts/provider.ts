@@ -40,7 +40,10 @@ export interface Observed {
 export type ContractFailure = 'revert' | 'trap' | 'readonly' | 'limit' | 'no-function'
 
 export type ContractResult =
-  | { readonly ok: true, readonly output: Uint8Array, readonly gas: bigint, readonly writes: readonly Write[], readonly events: readonly EmittedEvent[], readonly observed: Observed }
+  | {
+    readonly ok: true, readonly output: Uint8Array, readonly gas: bigint,
+    readonly writes: readonly Write[], readonly events: readonly EmittedEvent[], readonly observed: Observed,
+  }
   | { readonly ok: false, readonly failure: ContractFailure, readonly reason: string, readonly gas: bigint }
 
 export interface FunctionAbi {

@@ -23,11 +23,12 @@ interface Resolution {
   readonly validUntilMs: number
 }
 
-const REMEMBERED = 16_384
+/** Resolutions remembered at least, while addresses are no longer than 256 bytes on average. */
+const REMEMBERED = { entries: 16_384, weight: 4_194_304 }
 
 export class Resolver {
   readonly #records: Records
-  readonly #remembered = new TwoGenerations<Route, Resolution>({ entries: REMEMBERED })
+  readonly #remembered = new TwoGenerations<Route, Resolution>(REMEMBERED)
 
   /** `records` is the live system space. */
   constructor(records: Records) {
@@ -39,10 +40,10 @@ export class Resolver {
    * `_DEPTH` (508), `_WRITE_TARGET` and `_READ_TARGET` (405), `CMESH_NAME_INVALID` or `CMESH_FQMN_*` (400).
    */
   resolve(route: Route, timeMs: number): Route {
-    const known = this.#remembered.get(route)
+    const known = this.#remembered.get(route, route.text.length)
     if (known !== undefined && timeMs < known.validUntilMs && this.#stands(known.sources)) return known.route
     const resolution = route.service === 'E' ? this.#eventStream(route, timeMs) : this.#target(route, timeMs)
-    this.#remembered.set(route, resolution)
+    this.#remembered.set(route, resolution, route.text.length)
     return resolution.route
   }
 

@@ -41,9 +41,10 @@ export class NameTransactions implements TransactionHandler {
       const heldUntilMs = old.owner === owner ? old.expiresAtMs : old.expiresAtMs + GRACE_MS
       if (timeMs < heldUntilMs) throw taken(old)
     }
-    refuseConfusable(system, name)
     const record = signed({ name, target: targetOf(route), owner, sequence: 1 }, transaction)
+    // First what the expired record left behind, then what the new one leaves: both may stand under the same skeleton.
     if (old !== undefined) forget(system, old)
+    refuseConfusable(system, name)
     own(system, owner, 1)
     return keep(system, { ...record, registeredAtMs: timeMs, expiresAtMs: timeMs + TERM_MS })
   }

@@ -50,15 +50,16 @@ const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
 const REFUSED_ENTRY_BYTES = 512
 /** What an entry of a batch reply takes beside its headers, layers and body. */
 const ENTRY_FRAME_BYTES = 44
-const SITES = 16_384
+/** Addresses whose layer sites are kept at least, while they are no longer than 256 bytes on average. */
+const SITES = { entries: 16_384, weight: 4_194_304 }
 
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, failed: 0, statuses: new Uint32Array(600) }
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
   readonly #sealer = new LayerSealer()
-  readonly #routerSites = new TwoGenerations<Route, LayerSite>({ entries: SITES })
-  readonly #registrarSites = new TwoGenerations<Route, LayerSite>({ entries: SITES })
+  readonly #routerSites = new TwoGenerations<Route, LayerSite>(SITES)
+  readonly #registrarSites = new TwoGenerations<Route, LayerSite>(SITES)
   readonly #unread: LayerSite
 
   constructor(parts: FrontDoorParts) {
@@ -99,8 +100,8 @@ export class FrontDoor {
     }
     const passage = new Passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
     const reply = this.#answer(passage, this.#check(frame.token, origin.sid))
-    if (reply instanceof Promise) void reply.then(late => { answer(this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(bounded(late)), startUs)) })
-    else answer(this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(bounded(reply)), startUs))
+    if (reply instanceof Promise) void reply.then(late => { answer(this.#replyOf(passage, late, startUs)) })
+    else answer(this.#replyOf(passage, reply, startUs))
   }
 
   #batch(data: Uint8Array, origin: Origin, startUs: number, answer: (frame: Buffer) => void): void {
@@ -256,6 +257,10 @@ export class FrontDoor {
     return reply
   }
 
+  #replyOf(passage: Passage, reply: Reply, startUs: number): Buffer {
+    return this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(bounded(reply)), startUs)
+  }
+
   #replyFrame(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply, startUs: number): Buffer {
     const { finalHash, layers } = this.#seal(passage, id, receipt, reply, startUs)
     return encodeReply({ id, status: reply.status, receipt, finalHash, headers: reply.headers, layers, body: reply.body })
@@ -290,10 +295,10 @@ export class FrontDoor {
   #site(hop: 'router' | 'registrar', asked: Route, target: Route): LayerSite {
     const sites = hop === 'router' ? this.#routerSites : this.#registrarSites
     const bare = asked === target ? undefined : target.bare
-    const known = sites.get(asked)
+    const known = sites.get(asked, asked.text.length)
     if (known !== undefined && known.target === bare) return known
     const site = layerSite(hop, this.#parts.node, asked.bare, bare)
-    sites.set(asked, site)
+    sites.set(asked, site, asked.text.length)
     return site
   }
 }

@@ -21,12 +21,16 @@ interface Entry {
   /** The head it is for; `undefined` when the view asked neither sequence nor time. */
   readonly seq: number | undefined
   readonly reply: Reply
+  /** What it takes of `ViewCacheOptions.bytes`. */
+  readonly weight: number
 }
+
+const weightOf = (entry: Entry): number => entry.weight
 
 export interface ViewCacheOptions {
   /** Views kept at least; 0 turns the cache off. Default 16,384. */
   readonly entries?: number
-  /** Bytes of results kept at least. Default 33,554,432 (32 MiB). */
+  /** Bytes of results and their addresses kept at least. Default 33,554,432 (32 MiB). */
   readonly bytes?: number
 }
 
@@ -39,19 +43,21 @@ export class ViewCache {
   }
 
   get(route: Route, caller: string, seq: number): Reply | undefined {
-    const entry = this.#entries?.get(route)
+    const entry = this.#entries?.get(route, weightOf)
     if (entry === undefined || entry.version.value !== entry.value) return undefined
     if (entry.caller !== undefined && entry.caller !== caller) return undefined
     return entry.seq === undefined || entry.seq === seq ? entry.reply : undefined
   }
 
   set(route: Route, caller: string, seq: number, observed: Observed, version: ContractVersion, reply: Reply): void {
+    const weight = route.text.length + reply.body.length
     this.#entries?.set(route, {
       version,
       value: version.value,
       caller: observed.caller ? caller : undefined,
       seq: observed.clock ? seq : undefined,
       reply,
-    }, reply.body.length)
+      weight,
+    }, weight)
   }
 }

@@ -286,7 +286,6 @@ test('each request settles exactly once, in whatever order replies, time-outs, a
 
     for (const it of steps) {
       if (it.do === 'request') {
-        const n = model.length
         const controller = signals[it.signal]
         const aborted = controller?.signal.aborted === true
         const seen: string[] = []
@@ -296,7 +295,7 @@ test('each request settles exactly once, in whatever order replies, time-outs, a
         const reply = aborted ? 'never sent' : sent.at(-1)?.reply ?? ''
         const expected = aborted ? 'CMESH_CLIENT_ABORTED' : undefined
         model.push({ due: clock.ms + timeoutMs, signal: it.signal, reply, expected })
-        void request.then(() => seen.push('answer'), (error: CMeshError) => seen.push(error.code))
+        void request.then(() => seen.push('answer'), (error: unknown) => seen.push((error as CMeshError).code))
       } else if (it.do === 'advance') {
         advance(it.ms)
         // Within two ticks after its time a request may be in either state; look only where the state is certain.

@@ -22,20 +22,20 @@ describe('cmesh up', () => {
     expect(up.stdout).toMatch(/^ready nats:\/\/127\.0\.0\.1:\d+\n/)
     expect(up.stdout).toContain(`operator  ${did}\n`)
     expect(up.stdout).toContain('cmesh call 0xS:0x001:hello_world\n')
-    expect(up.stderr).toBe('')
+    expect(up.stderr.replace(/^starting a node.*\n/gm, '')).toBe('')
   })
 
   test('a second one on the same data ends with the reason', async () => {
     const { code, stdout, stderr } = await home.run(['up'])
     expect(code).toBe(3)
     expect(stdout).toBe('')
-    expect(stderr).toMatch(/^error CMESH_BOOT_DATA_IN_USE: The data directory .* is in use by process \d+\.\n$/)
+    expect(stderr).toMatch(/^error CMESH_BOOT_\w+: .*The data directory .* is in use by process \d+\./m)
   })
 
   test('a wrong setting ends with 2 and names the known ones', async () => {
     const { code, stderr } = await home.run(['up', '--data', join(home.directory, 'other'), '--set', 'no.such=1'])
     expect(code).toBe(2)
-    expect(stderr).toMatch(/^error CMESH_CONFIG_UNKNOWN: The setting no\.such is not known\. Known here: /)
+    expect(stderr).toMatch(/^error CMESH_CONFIG_UNKNOWN: The setting no\.such is not known\. Known here: /m)
   })
 
   test('on Ctrl-C it drains, ends with 0 and takes its descriptor, node and broker along', async () => {
@@ -163,7 +163,7 @@ describe('cmesh call', () => {
   ])('%s ends with %i and %s, in text and as a document with its final hash', async (fqmn, code, error) => {
     const text = await home.run(['call', fqmn])
     expect([text.code, text.stdout]).toEqual([code, ''])
-    expect(text.stderr).toMatch(new RegExp(`^error ${error}: `))
+    expect(text.stderr).toMatch(new RegExp(`^error ${error}: `, 'm'))
     const document = await home.run(['call', fqmn, '--json'])
     expect(document.code).toBe(code)
     expect(JSON.parse(document.stdout)).toMatchObject({ error: { code: error }, finalHash: expect.stringMatching(HEX) })
@@ -182,7 +182,7 @@ describe('cmesh register and resolve', () => {
     expect(await home.json('resolve', 'CLIWORLD.mcom')).toEqual(record)
     const taken = await home.run(['register', 'cliworld.mcom', '0xS:0x001'])
     expect(taken.code).toBe(1)
-    expect(taken.stderr).toMatch(/^error CMESH_REGISTRAR_TAKEN: The name cliworld\.mcom is taken by did:key:\S+ until \S+\.\nhint /)
+    expect(taken.stderr).toMatch(/^error CMESH_REGISTRAR_TAKEN: The name cliworld\.mcom is taken by did:key:\S+ until \S+\.\nhint /m)
     expect((await home.run(['call', '0xR:cliWorld.mcom:["name"]'])).stdout).toBe('"Hello, name"\n')
     expect((await home.run(['resolve', 'nobody.mcom'])).code).toBe(1)
   })
@@ -203,13 +203,13 @@ describe('cmesh deploy', () => {
     await writeFile(file, 'export function f(): u64 { return "x" }\n')
     const { code, stderr } = await home.run(['deploy', file])
     expect(code).toBe(1)
-    expect(stderr).toMatch(/^error CMESH_CLIENT_COMPILE: The contract .*wrong\.ts does not compile: /)
+    expect(stderr).toMatch(/^error CMESH_CLIENT_COMPILE: The contract .*wrong\.ts does not compile: /m)
   })
 
   test('somebody else than the operator is refused with a hint', async () => {
     const { code, stderr } = await home.run(['deploy', 'dist/contracts/counter.wasm', '--identity', 'stranger'])
     expect(code).toBe(1)
-    expect(stderr).toMatch(/^error CMESH_(DEPLOY_FORBIDDEN|IAM_DENIED): [^\n]+\nhint /)
+    expect(stderr).toMatch(/^error CMESH_DEPLOY_FORBIDDEN: [^\n]+\nhint /m)
   })
 })
 
@@ -249,7 +249,7 @@ describe('cmesh spam', () => {
     expect(report).toEqual({
       requests: 1_000, ok: 1_000, failed: 0, failures: {}, hashes: 1_000, perSecond: expect.any(Number), rawPerSecond: expect.any(Number),
       ratio: expect.any(Number), p50Ms: expect.any(Number), p99Ms: expect.any(Number), maxMs: expect.any(Number),
-      concurrency: 256, batch: 1, rounds: 2, interrupted: false,
+      concurrency: 256, batch: 1, coalesce: true, rounds: 2, interrupted: false,
     })
     expect((await readdir(home.directory)).filter((name) => name.startsWith('cmesh-raw-'))).toEqual([])
   })

@@ -40,7 +40,7 @@ describe('where a setting comes from', () => {
   test('an empty text is no value: the next source counts', async () => {
     const file = await fileWith('{"http.port": 3, "operator": ""}')
     expect(resolveConfig({ arguments: { 'http.port': '' }, env: { CMESH_HTTP_PORT: '' }, file })).toMatchObject({ 'http.port': 3 })
-    expect(resolveConfig({ file })['operator']).toBeUndefined()
+    expect(resolveConfig({ file }).operator).toBeUndefined()
   })
 
   test('a setting a.bCd is the variable CMESH_A_B_CD', () => {
@@ -64,6 +64,19 @@ describe('where a setting comes from', () => {
     expect(resolveConfig({ env: { XDG_DATA_HOME: '/data' } })['data.dir']).toBe('/data/cmesh')
     expect(resolveConfig({ env: { XDG_DATA_HOME: '' } })['data.dir']).toBe(path.join(os.homedir(), '.local', 'share', 'cmesh'))
     expect(resolveConfig({})['data.dir']).toBe(path.join(os.homedir(), '.local', 'share', 'cmesh'))
+  })
+})
+
+describe('the table of settings', () => {
+  test('has defaults that it would accept itself', () => {
+    for (const [key, setting] of settings) {
+      if (setting.default === undefined) continue
+      expect({ key, value: resolveConfig({ arguments: { [key]: setting.default } })[key] }).toEqual({ key, value: setting.default })
+    }
+  })
+
+  test('gives every setting a variable of its own', () => {
+    expect(new Set(settings.map(([key]) => variableOf(key))).size).toBe(settings.length)
   })
 })
 

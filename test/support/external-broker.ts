@@ -1,6 +1,6 @@
 /**
- * A nats-server that belongs to nobody's node, as `docker-compose.yml` runs one: JetStream, no accounts. It can be killed and
- * brought back on its port and with its streams. `stop` ends it and removes its directory.
+ * A nats-server that belongs to no node, as `docker-compose.yml` runs one: JetStream, no accounts. It can be killed and brought
+ * back on its port and with its streams. `stop` ends it and removes its directory.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
@@ -9,20 +9,26 @@ import { BROKER_FILES } from '../../node/broker/config.ts'
 import { locateNatsServer } from '../../node/broker/locate.ts'
 import { ServerProcess } from '../../node/broker/server-process.ts'
 
+export interface ExternalBrokerOptions {
+  /** Default true. */
+  readonly jetstream?: boolean
+  /** Largest message. Default 2 MiB. */
+  readonly payloadBytes?: number
+}
+
 export class ExternalBroker {
   readonly #dir: string
-  readonly #binary: string
+  readonly #options: ExternalBrokerOptions
   #server: ServerProcess
 
-  static async start(): Promise<ExternalBroker> {
+  static async start(options: ExternalBrokerOptions = {}): Promise<ExternalBroker> {
     const dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-test-nats-'))
-    const { path: binary } = await locateNatsServer({ obtain: false })
-    return new ExternalBroker(dir, binary, await launch(dir, binary, -1))
+    return new ExternalBroker(dir, options, await launch(dir, -1, options))
   }
 
-  private constructor(dir: string, binary: string, server: ServerProcess) {
+  private constructor(dir: string, options: ExternalBrokerOptions, server: ServerProcess) {
     this.#dir = dir
-    this.#binary = binary
+    this.#options = options
     this.#server = server
   }
 
@@ -42,7 +48,7 @@ export class ExternalBroker {
 
   /** Brings it back after `kill`. */
   async restart(): Promise<void> {
-    this.#server = await launch(this.#dir, this.#binary, this.#server.port)
+    this.#server = await launch(this.#dir, this.#server.port, this.#options)
   }
 
   async stop(): Promise<void> {
@@ -52,7 +58,7 @@ export class ExternalBroker {
   }
 }
 
-async function launch(dir: string, binary: string, port: number): Promise<ServerProcess> {
+async function launch(dir: string, port: number, { jetstream = true, payloadBytes = 2 * 1_024 * 1_024 }: ExternalBrokerOptions): Promise<ServerProcess> {
   const inDir = (name: string): string => JSON.stringify(path.join(dir, name))
   await writeFile(path.join(dir, BROKER_FILES.config), `server_name: "external"
 host: "127.0.0.1"
@@ -60,9 +66,10 @@ port: ${port}
 http: "127.0.0.1:-1"
 ports_file_dir: ${JSON.stringify(dir)}
 log_file: ${inDir(BROKER_FILES.log)}
-max_payload: 2MB
+max_payload: ${payloadBytes}
 max_pending: 64MB
-jetstream { store_dir: ${inDir('store')} }
+${jetstream ? `jetstream { store_dir: ${inDir('store')} }` : ''}
 `)
+  const { path: binary } = await locateNatsServer({ obtain: false })
   return await ServerProcess.launch({ binary, dir, readyMs: 15_000 })
 }

@@ -23,12 +23,13 @@ import type { Genesis } from '../../services/contracts/genesis.ts'
 import { Endpoint, type ServiceHandler } from '../../services/endpoint.ts'
 import { EventsService } from '../../services/events/service.ts'
 import { Tails } from '../../services/events/tails.ts'
+import type { Guard } from '../../services/iam/guard.ts'
 import { iamHandler } from '../../services/iam/handler.ts'
 import type { Log } from '../../services/log.ts'
 import { RegistrarService } from '../../services/registrar/service.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
 import { Deadlines } from '../../services/router/deadlines.ts'
-import { Dispatcher, type ServiceName } from '../../services/router/dispatcher.ts'
+import { Dispatcher, type DispatcherParts, type ServiceName } from '../../services/router/dispatcher.ts'
 import { FrontDoor } from '../../services/router/front-door.ts'
 import { Outbox, type Watermark } from '../../services/state/outbox.ts'
 import { StateService, type StateServiceParts } from '../../services/state/service.ts'
@@ -138,22 +139,27 @@ export interface TestMesh extends IamFixture {
 }
 
 export interface TestMeshOptions {
+  /** The mesh's key, where several nodes are to be of one mesh. */
+  readonly key?: KeyPair
+  /** The node's own key, which makes it a member. Default: the mesh's. */
+  readonly nodeKey?: KeyPair
   /** Changes to the parts of State. */
   readonly state?: Partial<StateServiceParts>
   /** Handlers in the place of the real ones. */
   readonly handlers?: Partial<Record<ServiceName, ServiceHandler>>
   /** Services that are not on this node, and who answers for them. */
-  readonly remote?: (service: ServiceName, call: Parameters<Dispatcher['dispatch']>[0]) => ReturnType<ConstructorParameters<typeof Dispatcher>[0]['remote']>
+  readonly remote?: (mesh: { readonly guard: Guard, readonly time: TestClock }) => DispatcherParts['remote']
   readonly absent?: readonly ServiceName[]
   readonly genesis?: (genesis: Genesis) => Genesis
 }
 
 export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh> {
-  const iam = await startIam()
+  const iam = await startIam(options.key === undefined ? {} : { signer: options.key })
   const { guard, mesh: key, clock, grants } = iam
   const time = testClock(clock)
   const log = keptLog()
-  const node = key.did
+  const nodeKey = options.nodeKey ?? key
+  const node = nodeKey.did
   const operator = KeyPair.generate()
   grants.set(operator.did, OPERATOR_SET)
 
@@ -166,7 +172,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const tails = new Tails({ provider: events, bus: { publish: (subject, data) => { published.push({ subject, data }) } }, clock: time })
   const halts: CMeshError[] = []
   const state = new StateService({
-    store, engine, consensus, guard, outbox, names: new NameTransactions(), member: memberOf(key), clock: time, log,
+    store, engine, consensus, guard, outbox, names: new NameTransactions(), member: memberOf(nodeKey), clock: time, log,
     onHalt: error => { halts.push(error) }, ...options.state,
   })
   const registrar = new RegistrarService({ state, guard })
@@ -182,7 +188,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
     hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock: time, log, handler, explainDenial }),
   ])) as Record<ServiceName, Endpoint>
   const dispatcher = new Dispatcher({
-    remote: options.remote ?? ((service) => Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service }))),
+    remote: options.remote?.({ guard, time }) ?? (service => Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service }))),
   })
   for (const [service, endpoint] of Object.entries(endpoints)) {
     if (!(options.absent ?? []).includes(service as ServiceName)) dispatcher.attach(service as ServiceName, endpoint.call)

@@ -24,6 +24,7 @@ interface SpamOptions extends MeshOptions {
   readonly writeLog?: string
   readonly receipt: ReceiptLevel
   readonly raw: boolean
+  readonly coalesce: boolean
 }
 
 /** Messages in flight by default: single requests, and batches. */
@@ -41,6 +42,7 @@ export function spam(program: Command, terminal: Terminal): void {
     .option('--log <file>', 'ask the addresses of a request log, lines <id>;<FQMN>')
     .option('--write-log <file>', 'write such a log of what is sent')
     .addOption(new Option('--receipt <level>', 'what replies prove themselves by').choices(['none', 'hash', 'full']).default('hash'))
+    .option('--no-coalesce', 'send each read in a message of its own')
     .option('--no-raw', 'leave bare NATS out')
     .addHelpText('after', examples(
       ['cmesh spam', '30,000 requests, 256 in flight'],
@@ -58,9 +60,9 @@ export function spam(program: Command, terminal: Terminal): void {
       try {
         report = await withClient(terminal, options, (client) => withProgress(terminal, 'warming up', (progress) => run({
           client, raw, mix, concurrency, count: options.count, batch: options.batch, rounds: options.rounds, warmUp: options.warmUp,
-          signal: terminal.interrupted, onProgress: (_, text) => progress.update(text),
+          coalesce: options.coalesce, signal: terminal.interrupted, onProgress: (_, text) => progress.update(text),
           ...(log !== undefined && { onSent: (id: string, fqmn: string) => { log.write(`${id};${fqmn}\n`) } }),
-        })), { throwOnError: false, receipt: options.receipt })
+        })), { throwOnError: false, receipt: options.receipt, coalesce: options.coalesce })
       } finally {
         await raw?.stop()
         log?.end()

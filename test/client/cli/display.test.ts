@@ -84,7 +84,7 @@ describe('the report of a load', () => {
   const report = {
     requests: 30_000, ok: 29_999, failed: 1, failures: { CMESH_ROUTER_BUSY: 1 }, hashes: 30_000,
     perSecond: 81_234, rawPerSecond: 101_000, ratio: 0.804,
-    p50Ms: 2.5, p99Ms: 9.75, maxMs: 12, concurrency: 256, batch: 1, rounds: 5, interrupted: false,
+    p50Ms: 2.5, p99Ms: 9.75, maxMs: 12, concurrency: 256, batch: 1, coalesce: true, rounds: 5, interrupted: false,
   }
 
   test('names every failure by its code', () => {
@@ -99,7 +99,7 @@ describe('the report of a load', () => {
       '  ratio                     0.80',
       '  p50                    2.50 ms',
       '  p99                    9.75 ms',
-      '256 requests in flight, medians of 5 rounds',
+      '256 requests in flight, reads of one turn in one frame; medians of 5 rounds',
     ])
   })
 })

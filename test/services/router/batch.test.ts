@@ -107,7 +107,8 @@ describe('a batch', () => {
 
   test('at level `none` carries neither hashes nor layers, refusals included', async () => {
     const { entries } = await send([{ fqmn: VIEW }, { fqmn: '0xZ' }, { fqmn: `0xE:large:${LIMITS.bodyBytes}` }, { fqmn: `0xE:large:${LIMITS.bodyBytes}` }], { receipt: 'none' }).reply
-    expect(entries.map(({ status, finalHash, layers }) => [status, finalHash.length, layers.length])).toEqual([[200, 0, 0], [400, 0, 0], [200, 0, 0], [413, 0, 0]])
+    expect(entries.map(({ status, finalHash, layers }) => [status, finalHash.length, layers.length]))
+      .toEqual([[200, 0, 0], [400, 0, 0], [200, 0, 0], [413, 0, 0]])
   })
 
   test('without a session is 401 for each entry, with the prompt', async () => {

@@ -16,7 +16,9 @@ interface Taken {
 }
 
 /** A router before a front door of which the test is the clerk; with `instant` every request is answered while it is handed over. */
-function router(parts: Partial<RouterParts> & { instant?: boolean } = {}): { router: Router, bus: HandBus, taken: Taken[], log: KeptLog, bring(sid: string, n?: number, reply?: string): void } {
+function router(parts: Partial<RouterParts> & { instant?: boolean } = {}): {
+  router: Router, bus: HandBus, taken: Taken[], log: KeptLog, bring(sid: string, n?: number, reply?: string): void,
+} {
   const bus = new HandBus()
   const log = keptLog()
   const taken: Taken[] = []

@@ -1,0 +1,75 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { DataLock } from '../../node/data-lock.ts'
+
+let root: string
+let dir: string
+beforeEach(async () => {
+  root = await mkdtemp(path.join(os.tmpdir(), 'cmesh-lock-'))
+  dir = path.join(root, 'made', 'by it')
+})
+afterEach(() => rm(root, { recursive: true, force: true }))
+
+const file = (): string => path.join(dir, 'node.lock')
+
+describe('the lock of a data directory', () => {
+  test('makes the directory for its user alone, holds it, and leaves no trace when released', async () => {
+    const lock = new DataLock(dir)
+    await lock.acquire()
+    expect((await stat(dir)).mode & 0o777).toBe(0o700)
+    expect(await readFile(file(), 'utf8')).toMatch(new RegExp(`^${process.pid} \\d*\n$`))
+    await lock.acquire()
+    await lock.release()
+    await lock.release()
+    expect(await readdir(dir)).toEqual([])
+  })
+
+  test('is refused while its holder lives, with the holder; releasing what one never held changes nothing', async () => {
+    const first = new DataLock(dir)
+    await first.acquire()
+    const second = new DataLock(dir)
+    await expect(second.acquire()).rejects.toMatchObject({
+      code: 'CMESH_BOOT_DATA_IN_USE', message: `The data directory ${dir} is in use by process ${process.pid}.`,
+    })
+    await second.release()
+    await expect(new DataLock(dir).acquire()).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })
+    await first.release()
+    await second.acquire()
+    await second.release()
+  })
+
+  test('of a process that is gone is taken over', async () => {
+    const child = spawn(process.execPath, ['-e', ''])
+    await once(child, 'exit')
+    const lock = new DataLock(dir)
+    await lock.acquire()
+    await lock.release()
+    await writeFile(file(), `${child.pid} 1\n`)
+    await lock.acquire()
+    expect(await readFile(file(), 'utf8')).toMatch(new RegExp(`^${process.pid} `))
+    await lock.release()
+  })
+
+  test('of an earlier process with the same id is taken over', async () => {
+    const lock = new DataLock(dir)
+    await lock.acquire()
+    await lock.release()
+    await writeFile(file(), `${process.pid} 1\n`)
+    await lock.acquire()
+    expect(await readFile(file(), 'utf8')).not.toBe(`${process.pid} 1\n`)
+    await lock.release()
+  })
+
+  test.each(['', 'noise', '-1 2', '0 0', '99999999999999999999 1'])('that says %j is nobody\'s and is taken over', async text => {
+    const lock = new DataLock(dir)
+    await lock.acquire()
+    await lock.release()
+    await writeFile(file(), text)
+    await lock.acquire()
+    await lock.release()
+  })
+})

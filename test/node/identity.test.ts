@@ -1,0 +1,60 @@
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { nodeIdentity } from '../../node/identity.ts'
+
+let root: string
+let dir: string
+let file: string
+beforeEach(async () => {
+  root = await mkdtemp(path.join(os.tmpdir(), 'cmesh-identity-'))
+  dir = path.join(root, 'data')
+  file = path.join(dir, 'node.key')
+})
+afterEach(() => rm(root, { recursive: true, force: true }))
+
+describe('the node\'s own key', () => {
+  test('is made once, readable by its user alone whatever the umask, and loaded ever after', async () => {
+    const before = process.umask(0)
+    try {
+      const made = await nodeIdentity(dir)
+      expect((await stat(file)).mode & 0o777).toBe(0o600)
+      expect((await stat(dir)).mode & 0o777).toBe(0o700)
+      expect(await readdir(dir)).toEqual(['node.key'])
+      expect((await nodeIdentity(dir)).did).toBe(made.did)
+    } finally {
+      process.umask(before)
+    }
+  })
+
+  test.each([0o640, 0o604, 0o620, 0o602, 0o660, 0o644])('in a file of mode %o is refused, and the file is left as it is', async mode => {
+    await nodeIdentity(dir)
+    await chmod(file, mode)
+    const before = await readFile(file, 'utf8')
+    await expect(nodeIdentity(dir)).rejects.toMatchObject({
+      code: 'CMESH_IAM_KEY', message: `The key is refused: ${file} can be read by others; run chmod 600 on it.`,
+    })
+    expect(await readFile(file, 'utf8')).toBe(before)
+  })
+
+  test.each([
+    ['nothing', ''],
+    ['a seed that is too short', `${Buffer.alloc(31, 1).toString('base64url')}\n`],
+    ['a seed that is too long', `${Buffer.alloc(33, 1).toString('base64url')}\n`],
+    ['noise', 'not a key\n'],
+  ])('in a file with %s is refused and not replaced', async (_, text) => {
+    await nodeIdentity(dir)
+    await writeFile(file, text)
+    await expect(nodeIdentity(dir)).rejects.toMatchObject({ code: 'CMESH_IAM_KEY', message: `The key is refused: ${file} holds no seed of 32 bytes.` })
+    expect(await readFile(file, 'utf8')).toBe(text)
+  })
+
+  test('that was half written by a process that was killed is made anew under its name', async () => {
+    await nodeIdentity(dir)
+    await rm(file)
+    await writeFile(`${file}.${process.pid}`, 'half', { mode: 0o644 })
+    await nodeIdentity(dir)
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+  })
+})
