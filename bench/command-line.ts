@@ -27,7 +27,7 @@ export function readCommandLine(args: readonly string[], known: readonly Bench[]
   try {
     parsed = parseArgs({ args: [...args], options: FLAGS, allowPositionals: true })
   } catch (error) {
-    return usage(error instanceof Error ? error.message : String(error), known)
+    return usage((error as Error).message, known)
   }
   const { values, positionals } = parsed
   if (values.help === true) return { text: helpText(known), status: 0 }

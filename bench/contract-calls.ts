@@ -2,12 +2,11 @@
  * `contract-calls`: what one call of the engine costs. `counter.increment` on a pooled instance, beside the same code on a fresh
  * instance for every call: its module with a mutable global hidden, which the engine cannot put back from outside.
  */
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import binaryen from 'assemblyscript/binaryen'
 import { compileContract } from '../client/contract/compile.ts'
 import { WasmEngine } from '../providers/contracts/wasm.ts'
 import type { ContractCall } from '../services/contracts/provider.ts'
-import { existsSync } from 'node:fs'
 import { interleave, median, type Bench, type Figure } from './harness.ts'
 
 /** This file runs as `dist/bench/contract-calls.js`; the contract's source stays where it is. */
@@ -22,7 +21,7 @@ export const contractCalls: Bench = {
     const engine = new WasmEngine()
     scope.defer(async () => { engine.close() })
     engine.install('0xpooled', wasm, new Map())
-    engine.install('0xfresh', withHiddenGlobal(wasm), new Map())
+    engine.install('0xfresh', await withHiddenGlobal(wasm), new Map())
     const timed = (call: ContractCall, count: number) => async (): Promise<number> => {
       const start = performance.now()
       for (let i = 0; i < count; i++) engine.call(call)
@@ -45,7 +44,8 @@ export const contractCalls: Bench = {
   },
 }
 
-function withHiddenGlobal(wasm: Uint8Array): Uint8Array {
+async function withHiddenGlobal(wasm: Uint8Array): Promise<Uint8Array> {
+  const { default: binaryen } = await import('assemblyscript/binaryen')
   const module = binaryen.readBinary(wasm)
   module.removeExport('global_0')
   const hidden = module.emitBinary()

@@ -1,7 +1,6 @@
 /** `latency`: how long one request takes when nothing else is under way, beside a round trip on raw NATS. */
-import { atMost, interleave, median, medianRatio, type Bench, Scope } from './harness.ts'
-import { MIX_NAME, MIX_TARGET } from './mix.ts'
-import { meshClient, startDriver, startMesh, startRaw } from './processes.ts'
+import { atMost, interleave, median, medianRatio, type Bench } from './harness.ts'
+import { registerMixName, startDriver, startMesh, startRaw } from './processes.ts'
 
 export const latency: Bench = {
   name: 'latency',
@@ -10,11 +9,9 @@ export const latency: Bench = {
     const rounds = smoke ? 1 : 15
     const count = smoke ? 600 : 3_000
     const mesh = await startMesh(scope)
-    const preparing = new Scope()
-    await (await meshClient(preparing, mesh.access)).register(MIX_NAME, MIX_TARGET)
-    await preparing.close()
+    await registerMixName(mesh)
     const raw = (await startRaw(scope)).driver
-    const subject = await startDriver(scope, 'mix', mesh.access)
+    const subject = await startDriver(scope, 'mix', { ...mesh.access, coalesce: true })
     const oneByOne = { count, inFlight: 0 }
     for (const driver of [raw, subject]) await driver.run(oneByOne)
     const values = await interleave(rounds, { raw: () => raw.run(oneByOne), mesh: () => subject.run(oneByOne) })

@@ -48,10 +48,10 @@ function isInstalled(peer: Peer): boolean {
 /** Resolves with what went wrong. */
 function install(): Promise<string | undefined> {
   const npm = process.env['npm_execpath']
-  const [command, ...prefix] = npm !== undefined && /npm-cli\.c?js$/.test(npm) ? [process.execPath, npm] : ['npm']
+  const [command, prefix]: [string, string[]] = npm !== undefined && /npm-cli\.c?js$/.test(npm) ? [process.execPath, [npm]] : ['npm', []]
   const args = [...prefix, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--fetch-retries=1']
   return new Promise(resolve => {
-    const child = spawn(command as string, args, { cwd: DIRECTORY, stdio: ['ignore', 'ignore', 'pipe'], timeout: INSTALL_MS })
+    const child = spawn(command, args, { cwd: DIRECTORY, stdio: ['ignore', 'ignore', 'pipe'], timeout: INSTALL_MS })
     let complaint = ''
     child.stderr.on('data', (chunk: Buffer) => { complaint += chunk.toString() })
     child.once('error', error => { resolve(error.message) })

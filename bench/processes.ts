@@ -5,15 +5,16 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { connect, KeyPair, type MeshClient } from '../client/index.ts'
+import { KeyPair, type MeshClient } from '../client/index.ts'
 import { BROKER_FILES } from '../node/broker/config.ts'
 import { ManagedBroker } from '../node/broker/managed.ts'
 import type { MeshDescriptor } from '../node/descriptor.ts'
 import { Child } from './child.ts'
 import type { DriverRun, OpenDriver, RunDriver } from './driver.ts'
 import type { DriverName, DriverOptions } from './drivers/index.ts'
-import type { MeshAccess } from './drivers/mesh.ts'
+import { meshClient, type MeshAccess } from './drivers/mesh.ts'
 import type { Scope } from './harness.ts'
+import { MIX_NAME, MIX_TARGET } from './mix.ts'
 import type { MoleculerLogin } from './moleculer/broker.ts'
 import type { RawLogin } from './raw/requester.ts'
 
@@ -51,11 +52,19 @@ export async function startMesh(scope: Scope, settings: Readonly<Record<string, 
   }
 }
 
-/** A client in this process, to prepare with; what is measured is asked by a driver. */
-export async function meshClient(scope: Scope, { url, mesh, seed }: MeshAccess): Promise<MeshClient> {
-  const client = await connect({ url, mesh, identity: KeyPair.fromSeed(seed) })
-  scope.defer(() => client.close())
-  return client
+/** Prepares a mesh as its operator, in this process; what is measured is asked by a driver. */
+export async function prepare<T>(mesh: MeshProcess, work: (client: MeshClient) => Promise<T>): Promise<T> {
+  const client = await meshClient(mesh.access)
+  try {
+    return await work(client)
+  } finally {
+    await client.close()
+  }
+}
+
+/** Registers the name that the mix asks for. */
+export async function registerMixName(mesh: MeshProcess): Promise<void> {
+  await prepare(mesh, client => client.register(MIX_NAME, MIX_TARGET))
 }
 
 /** A broker like the mesh's own, for a baseline. */

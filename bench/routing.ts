@@ -1,10 +1,9 @@
 /** `routing`, `routing --wide`, `routing --batch`: requests a second through the whole way, beside the same on raw NATS. */
 import { CpuMeter } from './cpu-time.ts'
 import { atLeast, interleave, median, medianRatio, type Bench, type Figure, type Ratio } from './harness.ts'
-import { IN_FLIGHT, MIX_NAME, MIX_TARGET } from './mix.ts'
+import { IN_FLIGHT } from './mix.ts'
 import { obtainPeer } from './peers.ts'
-import { meshClient, startDriver, startMesh, startMoleculer, startRaw, type Asking, type MeshProcess } from './processes.ts'
-import { Scope } from './harness.ts'
+import { registerMixName, startDriver, startMesh, startMoleculer, startRaw, type Asking, type MeshProcess } from './processes.ts'
 
 const LEFT_OUT = [
   'the network: client, broker and node share one machine and its cores',
@@ -49,17 +48,6 @@ async function measure<N extends string>(rounds: number, subjects: Readonly<Reco
   return { values, figures: entries.flatMap(([name, runner]) => runner.figures(name, values[name])) }
 }
 
-async function prepared(scope: Scope): Promise<MeshProcess> {
-  const mesh = await startMesh(scope)
-  const preparing = new Scope()
-  try {
-    await (await meshClient(preparing, mesh.access)).register(MIX_NAME, MIX_TARGET)
-  } finally {
-    await preparing.close()
-  }
-  return mesh
-}
-
 function processesOf(mesh: MeshProcess, client: number): Readonly<Record<string, number>> {
   return { client, broker: mesh.brokerPid, node: mesh.pid }
 }
@@ -71,20 +59,27 @@ export const routing: Bench = {
     const rounds = smoke ? 1 : 7
     const count = smoke ? 3_000 : 30_000
     const missing = await obtainPeer('moleculer', log)
-    const mesh = await prepared(scope)
-    const driver = await startDriver(scope, 'mix', mesh.access)
+    const mesh = await startMesh(scope)
+    await registerMixName(mesh)
+    const asking = async (coalesce: boolean): Promise<Runner> => {
+      const driver = await startDriver(scope, 'mix', { ...mesh.access, coalesce })
+      return new Runner({ driver, processes: processesOf(mesh, driver.pid) }, count)
+    }
     const subjects = {
       'raw NATS': new Runner(await startRaw(scope), count),
       ...(missing === undefined && { 'Moleculer': new Runner(await startMoleculer(scope), count) }),
-      'mesh': new Runner({ driver, processes: processesOf(mesh, driver.pid) }, count),
+      'mesh': await asking(true),
+      'mesh, one request a frame': await asking(false),
     }
     const { values, figures } = await measure<string>(rounds, subjects)
     const ratios: Ratio[] = [atLeast('routing/raw', medianRatio(values['mesh'] ?? [], values['raw NATS'] ?? []), 0.75)]
     const { Moleculer: moleculer } = values
     if (moleculer !== undefined) ratios.push(atLeast('routing/moleculer', medianRatio(values['mesh'] ?? [], moleculer), 1.2))
     return {
-      rounds, figures, ratios,
-      leftOut: [...LEFT_OUT, ...(missing === undefined ? ['what Moleculer does not do either: it has its defaults, without time-outs, metrics or a log'] : [`the comparison with Moleculer: ${missing}`])],
+      rounds,
+      figures: [...figures, { name: 'mesh, one request a frame / raw NATS', value: medianRatio(values['mesh, one request a frame'] ?? [], values['raw NATS'] ?? []), unit: '×' }],
+      ratios,
+      leftOut: [...LEFT_OUT, 'sharing frames on the other side: the client of the mesh puts reads that are asked in one turn into one frame, the others send one message a request', ...(missing === undefined ? ['what Moleculer does not do either: it has its defaults, without time-outs, metrics or a log'] : [`the comparison with Moleculer: ${missing}`])],
     }
   },
 }
@@ -128,7 +123,8 @@ export const routingBatch: Bench = {
   what: `the mix with ${BATCH.size} requests a frame, ${BATCH.inFlight} frames in flight, receipt on each request; against raw NATS`,
   async run({ smoke, scope }) {
     const rounds = smoke ? 1 : 7
-    const mesh = await prepared(scope)
+    const mesh = await startMesh(scope)
+    await registerMixName(mesh)
     const driver = await startDriver(scope, 'batches', { ...mesh.access, ...BATCH })
     const subjects = {
       'raw NATS': new Runner(await startRaw(scope), smoke ? 3_000 : 30_000),
@@ -136,6 +132,6 @@ export const routingBatch: Bench = {
       'mesh': new Runner({ driver, processes: processesOf(mesh, driver.pid) }, smoke ? 10_000 : 150_000),
     }
     const { values, figures } = await measure(rounds, subjects)
-    return { rounds, figures, ratios: [atLeast('batch/raw', medianRatio(values['mesh'], values['raw NATS']), 4)], leftOut: [...LEFT_OUT, 'batching raw NATS: it sends one message a request'] }
+    return { rounds, figures, ratios: [atLeast('batch/raw', medianRatio(values.mesh, values['raw NATS']), 4)], leftOut: [...LEFT_OUT, 'batching raw NATS: it sends one message a request'] }
   },
 }

@@ -1,8 +1,8 @@
 /** `writes`: contract transactions from a client process, beside what the log underneath and a replicated log can do. */
 import { CpuMeter } from './cpu-time.ts'
-import { atLeast, interleave, median, medianRatio, Scope, type Bench, type Figure, type Ratio } from './harness.ts'
+import { atLeast, interleave, median, medianRatio, type Bench, type Figure, type Ratio } from './harness.ts'
 import { obtainPeer } from './peers.ts'
-import { meshClient, scratch, startBroker, startDriver, startMesh } from './processes.ts'
+import { prepare, scratch, startBroker, startDriver, startMesh } from './processes.ts'
 import { compileStore, keyOf, KEYS, valueOf } from './store-contract.ts'
 
 const IN_FLIGHT = [64, 512] as const
@@ -16,10 +16,8 @@ export const writes: Bench = {
     const count = smoke ? 1_000 : 20_000
     const missing = await obtainPeer('hyperbee', log)
     const mesh = await startMesh(scope)
-    const preparing = new Scope()
-    const client = await meshClient(preparing, mesh.access)
-    const { address } = await client.deploy({ wasm: await compileStore(), name: 'store', version: '1.0.0' })
-    await preparing.close()
+    const wasm = await compileStore()
+    const { address } = await prepare(mesh, client => client.deploy({ wasm, name: 'store', version: '1.0.0' }))
 
     const driver = await startDriver(scope, 'writes', { ...mesh.access, contract: address, keys: KEYS })
     const broker = await startBroker(scope)

@@ -66,17 +66,18 @@ async function main(): Promise<void> {
   })
 
   let stopping = false
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      if (stopping) process.exit(EXIT_FAILED)
-      stopping = true
-      log.info({ signal }, 'draining')
-      node.stop().then(() => { process.exit() }, (error: unknown) => {
-        complain(error)
-        process.exit(EXIT_FAILED)
-      })
+  const stop = (reason: string): void => {
+    if (stopping) process.exit(EXIT_FAILED)
+    stopping = true
+    log.info({ reason }, 'draining')
+    node.stop().then(() => { process.exit() }, (error: unknown) => {
+      complain(error)
+      process.exit(EXIT_FAILED)
     })
   }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => { stop(signal) })
+  // Whoever started this process over a channel is gone, perhaps by kill −9: nobody would stop it any more.
+  if (process.connected) process.once('disconnect', () => { if (!stopping) stop('the parent process is gone') })
 
   try {
     const descriptor = await node.start()

@@ -31,7 +31,7 @@ await summarise(status)
 
 /** @returns {Promise<number>} */
 function runJest() {
-  const chosen = passed.some((argument) => !argument.startsWith('-'))
+  const chosen = passed.some((argument) => argument.startsWith('test'))
   const args = [
     '--experimental-vm-modules', '--disable-warning=ExperimentalWarning',
     path.join(root, 'node_modules', 'jest', 'bin', 'jest.js'),

@@ -9,6 +9,7 @@ export interface MeshAccess {
   readonly seed: Uint8Array
 }
 
-export function meshClient({ url, mesh, seed }: MeshAccess): Promise<MeshClient> {
-  return connect({ url, mesh, identity: KeyPair.fromSeed(seed) })
+/** `coalesce`: the option of the client. */
+export function meshClient({ url, mesh, seed }: MeshAccess, coalesce = true): Promise<MeshClient> {
+  return connect({ url, mesh, identity: KeyPair.fromSeed(seed), coalesce })
 }

@@ -1,9 +1,14 @@
-/** Drives the mix through the SDK: one request a message. */
+/** Drives the mix through the SDK, one call at a time for each in flight. */
 import { mixed } from '../mix.ts'
 import type { Driver } from './index.ts'
 import { meshClient, type MeshAccess } from './mesh.ts'
 
-export async function openMix(access: MeshAccess): Promise<Driver> {
-  const client = await meshClient(access)
+export interface MixOptions extends MeshAccess {
+  /** Whether calls made in one turn may share a frame, as they do unless a program says otherwise. */
+  readonly coalesce: boolean
+}
+
+export async function openMix({ coalesce, ...access }: MixOptions): Promise<Driver> {
+  const client = await meshClient(access, coalesce)
   return { operation: index => client.call(mixed(index)), close: () => client.close() }
 }

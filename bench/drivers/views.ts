@@ -13,7 +13,6 @@ import { resolveConfig } from '../../node/config.ts'
 import { genesisOf } from '../../node/genesis.ts'
 import { buildMesh, type Mesh } from '../../node/mesh.ts'
 import type { AuthContext } from '../../services/iam/guard.ts'
-import type { Reply } from '../../services/call.ts'
 import { SILENT_LOG } from '../../services/log.ts'
 import { Passage } from '../../services/router/passage.ts'
 import { inParallel } from '../harness.ts'
@@ -39,7 +38,8 @@ export interface ViewsOptions {
 const NOTHING = new Uint8Array(0)
 /** Writes under way while the keys are filled. */
 const AT_ONCE = 512
-const DEADLINE_MS = 60_000
+/** Frames are made once and asked for as long as the benchmark runs. */
+const DEADLINE_MS = 290_000
 
 export async function openViews({ dir, module, keys, cache }: ViewsOptions): Promise<Driver> {
   const identity = KeyPair.generate()
@@ -72,7 +72,9 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
     burst: async (count, way) => {
       const one = ways[way as ViewsWay]
       for (let i = 0; i < count; i++) {
-        const status = one(routes[i % keys] as Route, frames[i % keys] as Buffer)
+        const answer = one(routes[i % keys] as Route, frames[i % keys] as Buffer)
+        // A promise comes once in a minute, when the guard verifies the token again.
+        const status = typeof answer === 'number' ? answer : await answer
         if (status !== 200) throw new Error(`a view gave ${status}`)
       }
     },
@@ -98,7 +100,9 @@ async function start({ iam, watchdog, events, state, grants, guard, node, dispat
   dispatcher.attach('state', endpoints.state.call)
 }
 
-function waysOf(mesh: Mesh, { sid }: Session, token: Buffer, auth: AuthContext): Record<ViewsWay, (route: Route, frame: Buffer) => number> {
+type Way = (route: Route, frame: Buffer) => number | Promise<number>
+
+function waysOf(mesh: Mesh, { sid }: Session, token: Buffer, auth: AuthContext): Record<ViewsWay, Way> {
   const origin = { sid, replySubject: '' }
   const notes = { gas: 0n, before: undefined, after: undefined }
   const envelope = { receipt: 'hash', token, deadlineMs: Date.now() + DEADLINE_MS, hops: 0 } as const
@@ -108,16 +112,16 @@ function waysOf(mesh: Mesh, { sid }: Session, token: Buffer, auth: AuthContext):
     service: route => mesh.state.read(passage(route), auth, notes).status,
     endpoint: route => {
       const reply = mesh.endpoints.state.call(passage(route))
-      return isNow(reply) ? reply.status : 202
+      return reply instanceof Promise ? reply.then(late => late.status) : reply.status
     },
     door: (_, frame) => {
-      let status = 202
-      mesh.frontDoor.handle(frame, origin, reply => { status = reply.readUInt16BE(6) })
-      return status
+      let status = 0
+      let late: ((status: number) => void) | undefined
+      mesh.frontDoor.handle(frame, origin, reply => {
+        status = reply.readUInt16BE(6)
+        late?.(status)
+      })
+      return status === 0 ? new Promise(resolve => { late = resolve }) : status
     },
   }
-}
-
-function isNow(reply: Reply | Promise<Reply>): reply is Reply {
-  return !(reply instanceof Promise)
 }

@@ -47,10 +47,11 @@ export interface CompiledContract {
  * - `--use abort`: `throw`, `assert` and failed checks become a revert with their message. Assertions stay in (no
  *   `--noAssert`): an author's `assert` must hold, and those of the library cost 40 bytes.
  * - `--maximumMemory`: in pages of 64 KiB, the most the engine takes.
+ * - `--noColors`: what the compiler says becomes an error's text, whatever the environment thinks of colours.
  */
 const FLAGS = [
   '-O3', '--shrinkLevel', '1', '--runtime', 'stub', '--exportStart', '_start', '--use', 'abort=~lib/cmesh/sdk/errors/abort',
-  '--maximumMemory', '64',
+  '--maximumMemory', '64', '--noColors',
 ]
 
 const OUT_FILE = 'contract.wasm'

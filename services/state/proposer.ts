@@ -5,6 +5,7 @@
  * Invariants: a transaction is proposed once, however often it is submitted; every submission settles, at the latest when
  * the proposer stops; queue and bytes are bounded, and past the bound a submission is refused with 429, never queued.
  */
+import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Clock } from '../clock.ts'
@@ -21,6 +22,8 @@ export interface ProposerParts {
   readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array }
   /** Most transactions that wait or are under way. Default 65,536. */
   readonly maxPending?: number
+  /** Most bytes of their addresses and bodies. Default 67,108,864 (64 MiB). */
+  readonly maxPendingBytes?: number
 }
 
 interface Pending {
@@ -34,8 +37,10 @@ interface Pending {
 export class Proposer {
   readonly #parts: ProposerParts
   readonly #maxPending: number
+  readonly #maxBytes: number
   readonly #pending = new Map<string, Pending>()
   #queue: Pending[] = []
+  #bytes = 0
   #inFlight = 0
   #scheduled = false
   #closed: CMeshError | undefined
@@ -44,6 +49,7 @@ export class Proposer {
   constructor(parts: ProposerParts) {
     this.#parts = parts
     this.#maxPending = parts.maxPending ?? 65_536
+    this.#maxBytes = parts.maxPendingBytes ?? 67_108_864
   }
 
   /** Transactions that wait for their outcome. */
@@ -64,8 +70,9 @@ export class Proposer {
       if (known.digest !== digest) return Promise.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: transaction.id }))
       return 'promise' in known ? known.promise : Promise.resolve(known)
     }
-    if (this.#pending.size >= this.#maxPending) {
-      return Promise.reject(new CMeshError('CMESH_ROUTER_BUSY', { what: 'consensus', limit: this.#maxPending, retryAfterMs: 100 }))
+    const bytes = bytesOf(transaction)
+    if (this.#pending.size >= this.#maxPending || this.#bytes + bytes > this.#maxBytes) {
+      return Promise.reject(new CMeshError('CMESH_ROUTER_BUSY', { what: 'consensus', limit: this.#pending.size, retryAfterMs: 100 }))
     }
     let resolve!: (outcome: Outcome) => void
     let reject!: (error: CMeshError) => void
@@ -75,6 +82,7 @@ export class Proposer {
     })
     const entry: Pending = { transaction, digest, promise, resolve, reject }
     this.#pending.set(transaction.id, entry)
+    this.#bytes += bytes
     this.#queue.push(entry)
     this.#schedule()
     return promise
@@ -134,7 +142,8 @@ export class Proposer {
       const transactions = batch.map(entry => entry.transaction)
       const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions }, bytes => member.sign(bytes))
       const deadlineMs = Math.min(Math.max(...transactions.map(transaction => transaction.deadlineMs)), clock.nowMs() + LIMITS.deadlineAheadMs)
-      await consensus.propose({ id: first.transaction.id, data, deadlineMs })
+      // Named by its content: an id that a caller chose could be one that consensus has seen, and the batch be taken for a repeat.
+      await consensus.propose({ id: hash('sha256', data, 'hex').slice(0, 32), data, deadlineMs })
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'consensus', first.transaction.id)
       for (const entry of batch) this.#abandon(entry, perTransaction(error, entry.transaction.id))
@@ -150,10 +159,14 @@ export class Proposer {
   }
 
   #forget(entry: Pending): void {
-    this.#pending.delete(entry.transaction.id)
+    if (this.#pending.delete(entry.transaction.id)) this.#bytes -= bytesOf(entry.transaction)
     if (this.#pending.size > 0) return
     for (const resolve of this.#idle.splice(0)) resolve()
   }
+}
+
+function bytesOf({ fqmn, body }: Transaction): number {
+  return fqmn.length + body.length
 }
 
 /** The error of a batch as each of its callers must see it: with its own transaction's id. */

@@ -37,8 +37,8 @@ async function client(node: TestNode, options: ConnectOptions = {}): Promise<Mes
   return opened
 }
 
-async function external(options?: { readonly jetstream: boolean }): Promise<ExternalBroker> {
-  const broker = await ExternalBroker.start(options)
+async function external(): Promise<ExternalBroker> {
+  const broker = await ExternalBroker.start()
   brokers.push(broker)
   return broker
 }
@@ -71,6 +71,8 @@ describe('a node that boots', () => {
       expect({ name, help }).not.toEqual({ name, help: '' })
       expect({ name, counter: name.endsWith('_total') }).toEqual({ name, counter: type === 'counter' })
     }
+    const mode = async (name: string): Promise<string> => ((await stat(path.join(node.dir, name))).mode & 0o777).toString(8)
+    expect(await Promise.all(['node.key', 'node.lock', 'broker', 'mesh.json'].map(mode))).toEqual(['600', '600', '700', '644'])
     process.stdout.write(`idle RSS of the node: ${Math.round(node.rss / 1_048_576)} MiB\n`)
 
     const broker = node.brokerPid as number
@@ -79,12 +81,6 @@ describe('a node that boots', () => {
     await expectGone(node)
     expect(node.failure).toBeUndefined()
     expect(node.stderr).not.toMatch(/"level":(40|50|60)/)
-  })
-
-  test('keeps its files to its user, but for what clients read', async () => {
-    const node = await room.start()
-    const mode = async (name: string): Promise<string> => ((await stat(path.join(node.dir, name))).mode & 0o777).toString(8)
-    expect(await Promise.all(['node.key', 'node.lock', 'broker', 'mesh.json'].map(mode))).toEqual(['600', '600', '700', '644'])
   })
 
   test('boots again on its data with everything acknowledged, after SIGTERM and after SIGKILL, and leaves no orphan', async () => {
@@ -221,26 +217,23 @@ describe('a step that fails names itself, undoes what was started and ends the p
   ])('%s', async (_, launch, step, reason) => {
     await fail(launch, step, reason)
   })
-
-  test('a broker without JetStream', async () => {
-    const broker = await external({ jetstream: false })
-    await fail({ args: ['--nats-url', broker.url] }, 'state', /The JetStream stream CMESH_EVENTS cannot be used: .*\(CMESH_BUS_STREAM\)$/)
-  })
 })
 
 describe('a setting that is wrong', () => {
-  test.each([
-    ['an unknown one', { set: { 'http.prot': 1 } }, /^error CMESH_CONFIG_UNKNOWN: The setting http\.prot is not known\. Known here: .*http\.port/],
-    ['an unknown variable', { env: { CMESH_HTTP_PROT: '1' } }, /^error CMESH_CONFIG_UNKNOWN: The setting CMESH_HTTP_PROT is not known\. Known here: .*CMESH_HTTP_PORT/],
-    ['a value out of range', { args: ['--http-port', '65536'] }, /^error CMESH_CONFIG_INVALID: The setting http\.port is not valid: it is a whole number from 0 to 65535 \(port\)\./],
-    ['an unknown flag', { args: ['--prot', '1'] }, /^error CMESH_CONFIG_INVALID: The setting the command line is not valid: .*--prot/],
-    ['a pair that is none', { args: ['--set', 'http.port'] }, /^error CMESH_CONFIG_INVALID: .*http\.port is not KEY=VALUE/],
-  ])('%s: exit code 2 before anything is touched', async (_, launch, stderr) => {
-    const dir = path.join(await room.dir(), 'not made')
-    const node = await room.launch({ dir, ...launch })
-    expect(await node.exited).toEqual({ code: 2, signal: null })
-    expect(node.stderr).toMatch(stderr)
-    expect(node.steps).toEqual([])
-    expect(existsSync(dir)).toBe(false)
+  test('ends the process with code 2 before anything is touched', async () => {
+    const wrong: [NodeLaunch, RegExp][] = [
+      [{ set: { 'http.prot': 1 } }, /^error CMESH_CONFIG_UNKNOWN: The setting http\.prot is not known\. Known here: .*http\.port/],
+      [{ env: { CMESH_HTTP_PROT: '1' } }, /^error CMESH_CONFIG_UNKNOWN: The setting CMESH_HTTP_PROT is not known\. Known here: .*CMESH_HTTP_PORT/],
+      [{ args: ['--prot', '1'] }, /^error CMESH_CONFIG_INVALID: The setting the command line is not valid: .*--prot/],
+      [{ args: ['--set', 'http.port'] }, /^error CMESH_CONFIG_INVALID: .*http\.port is not KEY=VALUE/],
+    ]
+    for (const [launch, stderr] of wrong) {
+      const dir = path.join(await room.dir(), 'not made')
+      const node = await room.launch({ dir, ...launch })
+      expect(await node.exited).toEqual({ code: 2, signal: null })
+      expect(node.stderr).toMatch(stderr)
+      expect(node.steps).toEqual([])
+      expect(existsSync(dir)).toBe(false)
+    }
   })
 })

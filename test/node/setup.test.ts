@@ -303,12 +303,16 @@ describe('the lock', () => {
     const order: string[] = []
     const waited: number[] = []
     let finish = (): void => undefined
+    let enter = (): void => undefined
+    const entered = new Promise<void>((resolve) => { enter = resolve })
     const first = withLock(dir, async () => {
       order.push('first in')
+      enter()
       await new Promise<void>((resolve) => { finish = resolve })
       order.push('first out')
       throw new Error('it failed')
     }, () => undefined)
+    await entered
     const second = withLock(dir, async () => { order.push('second in') }, (pid) => {
       waited.push(pid)
       finish()

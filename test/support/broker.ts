@@ -8,6 +8,9 @@ import path from 'node:path'
 import { ManagedBroker, type ManagedBrokerOptions } from '../../node/broker/managed.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 
+/** A machine that runs many tests at once may take its time to answer. */
+const CONNECT_MS = 30_000
+
 export interface TestBroker {
   /** `nats://127.0.0.1:<port>`. Who connects there without a login is the mesh's user `client`. */
   readonly url: string
@@ -29,9 +32,9 @@ export async function startBroker(options: Partial<ManagedBrokerOptions> = {}): 
   }
   try {
     await broker.start()
-    const core = await connectNats({ servers: broker.url, name: 'test-core', nkeySeed: broker.core.nkeySeed })
+    const core = await connectNats({ servers: broker.url, name: 'test-core', nkeySeed: broker.core.nkeySeed, connectTimeoutMs: CONNECT_MS })
     undo.push(() => core.close())
-    const mesh = await connectNats({ servers: broker.url, name: 'test-mesh', nkeySeed: broker.mesh.nkeySeed })
+    const mesh = await connectNats({ servers: broker.url, name: 'test-mesh', nkeySeed: broker.mesh.nkeySeed, connectTimeoutMs: CONNECT_MS })
     undo.push(() => mesh.close())
     return { url: broker.url, core, mesh, broker, dir, stop }
   } catch (error) {
