@@ -9,7 +9,7 @@
  */
 import { assembleBatch, BATCH_ID_AT, encodeBatchEntry } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
-import { REQUEST_ID_AT } from '../cmtp/frame.ts'
+import { encodeRequest, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { entryId, type MessageIds } from '../cmtp/message-id.ts'
 import { TwoGenerations } from '../cmtp/two-generations.ts'
 import type { ReceiptLevel } from '../cmtp/wire.ts'
@@ -41,7 +41,7 @@ export interface CoalescerParts {
 
 export class Coalescer {
   readonly #parts: CoalescerParts
-  readonly #entries = new TwoGenerations<string, Buffer | null>({ entries: ENTRIES })
+  readonly #entries = new TwoGenerations<string, Buffer>({ entries: ENTRIES })
   #turn: CoalescedRequest[] = []
 
   constructor(parts: CoalescerParts) {
@@ -50,9 +50,7 @@ export class Coalescer {
 
   /** Whether requests for the address may share a frame. */
   takes(fqmn: string): boolean {
-    let entry = this.#entries.get(fqmn)
-    if (entry === undefined) this.#entries.set(fqmn, entry = isQuickRead(fqmn) ? encodeBatchEntry({ fqmn }) : null)
-    return entry !== null
+    return isQuickRead(fqmn)
   }
 
   /** Takes a request whose address `takes` accepts. */
@@ -76,7 +74,8 @@ export class Coalescer {
 
   #single(request: CoalescedRequest): void {
     const { session, fqmn, receipt, deadlineMs } = request
-    const frame = session.templates.frame(fqmn, receipt, deadlineMs)
+    // Whoever has one request in a turn seldom asks the same again soon: keeping its frame would cost more than making it.
+    const frame = encodeRequest({ id: this.#parts.ids.next(), fqmn, token: session.token, deadlineMs, receipt })
     this.#send(request, frame, data => readReply(data, frame, receipt), result => {
       request.settled(result, () => entryId(frame.subarray(REQUEST_ID_AT), 0))
     })
@@ -85,7 +84,7 @@ export class Coalescer {
   #batch(requests: readonly CoalescedRequest[]): void {
     const last = requests[requests.length - 1] as CoalescedRequest
     const { session, receipt, deadlineMs } = last
-    const entries = requests.map(({ fqmn }) => this.#entries.get(fqmn) ?? encodeBatchEntry({ fqmn }))
+    const entries = requests.map(({ fqmn }) => this.#entries.get(fqmn) ?? this.#keep(fqmn))
     const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries)
     this.#parts.ids.write(frame, BATCH_ID_AT, requests.length)
     this.#send(last, frame, data => readBatchReply(data, frame, requests.length, receipt), result => {
@@ -96,11 +95,25 @@ export class Coalescer {
     })
   }
 
+  #keep(fqmn: string): Buffer {
+    const entry = encodeBatchEntry({ fqmn })
+    this.#entries.set(fqmn, entry)
+    return entry
+  }
+
   /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */
   #send<T>({ session, timeoutMs }: CoalescedRequest, frame: Buffer, read: (data: Uint8Array) => T, settle: (result: T | CMeshError) => void): void {
-    this.#parts.connection.request(session.subject, frame, { timeoutMs: timeoutMs + ANSWER_MS })
-      .then(read)
-      .then(settle, (thrown: unknown) => { settle(CMeshError.from(thrown, 'the client')) })
+    const failed = (thrown: unknown): void => { settle(CMeshError.from(thrown, 'the client')) }
+    this.#parts.connection.request(session.subject, frame, { timeoutMs: timeoutMs + ANSWER_MS }).then((data) => {
+      let result: T
+      try {
+        result = read(data)
+      } catch (thrown) {
+        failed(thrown)
+        return
+      }
+      settle(result)
+    }, failed)
   }
 }
 

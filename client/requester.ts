@@ -170,7 +170,9 @@ export class Requester {
         }
       }
       try {
-        const session = whole ?? await this.#within(refused === undefined ? sessions.ensure() : sessions.replace(refused), attempt)
+        // With a session at hand there is nothing to wait for, and no patience to watch over.
+        const session = whole ?? (refused === undefined ? sessions.current : undefined)
+          ?? await this.#within(refused === undefined ? sessions.ensure() : sessions.replace(refused), attempt)
         whole = refused = undefined
         const result = await this.#send(attempt, session)
         if (!isFailure(result)) {

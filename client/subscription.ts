@@ -87,7 +87,11 @@ export class Follower implements Subscription {
     try {
       this.#seq = await this.#newest(options)
       const leaseMs = await this.#lease(options)
-      this.#stopListening = connection.onStatus((status) => { if (status === 'connected') this.#renewSoon(0) })
+      this.#stopListening = connection.onStatus((status) => {
+        // The mesh may be back before this connection is: what it sends meanwhile is lost, and what comes live afterwards must wait.
+        if (status === 'disconnected') this.#behind = true
+        else if (status === 'connected') this.#renewSoon(0)
+      })
       this.#renewSoon(leaseMs * RENEW_AT)
       options.signal?.addEventListener('abort', () => void this.close(), { once: true, signal: this.#closing.signal })
       // An event may have been published between the two requests.

@@ -14,6 +14,7 @@ import { hash } from 'node:crypto'
 import { CMeshError } from './errors.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
+import { Sealed, SEALED_BYTES } from './sealed.ts'
 import { TwoGenerations } from './two-generations.ts'
 import { asBuffer } from './wire.ts'
 
@@ -45,6 +46,8 @@ export interface LayerSite {
   readonly target: string | undefined
   /** The digest of the site and the grant last asked for, 32 bytes: nearly always the same grant again. */
   place: { readonly grant: string, readonly digest: Buffer } | undefined
+  /** What was hashed for the last message whose last layer this is; kept from the second such message on. The sealer's own. */
+  sealed: Sealed | 'asked once' | undefined
 }
 
 export interface Layer {
@@ -82,7 +85,7 @@ export interface Binding {
 export const SALT_BYTES = 16
 
 export function layerSite(hop: Hop, node: string, fqmn: string, target?: string): LayerSite {
-  return { hop, node, fqmn, target, place: undefined }
+  return { hop, node, fqmn, target, place: undefined, sealed: undefined }
 }
 
 /** SHA-256 as 32 latin1 characters: the form that is cheapest to make and to put into a frame. */
@@ -92,14 +95,22 @@ export function sha256(bytes: Uint8Array): string {
 }
 
 export function argumentsHash(salt: Uint8Array, args: Uint8Array): string {
-  return sha256(Buffer.concat([salt, args]))
+  const salted = Buffer.allocUnsafe(salt.length + args.length)
+  salted.set(salt)
+  salted.set(args, salt.length)
+  return sha256(salted)
 }
 
 /** SHA-256 of no bytes. */
 export const EMPTY_HASH = sha256(Buffer.alloc(0))
 const EMPTY_HASH_BYTES = Buffer.from(EMPTY_HASH, 'latin1')
 
+/** In a layer; see below. */
 const FIXED_BYTES = 58
+const TIME_AT = 6
+/** In the binding; see below. */
+const ID_AT = 2
+const HEADERS_AT = 86
 const POSITION_BYTES = 44
 const HAS_BEFORE = 1
 const HAS_AFTER = 2
@@ -120,15 +131,34 @@ export class LayerSealer {
   /** The final hash as 32 latin1 characters. `encoded`, when given, receives each layer as it stands in a layers block. */
   seal(layers: readonly Layer[], binding: Binding, encoded?: Buffer[]): string {
     if (layers.length === 0 || layers.length > LIMITS.layers) throw new RangeError(`a message has 1 to ${LIMITS.layers} layers`)
+    const { site } = layers[layers.length - 1] as Layer
+    const { sealed } = site
+    if (encoded === undefined && sealed instanceof Sealed && this.#fill(sealed, layers, binding)) return hash('sha256', sealed.bytes, 'binary')
     const scratch = this.#scratch
-    let at = this.#bind(binding)
+    const bound = this.#bind(binding)
+    const starts: number[] = []
+    let at = bound
     scratch[at++] = layers.length
     for (const layer of layers) {
       const end = encodeHead(scratch, layer, at)
       encoded?.push(Buffer.concat([scratch.subarray(at, end), placeTexts(layer.site, layer.grant)]))
+      starts.push(at)
       at = end
     }
-    return hash('sha256', this.#view(at), 'binary')
+    const bytes = this.#view(at)
+    // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit.
+    if (sealed !== 'asked once' || bytes.length > SEALED_BYTES) site.sealed = 'asked once'
+    else site.sealed = new Sealed(bytes, layers, binding, { id: ID_AT, caller: HEADERS_AT + binding.replyHeaders.length, callerEnd: bound, layers: starts, time: TIME_AT })
+    return hash('sha256', bytes, 'binary')
+  }
+
+  /** Whether the bytes kept are those of this message, once what is its own was put in. */
+  #fill(sealed: Sealed, layers: readonly Layer[], binding: Binding): boolean {
+    if (!sealed.fits(layers, binding)) return false
+    const { id, sid, sub } = binding
+    if (!sealed.isOf(sid, sub) && !sealed.setCaller(sid, sub, this.#caller(sid, sub))) return false
+    sealed.fill(layers, id)
+    return true
   }
 
   /** One layer as it stands in a layers block. */

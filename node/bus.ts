@@ -5,6 +5,7 @@
 import path from 'node:path'
 import type { CMeshError } from '../cmtp/errors.ts'
 import { connectNats, type NatsBus } from '../providers/bus/nats.ts'
+import { withoutCredentials } from '../providers/bus/nats-login.ts'
 import type { Log } from '../services/log.ts'
 import { ManagedBroker } from './broker/managed.ts'
 import type { Config } from './settings.ts'
@@ -38,7 +39,8 @@ export async function openBuses(config: Config, log: Log): Promise<Buses> {
     }
     const core = await open('core', broker?.core.nkeySeed ?? config['bus.nkeySeed'])
     const mesh = await open('mesh', broker?.mesh.nkeySeed ?? config['bus.nkeySeed'])
-    return { core, mesh, url: broker?.url ?? url ?? '', broker }
+    // The descriptor is for every client to read; the node's login is not.
+    return { core, mesh, url: broker?.url ?? (url ?? '').split(',').map(withoutCredentials).join(','), broker }
   } catch (error) {
     await Promise.all(opened.map(bus => bus.close()))
     await broker?.stop()

@@ -32,6 +32,8 @@ export interface Call {
   markUs: number
   /** Salt of the arguments' hashes in the layers; made when first needed. */
   salt: Buffer | undefined
+  /** The salted hash of the arguments, once a layer needed it: every hop's is the same. */
+  argumentsHash?: string | undefined
   /** Set by State once a transaction left for consensus: from then on a passed deadline means an unknown outcome. */
   proposed: boolean
 }

@@ -147,5 +147,6 @@ export function hashArguments(call: Call): string | undefined {
   const { args } = call.route
   if (args === undefined && call.body.length === 0) return undefined
   call.salt ??= randomFillSync(Buffer.allocUnsafe(SALT_BYTES))
-  return argumentsHash(call.salt, args === undefined ? call.body : Buffer.from(args, 'utf8'))
+  call.argumentsHash ??= argumentsHash(call.salt, args === undefined ? call.body : Buffer.from(args, 'utf8'))
+  return call.argumentsHash
 }

@@ -16,6 +16,9 @@ const RANGE_DEFAULT = 100
 /** Events read at once for a range: what is in memory of it beside the reply. */
 const RANGE_PAGE = 16
 
+/** Longest id of a tail, in characters. */
+const TAIL_ID = 64
+
 export interface EventsServiceParts {
   readonly provider: EventsProvider
   readonly tails: Tails
@@ -106,7 +109,9 @@ export class EventsService {
     const body = jsonBody(call.body, '{"inbox", "tail"?, "close"?}')
     const { inbox, tail, close } = body
     if (typeof inbox !== 'string') throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: 0, expected: 'an inbox in the body' })
-    if (tail !== undefined && typeof tail !== 'string') throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: 0, expected: 'a text as tail' })
+    if (tail !== undefined && (typeof tail !== 'string' || tail.length > TAIL_ID)) {
+      throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: 0, expected: `a text of at most ${TAIL_ID} characters as tail` })
+    }
     const request = { channel, inbox, sid: auth.sid, replySubject: call.replySubject, event: eventJson }
     if (close === true) return jsonReply(this.#tails.close(request, tail))
     return jsonReply(this.#tails.open(request, tail))

@@ -19,6 +19,8 @@ const TAILS_PER_SESSION = 64
 const TAILS_IN_ALL = 4_096
 const SWEEP_MS = 5_000
 const INBOX_PREFIX = '_INBOX.'
+/** Longest inbox, in bytes: NATS ends a connection that sends a line over 4,096. */
+const INBOX_BYTES = 255
 
 export interface TailsParts {
   readonly provider: Pick<EventsProvider, 'subscribe'>
@@ -121,7 +123,7 @@ export class Tails {
 
 function checkInbox({ inbox, replySubject }: TailRequest): void {
   const connection = /^_INBOX\.[A-Za-z0-9_-]+\./.exec(replySubject)?.[0]
-  if (connection === undefined || !inbox.startsWith(connection) || !/^[A-Za-z0-9_.-]+$/.test(inbox) || inbox.endsWith('.') || inbox.includes('..')) {
+  if (connection === undefined || inbox.length > INBOX_BYTES || !inbox.startsWith(connection) || !/^[A-Za-z0-9_.-]+$/.test(inbox) || inbox.endsWith('.') || inbox.includes('..')) {
     throw new CMeshError('CMESH_EVENTS_TAIL', { reason: `the inbox must lie under the ${INBOX_PREFIX}… of the connection that asks` })
   }
 }

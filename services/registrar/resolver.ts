@@ -73,7 +73,9 @@ export class Resolver {
   /** `0xE:0xR:<name>:<event>[:<action>[:<args>]]`: the events of the contract, or the channel, that the name maps to. */
   #eventStream(route: Route, timeMs: number): Resolution {
     const { inner } = route
-    if (inner === undefined || inner.service !== 'R') throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: 4, expected: 'a channel or 0xR:<name>:<event>' })
+    if (inner === undefined || inner.service !== 'R' || inner.inner !== undefined || route.segments.length > 0) {
+      throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: 4, expected: 'a channel or 0xR:<name>:<event>' })
+    }
     const { target, rest, sources, validUntilMs } = this.#follow(inner, timeMs)
     let channel: string | undefined
     let behind = rest

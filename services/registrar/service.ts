@@ -53,7 +53,8 @@ export class RegistrarService {
   }
 
   #record(route: Route): RegisteredName {
-    const typed = route.segments[1]
+    const [, typed, ...more] = route.segments
+    refuseMore(route, more, route.inner)
     if (typed === undefined) throw new CMeshError('CMESH_NAME_INVALID', { name: '(none)', reason: 'a name must stand behind resolve' })
     const record = readName(this.#parts.state.system, normaliseName(typed))
     if (record === undefined || this.#parts.state.head.timeMs >= record.expiresAtMs) throw new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name: typed })
@@ -64,14 +65,23 @@ export class RegistrarService {
   #checked(route: Route, auth: AuthContext): Route {
     const [action = '', typed = '', ...more] = route.segments
     const name = normaliseName(typed)
-    if (route.args !== undefined) throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: route.bare.length, expected: 'the end of the address' })
     if (action === 'register' || action === 'update') {
+      refuseMore(route, more)
       targetOf(route)
       // Who may not call an address may not put a name on it either: nobody advertises what is not theirs to use.
       if (route.inner !== undefined) this.#parts.guard.authorise(auth, route.inner)
     } else if (action === 'transfer') {
+      refuseMore(route, more.slice(1), route.inner)
       didFromSegment(more[0] ?? '')
+    } else {
+      refuseMore(route, more, route.inner)
     }
     return parseFqmn(formatFqmn({ ...route, segments: [action, name, ...more] }))
   }
+}
+
+/** Refuses what stands behind the parts of an address that count. */
+function refuseMore(route: Route, segments: readonly string[], inner?: Route): void {
+  if (segments.length === 0 && inner === undefined && route.args === undefined) return
+  throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: route.bare.length, expected: 'the end of the address' })
 }

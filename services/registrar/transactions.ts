@@ -83,9 +83,8 @@ export function targetOf(route: Route): string {
   if (!TARGET_SERVICES.has(inner.service)) {
     throw new CMeshError('CMESH_REGISTRAR_TARGET', { fqmn: inner.bare, reason: 'a name maps to a 0xS, 0xR or 0xE address' })
   }
-  for (let at: Route | undefined = inner; at !== undefined; at = at.inner) {
-    if (at.args !== undefined) throw new CMeshError('CMESH_REGISTRAR_TARGET', { fqmn: inner.bare, reason: 'arguments belong to the call, not to the name' })
-  }
+  if (inner.inner !== undefined) throw new CMeshError('CMESH_REGISTRAR_TARGET', { fqmn: inner.bare, reason: 'it nests another address' })
+  if (inner.args !== undefined) throw new CMeshError('CMESH_REGISTRAR_TARGET', { fqmn: inner.bare, reason: 'arguments belong to the call, not to the name' })
   return inner.text
 }
 

@@ -24,7 +24,8 @@ import type { Log } from '../log.ts'
 import { RegistrarService } from '../registrar/service.ts'
 import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import { Passage, type Origin } from './passage.ts'
+import { Passage, type Envelope, type Origin } from './passage.ts'
+import { Salts } from './salts.ts'
 
 export interface FrontDoorParts {
   readonly node: string
@@ -58,6 +59,7 @@ export class FrontDoor {
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
   readonly #sealer = new LayerSealer()
+  readonly #salts = new Salts()
   readonly #routerSites = new TwoGenerations<Route, LayerSite>(SITES)
   readonly #registrarSites = new TwoGenerations<Route, LayerSite>(SITES)
   readonly #unread: LayerSite
@@ -98,7 +100,7 @@ export class FrontDoor {
       answer(this.#replyFrame(undefined, frame.id, frame.receipt, this.#counted(errorReply(route)), startUs))
       return
     }
-    const passage = new Passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
+    const passage = this.#passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
     const reply = this.#answer(passage, this.#check(frame.token, origin.sid))
     if (reply instanceof Promise) void reply.then(late => { answer(this.#replyOf(passage, late, startUs)) })
     else answer(this.#replyOf(passage, reply, startUs))
@@ -163,11 +165,17 @@ export class FrontDoor {
       }
       const headers = headersEnd === fqmnEnd ? EMPTY : bytes.subarray(fqmnEnd, headersEnd)
       const body = end === headersEnd ? EMPTY : bytes.subarray(headersEnd, end)
-      const passage = new Passage(frame, entry, headers, body, origin, route, startUs)
+      const passage = this.#passage(frame, entry, headers, body, origin, route, startUs)
       const reply = this.#answer(passage, auth)
       if (reply instanceof Promise) void reply.then(late => { settle(i, passage, entry, late) })
       else settle(i, passage, entry, reply)
     }
+  }
+
+  #passage(envelope: Envelope, id: Uint8Array, headers: Uint8Array, body: Uint8Array, origin: Origin, route: Route, startUs: number): Passage {
+    const passage = new Passage(envelope, id, headers, body, origin, route, startUs)
+    if (route.args !== undefined || body.length > 0) passage.salt = this.#salts.next()
+    return passage
   }
 
   #routeOf(bytes: Buffer, start: number, end: number): Route | CMeshError {

@@ -38,6 +38,7 @@ export class Passage implements Call {
   auth: AuthContext | undefined = undefined
   markUs: number
   salt: Buffer | undefined = undefined
+  argumentsHash: string | undefined = undefined
   proposed = false
   readonly #envelope: Envelope
 

@@ -70,7 +70,8 @@ export class Applier {
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
   restore(block: Block): void {
     if (block.transactions.length === 0) return
-    const byId = new Map(decodeBatch(block.message).transactions.map(transaction => [transaction.id, transaction]))
+    // Of two with one id the first was executed.
+    const byId = new Map(decodeBatch(block.message).transactions.toReversed().map(transaction => [transaction.id, transaction]))
     for (const record of block.transactions) {
       const transaction = byId.get(record.id)
       if (transaction !== undefined) this.#parts.index.add(outcomeOf(record, transaction, block))

@@ -50,7 +50,7 @@ export class Outbox {
     if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
     if (!block.transactions.some(transaction => transaction.events.length > 0)) return
     this.#queue.push(block)
-    this.#running ??= this.#run().finally(() => { this.#running = undefined })
+    this.#running ??= this.#run()
   }
 
   /** Resolves when everything taken up is out. */
@@ -71,10 +71,12 @@ export class Outbox {
 
   async #run(): Promise<void> {
     for (let block = this.#queue[0]; block !== undefined; block = this.#queue[0]) {
-      if (!await this.#publish(block)) return
+      if (!await this.#publish(block)) break
       this.#parts.watermark.write(block.seq)
       this.#queue.shift()
     }
+    // In one go with the last look into the queue, so that a block which comes a moment later starts anew.
+    this.#running = undefined
   }
 
   /** Publishes one block's events until they are stored; false when stopped before. */

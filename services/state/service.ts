@@ -6,8 +6,8 @@
  * 1. `read` and `write` take an `AuthContext`, which only the guard can make, and have it confirmed before they touch state:
  *    there is no other way in. The endpoint wrapper has checked the token of the call and its address.
  * 2. A write is acknowledged when its block is durable at the store's level, and the reply says which level that is.
- * 3. When the applier or the store fails, every waiting and later write is refused and `onHalt` is told: memory must not
- *    run ahead of the log.
+ * 3. When the applier or the store fails, every waiting and later write is refused, and every later read, and `onHalt` is
+ *    told: memory is then ahead of the log.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
@@ -135,6 +135,7 @@ export class StateService {
   /** A view, or a contract's manifest: `0xS:<contract>[:<function>[:<args>]]`. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply {
     this.#parts.guard.confirm(auth)
+    if (this.#applier.halted !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: this.#applier.halted.code })
     const head = this.#parts.store.head
     notes.before = head
     this.stats.views++

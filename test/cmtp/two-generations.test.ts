@@ -4,7 +4,7 @@ import { TwoGenerations } from '../../cmtp/two-generations.ts'
 
 type Step = readonly ['set' | 'get' | 'peek' | 'delete' | 'clear', number]
 
-const anyStep: fc.Arbitrary<Step> = fc.tuple(fc.constantFrom('set', 'set', 'set', 'get', 'get', 'peek', 'delete'), fc.nat(20)) as fc.Arbitrary<Step>
+const anyStep: fc.Arbitrary<Step> = fc.tuple(fc.constantFrom('set', 'set', 'set', 'get', 'get', 'peek', 'delete'), fc.nat(20))
 const anySteps = fc.array(anyStep, { maxLength: 120 })
 
 describe('two generations', () => {

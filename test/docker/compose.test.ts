@@ -161,9 +161,17 @@ describe('what the containers run, run here', () => {
 
   test('the mesh boots by its environment, and its health check passes then', async () => {
     const [command = '', ...args] = imageCommand
-    const env = { ...meshEnv, CMESH_BUS_URL: here(meshEnv['CMESH_BUS_URL'] ?? ''), CMESH_DATA_DIR: path.join(dir, 'mesh'), CMESH_HTTP_HOST: '127.0.0.1', CMESH_HTTP_PORT: String(ports.http) }
+    // With a login, as a server that asks for one is reached; this one takes any.
+    const url = here(meshEnv['CMESH_BUS_URL'] ?? '').replace('//', '//mesh:secret@')
+    const env = { ...meshEnv, CMESH_BUS_URL: url, CMESH_DATA_DIR: path.join(dir, 'mesh'), CMESH_HTTP_HOST: '127.0.0.1', CMESH_HTTP_PORT: String(ports.http) }
     node = start(command, args.map(here), env)
     await until('the mesh is healthy', node, async () => (await healthCheck()) === 0)
+  })
+
+  test('the descriptor of the mesh says where it is and not how the mesh logs in', async () => {
+    const descriptor = await readFile(path.join(dir, 'mesh', 'mesh.json'), 'utf8')
+    expect(JSON.parse(descriptor)).toMatchObject({ url: `nats://127.0.0.1:${ports.nats}`, http: `http://127.0.0.1:${ports.http}` })
+    expect(descriptor).not.toContain('secret')
   })
 
   test('the spam finds the mesh and every request of it is answered', async () => {

@@ -131,6 +131,8 @@ export interface TestMesh extends IamFixture {
   readonly root: Session
   /** A request frame of a session; without one it carries no token. */
   frame(session: Session | undefined, fqmn: string, fields?: AskFields): Buffer
+  /** One request through the front door, its body left as it is. */
+  askRaw(session: Session | undefined, fqmn: string, fields?: AskFields): Promise<{ readonly status: number, readonly frame: ReplyFrame }>
   /** One request through the front door. */
   ask(session: Session | undefined, fqmn: string, fields?: AskFields): Promise<Answer>
   /** Registers a name as its owner would. */
@@ -207,13 +209,18 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
     id: ids.next(), fqmn, token: Buffer.from(session?.token ?? ''), deadlineMs: time.ms + 5_000, receipt: 'hash', ...fields,
     ...(body !== undefined && { body: Buffer.from(body) }),
   })
-  const ask: TestMesh['ask'] = (session, fqmn, fields = {}) => new Promise(resolve => {
+  const send = (session: Session | undefined, fqmn: string, fields: AskFields): Promise<Buffer> => new Promise(resolve => {
     const origin = { sid: fields.sid ?? session?.sid ?? '', replySubject: fields.replySubject ?? '' }
-    frontDoor.handle(frame(session, fqmn, fields), origin, bytes => { resolve(readAnswer(bytes)) })
+    frontDoor.handle(frame(session, fqmn, fields), origin, resolve)
   })
+  const ask: TestMesh['ask'] = async (session, fqmn, fields = {}) => readAnswer(await send(session, fqmn, fields))
+  const askRaw: TestMesh['askRaw'] = async (session, fqmn, fields = {}) => {
+    const reply = ReplyFrame.decode(await send(session, fqmn, fields))
+    return { status: reply.status, frame: reply }
+  }
   return {
     ...iam, time, log, node, store, engine, consensus, events, outbox, tails, state, registrar, deadlines, dispatcher, endpoints, frontDoor, halts,
-    published, operator, root, frame, ask,
+    published, operator, root, frame, ask, askRaw,
     register: (session, owner, name, target) => ask(session, `0xRW:register:${name}:${target}`, { body: nameBody(owner, name, target, 1) }),
     stop: async () => {
       tails.stop()

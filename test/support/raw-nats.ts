@@ -10,6 +10,7 @@ import { login, type Session } from '../../cmtp/identity/login.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { MessageIds } from '../../cmtp/message-id.ts'
 import { HELLO_SUBJECT, helloSubject } from '../../cmtp/subject.ts'
+import type { ReceiptLevel } from '../../cmtp/wire.ts'
 
 export interface RawMessage {
   readonly subject: string
@@ -168,6 +169,7 @@ export class RawNats {
 export interface RawReply {
   readonly id: Buffer
   readonly status: number
+  readonly receipt: ReceiptLevel
   readonly finalHash: Buffer
   readonly body: Buffer
   readonly headers: Buffer
@@ -181,12 +183,12 @@ export interface RawReply {
 export function readRaw({ data, status }: RawMessage): RawReply {
   if (status !== undefined) throw new Error(`the server answered with status ${status}`)
   const frame = ReplyFrame.decode(data)
-  const { id, finalHash, body, headers } = frame
+  const { id, receipt, finalHash, body, headers } = frame
   let json: unknown
   try {
     json = JSON.parse(body.toString('utf8'))
   } catch {
     json = undefined
   }
-  return { id, status: frame.status, finalHash, body, headers, json, code: (json as { code?: string } | null | undefined)?.code }
+  return { id, status: frame.status, receipt, finalHash, body, headers, json, code: (json as { code?: string } | null | undefined)?.code }
 }

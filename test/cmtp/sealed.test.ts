@@ -1,0 +1,63 @@
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { EMPTY_HASH, LayerSealer, layerSite, sha256, type Binding, type Layer, type LayerSite, type StatePosition } from '../../cmtp/layer.ts'
+
+const HEADERS = [Buffer.alloc(0), Buffer.from('one header'), Buffer.alloc(2_000, 'h')]
+const POSITIONS: readonly (StatePosition | undefined)[] = [
+  undefined, { epoch: 0, seq: 1, chain: Buffer.alloc(32, 1) }, { epoch: 0, seq: 2, chain: Buffer.alloc(32, 2) },
+]
+const HASHES = [EMPTY_HASH, sha256(Buffer.from('a')), sha256(Buffer.from('b'))]
+const SITES = [
+  { hop: 'registrar', fqmn: '0xR:a.mcom', target: '0xS:0x001:a' }, { hop: 'state', fqmn: '0xS:0x001:a', target: undefined },
+  { hop: 'router', fqmn: '0xR:a.mcom', target: '0xS:0x001:a' }, { hop: 'router', fqmn: '0xS:0x001:b', target: undefined },
+] as const
+
+function sites(): readonly LayerSite[] {
+  return SITES.map(({ hop, fqmn, target }) => layerSite(hop, 'did:key:z6Mk', fqmn, target))
+}
+
+const pick = <T>(values: readonly T[]): fc.Arbitrary<T> => fc.constantFrom(...values)
+const layer = fc.record({
+  site: fc.nat({ max: SITES.length - 1 }), decision: pick(['none', 'allowed', 'denied'] as const), grant: pick(['', 'read >']), status: pick([200, 404]),
+  startUs: fc.nat({ max: 2 ** 52 }), durationUs: pick([0, 7, 2 ** 32 - 1, 2 ** 32 + 5]), gas: pick([0n, 2n ** 40n]),
+  before: pick(POSITIONS), after: pick(POSITIONS), argumentsHash: pick([undefined, HASHES[1], HASHES[2]]),
+})
+const binding: fc.Arbitrary<Binding> = fc.record({
+  id: fc.uint8Array({ minLength: 16, maxLength: 16 }), status: pick([200, 403]), sid: pick(['', 'sid-1', 'sid-2', 'a longer sid']), sub: pick(['', 'did:key:a', 'did:key:b']),
+  requestBodyHash: pick(HASHES), replyBodyHash: pick(HASHES), replyHeaders: pick(HEADERS),
+})
+
+describe('a sealer that keeps what it hashed', () => {
+  test('gives each message of any sequence the final hash that a sealer gives which has seen nothing', () => {
+    // Mostly the same few messages over and over, so that what is kept is used, and each kind of change after a use of it.
+    const message = fc.record({ layers: fc.array(layer, { minLength: 1, maxLength: 3 }), binding })
+    const sequence = fc.tuple(fc.array(message, { minLength: 1, maxLength: 3 }), fc.array(fc.record({
+      which: fc.nat({ max: 2 }), id: fc.uint8Array({ minLength: 16, maxLength: 16 }), startUs: fc.nat({ max: 2 ** 52 }), sid: pick(['sid-1', 'sid-2', 'a longer sid']),
+      salted: pick(HASHES), change: fc.option(layer, { freq: 4 }),
+    }), { minLength: 4, maxLength: 24 }))
+    fc.assert(fc.property(sequence, ([messages, steps]) => {
+      const sealer = new LayerSealer()
+      const kept = sites()
+      for (const { which, id, startUs, sid, salted, change } of steps) {
+        const { layers, binding } = messages[which % messages.length] as { layers: (Omit<Layer, 'site'> & { site: number })[], binding: Binding }
+        const own = (change === null ? layers : [change, ...layers.slice(1)]).map(each => ({
+          ...each, argumentsHash: each.argumentsHash === undefined ? undefined : salted,
+        }))
+        const at = (of: readonly LayerSite[]): Layer[] => own.map(each => ({ ...each, startUs, site: of[each.site] as LayerSite }))
+        const bound = { ...binding, id, sid }
+        expect(sealer.seal(at(kept), bound)).toBe(new LayerSealer().seal(at(sites()), bound))
+      }
+    }), { numRuns: 300 })
+  })
+
+  test('a level that shows the layers gets them all, also of a message that is kept', () => {
+    const sealer = new LayerSealer()
+    const [site] = sites() as [LayerSite]
+    const layers: Layer[] = [{ site, decision: 'none', grant: '', status: 200, startUs: 1, durationUs: 1, gas: 0n, before: undefined, after: undefined, argumentsHash: undefined }]
+    const bound: Binding = { id: Buffer.alloc(16), status: 200, sid: 's', sub: 'd', requestBodyHash: EMPTY_HASH, replyBodyHash: EMPTY_HASH, replyHeaders: HEADERS[0] as Buffer }
+    const hashes = [sealer.seal(layers, bound), sealer.seal(layers, bound), sealer.seal(layers, bound)]
+    const encoded: Buffer[] = []
+    expect(new Set([...hashes, sealer.seal(layers, bound, encoded)]).size).toBe(1)
+    expect(encoded).toEqual([sealer.encode(layers[0] as Layer)])
+  })
+})

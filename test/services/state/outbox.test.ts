@@ -1,0 +1,183 @@
+import { describe, expect, test } from '@jest/globals'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import { MockEvents } from '../../../providers/events/mock.ts'
+import { Outbox, type OutboxParts, type Watermark } from '../../../services/state/outbox.ts'
+import type { Block, EmittedEvent } from '../../../services/state/provider.ts'
+import { keptLog, memoryWatermark, type KeptLog } from '../../support/mesh.ts'
+
+const event = (topic: string, text: string, contract = '0x001'): EmittedEvent => ({ contract, topic, data: Buffer.from(text) })
+
+/** A block whose transactions emitted these. */
+function block(seq: number, ...transactions: readonly (readonly EmittedEvent[])[]): Block {
+  return {
+    epoch: 0, seq, timeMs: 0, message: Buffer.alloc(0),
+    transactions: transactions.map((events, i) => ({ id: `${seq}${i}`.padStart(32, '0'), status: 200, gas: 0n, writes: [], events, output: Buffer.alloc(0) })),
+  }
+}
+
+interface Published { readonly channel: string, readonly text: string, readonly id: string | undefined }
+
+/** An outbox whose events provider does as the test says, call by call: nothing is the provider's own answer. */
+function outbox(parts: Partial<OutboxParts> & { answers?: ((call: Published) => Promise<void> | void)[] } = {}): {
+  outbox: Outbox, watermark: Watermark & { seq: number }, published: Published[], asked: Published[], log: KeptLog
+} {
+  const watermark = memoryWatermark()
+  const published: Published[] = []
+  const asked: Published[] = []
+  const log = keptLog()
+  const { answers = [], ...rest } = parts
+  const made = new Outbox({
+    watermark, log, retryMs: 1,
+    events: {
+      publish: async (channel, data, options) => {
+        const call = { channel, text: Buffer.from(data).toString(), id: options?.id }
+        asked.push(call)
+        await answers.shift()?.(call)
+        published.push(call)
+        return { seq: published.length, duplicate: false }
+      },
+    },
+    ...rest,
+  })
+  return { outbox: made, watermark, published, asked, log }
+}
+
+const down = (): Promise<void> => Promise.reject(new CMeshError('CMESH_BUS_DISCONNECTED'))
+const texts = (published: readonly Published[]): string[] => published.map(({ text }) => text)
+
+describe('the outbox', () => {
+  test('publishes what contracts emitted on their channels, under the place in the log', async () => {
+    const { outbox: made, published, watermark } = outbox()
+    made.add(block(3, [event('said', 'a'), event('said', 'b')], [], [event('done', 'c', `0x${'ab'.repeat(32)}`)]))
+    await made.flush()
+    expect(published).toEqual([
+      { channel: 'events.state.contracts.0x001.said', text: 'a', id: '0.3.0.0' },
+      { channel: 'events.state.contracts.0x001.said', text: 'b', id: '0.3.0.1' },
+      { channel: `events.state.contracts.0x${'ab'.repeat(32)}.done`, text: 'c', id: '0.3.2.0' },
+    ])
+    expect({ seq: watermark.seq, pending: made.pending }).toEqual({ seq: 3, pending: 0 })
+  })
+
+  test('keeps the order of the blocks: one is begun when the one before it is out', async () => {
+    let release: () => void = () => undefined
+    const { outbox: made, asked, published, watermark } = outbox({ answers: [() => new Promise(resolve => { release = resolve })] })
+    for (const seq of [1, 2, 3]) made.add(block(seq, [event('said', String(seq))]))
+    for (let i = 0; i < 20; i++) await Promise.resolve()
+    expect({ asked: texts(asked), pending: made.pending, seq: watermark.seq }).toEqual({ asked: ['1'], pending: 3, seq: 0 })
+    release()
+    await made.flush()
+    expect({ published: texts(published), seq: watermark.seq }).toEqual({ published: ['1', '2', '3'], seq: 3 })
+  })
+
+  test('tries a block again until it is out, says so, and puts nothing before it', async () => {
+    const { outbox: made, published, asked, log, watermark } = outbox({ answers: [down, down] })
+    made.add(block(1, [event('said', '1')]))
+    made.add(block(2, [event('said', '2')]))
+    await made.flush()
+    expect({ asked: texts(asked), published: texts(published), seq: watermark.seq }).toEqual({ asked: ['1', '1', '1', '2'], published: ['1', '2'], seq: 2 })
+    expect(log.lines.map(({ level, fields, message }) => [level, fields['code'], fields['seq'], message])).toEqual(Array.from({ length: 2 }, () => [
+      'warn', 'CMESH_BUS_DISCONNECTED', 1, 'the events of a block could not be published; trying again',
+    ]))
+  })
+
+  test('publishes again under the same ids, so that nothing is stored twice', async () => {
+    const events = new MockEvents()
+    let failures = 1
+    const made = new Outbox({
+      watermark: memoryWatermark(), log: keptLog(), retryMs: 1,
+      events: {
+        // Stored, but the answer is lost.
+        publish: async (channel, data, options) => {
+          const result = await events.publish(channel, data, options)
+          if (failures-- > 0) throw new CMeshError('CMESH_BUS_TIMEOUT', { subject: channel, timeoutMs: 1 })
+          return result
+        },
+      },
+    })
+    made.add(block(1, [event('said', 'a'), event('said', 'b')]))
+    await made.flush()
+    const stored = await events.range('events.state.contracts.0x001.said', {})
+    expect(stored.map(({ data }) => Buffer.from(data).toString())).toEqual(['a', 'b'])
+  })
+
+  test.each([
+    ['its channel is none', event('not a topic', 'x')],
+    ['its topic is empty', event('', 'x')],
+  ])('leaves an event that cannot be published because %s, and holds up nothing for it', async (_what, hopeless) => {
+    const { outbox: made, published, log, watermark } = outbox()
+    made.add(block(1, [event('said', 'before'), hopeless, event('said', 'behind')]))
+    made.add(block(2, [event('said', 'later')]))
+    await made.flush()
+    expect({ published: texts(published), seq: watermark.seq }).toEqual({ published: ['before', 'behind', 'later'], seq: 2 })
+    expect(log.lines).toEqual([expect.objectContaining({
+      level: 'error', message: 'an event of a contract cannot be published', fields: expect.objectContaining({ code: 'CMESH_EVENTS_CHANNEL', id: '0.1.0.1' }),
+    })])
+  })
+
+  test('leaves an event that is too large, and holds up nothing for it', async () => {
+    const { outbox: made, published } = outbox({ answers: [() => Promise.reject(new CMeshError('CMESH_EVENTS_PAYLOAD', { bytes: 2, limit: 1 }))] })
+    made.add(block(1, [event('said', 'large')]))
+    made.add(block(2, [event('said', 'later')]))
+    await made.flush()
+    expect(texts(published)).toEqual(['later'])
+  })
+
+  test('takes up again behind its watermark what a restart hands to it, and nothing before', async () => {
+    const { outbox: made, published } = outbox({ watermark: memoryWatermark(2) })
+    for (const seq of [1, 2, 3]) made.add(block(seq, [event('said', String(seq))]))
+    await made.flush()
+    expect(texts(published)).toEqual(['3'])
+  })
+
+  test('has nothing to do for a block without events', async () => {
+    const { outbox: made, asked } = outbox()
+    made.add(block(1, [], []))
+    made.add(block(2))
+    expect(made.pending).toBe(0)
+    await made.flush()
+    expect(asked).toEqual([])
+  })
+
+  test('misses no block, whenever it comes', async () => {
+    // The moment between the last look into the queue and the end of the work is a few microtasks wide: every one is tried.
+    for (let after = 0; after < 30; after++) {
+      let release: () => void = () => undefined
+      const { outbox: made, published } = outbox({ answers: [() => new Promise(resolve => { release = resolve })] })
+      made.add(block(1, [event('said', '1')]))
+      for (let i = 0; i < 10; i++) await Promise.resolve()
+      release()
+      for (let i = 0; i < after; i++) await Promise.resolve()
+      made.add(block(2, [event('said', '2')]))
+      await made.flush()
+      expect({ after, published: texts(published), pending: made.pending }).toEqual({ after, published: ['1', '2'], pending: 0 })
+    }
+  })
+
+  test('stops when what is on its way is out', async () => {
+    let release: () => void = () => undefined
+    const { outbox: made, published, watermark } = outbox({ answers: [() => new Promise(resolve => { release = resolve })] })
+    made.add(block(1, [event('said', '1')]))
+    made.add(block(2, [event('said', '2')]))
+    const stopped = made.stop()
+    release()
+    await stopped
+    await made.stop()
+    expect({ published: texts(published), seq: watermark.seq }).toEqual({ published: ['1', '2'], seq: 2 })
+    made.add(block(3, [event('said', '3')]))
+    await made.flush()
+    expect(texts(published)).toEqual(['1', '2'])
+  })
+
+  test('stops also while nothing can be published; the rest goes out after the next start', async () => {
+    const watermark = memoryWatermark()
+    const blocks = [1, 2].map(seq => block(seq, [event('said', String(seq))]))
+    const broken = outbox({ watermark, retryMs: 60_000, answers: Array.from({ length: 50 }, () => down) })
+    for (const each of blocks) broken.outbox.add(each)
+    await broken.outbox.stop()
+    expect({ published: broken.published, seq: watermark.seq, pending: broken.outbox.pending }).toEqual({ published: [], seq: 0, pending: 2 })
+    const again = outbox({ watermark })
+    for (const each of blocks) again.outbox.add(each)
+    await again.outbox.flush()
+    expect({ published: texts(again.published), seq: watermark.seq }).toEqual({ published: ['1', '2'], seq: 2 })
+  })
+})

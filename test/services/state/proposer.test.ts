@@ -1,0 +1,323 @@
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import { LIMITS } from '../../../cmtp/limits.ts'
+import { MockConsensus } from '../../../providers/consensus/mock.ts'
+import type { Committed, Proposal } from '../../../services/consensus/provider.ts'
+import { BATCH_LIMITS, decodeBatch, verifyBatch, type Batch, type Transaction } from '../../../services/state/batch.ts'
+import { Proposer, type ProposerParts } from '../../../services/state/proposer.ts'
+import { TransactionIndex, transactionDigest, type Outcome } from '../../../services/state/transaction-index.ts'
+import { memberOf, testClock } from '../../support/mesh.ts'
+import { MEMBER, START_MS, transactionOf } from '../../support/replica.ts'
+
+const member = memberOf(MEMBER)
+const turn = (): Promise<void> => new Promise(resolve => { setImmediate(resolve) })
+
+/** A proposal on its way, which the test ends. */
+interface Sent {
+  readonly proposal: Proposal
+  readonly batch: Batch
+  commit(): void
+  fail(error: unknown): void
+}
+
+function proposer(parts: Partial<ProposerParts> = {}): { proposer: Proposer, sent: Sent[], index: TransactionIndex, order(sent: Sent | undefined): Outcome[] } {
+  const sent: Sent[] = []
+  const index = new TransactionIndex()
+  const made = new Proposer({
+    index, member, clock: testClock({ ms: START_MS }),
+    consensus: {
+      propose: proposal => new Promise<Committed>((resolve, reject) => {
+        sent.push({ proposal, batch: decodeBatch(proposal.data), commit: () => { resolve({ epoch: 0, seq: 1, duplicate: false }) }, fail: reject })
+      }),
+    },
+    ...parts,
+  })
+  let seq = 0
+  return {
+    proposer: made, sent, index,
+    order: each => {
+      if (each === undefined) throw new Error('nothing was sent')
+      each.commit()
+      seq++
+      const outcomes = each.batch.transactions.map(transaction => outcomeOf(transaction, seq))
+      for (const outcome of outcomes) index.add(outcome)
+      made.settle(outcomes)
+      return outcomes
+    },
+  }
+}
+
+function outcomeOf(transaction: Transaction, seq = 1): Outcome {
+  return { id: transaction.id, status: 200, gas: 0n, output: Buffer.from('1'), digest: transactionDigest(transaction), seq, timeMs: START_MS, span: undefined }
+}
+
+const put = (fields: Parameters<typeof transactionOf>[1] = {}): Transaction => transactionOf('0xSW:0x001:f', fields)
+const idsOf = (sent: Sent | undefined): string[] => (sent?.batch.transactions ?? []).map(({ id }) => id)
+
+describe('a submission', () => {
+  test('resolves with the outcome once that is durable, not when it is ordered', async () => {
+    const { proposer: made, sent, order } = proposer()
+    const a = put()
+    let settled = false
+    const submitted = made.submit(a).finally(() => { settled = true })
+    await turn()
+    sent[0]?.commit()
+    await turn()
+    expect({ settled, pending: made.pending }).toEqual({ settled: false, pending: 1 })
+    const [outcome] = order(sent[0])
+    expect(await submitted).toBe(outcome)
+    expect(made.pending).toBe(0)
+  })
+
+  test('is proposed by the member that signs it, with the member\'s time and the content as it came', async () => {
+    const { proposer: made, sent } = proposer()
+    const a = put({ body: Buffer.from('[1]'), grantSeq: 7 })
+    void made.submit(a)
+    await turn()
+    const [{ proposal, batch }] = sent as [Sent]
+    expect(batch).toMatchObject({ member: MEMBER.did, proposedMs: START_MS })
+    expect(batch.transactions.map(each => ({ ...each, body: Buffer.from(each.body) }))).toEqual([a])
+    expect(verifyBatch(proposal.data, batch, member.verify)).toBe(true)
+    expect(proposal.deadlineMs).toBe(a.deadlineMs)
+  })
+
+  test('of the same id and content joins the one under way, and gets the first outcome afterwards', async () => {
+    const { proposer: made, sent, order } = proposer()
+    const a = put()
+    const both = [made.submit(a), made.submit({ ...a, sid: 'another', deadlineMs: a.deadlineMs + 5 })]
+    await turn()
+    const third = made.submit(a)
+    expect(sent.map(idsOf)).toEqual([[a.id]])
+    const [outcome] = order(sent[0])
+    for (const each of [...both, third, made.submit(a)]) expect(await each).toBe(outcome)
+    await turn()
+    expect(sent).toHaveLength(1)
+  })
+
+  test.each<[string, Partial<Transaction>]>([
+    ['another address', { fqmn: '0xSW:0x001:g' }], ['another body', { body: Buffer.from('[1]') }], ['another caller', { sub: 'did:key:z6MkOther' }],
+  ])('of the same id with %s is 409, under way or done', async (_what, change) => {
+    const { proposer: made, sent, order } = proposer()
+    const a = put()
+    const first = made.submit(a)
+    const duplicate = { code: 'CMESH_ROUTER_DUPLICATE', status: 409, message: `The message id ${a.id} was used before in this session.` }
+    await expect(made.submit({ ...a, ...change })).rejects.toMatchObject(duplicate)
+    await turn()
+    order(sent[0])
+    await first
+    await expect(made.submit({ ...a, ...change })).rejects.toMatchObject(duplicate)
+    expect(sent).toHaveLength(1)
+  })
+
+  test('whose id another node ordered with other content is 409', async () => {
+    const { proposer: made } = proposer()
+    const a = put()
+    const submitted = made.submit(a)
+    made.settle([outcomeOf({ ...a, body: Buffer.from('other') })])
+    await expect(submitted).rejects.toMatchObject({ code: 'CMESH_ROUTER_DUPLICATE' })
+    expect(made.pending).toBe(0)
+  })
+})
+
+describe('batches', () => {
+  test('one client waits for nobody: what is submitted in one turn leaves in the next, together and in order', async () => {
+    const { proposer: made, sent } = proposer()
+    const all = Array.from({ length: 5 }, () => put())
+    for (const each of all) void made.submit(each)
+    expect(sent).toEqual([])
+    await turn()
+    expect(sent.map(idsOf)).toEqual([all.map(({ id }) => id)])
+  })
+
+  test('hold at most 256 transactions, and at most eight are under way', async () => {
+    const { proposer: made, sent, order } = proposer()
+    const all = Array.from({ length: 256 * 10 }, () => put())
+    const submitted = Promise.all(all.map(each => made.submit(each)))
+    await turn()
+    expect(sent.map(each => each.batch.transactions.length)).toEqual(Array.from({ length: 8 }, () => 256))
+    await turn()
+    expect(sent).toHaveLength(8)
+    order(sent[3])
+    await turn()
+    await turn()
+    expect(sent).toHaveLength(9)
+    for (let i = 0; i < 10; i++) {
+      if (i !== 3) order(sent[i])
+      await turn()
+      await turn()
+    }
+    expect(sent.flatMap(idsOf)).toEqual(all.map(({ id }) => id))
+    expect((await submitted).map(({ id }) => id)).toEqual(all.map(({ id }) => id))
+  })
+
+  test('never outgrow a message, whatever is in them', async () => {
+    await fc.assert(fc.asyncProperty(fc.array(fc.oneof(fc.nat(2_000), fc.integer({ min: 300_000, max: LIMITS.bodyBytes })), { minLength: 1, maxLength: 12 }), async sizes => {
+      const { proposer: made, sent, order } = proposer()
+      const all = sizes.map(size => put({ body: Buffer.alloc(size) }))
+      const submitted = Promise.all(all.map(each => made.submit(each)))
+      for (let done = 0; done < all.length;) {
+        await turn()
+        for (const each of sent.splice(0)) {
+          expect(each.proposal.data.length).toBeLessThanOrEqual(BATCH_LIMITS.bytes)
+          done += order(each).length
+        }
+      }
+      expect((await submitted).map(({ id }) => id)).toEqual(all.map(({ id }) => id))
+    }), { numRuns: 25 })
+  })
+
+  test('carry the farthest of their deadlines, no farther than consensus may take', async () => {
+    const { proposer: made, sent } = proposer()
+    for (const deadlineMs of [START_MS + 5, START_MS + 50, START_MS + 20]) void made.submit(put({ deadlineMs }))
+    await turn()
+    void made.submit(put({ deadlineMs: START_MS + 10 * LIMITS.deadlineAheadMs }))
+    await turn()
+    expect(sent.map(each => each.proposal.deadlineMs)).toEqual([START_MS + 50, START_MS + LIMITS.deadlineAheadMs])
+  })
+
+  test('are proposals of their own: an id that a caller used long ago does not make consensus take them for a repeat', async () => {
+    const entries: string[][] = []
+    const consensus = new MockConsensus({ now: () => 0 })
+    // An index that remembers nothing: what it once held has been forgotten.
+    const made = new Proposer({ consensus, index: new TransactionIndex(), member, clock: testClock({ ms: START_MS }) })
+    await consensus.start({ epoch: 0, seq: 0 }, ({ seq, data }) => {
+      const { transactions } = decodeBatch(data)
+      entries.push(transactions.map(({ id }) => id))
+      made.settle(transactions.map(transaction => outcomeOf(transaction, seq)))
+    })
+    const [old, victim] = [put(), put()]
+    await made.submit(old)
+    await Promise.all([made.submit(old), made.submit(victim)])
+    expect(entries).toEqual([[old.id], [old.id, victim.id]])
+    expect(made.pending).toBe(0)
+  })
+
+  test('have an id each', async () => {
+    const { proposer: made, sent } = proposer()
+    void made.submit(put())
+    void made.submit(put())
+    await turn()
+    void made.submit(put())
+    await turn()
+    const ids = sent.map(each => each.proposal.id)
+    expect(new Set(ids).size).toBe(2)
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{32}$/)
+  })
+})
+
+describe('a proposal that fails', () => {
+  test('fails its transactions, each with its own id, and frees their place', async () => {
+    const { proposer: made, sent } = proposer()
+    const all = [put(), put()]
+    const submitted = Promise.allSettled(all.map(each => made.submit(each)))
+    await turn()
+    sent[0]?.fail(new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: 'the batch' }))
+    const reasons = (await submitted).map(each => (each as PromiseRejectedResult).reason as CMeshError)
+    expect(reasons.map(({ code, detail }) => [code, detail['tx']])).toEqual(all.map(({ id }) => ['CMESH_ROUTER_UNKNOWN_OUTCOME', id]))
+    expect(made.pending).toBe(0)
+    // Sent again it is proposed again; the applier knows it if it was ordered after all.
+    void made.submit(all[0] as Transaction)
+    await turn()
+    expect(sent.map(idsOf)[1]).toEqual([all[0]?.id])
+  })
+
+  test('with anything else than a coded error is a failure of consensus', async () => {
+    const { proposer: made, sent } = proposer()
+    const submitted = made.submit(put())
+    await turn()
+    sent[0]?.fail(new TypeError('odd'))
+    await expect(submitted).rejects.toMatchObject({ code: 'CMESH_INTERNAL', detail: { component: 'consensus' } })
+  })
+
+  test('leaves the way free for the next', async () => {
+    const { proposer: made, sent, order } = proposer()
+    const all = Array.from({ length: 256 * 9 }, () => put())
+    const submitted = all.map(each => made.submit(each))
+    for (const each of submitted) each.catch(() => undefined)
+    await turn()
+    for (const each of sent.slice(0, 8)) each.fail(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'consensus' }))
+    await turn()
+    await turn()
+    expect(sent).toHaveLength(9)
+    order(sent[8])
+    expect((await Promise.allSettled(submitted)).filter(each => each.status === 'fulfilled')).toHaveLength(256)
+  })
+})
+
+describe('bounds', () => {
+  const busy = { code: 'CMESH_ROUTER_BUSY', status: 429, retry: 'retry', detail: expect.objectContaining({ retryAfterMs: 100 }) }
+
+  test('one more than may wait is refused with 429 and when to come back, and never queued', async () => {
+    const { proposer: made, sent, order } = proposer({ maxPending: 3 })
+    const all = [put(), put(), put()]
+    const submitted = Promise.all(all.map(each => made.submit(each)))
+    await expect(made.submit(put())).rejects.toMatchObject({ ...busy, message: 'consensus has 3 requests in flight already; try again in 100 ms.' })
+    // What is under way already may still be asked for.
+    void made.submit(all[0] as Transaction)
+    await turn()
+    expect(sent.flatMap(idsOf)).toEqual(all.map(({ id }) => id))
+    order(sent[0])
+    await submitted
+    void made.submit(put())
+    expect(made.pending).toBe(1)
+  })
+
+  test('so are more bytes than may wait', async () => {
+    const { proposer: made, sent, order } = proposer({ maxPendingBytes: 10_000 })
+    const large = (): Transaction => put({ body: Buffer.alloc(4_900) })
+    const submitted = Promise.all([made.submit(large()), made.submit(large())])
+    await expect(made.submit(large())).rejects.toMatchObject(busy)
+    void made.submit(put())
+    await turn()
+    order(sent[0])
+    await submitted
+    await expect(Promise.race([made.submit(large()), turn()])).resolves.toBeUndefined()
+    expect(made.pending).toBe(1)
+  })
+
+  test('bytes of what failed are free again', async () => {
+    const { proposer: made, sent } = proposer({ maxPendingBytes: 10_000 })
+    for (let i = 0; i < 5; i++) {
+      const submitted = made.submit(put({ body: Buffer.alloc(9_000) }))
+      await turn()
+      sent.at(-1)?.fail(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'consensus' }))
+      await expect(submitted).rejects.toMatchObject({ code: 'CMESH_ROUTER_NO_SERVICE' })
+    }
+  })
+})
+
+describe('the end', () => {
+  test('a drain refuses what is new, and ends when everything that waits has its outcome', async () => {
+    const { proposer: made, sent, order } = proposer()
+    const a = put()
+    const submitted = made.submit(a)
+    let drained = false
+    const draining = made.drain().then(() => { drained = true })
+    await expect(made.submit(put())).rejects.toMatchObject({
+      code: 'CMESH_ROUTER_DRAINING', status: 503, message: 'This node is draining and takes no new requests.',
+    })
+    await turn()
+    expect(drained).toBe(false)
+    order(sent[0])
+    await submitted
+    await draining
+    await made.drain()
+  })
+
+  test('a failure settles everything that waits, queued or on its way, and every later submission', async () => {
+    const { proposer: made, sent } = proposer()
+    const all = Array.from({ length: 256 * 9 }, () => put())
+    const submitted = Promise.allSettled(all.map(each => made.submit(each)))
+    const draining = made.drain()
+    await turn()
+    const halted = new CMeshError('CMESH_STATE_HALTED', { reason: 'test' })
+    made.fail(halted)
+    expect((await submitted).every(each => each.status === 'rejected' && each.reason === halted)).toBe(true)
+    await draining
+    await expect(made.submit(put())).rejects.toBe(halted)
+    for (const each of sent) each.commit()
+    await turn()
+    expect({ sent: sent.length, pending: made.pending }).toEqual({ sent: 8, pending: 0 })
+  })
+})

@@ -1,0 +1,329 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import type { Session } from '../../../cmtp/identity/login.ts'
+import { WasmEngine } from '../../../providers/contracts/wasm.ts'
+import { MockConsensus } from '../../../providers/consensus/mock.ts'
+import { MockEvents } from '../../../providers/events/mock.ts'
+import { HypercoreStateStore } from '../../../providers/state/hypercore.ts'
+import { MockStateStore } from '../../../providers/state/mock.ts'
+import { NameTransactions } from '../../../services/registrar/transactions.ts'
+import { Outbox } from '../../../services/state/outbox.ts'
+import { StateService, type StateServiceParts } from '../../../services/state/service.ts'
+import { mkdtemp, rm } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { contractModule } from '../../support/contract-module.ts'
+import { failureOf } from '../../support/iam.ts'
+import { keptLog, memberOf, memoryWatermark, startMesh, testClock, type TestMesh } from '../../support/mesh.ts'
+import { MEMBER, OPERATOR, packageOf } from '../../support/replica.ts'
+
+const ID = Buffer.alloc(16, 4)
+
+let mesh: TestMesh
+let session: Session
+beforeAll(async () => {
+  mesh = await startMesh()
+  session = await mesh.open()
+})
+afterAll(() => mesh.stop())
+
+describe('a view', () => {
+  test.each<[fqmn: string, body: string, status: number, value: unknown]>([
+    ['0xS:0x001:hello_world', '', 200, 'Hello, world'],
+    ['0xS:0x001:hello_world:["Dexter"]', '', 200, 'Hello, Dexter'],
+    ['0xS:0x001:hello_world', '["Dexter"]', 200, 'Hello, Dexter'],
+    ['0xS:0x001:hello_world:["Dexter"]', '["Dexter"]', 400, expect.objectContaining({ code: 'CMESH_FQMN_ARGUMENTS_TWICE' })],
+    ['0xS:0x001:blah_blah', '', 200, 'blah blah'],
+    ['0xS:0xfff:x', '', 404, expect.objectContaining({ code: 'CMESH_STATE_NO_CONTRACT', message: 'There is no contract 0xfff.' })],
+    ['0xS:0xfff', '', 404, expect.objectContaining({ code: 'CMESH_STATE_NO_CONTRACT' })],
+    ['0xS:0x001:nothing', '', 404, expect.objectContaining({ code: 'CMESH_STATE_NO_FUNCTION', message: 'The contract 0x001 has no function nothing.' })],
+    ['0xS:0x001:say:["x"]', '', 405, expect.objectContaining({ code: 'CMESH_STATE_NOT_A_VIEW', message: 'The function say of 0x001 changes state: call it as 0xSW.' })],
+    ['0xS:0x001:init', '', 405, expect.objectContaining({ code: 'CMESH_STATE_NOT_A_VIEW' })],
+  ])('%s with the body "%s" is %i', async (fqmn, body, status, value) => {
+    expect(await mesh.ask(session, fqmn, { body })).toMatchObject({ status, value })
+  })
+
+  test('of a contract alone is its manifest', async () => {
+    const { value } = await mesh.ask(session, '0xS:0x001')
+    expect(value).toMatchObject({
+      address: '0x001', deployer: mesh.operator.did, codeHash: expect.stringMatching(/^[0-9a-f]{64}$/), manifest: { name: 'hello', version: '1.0.0' },
+      abi: { functions: expect.arrayContaining([expect.objectContaining({ name: 'hello_world', mode: 'view' })]) },
+    })
+    expect((await mesh.ask(session, '0xS:0x000')).value).toMatchObject({ address: '0x000', functions: ['deploy'], genesis: { operator: mesh.operator.did, members: [mesh.node] } })
+  })
+
+  test('changes nothing', async () => {
+    const { head } = mesh.state
+    await mesh.ask(session, '0xS:0x001:hello_world')
+    expect(mesh.state.head).toBe(head)
+  })
+})
+
+describe('a write', () => {
+  test('is answered when its block is durable, with its level, sequence and transaction', async () => {
+    const answer = await mesh.ask(mesh.root, '0xSW:0x001:say:["hi"]', { id: ID })
+    expect(answer.status).toBe(200)
+    expect(answer.headers).toEqual([
+      ['content-type', 'application/json'], ['x-cmesh-durability', 'memory'], ['x-cmesh-sequence', String(mesh.state.head.seq)], ['x-cmesh-transaction', ID.toString('hex')],
+    ])
+    expect((await mesh.ask(session, '0xS:0x001:blah_blah')).value).toBe('hi')
+    expect((await mesh.ask(session, `0xC:tx:${ID.toString('hex')}`)).value).toMatchObject({ id: ID.toString('hex'), status: 200, seq: mesh.state.head.seq })
+  })
+
+  test('under the same id again is the first outcome, and done once; with other content it is 409', async () => {
+    const id = Buffer.alloc(16, 5)
+    const [first, second] = [await mesh.ask(mesh.root, '0xSW:0x002:increment:[1]', { id }), await mesh.ask(mesh.root, '0xSW:0x002:increment:[1]', { id })]
+    expect(second).toMatchObject({ status: 200, value: first.value })
+    expect(second.headers).toEqual(first.headers)
+    expect(await mesh.ask(mesh.root, '0xSW:0x002:increment:[2]', { id })).toMatchObject({ status: 409, code: 'CMESH_ROUTER_DUPLICATE' })
+    expect((await mesh.ask(session, '0xS:0x002:get')).value).toBe(first.value)
+  })
+
+  test('that fails is its outcome: with the error, where it stands in the log, and nothing changed', async () => {
+    const { seq } = mesh.state.head
+    const answer = await mesh.ask(mesh.root, '0xSW:0x001:say', { id: Buffer.alloc(16, 6) })
+    expect(answer).toMatchObject({ status: 422, code: expect.stringMatching(/^CMESH_CONTRACT_/) })
+    expect(answer.headers).toEqual(expect.arrayContaining([['content-type', 'application/cmesh-error+json'], ['x-cmesh-sequence', String(seq + 1)]]))
+    expect((await mesh.ask(session, '0xS:0x001:blah_blah')).value).toBe('hi')
+  })
+
+  test.each<[fqmn: string, status: number, code: string]>([
+    ['0xSW:0xfff:x', 404, 'CMESH_STATE_NO_CONTRACT'],
+    ['0xSW:0x001:nothing', 404, 'CMESH_STATE_NO_FUNCTION'],
+    ['0xSW:0x001', 404, 'CMESH_STATE_NO_FUNCTION'],
+    ['0xSW:0x001:init', 404, 'CMESH_STATE_NO_FUNCTION'],
+    ['0xSW:0x000:genesis', 404, 'CMESH_STATE_NO_FUNCTION'],
+    ['0xSW:0x000', 404, 'CMESH_STATE_NO_FUNCTION'],
+  ])('of %s can only fail, and costs no place in the log', async (fqmn, status, code) => {
+    const { head } = mesh.state
+    expect(await mesh.ask(mesh.root, fqmn)).toMatchObject({ status, code })
+    expect(mesh.state.head).toBe(head)
+  })
+
+  test('of a view is done as a transaction that changes nothing', async () => {
+    const { seq } = mesh.state.head
+    expect(await mesh.ask(mesh.root, '0xSW:0x001:hello_world:["x"]')).toMatchObject({ status: 200, value: 'Hello, x' })
+    expect(mesh.state.head.seq).toBe(seq + 1)
+  })
+
+  test('keeps its body when the frame it came in is gone', async () => {
+    const frame = mesh.frame(mesh.root, '0xSW:0x001:say', { body: '["kept"]' })
+    const answered = new Promise(resolve => { mesh.frontDoor.handle(frame, { sid: mesh.root.sid, replySubject: '' }, resolve) })
+    frame.fill(0x5d, frame.length - 8)
+    await answered
+    expect((await mesh.ask(session, '0xS:0x001:blah_blah')).value).toBe('kept')
+  })
+
+  test('emits what the contract said, on its channel, once it is durable', async () => {
+    await mesh.ask(mesh.root, '0xSW:0x001:say:["heard"]')
+    await mesh.outbox.flush()
+    expect((await mesh.ask(session, '0xE:events.state.contracts.0x001.blah_blah')).value).toMatchObject({ data: '"heard"' })
+  })
+})
+
+describe('a deployment', () => {
+  const pkg = packageOf(contractModule('(data (i32.const 0) "1") (func (export "call_one") (call $output (i32.const 0) (i32.const 1)))'))
+
+  test('by the operator gives the contract its address, and it can be called', async () => {
+    const { status, value } = await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: pkg })
+    const { address, name } = value as { address: string, name: string }
+    expect({ status, address, name }).toEqual({ status: 200, address: expect.stringMatching(/^0x[0-9a-f]{64}$/), name: 'made' })
+    expect(await mesh.ask(mesh.root, `0xSW:${address}:one`)).toMatchObject({ status: 200, value: 1 })
+    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: pkg })).toMatchObject({ status: 409, code: 'CMESH_DEPLOY_EXISTS' })
+  })
+
+  test.each<[string, () => Uint8Array, string]>([
+    ['nothing', () => Buffer.alloc(0), 'CMESH_DEPLOY_MALFORMED'],
+    ['noise', () => Buffer.from('noise'.repeat(20)), 'CMESH_DEPLOY_MALFORMED'],
+    ['init arguments for a contract without init', () => packageOf(contractModule('(func (export "call_f"))'), Buffer.from('[1]')), 'CMESH_DEPLOY_MALFORMED'],
+  ])('of %s is refused, and leaves nothing', async (_what, body, code) => {
+    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: body() })).toMatchObject({ status: 400, code })
+  })
+
+  test('whose init fails leaves no contract and no state', async () => {
+    const module = contractModule(
+      '(data (i32.const 0) "k") (func (export "call_init") (call $set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1)) (unreachable)) (func (export "call_f"))', {
+        abi: '{"abi":1,"sdk":"none","functions":[{"name":"init","mode":"init","params":[],"returns":"void"},{"name":"f","mode":"write","params":[],"returns":"void"}],"events":[]}',
+      },
+    )
+    const spaces = new Set(mesh.store.spaces())
+    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: packageOf(module) })).toMatchObject({ status: 422, code: 'CMESH_CONTRACT_TRAP' })
+    for (const name of mesh.store.spaces()) if (!spaces.has(name)) expect([name, mesh.store.space(name).size]).toEqual([name, 0])
+    const deployed = [...mesh.store.space('0x000').keys()].filter(key => key.startsWith('contract/'))
+    for (const key of deployed) expect(mesh.engine.has(key.slice('contract/'.length))).toBe(true)
+    // Sent again it fails again: nothing says that it is deployed already.
+    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: packageOf(module) })).toMatchObject({ status: 422 })
+  })
+})
+
+describe('consensus, asked by anyone with a session', () => {
+  test('says who leads, how far the log is, and where state stands', async () => {
+    const { value } = await mesh.ask(session, '0xC:status')
+    const { seq, epoch, timeMs, chain } = mesh.state.head
+    expect(value).toMatchObject({
+      provider: 'mock', lastIndex: seq, commitIndex: seq, durability: 'memory', head: { seq, epoch, timeMs, chain: Buffer.from(chain).toString('hex') },
+    })
+    expect((await mesh.ask(session, '0xC:leader')).value).toEqual({ leader: (value as { leader: string }).leader, term: (value as { term: number }).term })
+  })
+
+  test('says what became of a transaction, and nothing of what was in it', async () => {
+    await mesh.ask(mesh.root, '0xSW:0x001:say:["secret words"]', { id: Buffer.alloc(16, 8) })
+    const { value } = await mesh.ask(session, `0xC:tx:${'08'.repeat(16)}`)
+    expect(value).toEqual({ id: '08'.repeat(16), status: 200, gas: expect.stringMatching(/^\d+$/), seq: mesh.state.head.seq, timeMs: mesh.state.head.timeMs })
+    expect(await mesh.ask(session, `0xC:tx:${'09'.repeat(16)}`)).toMatchObject({ status: 404, code: 'CMESH_CONSENSUS_NO_TX' })
+    expect(await mesh.ask(session, '0xC:tx')).toMatchObject({ status: 404 })
+  })
+
+  test('takes no orders', async () => {
+    expect(await mesh.ask(mesh.root, '0xCW:status')).toMatchObject({
+      status: 405, code: 'CMESH_ROUTER_ACTION', message: 'The consensus service has no action status for writing.',
+    })
+  })
+})
+
+describe('when state halts', () => {
+  test('whoever waits is told, reads and writes are refused, and the node hears of it once', async () => {
+    const engine = new WasmEngine()
+    const broken = await startMesh({ state: { engine } })
+    const mine = await broken.open()
+    await broken.ask(mine, '0xS:0x001:hello_world')
+    const call = engine.call.bind(engine)
+    engine.call = each => {
+      if (each.view || each.function !== 'increment') return call(each)
+      throw new CMeshError('CMESH_CONTRACT_HOST', { contract: each.address, reason: 'broken' })
+    }
+    const { head } = broken.state
+    const waiting = [broken.ask(broken.root, '0xSW:0x001:say:["lost"]'), broken.ask(broken.root, '0xSW:0x002:increment')]
+    for (const each of waiting) expect(await each).toMatchObject({ status: 500, code: 'CMESH_CONTRACT_HOST' })
+    expect(broken.halts.map(error => error.code)).toEqual(['CMESH_CONTRACT_HOST'])
+    expect(broken.state.halted?.code).toBe('CMESH_CONTRACT_HOST')
+    expect(broken.state.head).toBe(head)
+    // What the batch had done before it broke stands in memory alone, and is shown to nobody.
+    expect(await broken.ask(mine, '0xS:0x001:blah_blah')).toMatchObject({ status: 503, code: 'CMESH_STATE_HALTED' })
+    expect(await broken.ask(mine, '0xS:0x001:hello_world')).toMatchObject({ status: 503, code: 'CMESH_STATE_HALTED' })
+    expect(await broken.ask(broken.root, '0xSW:0x001:say:["later"]')).toMatchObject({ status: 500 })
+    await broken.state.drain()
+    await broken.stop()
+    engine.close()
+  })
+
+  test('because the disk is full, the writer is told so', async () => {
+    const store = new MockStateStore()
+    const full = await startMesh({ state: { store } })
+    store.commit = () => Promise.reject(new CMeshError('CMESH_STATE_FULL', { reason: 'no space left on device' }))
+    expect(await full.ask(full.root, '0xSW:0x002:increment')).toMatchObject({ status: 507, code: 'CMESH_STATE_FULL' })
+    expect(full.halts.map(error => error.code)).toEqual(['CMESH_STATE_FULL'])
+    await full.stop()
+  })
+})
+
+describe('back-pressure', () => {
+  test('writes are refused while too many events wait to get out', async () => {
+    const outbox = { pending: 4_097, add: () => undefined, flush: async () => undefined, stop: async () => undefined } as unknown as Outbox
+    const slow = await startMesh({ state: { outbox } })
+    expect(await slow.ask(slow.root, '0xSW:0x002:increment')).toMatchObject({
+      status: 429, code: 'CMESH_ROUTER_BUSY', message: 'the outbox of events has 4096 requests in flight already; try again in 1000 ms.',
+    })
+    expect(await slow.ask(slow.root, '0xS:0x002:get')).toMatchObject({ status: 200 })
+    await slow.stop()
+  })
+})
+
+describe('the life of State', () => {
+  const parts = (more: Partial<StateServiceParts> = {}): StateServiceParts => {
+    const events = new MockEvents()
+    return {
+      store: new MockStateStore(), engine: new WasmEngine(), consensus: new MockConsensus({ now: () => 0 }), guard: mesh.guard,
+      outbox: new Outbox({ events, watermark: memoryWatermark(), log: keptLog() }), names: new NameTransactions(), member: memberOf(MEMBER),
+      clock: testClock(), log: keptLog(), onHalt: () => undefined, ...more,
+    }
+  }
+  const genesis = (): { operator: string, members: string[], contracts: never[] } => ({ operator: OPERATOR.did, members: [MEMBER.did], contracts: [] })
+
+  test('starts once, however often it is asked, and knows its beginning only then', async () => {
+    const state = new StateService(parts())
+    expect(() => state.genesis).toThrow(expect.objectContaining({ code: 'CMESH_STATE_GENESIS' }) as Error)
+    const first = state.start(genesis)
+    expect(state.start(() => { throw new Error('asked twice') })).toBe(first)
+    await first
+    expect(state.genesis).toEqual({ operator: OPERATOR.did, members: [MEMBER.did] })
+    expect(state.stop()).toBe(state.stop())
+    await state.stop()
+  })
+
+  test('a start that fails closes what it opened', async () => {
+    const closed: string[] = []
+    for (const failing of ['consensus', 'genesis'] as const) {
+      const made = parts()
+      for (const [name, part] of [['store', made.store], ['engine', made.engine]] as const) {
+        const close = part.close.bind(part) as () => Promise<void>
+        part.close = () => {
+          closed.push(`${failing} ${name}`)
+          return close()
+        }
+      }
+      if (failing === 'consensus') made.consensus.start = () => Promise.reject(new CMeshError('CMESH_CONSENSUS_SECOND_NODE', { node: 'x' }))
+      const state = new StateService(made)
+      const bad = { operator: OPERATOR.did, members: [MEMBER.did], contracts: [{ address: '0x001', pkg: Buffer.from('noise') }] }
+      const failure = await failureOf(() => state.start(() => bad))
+      expect(failure.code).toBe(failing === 'consensus' ? 'CMESH_CONSENSUS_SECOND_NODE' : 'CMESH_DEPLOY_MALFORMED')
+    }
+    expect(closed).toEqual(['consensus store', 'consensus engine', 'genesis store', 'genesis engine'])
+  })
+
+  test('opened again it holds what it held, and answers for transactions of before', async () => {
+    const dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-state-'))
+    try {
+      const key = KeyPair.generate()
+      const first = await startMesh({ key, state: { store: new HypercoreStateStore({ dir }) } })
+      const id = Buffer.alloc(16, 7)
+      await first.ask(first.root, '0xSW:0x002:increment:[41]', { id })
+      await first.register(first.root, first.operator, 'kept.mcom', '0xS:0x002')
+      const { value: manifest } = await first.ask(first.root, '0xSW:0x000:deploy', { body: packageOf(contractModule('(data (i32.const 0) "7") (func (export "call_seven") (call $output (i32.const 0) (i32.const 1)))')) })
+      const { head } = first.state
+      await first.stop()
+
+      const again = await startMesh({ key, state: { store: new HypercoreStateStore({ dir }) }, genesis: () => { throw new Error('there is a beginning already') } })
+      expect({ ...again.state.head }).toEqual({ ...head })
+      expect(again.state.genesis.operator).toBe(first.operator.did)
+      again.grants.set(first.operator.did, again.grants.get(again.operator.did) ?? [])
+      const root = await again.open({ identity: first.operator })
+      expect(await again.ask(root, '0xR:kept.mcom:get')).toMatchObject({ status: 200, value: 41 })
+      expect(await again.ask(root, `0xSW:${(manifest as { address: string }).address}:seven`)).toMatchObject({ status: 200, value: 7 })
+      expect(await again.ask(root, `0xC:tx:${id.toString('hex')}`)).toMatchObject({ value: { status: 200, seq: 2 } })
+      // The same write sent again is known, and not done twice.
+      expect(await again.ask(root, '0xSW:0x002:increment:[41]', { id })).toMatchObject({ status: 200, value: 41 })
+      expect(await again.ask(root, '0xSW:0x002:increment:[1]', { id })).toMatchObject({ status: 409 })
+      expect(await again.ask(root, '0xS:0x002:get')).toMatchObject({ value: 41 })
+      await again.stop()
+    } finally {
+      await rm(dir, { recursive: true, force: true })
+    }
+  })
+
+  test('a log that does not start with genesis is not opened', async () => {
+    const store = new MockStateStore()
+    await store.open(() => undefined)
+    await store.commit({ epoch: 0, seq: 1, timeMs: 0, message: Buffer.alloc(0), transactions: [] })
+    const failure = await failureOf(() => new StateService(parts({ store })).start(genesis))
+    expect({ code: failure.code, message: failure.message }).toEqual({
+      code: 'CMESH_STATE_GENESIS', message: 'The genesis transaction is refused: the log does not start with it.',
+    })
+  })
+
+  test('a drain answers what is under way and refuses what is new', async () => {
+    const draining = await startMesh()
+    const mine = await draining.open()
+    await draining.ask(draining.root, '0xC:status')
+    const writes = Array.from({ length: 20 }, () => draining.ask(draining.root, '0xSW:0x002:increment:[1]'))
+    const drained = draining.state.drain()
+    const late = draining.ask(draining.root, '0xSW:0x002:increment:[1]')
+    expect((await Promise.all(writes)).map(answer => answer.status)).toEqual(writes.map(() => 200))
+    expect(await late).toMatchObject({ status: 503, code: 'CMESH_ROUTER_DRAINING' })
+    await drained
+    expect(draining.state.pendingWrites).toBe(0)
+    expect(await draining.ask(mine, '0xS:0x002:get')).toMatchObject({ value: 20 })
+    await draining.stop()
+  })
+})

@@ -1,0 +1,93 @@
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import type { Space } from '../../../services/state/provider.ts'
+import { failedExecution, jsonExecution, Recorder } from '../../../services/state/transaction.ts'
+import { transactionDigest, TransactionIndex, type Outcome } from '../../../services/state/transaction-index.ts'
+import { transactionOf } from '../../support/replica.ts'
+
+type Change = readonly ['set' | 'delete', string, string]
+const anyChanges: fc.Arbitrary<Change[]> = fc.array(fc.tuple(fc.constantFrom('set' as const, 'set' as const, 'delete' as const), fc.constantFrom('a', 'b', 'c', 'd'), fc.string({ maxLength: 2 })), { maxLength: 12 })
+const spaceOf = (content: readonly (readonly [string, string])[]): Space => new Map(content.map(([key, value]) => [key, Buffer.from(value)]))
+const change = (recorder: Recorder, changes: readonly Change[]): void => {
+  for (const [what, key, value] of changes) if (what === 'set') recorder.set(key, Buffer.from(value)); else recorder.delete(key)
+}
+const anyContent = fc.uniqueArray(fc.tuple(fc.constantFrom('a', 'b', 'c', 'd'), fc.string({ maxLength: 2 })), { selector: ([key]) => key })
+
+describe('a recorder', () => {
+  test('writes through at once, and says what stands now: once a key, in the order of the first change', () => {
+    fc.assert(fc.property(anyContent, anyChanges, (content, changes) => {
+      const space = spaceOf(content)
+      const recorder = new Recorder('0x000', space)
+      change(recorder, changes)
+      const keys = [...new Set(changes.map(([, key]) => key))]
+      expect(recorder.writes()).toEqual(keys.map(key => ({ space: '0x000', key, value: space.get(key) })))
+      const expected = spaceOf(content)
+      for (const [what, key, value] of changes) if (what === 'set') expected.set(key, Buffer.from(value)); else expected.delete(key)
+      expect(new Map(space)).toEqual(new Map(expected))
+    }))
+  })
+
+  test('its writes put into a space that had the same before make it the same', () => {
+    fc.assert(fc.property(anyContent, anyChanges, (content, changes) => {
+      const [space, replayed] = [spaceOf(content), spaceOf(content)]
+      const recorder = new Recorder('0x000', space)
+      change(recorder, changes)
+      for (const { key, value } of recorder.writes()) if (value === undefined) replayed.delete(key); else replayed.set(key, value)
+      expect(new Map(replayed)).toEqual(new Map(space))
+    }))
+  })
+
+  test('undoes everything: the very values that stood there stand there again', () => {
+    fc.assert(fc.property(anyContent, anyChanges, (content, changes) => {
+      const space = spaceOf(content)
+      const before = new Map(space)
+      const recorder = new Recorder('0x000', space)
+      change(recorder, changes)
+      recorder.undo()
+      expect(space.size).toBe(before.size)
+      for (const [key, value] of before) expect(space.get(key)).toBe(value)
+      expect(recorder.writes()).toEqual([])
+    }))
+  })
+
+  test('keeps JSON', () => {
+    const recorder = new Recorder('0x000', new Map())
+    recorder.setJson('a', { x: [1, 'é'] })
+    expect(recorder.getJson('a')).toEqual({ x: [1, 'é'] })
+    expect(recorder.getJson('b')).toBeUndefined()
+  })
+})
+
+test('an execution is a result or the wire error of what went wrong', () => {
+  expect(jsonExecution({ a: 1 })).toMatchObject({ status: 200, output: Buffer.from('{"a":1}'), writes: [], events: [] })
+  const error = new CMeshError('CMESH_CONTRACT_REVERT', { contract: '0x001', reason: 'no' })
+  expect(failedExecution(error, 9n)).toMatchObject({ status: 422, gas: 9n, output: Buffer.from(JSON.stringify(error.toWire())), writes: [], events: [] })
+})
+
+describe('the digest of a transaction', () => {
+  const digest = (fields: Parameters<typeof transactionOf>[1] = {}, fqmn = '0xSW:0x001:f'): string => transactionDigest(transactionOf(fqmn, fields))
+
+  test('tells caller, address and body apart, and nothing else', () => {
+    const all = [digest(), digest({ sub: 'did:key:z6MkOther' }), digest({}, '0xSW:0x001:g'), digest({ body: Buffer.from('[1]') })]
+    expect(new Set(all).size).toBe(4)
+    expect(digest({ sid: 'another', jti: 'another', deadlineMs: 5, grantSeq: 9 })).toBe(digest())
+  })
+
+  test('does not take one part for another', () => {
+    expect(digest({ body: Buffer.from('x') }, '0xSW:0x001:f')).not.toBe(digest({}, '0xSW:0x001:fx'))
+    expect(digest({ sub: 'a' }, 'b')).not.toBe(digest({ sub: 'ab' }, ''))
+  })
+})
+
+test('the index keeps at least the last 65,536 transactions, and forgets by what was added alone', () => {
+  const index = new TransactionIndex()
+  const outcome = (n: number): Outcome => ({ id: String(n), status: 200, gas: 0n, output: Buffer.alloc(0), digest: '', seq: n, timeMs: 0, span: undefined })
+  for (let n = 0; n < 200_000; n++) {
+    index.add(outcome(n))
+    // Looking keeps nothing longer: replicas are asked different things.
+    if (n % 1_000 === 0) index.get('0')
+  }
+  expect(index.get('0')).toBeUndefined()
+  for (let n = 200_000 - 65_536; n < 200_000; n += 997) expect(index.get(String(n))?.seq).toBe(n)
+})

@@ -1,0 +1,149 @@
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import { parseFqmn, RouteCache } from '../../../cmtp/fqmn.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import type { Session } from '../../../cmtp/identity/login.ts'
+import { OPERATOR_SET } from '../../../cmtp/permission.ts'
+import { jsonReply } from '../../../services/call.ts'
+import { ViewCache, type ContractVersion } from '../../../services/state/view-cache.ts'
+import { abiText, contractModule } from '../../support/contract-module.ts'
+import { startMesh, type TestMesh } from '../../support/mesh.ts'
+import { packageOf } from '../../support/replica.ts'
+
+const reply = jsonReply('kept')
+const PURE = { caller: false, clock: false }
+
+describe('a cached view', () => {
+  const routes = new RouteCache()
+  const route = routes.fromText('0xS:0x001:f')
+  const version: ContractVersion = { value: 0 }
+
+  test('is given for the same address until its contract changes', () => {
+    const cache = new ViewCache()
+    cache.set(route, 'did:a', 1, PURE, version, reply)
+    expect(cache.get(route, 'did:b', 9)).toBe(reply)
+    expect(cache.get(routes.fromText('0xS:0x001:g'), 'did:a', 1)).toBeUndefined()
+    version.value++
+    expect(cache.get(route, 'did:a', 1)).toBeUndefined()
+  })
+
+  test('that asked who calls is for that caller alone', () => {
+    const cache = new ViewCache()
+    cache.set(route, 'did:a', 1, { caller: true, clock: false }, version, reply)
+    expect(cache.get(route, 'did:b', 1)).toBeUndefined()
+    expect(cache.get(route, 'did:a', 2)).toBe(reply)
+  })
+
+  test('that asked the time is good for its block alone', () => {
+    const cache = new ViewCache()
+    cache.set(route, 'did:a', 1, { caller: false, clock: true }, version, reply)
+    expect(cache.get(route, 'did:a', 2)).toBeUndefined()
+    expect(cache.get(route, 'did:b', 1)).toBe(reply)
+  })
+
+  test('is kept nowhere when the cache is off', () => {
+    const cache = new ViewCache({ entries: 0 })
+    cache.set(route, 'did:a', 1, PURE, version, reply)
+    expect(cache.get(route, 'did:a', 1)).toBeUndefined()
+  })
+
+  test('counts with its bytes, again and again, however often it is asked for', () => {
+    const cache = new ViewCache({ bytes: 10_000 })
+    const made = Array.from({ length: 40 }, (_, i) => parseFqmn(`0xS:0x001:f${i}`))
+    const large = { ...reply, body: Buffer.alloc(2_000) }
+    const held = (): number => made.filter(each => cache.get(each, 'did:a', 1) !== undefined).length
+    for (const each of made) {
+      cache.set(each, 'did:a', 1, PURE, version, large)
+      // Asking moves what is old among the young: there it weighs what it did.
+      expect(held()).toBeLessThanOrEqual(10)
+    }
+    expect(held()).toBeGreaterThanOrEqual(4)
+  })
+})
+
+/** Views that look at everything a view may look at, and a write; each gives what it saw as text. */
+function lookingModule(): Uint8Array {
+  const digits = '(func $put (param $n i64) (i64.store (i32.const 64) (i64.add (i64.const 0x3030303030303030) (i64.and (local.get $n) (i64.const 0x0f)))) (call $output (i32.const 64) (i32.const 8)))'
+  return contractModule(`
+    (data (i32.const 0) "k")
+    ${digits}
+    (func (export "call_value") (drop (call $get (i32.const 0) (i32.const 1))) (call $reg (i32.const 16)) (call $output (i32.const 16) (call $reglen)))
+    (func (export "call_caller") (drop (call $ctxs (i32.const 0))) (call $reg (i32.const 1024)) (call $output (i32.const 1024) (call $reglen)))
+    (func (export "call_seq") (call $put (call $ctx (i32.const 0))))
+    (func (export "call_time") (call $put (call $ctx (i32.const 1))))
+    (func (export "call_constant") (call $output (i32.const 0) (i32.const 1)))
+    (func (export "call_put") (local $n i32)
+      (local.set $n (call $input)) (call $reg (i32.const 128))
+      (call $set (i32.const 0) (i32.const 1) (i32.const 128) (local.get $n)))
+    (func (export "call_break") (call $set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1)) (unreachable))`, {
+    abi: abiText(['value', 'caller', 'seq', 'time', 'constant'].map(name => ({ name, mode: 'view' })).concat([{ name: 'put', mode: 'write' }, { name: 'break', mode: 'write' }])),
+  })
+}
+
+const VIEWS = ['value', 'caller', 'seq', 'time', 'constant'] as const
+
+type Step =
+  | { readonly do: 'view', readonly contract: number, readonly view: (typeof VIEWS)[number], readonly who: number, readonly named: boolean }
+  | { readonly do: 'put', readonly contract: number, readonly text: string }
+  | { readonly do: 'break', readonly contract: number }
+  | { readonly do: 'wait', readonly ms: number }
+
+const anyStep: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 8, arbitrary: fc.record({ do: fc.constant('view' as const), contract: fc.nat(1), view: fc.constantFrom(...VIEWS), who: fc.nat(1), named: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('put' as const), contract: fc.nat(1), text: fc.stringMatching(/^[a-z]{1,3}$/) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('break' as const), contract: fc.nat(1) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 1, max: 9 }) }) },
+)
+
+describe('a service with a cache', () => {
+  test('answers exactly as one without, to whoever asks whatever when', async () => {
+    const [key, operator] = [KeyPair.generate(), KeyPair.generate()]
+    const make = async (entries: number): Promise<{ mesh: TestMesh, sessions: Session[], contracts: string[] }> => {
+      const mesh = await startMesh({ key, state: { viewCache: { entries } } })
+      mesh.grants.set(operator.did, OPERATOR_SET)
+      const sessions = [mesh.root, await mesh.open({ identity: operator })]
+      const contracts: string[] = []
+      for (const salt of ['[1]', '[2]']) {
+        // What tells the two apart is in the package, so that both meshes give them addresses of their own.
+        const pkg = packageOf(lookingModule())
+        pkg.write(salt, 5)
+        const { value } = await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: pkg })
+        contracts.push((value as { address: string }).address)
+      }
+      for (const [i, address] of contracts.entries()) await mesh.register(mesh.root, mesh.operator, `c${i}.mcom`, `0xS:${address}`)
+      return { mesh, sessions, contracts }
+    }
+    const [cached, plain] = [await make(1_000), await make(0)]
+
+    const run = async ({ mesh, sessions, contracts }: Awaited<ReturnType<typeof make>>, step: Step): Promise<unknown> => {
+      switch (step.do) {
+        case 'view': {
+          const target = step.named ? `0xR:c${step.contract}.mcom:${step.view}` : `0xS:${contracts[step.contract] ?? ''}:${step.view}`
+          const { status, frame } = await mesh.askRaw(sessions[step.who], target)
+          const text = frame.body.toString('latin1')
+          // Callers and addresses of the two meshes are others: what counts is which of the two callers it is.
+          if (step.view === 'caller') return sessions.findIndex(session => session.sub === text)
+          return [status, status < 400 ? text : (JSON.parse(text) as { code: string }).code]
+        }
+        case 'put':
+          return (await mesh.askRaw(mesh.root, `0xSW:${contracts[step.contract] ?? ''}:put`, { body: step.text })).status
+        case 'break':
+          return (await mesh.askRaw(mesh.root, `0xSW:${contracts[step.contract] ?? ''}:break`)).status
+        default:
+          mesh.time.ms += step.ms
+          return undefined
+      }
+    }
+    await fc.assert(fc.asyncProperty(fc.array(anyStep, { minLength: 10, maxLength: 40 }), async steps => {
+      for (const step of steps) {
+        const expected = await run(plain, step)
+        expect({ step, got: await run(cached, step) }).toEqual({ step, got: expected })
+      }
+    }), { numRuns: 40 })
+    // Both ways were taken.
+    expect(cached.mesh.state.stats.viewHits).toBeGreaterThan(50)
+    expect(plain.mesh.state.stats.viewHits).toBe(0)
+    await cached.mesh.stop()
+    await plain.mesh.stop()
+  })
+})

@@ -1,0 +1,104 @@
+/** One replica's state without consensus: the real applier over a store, with entries of the log made by hand. */
+import type { CMeshError } from '../../cmtp/errors.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { encodePackage } from '../../cmtp/package.ts'
+import { WasmEngine } from '../../providers/contracts/wasm.ts'
+import { MockStateStore } from '../../providers/state/mock.ts'
+import type { LogEntry } from '../../services/consensus/provider.ts'
+import { encodeGenesis, readGenesis, type Genesis } from '../../services/contracts/genesis.ts'
+import { deployedModules } from '../../services/contracts/records.ts'
+import { ContractTransactions } from '../../services/contracts/transactions.ts'
+import { NameTransactions } from '../../services/registrar/transactions.ts'
+import { Applier, type ApplierParts } from '../../services/state/applier.ts'
+import { encodeBatch, type Transaction } from '../../services/state/batch.ts'
+import type { Block, StateStore, TransactionRecord } from '../../services/state/provider.ts'
+import { SYSTEM_SPACE } from '../../services/state/transaction.ts'
+import { TransactionIndex, type Outcome } from '../../services/state/transaction-index.ts'
+import { keptLog, memberOf, type KeptLog } from './mesh.ts'
+
+/** The member of every replica made here, and whoever operates its mesh. */
+export const MEMBER = KeyPair.generate()
+export const OPERATOR = KeyPair.generate()
+export const START_MS = 1_800_000_000_000
+
+const NOTHING = Buffer.alloc(0)
+let ids = 0
+
+/** A transaction of the operator, good for a minute, under an id of its own. */
+export function transactionOf(fqmn: string, fields: Partial<Transaction> = {}): Transaction {
+  return {
+    id: (++ids).toString(16).padStart(32, '0'), sub: OPERATOR.did, sid: 'session-1', jti: 'token-01', grantSeq: 0, fqmn, body: NOTHING,
+    deadlineMs: START_MS + 60_000, ...fields,
+  }
+}
+
+/** The message of a batch as it is ordered. */
+export function batchOf(
+  transactions: readonly Transaction[], { by = MEMBER, proposedMs = START_MS }: { readonly by?: KeyPair, readonly proposedMs?: number } = {},
+): Uint8Array {
+  return encodeBatch({ member: by.did, proposedMs, transactions }, bytes => by.sign(bytes))
+}
+
+export function entryOf(seq: number, data: Uint8Array, epoch = 0): LogEntry {
+  return { epoch, seq, id: seq.toString(16).padStart(32, 'e'), data }
+}
+
+/** Deploys what is given at genesis addresses. */
+export function genesisTransaction(contracts: Readonly<Record<string, Uint8Array>> = {}, genesis: Partial<Genesis> = {}): Transaction {
+  const body = encodeGenesis({
+    operator: OPERATOR.did, members: [MEMBER.did],
+    contracts: Object.entries(contracts).map(([address, module]) => ({ address, pkg: packageOf(module) })), ...genesis,
+  })
+  return transactionOf(`0xSW:${SYSTEM_SPACE}:genesis`, { body })
+}
+
+export function packageOf(module: Uint8Array, init = NOTHING): Buffer {
+  return encodePackage({ salt: Buffer.alloc(16), manifest: { name: 'made', version: '1.0.0', compiler: 'hand', sdk: '1' }, init, module })
+}
+
+export interface Replica {
+  readonly store: StateStore
+  readonly engine: WasmEngine
+  readonly index: TransactionIndex
+  readonly applier: Applier
+  readonly log: KeptLog
+  readonly applied: Block[]
+  readonly durable: { readonly block: Block, readonly outcomes: readonly Outcome[] }[]
+  readonly halts: CMeshError[]
+  /** Applies the next entry of the log; gives the records of its block. */
+  next(data: Uint8Array): readonly TransactionRecord[]
+}
+
+/** An open replica. What its store reads back is taken up first. */
+export async function replica({ store = new MockStateStore(), ...parts }: Partial<ApplierParts> = {}): Promise<Replica> {
+  const engine = new WasmEngine()
+  const index = new TransactionIndex()
+  const log = keptLog()
+  const applied: Block[] = []
+  const durable: Replica['durable'] = []
+  const halts: CMeshError[] = []
+  const { verify } = memberOf(MEMBER)
+  const applier = new Applier({
+    store, index, log,
+    handlers: { S: new ContractTransactions({ engine, space: name => store.space(name) }), R: new NameTransactions() },
+    verifyMember: (did, bytes, signature) => (readGenesis(store.space(SYSTEM_SPACE))?.members ?? [MEMBER.did]).includes(did) && verify(did, bytes, signature),
+    onApplied: block => { applied.push(block) },
+    onDurable: (block, outcomes) => { durable.push({ block, outcomes }) },
+    onHalt: error => { halts.push(error) },
+    ...parts,
+  })
+  await store.open(block => { applier.restore(block) })
+  for (const [address, module] of deployedModules(store.space(SYSTEM_SPACE))) engine.install(address, module, store.space(address))
+  return {
+    store, engine, index, applier, log, applied, durable, halts,
+    next: data => {
+      applier.apply(entryOf(store.head.seq + 1, data))
+      return applied.at(-1)?.transactions ?? []
+    },
+  }
+}
+
+/** What a transaction answered, as JSON. */
+export function outputOf(record: Pick<TransactionRecord, 'output'> | undefined): unknown {
+  return record === undefined || record.output.length === 0 ? undefined : JSON.parse(Buffer.from(record.output).toString('utf8'))
+}
