@@ -1,4 +1,5 @@
 /** `latency`: how long one request takes when nothing else is under way, beside a round trip on raw NATS. */
+import { CpuMeter } from './cpu-time.ts'
 import { atMost, interleave, median, medianRatio, type Bench } from './harness.ts'
 import { registerMixName, startDriver, startMesh, startRaw } from './processes.ts'
 
@@ -10,17 +11,22 @@ export const latency: Bench = {
     const count = smoke ? 600 : 3_000
     const mesh = await startMesh(scope)
     await registerMixName(mesh)
-    const raw = (await startRaw(scope)).driver
+    const raw = await startRaw(scope)
     const subject = await startDriver(scope, 'mix', { ...mesh.access, coalesce: true })
+    const meters = { raw: new CpuMeter(raw.processes), mesh: new CpuMeter({ client: subject.pid, broker: mesh.brokerPid, node: mesh.pid }) }
     const oneByOne = { count, inFlight: 0 }
-    for (const driver of [raw, subject]) await driver.run(oneByOne)
-    const values = await interleave(rounds, { raw: () => raw.run(oneByOne), mesh: () => subject.run(oneByOne) })
+    for (const driver of [raw.driver, subject]) await driver.run(oneByOne)
+    const values = await interleave(rounds, {
+      raw: () => meters.raw.during(count, () => raw.driver.run(oneByOne)),
+      mesh: () => meters.mesh.during(count, () => subject.run(oneByOne)),
+    })
     const times = (of: 'raw' | 'mesh', which: 'p50Us' | 'p99Us'): number[] => values[of].map(run => run[which])
     return {
       rounds,
-      figures: (['raw', 'mesh'] as const).flatMap(of => (['p50Us', 'p99Us'] as const).map(which => ({
-        name: `${of === 'raw' ? 'raw NATS' : of} ${which.slice(0, 3)}`, value: median(times(of, which)), unit: 'µs',
-      }))),
+      figures: ([['raw', 'raw NATS'], ['mesh', 'mesh']] as const).flatMap(([of, name]) => [
+        ...(['p50Us', 'p99Us'] as const).map(which => ({ name: `${name} ${which.slice(0, 3)}`, value: median(times(of, which)), unit: 'µs' })),
+        ...meters[of].perOperation().map(([process, us]) => ({ name: `${name}: CPU of ${process}`, value: us, unit: 'µs/request' })),
+      ]),
       ratios: [
         atMost('latency/p50', medianRatio(times('mesh', 'p50Us'), times('raw', 'p50Us')), 1.3),
         atMost('latency/p99', medianRatio(times('mesh', 'p99Us'), times('raw', 'p99Us')), 2),

@@ -49,7 +49,7 @@ function isInstalled(peer: Peer): boolean {
 function install(): Promise<string | undefined> {
   const npm = process.env['npm_execpath']
   const [command, prefix]: [string, string[]] = npm !== undefined && /npm-cli\.c?js$/.test(npm) ? [process.execPath, [npm]] : ['npm', []]
-  const args = [...prefix, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--fetch-retries=1']
+  const args = [...prefix, 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', '--fetch-retries=0', '--fetch-timeout=20000']
   return new Promise(resolve => {
     const child = spawn(command, args, { cwd: DIRECTORY, stdio: ['ignore', 'ignore', 'pipe'], timeout: INSTALL_MS })
     let complaint = ''

@@ -148,7 +148,10 @@ export class LayerSealer {
     const bytes = this.#view(at)
     // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit.
     if (sealed !== 'asked once' || bytes.length > SEALED_BYTES) site.sealed = 'asked once'
-    else site.sealed = new Sealed(bytes, layers, binding, { id: ID_AT, caller: HEADERS_AT + binding.replyHeaders.length, callerEnd: bound, layers: starts, time: TIME_AT })
+    else {
+      const caller = HEADERS_AT + binding.replyHeaders.length
+      site.sealed = new Sealed(bytes, layers, binding, { id: ID_AT, caller, callerEnd: bound, layers: starts, time: TIME_AT })
+    }
     return hash('sha256', bytes, 'binary')
   }
 

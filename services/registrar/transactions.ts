@@ -102,7 +102,9 @@ function signed(record: SignableNameRecord, transaction: Transaction): SignableN
 
 function owned(system: Recorder, name: string, caller: string, timeMs: number, action: string): RegisteredName {
   const record = readName(system, name)
-  if (record === undefined || timeMs >= record.expiresAtMs + GRACE_MS) throw new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name })
+  // Past its grace a name is nobody's, but counts for who had it until that one lets go of it or another takes it.
+  const mayGo = action === 'release' && record?.owner === caller
+  if (record === undefined || (timeMs >= record.expiresAtMs + GRACE_MS && !mayGo)) throw new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name })
   if (record.owner !== caller) throw new CMeshError('CMESH_REGISTRAR_NOT_OWNER', { name, owner: record.owner, action })
   return record
 }

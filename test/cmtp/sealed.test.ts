@@ -50,6 +50,31 @@ describe('a sealer that keeps what it hashed', () => {
     }), { numRuns: 300 })
   })
 
+  const [, atOne, atTwo] = POSITIONS
+  const layerChanges: readonly Partial<Layer>[] = [
+    { decision: 'denied' }, { grant: 'write >' }, { status: 404 }, { gas: 1n }, { before: atTwo }, { before: undefined }, { after: atOne }, { argumentsHash: undefined },
+    { startUs: 2 ** 51 }, { durationUs: 2 ** 32 + 1 }, { argumentsHash: HASHES[2] },
+  ]
+  const bindingChanges: readonly Partial<Binding>[] = [
+    { id: Buffer.alloc(16, 9) }, { status: 403 }, { sid: 'sid-2' }, { sid: 'another length' }, { sub: 'did:key:b' }, { requestBodyHash: HASHES[2] as string },
+    { replyBodyHash: HASHES[2] as string }, { replyHeaders: Buffer.from('two header') },
+  ]
+  test.each([...layerChanges.map(layer => ({ layer, binding: {} })), ...bindingChanges.map(binding => ({ layer: {}, binding }))])('sees that one thing changed: %#', change => {
+    const sealer = new LayerSealer()
+    const message = (of: readonly LayerSite[], changed: boolean): [Layer[], Binding] => [
+      [1, 2].map((site, i) => ({
+        site: of[site] as LayerSite, decision: 'allowed', grant: 'read >', status: 200, startUs: 1, durationUs: 1, gas: 0n, before: atOne, after: undefined,
+        argumentsHash: HASHES[1], ...(changed && i === 0 && change.layer),
+      })),
+      { id: Buffer.alloc(16), status: 200, sid: 'sid-1', sub: 'did:key:a', requestBodyHash: EMPTY_HASH, replyBodyHash: HASHES[1] as string, replyHeaders: HEADERS[1] as Buffer, ...(changed && change.binding) },
+    ]
+    const kept = sites()
+    const hashes = [false, false, false, true, false].map(changed => sealer.seal(...message(kept, changed)))
+    expect(hashes[3]).toBe(new LayerSealer().seal(...message(sites(), true)))
+    expect(hashes[3]).not.toBe(hashes[2])
+    expect(new Set(hashes).size).toBe(2)
+  })
+
   test('a level that shows the layers gets them all, also of a message that is kept', () => {
     const sealer = new LayerSealer()
     const [site] = sites() as [LayerSite]

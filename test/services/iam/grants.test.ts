@@ -1,0 +1,60 @@
+import { describe, expect, test } from '@jest/globals'
+import { parseFqmn } from '../../../cmtp/fqmn.ts'
+import { actionOf, compilePermissions, covers, NEWCOMER_READ_SET, OPERATOR_SET, type Permission } from '../../../cmtp/permission.ts'
+import { Grants, NODE_SET } from '../../../services/iam/grants.ts'
+
+const may = (permissions: readonly Permission[], fqmn: string): boolean => {
+  const route = parseFqmn(fqmn)
+  return covers(compilePermissions(permissions), actionOf(route), route)
+}
+
+/** One address of each kind, with what the operator, the node and a newcomer may do with it. */
+const RIGHTS: readonly (readonly [fqmn: string, operator: boolean, node: boolean, newcomer: boolean])[] = [
+  ['0xS:0x001:hello_world', true, true, true],
+  ['0xR:resolve:x.mcom', true, true, true],
+  ['0xR:x.mcom:f', true, true, true],
+  ['0xE:chan', true, true, true],
+  ['0xE:events.mined:tail', true, true, true],
+  ['0xI:whoami', true, true, true],
+  ['0xC:status', true, true, true],
+  ['0xIW:refresh', true, true, true],
+  ['0xIW:hangup', true, true, true],
+  ['0xRW:register:x.mcom:0xS:0x001', true, true, true],
+  ['0xRW:release:x.mcom', true, true, true],
+  ['0xSW:0x002:increment', true, true, false],
+  ['0xSW:0x001:say', true, false, false],
+  ['0xSW:0x000:deploy', true, false, false],
+  ['0xSW:0x000:replace', true, false, false],
+  ['0xEW:chan:x', true, false, false],
+  ['0xE:audit', true, false, false],
+  ['0xIW:grant:x', true, false, false],
+  ['0xP:peer:0xS:0x001', true, false, false],
+  ['0xA:1:0x001:f', false, false, false],
+]
+
+describe('before anybody granted anything', () => {
+  const grants = new Grants({ node: 'did:node', operator: 'did:operator' })
+
+  test.each(RIGHTS)('%s is for the operator %s, the node %s, a newcomer %s', (fqmn, operator, node, newcomer) => {
+    expect([may(grants.grantsOf('did:operator'), fqmn), may(grants.grantsOf('did:node'), fqmn), may(grants.grantsOf('did:anyone'), fqmn)]).toEqual([operator, node, newcomer])
+  })
+
+  test('the sets are the same arrays each time, so that what was compiled of them is shared', () => {
+    expect(grants.grantsOf('did:a')).toBe(NEWCOMER_READ_SET)
+    expect(grants.grantsOf('did:b')).toBe(grants.grantsOf('did:a'))
+    expect(grants.grantsOf('did:node')).toBe(NODE_SET)
+    expect(grants.grantsOf('did:operator')).toBe(OPERATOR_SET)
+  })
+})
+
+test('once state is open the operator is the one that genesis recorded, and the one configured is nobody special', () => {
+  const grants = new Grants({ node: 'did:node', operator: 'did:configured' })
+  grants.recorded('did:recorded')
+  expect(grants.operator).toBe('did:recorded')
+  expect(grants.grantsOf('did:recorded')).toBe(OPERATOR_SET)
+  expect(grants.grantsOf('did:configured')).toBe(NEWCOMER_READ_SET)
+})
+
+test('a node that operates itself holds every right', () => {
+  expect(new Grants({ node: 'did:one', operator: 'did:one' }).grantsOf('did:one')).toBe(OPERATOR_SET)
+})

@@ -1,0 +1,140 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import { encodeRequest } from '../../../cmtp/frame.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import { login, type SendStep } from '../../../cmtp/identity/login.ts'
+import { HELLO_SUBJECT, helloSubject } from '../../../cmtp/subject.ts'
+import type { ReceiptLevel } from '../../../cmtp/wire.ts'
+import { IamListener, type IamListenerParts } from '../../../services/iam/listener.ts'
+import { HandBus } from '../../support/hand-bus.ts'
+import { startIam, type IamFixture } from '../../support/iam.ts'
+import { keptLog, readAnswer, testClock, type Answer } from '../../support/mesh.ts'
+import { recomputedHash } from '../../support/receipts.ts'
+
+const NODE = 'did:key:z6MkNode'
+const ID = Buffer.alloc(16, 2)
+const REPLY = '_INBOX.new.1'
+
+let iam: IamFixture
+beforeAll(async () => { iam = await startIam({ node: NODE }) })
+afterAll(() => iam.iam.stop())
+
+async function listening(parts: Partial<IamListenerParts> = {}): Promise<{ bus: HandBus, listener: IamListener, bring(data: Uint8Array, subject?: string, reply?: string): void, ask(data: Uint8Array, subject?: string): Promise<Answer> }> {
+  const bus = new HandBus()
+  const listener = new IamListener({ bus, iam: iam.iam, node: NODE, clock: testClock(iam.clock), log: keptLog(), ...parts })
+  await listener.start()
+  const bring = (data: Uint8Array, subject = HELLO_SUBJECT, reply = REPLY): void => { bus.bring(subject, { subject, reply, data }) }
+  return {
+    bus, listener, bring,
+    ask: async (data, subject) => {
+      const before = bus.published.length
+      const published = new Promise<Uint8Array>(resolve => { bus.onPublish = (_, frame) => { resolve(frame) } })
+      bring(data, subject)
+      const answer = readAnswer(await published)
+      expect(bus.published.length).toBe(before + 1)
+      return answer
+    },
+  }
+}
+
+function step(fqmn: string, body: Uint8Array = Buffer.alloc(0), receipt: ReceiptLevel = 'hash'): Buffer {
+  return encodeRequest({ id: ID, fqmn, token: Buffer.alloc(0), deadlineMs: 1, receipt, body })
+}
+
+describe('the door for newcomers', () => {
+  test('is a subject for anyone, shared by the nodes, and one of this node alone', async () => {
+    const { bus } = await listening()
+    expect(bus.subscriptions.map(({ subject, queue }) => [subject, queue])).toEqual([['cmesh.v1.hello', 'iam'], [helloSubject(NODE), undefined]])
+    expect(bus.flushes).toHaveLength(1)
+  })
+
+  test('leads through the whole handshake to a session that the guard knows', async () => {
+    const { ask } = await listening()
+    const send: SendStep = async (action, body, node) => (await ask(step(`0xIW:${action}`, body), node === undefined ? HELLO_SUBJECT : helloSubject(node))).frame.body
+    const identity = KeyPair.generate()
+    const session = await login({ identity, send, mesh: iam.mesh.did })
+    expect(await iam.guard.check(Buffer.from(session.token), session.sid)).toMatchObject({ sub: identity.did })
+  })
+
+  test.each([
+    '0xS:0x001:hello_world', '0xSW:0x002:increment', '0xI:whoami', '0xI:jwks', '0xR:resolve:x.mcom', '0xE:chan', '0xC:status', '0xRW:register:x.mcom:0xS:0x001',
+  ])('leads nowhere else: %s is 401 with the prompt', async fqmn => {
+    const { ask } = await listening()
+    const answer = await ask(step(fqmn))
+    expect(answer).toMatchObject({ status: 401, code: 'CMESH_IAM_NO_SESSION', value: { prompt: 'identity' } })
+    expect(answer.message).toContain('only the steps of the handshake are answered without one')
+  })
+
+  test('knows the steps and no other action', async () => {
+    const { ask } = await listening()
+    for (const action of ['grant', 'revoke', 'constructor', '__proto__', 'handle']) {
+      expect(await ask(step(`0xIW:${action}`))).toMatchObject({ status: 405, code: 'CMESH_ROUTER_ACTION' })
+    }
+  })
+
+  test.each<[string, () => Buffer, number, string]>([
+    ['noise', () => Buffer.from('noise'), 400, 'CMESH_FRAME_MALFORMED'],
+    ['a frame cut short', () => step('0xIW:call').subarray(0, 40), 400, 'CMESH_FRAME_MALFORMED'],
+    ['no address', () => step('hello'), 400, 'CMESH_FQMN_OPCODE'],
+    ['a step whose body is none', () => step('0xIW:call', Buffer.from('noise')), 400, 'CMESH_FRAME_JSON'],
+    ['a step too large', () => step('0xIW:call', Buffer.alloc(100_000)), 413, 'CMESH_FRAME_TOO_LARGE'],
+  ])('answers %s with a coded error', async (_what, frame, status, code) => {
+    const { ask } = await listening()
+    const answer = await ask(frame())
+    expect({ status: answer.status, code: answer.code }).toEqual({ status, code })
+  })
+
+  test('seals its answer at the level that was asked for, with its own layer last', async () => {
+    const { ask } = await listening()
+    const body = Buffer.from('{}')
+    const full = await ask(step('0xIW:call', body, 'full'))
+    expect(full.layers.map(({ hop, node, fqmn, status }) => ({ hop, node, fqmn, status }))).toEqual([{ hop: 'iam', node: NODE, fqmn: '0xIW:call', status: full.status }])
+    expect(full.frame.finalHash.toString('hex')).toBe(recomputedHash(full.frame, { id: ID, sid: '', sub: '', requestBody: body }))
+    expect((await ask(step('0xIW:call', body))).frame).toMatchObject({ receipt: 'hash', finalHash: expect.objectContaining({ length: 32 }) })
+    expect((await ask(step('0xIW:call', body, 'none'))).frame).toMatchObject({ receipt: 'none', finalHash: expect.objectContaining({ length: 0 }) })
+  })
+
+  test.each(['', 'cmesh.v1.mine', 'cmesh.v1.req.x', '$JS.API.INFO'])('says nothing to who wants the answer at "%s"', async reply => {
+    let steps = 0
+    const { bus, bring } = await listening({ iam: { handle: async () => { steps++; return Buffer.alloc(0) } } })
+    bring(step('0xIW:call'), HELLO_SUBJECT, reply)
+    expect({ steps, published: bus.published.length }).toEqual({ steps: 0, published: 0 })
+  })
+
+  test('takes 64 steps at once and refuses one more with when to come back, whatever it is', async () => {
+    const release: (() => void)[] = []
+    const { bus, bring, listener } = await listening({ iam: { handle: () => new Promise(resolve => { release.push(() => { resolve(Buffer.from('{}')) }) }) } })
+    for (let i = 0; i < 64; i++) bring(step('0xIW:call'))
+    expect(bus.published).toEqual([])
+    const refused = new Promise<Uint8Array>(resolve => { bus.onPublish = (_, frame) => { resolve(frame) } })
+    bring(step('0xIW:call'))
+    expect(readAnswer(await refused)).toMatchObject({ status: 429, code: 'CMESH_IAM_BUSY', message: 'Too many handshakes are open; try again in 100 ms.' })
+    expect(release).toHaveLength(64)
+
+    // A drain answers what was taken, and takes nothing more.
+    let drained = false
+    const draining = listener.drain().then(() => { drained = true })
+    for (let i = 0; i < 10; i++) await Promise.resolve()
+    expect({ drained, open: bus.subscriptions.map(each => each.open) }).toEqual({ drained: false, open: [false, false] })
+    for (const each of release) each()
+    await draining
+    expect(bus.published).toHaveLength(65)
+  })
+
+  test('drops an answer that nobody can get any more', async () => {
+    const { bus, bring, listener } = await listening()
+    bring(step('0xIW:call'))
+    await bus.close()
+    await listener.drain()
+    expect(bus.published).toEqual([])
+  })
+
+  test('lets no failure of IAM out as one of its own', async () => {
+    const { ask } = await listening({ iam: { handle: () => Promise.reject(new TypeError('secret')) } })
+    const answer = await ask(step('0xIW:call'))
+    expect(answer).toMatchObject({ status: 500, code: 'CMESH_INTERNAL' })
+    expect(JSON.stringify(answer.value)).not.toContain('secret')
+    const coded = await listening({ iam: { handle: () => Promise.reject(new CMeshError('CMESH_IAM_FORGED', { what: 'proof' })) } })
+    expect(await coded.ask(step('0xIW:confirm'))).toMatchObject({ status: 401, code: 'CMESH_IAM_FORGED' })
+  })
+})
