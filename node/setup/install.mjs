@@ -43,7 +43,23 @@ export async function install(root) {
     throw new SetupError(`npm ci failed (${status}).\n${firstLines(output)}\nIt needs the npm registry once: check the network `
       + '(`npm ping`), the registry (`npm config get registry`) and any proxy, then run `npm run setup` again.')
   }
+  await checkNative(root)
   await writeFile(path.join(root, 'node_modules', STAMP), stampOf(await readFile(path.join(root, 'package-lock.json'), 'utf8')))
+}
+
+/**
+ * Loads the one compiled package that leans on a library of the system, so that what is missing is said here and not at the
+ * first boot.
+ *
+ * @param {string} root
+ */
+async function checkNative(root) {
+  const { status, output } = await runCommand(process.execPath, ['-e', "require('rocksdb-native')"], { cwd: root })
+  if (status === 0) return
+  const advice = output.includes('libatomic')
+    ? 'The state log needs libatomic, which this system lacks: `apt-get install libatomic1` (Debian, Ubuntu) or `dnf install libatomic` (Fedora).'
+    : 'There may be no build of it for this platform.'
+  throw new SetupError(`the package rocksdb-native, which keeps the state log, does not load.\n${firstLines(output)}\n${advice} Then run \`npm run setup\` again.`)
 }
 
 /**

@@ -18,7 +18,7 @@ const WRITES: ReadonlySet<string> = new Set(['register', 'update', 'transfer', '
 
 export interface RegistrarParts {
   readonly state: Pick<StateService, 'write' | 'system' | 'head'>
-  readonly guard: Pick<Guard, 'authorise'>
+  readonly guard: Pick<Guard, 'authorise' | 'confirm'>
 }
 
 export class RegistrarService {
@@ -45,6 +45,7 @@ export class RegistrarService {
   readonly handle = (call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> => {
     const { route } = call
     const [action = ''] = route.segments
+    this.#parts.guard.confirm(auth)
     if (!route.write && action === 'resolve') return jsonReply(this.#record(route))
     if (!route.write || !WRITES.has(action)) {
       throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'registrar', action, access: route.write ? 'writing' : 'reading' })

@@ -28,9 +28,9 @@ describe('the node\'s own key', () => {
     }
   })
 
-  test.each([0o640, 0o604, 0o620, 0o602, 0o660, 0o644])('in a file of mode %o is refused, and the file is left as it is', async mode => {
+  test.each(['640', '604', '620', '602', '660', '644'])('in a file of mode %s is refused, and the file is left as it is', async mode => {
     await nodeIdentity(dir)
-    await chmod(file, mode)
+    await chmod(file, Number.parseInt(mode, 8))
     const before = await readFile(file, 'utf8')
     await expect(nodeIdentity(dir)).rejects.toMatchObject({
       code: 'CMESH_IAM_KEY', message: `The key is refused: ${file} can be read by others; run chmod 600 on it.`,

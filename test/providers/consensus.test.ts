@@ -3,12 +3,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { MockConsensus } from '../../providers/consensus/mock.ts'
 import type { LogEntry, Proposal } from '../../services/consensus/provider.ts'
-import { consensusConformance } from '../conformance/consensus.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
 import { LoneBus } from '../support/lone-bus.ts'
 import { refusal } from '../support/refusal.ts'
-
-consensusConformance('mock', () => new MockConsensus())
 
 const START = { epoch: 0, seq: 0 }
 const SECOND = 'CMESH_CONSENSUS_SECOND_NODE'

@@ -1,13 +1,10 @@
 import { describe, expect, test } from '@jest/globals'
 import type { ContractCall } from '../../services/contracts/provider.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
-import { contractsConformance } from '../conformance/contracts.ts'
 import { contractModule } from '../support/contract-module.ts'
 import { LEFTOVERS } from '../support/hand-made-contracts.ts'
 import { instancesMade } from '../support/instances.ts'
 import { refusal } from '../support/refusal.ts'
-
-contractsConformance('wasm', () => new WasmEngine())
 
 const callOf = (address: string, name = 'run'): ContractCall => (
   { address, function: name, input: new Uint8Array(0), view: false, context: { seq: 1, timeMs: 0, caller: 'did:key:z6Mk' } })

@@ -6,9 +6,7 @@ import type { CMeshError } from '../../cmtp/errors.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { JetStreamEvents, type JetStreamEventsOptions } from '../../providers/events/jetstream.ts'
 import { MockEvents } from '../../providers/events/mock.ts'
-import { REGISTRY } from '../../providers/registry.ts'
-import { SILENT_LOG } from '../../services/log.ts'
-import { collector, eventsConformance } from '../conformance/events.ts'
+import { collector } from '../conformance/events.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
@@ -21,18 +19,6 @@ afterAll(() => broker.stop())
 function eventsOn(bus: NatsBus, options: JetStreamEventsOptions = {}): JetStreamEvents & { failures: CMeshError[] } {
   const failures: CMeshError[] = []
   return Object.assign(new JetStreamEvents({ bus, onFailure: failure => failures.push(failure) }, options), { failures })
-}
-
-for (const [name, make] of Object.entries(REGISTRY.events)) {
-  eventsConformance(name, async () => ({
-    provider: make({
-      dir: broker.dir, node: 'did:key:zTest', core: broker.core, log: SILENT_LOG,
-      onFailed: failure => { throw failure },
-      watch: { enter: () => undefined, leave: () => undefined },
-      options: { mockIdentity: false, durability: 'os', consensusMembers: 1, eventsMaxBytes: 512 * 1024 * 1024, logFile: '' },
-    }),
-    dispose: async () => undefined,
-  }))
 }
 
 describe('the mock provider', () => {

@@ -1,27 +1,14 @@
 import { describe, expect, test } from '@jest/globals'
 import { base58 } from '@scure/base'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
-import { makeDidProof, makeMockProof } from '../../cmtp/identity/proof.ts'
+import { makeDidProof } from '../../cmtp/identity/proof.ts'
 import { DidIdentityProvider } from '../../providers/iam/did.ts'
 import { MockIdentityProvider } from '../../providers/iam/mock.ts'
-import { anyContext, iamConformance } from '../conformance/iam.ts'
+import { anyContext } from '../conformance/iam.ts'
 import { failureOf } from '../support/iam.ts'
 import { readVectors } from '../support/vectors.ts'
 
 const refusedKeys = readVectors<{ smallOrder: string[] }>('identity/refused-keys.json')
-
-iamConformance('did', () => {
-  const identity = KeyPair.generate()
-  return { provider: new DidIdentityProvider(), sub: identity.did, prove: async context => makeDidProof(context, identity) }
-})
-
-iamConformance('mock', () => {
-  const { did } = KeyPair.generate()
-  return {
-    provider: new MockIdentityProvider({ enabled: true }), sub: did,
-    prove: async (_, { challenge }) => makeMockProof(challenge, did),
-  }
-})
 
 describe('the did provider', () => {
   const provider = new DidIdentityProvider()

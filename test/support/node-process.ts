@@ -171,11 +171,17 @@ export class NodeRoom {
     return await (await this.launch(options)).ready()
   }
 
+  /** Rejects when a broker outlived its node, after ending it. */
   async close(): Promise<void> {
     const nodes = this.#nodes.splice(0)
     await Promise.all(nodes.map(node => node.kill()))
-    await Promise.all(nodes.map(({ brokerPid }) => until('the broker is gone', () => brokerPid === undefined || !isAlive(brokerPid))))
-    await Promise.all(this.#dirs.splice(0).map(dir => rm(dir, { recursive: true, force: true })))
+    const brokers = nodes.flatMap(({ brokerPid }) => (brokerPid === undefined ? [] : [brokerPid]))
+    try {
+      await until('the brokers are gone', () => !brokers.some(isAlive))
+    } finally {
+      for (const broker of brokers.filter(isAlive)) process.kill(broker, 'SIGKILL')
+      await Promise.all(this.#dirs.splice(0).map(dir => rm(dir, { recursive: true, force: true })))
+    }
   }
 }
 

@@ -6,13 +6,23 @@ import { fileURLToPath } from 'node:url'
 export const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const ROOMS = ['cmtp', 'services', 'providers', 'node', 'client']
 
-/** The text of every source that is no test, save `except` (relative to the root). */
-export function sourceText(except: string): string {
+export interface Source {
+  /** Relative to the root. */
+  readonly file: string
+  readonly text: string
+}
+
+/** Every source that is no test. */
+export function sources(): Source[] {
   return ROOMS.flatMap(room => readdirSync(path.join(ROOT, room), { recursive: true, withFileTypes: true }))
     .filter(entry => entry.isFile() && /\.(ts|mjs)$/.test(entry.name))
     .map(entry => path.join(entry.parentPath, entry.name))
-    .filter(file => path.relative(ROOT, file) !== except)
-    .map(file => readFileSync(file, 'utf8')).join('\n')
+    .map(file => ({ file: path.relative(ROOT, file), text: readFileSync(file, 'utf8') }))
+}
+
+/** The text of every source that is no test, save `except` (relative to the root). */
+export function sourceText(except: string): string {
+  return sources().filter(({ file }) => file !== except).map(({ text }) => text).join('\n')
 }
 
 /** A file of the project as text. */

@@ -3,13 +3,14 @@ import { createWriteStream, type WriteStream } from 'node:fs'
 import { finished } from 'node:stream/promises'
 import { Option, type Command } from 'commander'
 import type { ReceiptLevel } from '../../../cmtp/wire.ts'
+import type { MeshClient } from '../../mesh-client.ts'
 import { usage } from '../../options.ts'
-import { checkMix, DEFAULT_MIX, readLog } from '../../spam/mix.ts'
+import { checkMix, claimMixName, DEFAULT_MIX, readLog } from '../../spam/mix.ts'
 import { RawBaseline } from '../../spam/raw-baseline.ts'
 import { spam as run, type SpamReport } from '../../spam/spam.ts'
 import { examples, integerFrom, printResult, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
-import { withProgress } from '../progress.ts'
+import { withProgress, type Progress } from '../progress.ts'
 import { spamLines } from '../spam-report.ts'
 import type { Terminal } from '../terminal.ts'
 
@@ -58,11 +59,16 @@ export function spam(program: Command, terminal: Terminal): void {
       const raw = options.raw ? await withProgress(terminal, 'starting bare NATS', () => RawBaseline.start(terminal.env)) : undefined
       let report: SpamReport
       try {
-        report = await withClient(terminal, options, (client) => withProgress(terminal, 'warming up', (progress) => run({
-          client, raw, mix, concurrency, count: options.count, batch: options.batch, rounds: options.rounds, warmUp: options.warmUp,
-          coalesce: options.coalesce, signal: terminal.interrupted, onProgress: (_, text) => progress.update(text),
-          ...(log !== undefined && { onSent: (id: string, fqmn: string) => { log.write(`${id};${fqmn}\n`) } }),
-        })), { throwOnError: false, receipt: options.receipt, coalesce: options.coalesce })
+        const load = async (client: MeshClient, progress: Progress): Promise<SpamReport> => {
+          if (mix === DEFAULT_MIX && await claimMixName(client)) terminal.note('helloWorldExample.mcom was free: it is yours now, for 0xS:0x001:hello_world')
+          return await run({
+            client, raw, mix, concurrency, count: options.count, batch: options.batch, rounds: options.rounds, warmUp: options.warmUp,
+            coalesce: options.coalesce, signal: terminal.interrupted, onProgress: (_, text) => progress.update(text),
+            ...(log !== undefined && { onSent: (id: string, fqmn: string) => { log.write(`${id};${fqmn}\n`) } }),
+          })
+        }
+        report = await withClient(terminal, options, (client) => withProgress(terminal, 'warming up', (progress) => load(client, progress)),
+          { throwOnError: false, receipt: options.receipt, coalesce: options.coalesce })
       } finally {
         await raw?.stop()
         log?.end()
