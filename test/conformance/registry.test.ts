@@ -110,7 +110,7 @@ const SUITES: { readonly [K in ProviderKind]: (name: string, make: (context: Pro
 for (const kind of Object.keys(REGISTRY) as ProviderKind[]) drive(kind)
 
 function drive<K extends ProviderKind>(kind: K): void {
-  for (const [name, make] of Object.entries(REGISTRY[kind])) SUITES[kind](name, make as (context: ProviderContext) => ReturnType<typeof createProvider<K>>)
+  for (const [name, make] of Object.entries(REGISTRY[kind])) SUITES[kind](name, make)
 }
 
 describe('the registry', () => {

@@ -183,7 +183,8 @@ describe('in the sources', () => {
   const calls = (name: string): { readonly file: string, readonly text: string }[] =>
     found(node => ts.isCallExpression(node) && ts.isPropertyAccessExpression(node.expression) && node.expression.name.text === name)
   const importsOf = (target: string): string[] => filesOf(found(node =>
-    ts.isImportDeclaration(node) && node.importClause?.isTypeOnly !== true && ts.isStringLiteral(node.moduleSpecifier) && node.moduleSpecifier.text.endsWith(target)))
+    ts.isImportDeclaration(node) && !node.getText().startsWith('import type ') && ts.isStringLiteral(node.moduleSpecifier)
+    && node.moduleSpecifier.text.endsWith(target)))
 
   test('the guard alone makes an AuthContext, and nobody asserts that something is one', () => {
     expect(filesOf(found(node => ts.isNewExpression(node) && node.expression.getText() === 'AuthContext'))).toEqual(['services/iam/guard.ts'])
@@ -208,7 +209,8 @@ describe('in the sources', () => {
     const reached = calls('space').filter(({ file }) => !file.startsWith('providers/state/'))
     expect(filesOf(reached)).toEqual(['services/state/applier.ts', 'services/state/service.ts'])
     // What State hands out of the system space has no way to change it.
-    const system = parsed.flatMap(({ source }) => source.statements.filter(ts.isClassDeclaration)).flatMap(each => each.members.filter(ts.isGetAccessorDeclaration))
+    const classes = parsed.flatMap(({ source }) => source.statements.filter(ts.isClassDeclaration))
+    const system = classes.flatMap(each => each.members.filter(ts.isGetAccessorDeclaration))
       .filter(member => member.name.getText() === 'system').map(member => member.type?.getText())
     expect(system).toEqual(["Pick<Space, 'get'>"])
   })

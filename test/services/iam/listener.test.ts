@@ -19,7 +19,14 @@ let iam: IamFixture
 beforeAll(async () => { iam = await startIam({ node: NODE }) })
 afterAll(() => iam.iam.stop())
 
-async function listening(parts: Partial<IamListenerParts> = {}): Promise<{ bus: HandBus, listener: IamListener, bring(data: Uint8Array, subject?: string, reply?: string): void, ask(data: Uint8Array, subject?: string): Promise<Answer> }> {
+interface Listening {
+  readonly bus: HandBus
+  readonly listener: IamListener
+  bring(data: Uint8Array, subject?: string, reply?: string): void
+  ask(data: Uint8Array, subject?: string): Promise<Answer>
+}
+
+async function listening(parts: Partial<IamListenerParts> = {}): Promise<Listening> {
   const bus = new HandBus()
   const listener = new IamListener({ bus, iam: iam.iam, node: NODE, clock: testClock(iam.clock), log: keptLog(), ...parts })
   await listener.start()
