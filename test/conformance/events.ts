@@ -1,5 +1,5 @@
 /**
- * What every events provider promises, as tests. A provider's own test file calls this with a way to make one; each test
+ * What every events provider promises, as tests. `registry.test.ts` calls this with a way to make one; each test
  * uses channels of its own, so that one provider serves them all.
  */
 import { randomBytes } from 'node:crypto'

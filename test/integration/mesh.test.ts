@@ -95,7 +95,7 @@ describe('who may do what', () => {
 
   test.each([
     ['0xSW:0x002:increment', 'CMESH_IAM_DENIED'], ['0xSW:0x001:say:["x"]', 'CMESH_IAM_DENIED'], ['0xEW:mesh.spam:x', 'CMESH_IAM_DENIED'],
-    ['0xE:audit:read', 'CMESH_IAM_DENIED'], ['0xSW:0x000:replace', 'CMESH_DEPLOY_FORBIDDEN'], ['0xSW:0x000:proxy', 'CMESH_DEPLOY_FORBIDDEN'],
+    ['0xE:audit:read', 'CMESH_IAM_DENIED'], ['0xSW:0x000:replace', 'CMESH_IAM_DENIED'], ['0xSW:0x000:proxy', 'CMESH_IAM_DENIED'],
     ['0xA:1:0x001:hello_world', 'CMESH_ROUTER_INTERNAL_ONLY'], ['0xP:peer:0xS:0x001:hello_world', 'CMESH_ROUTER_PEER'],
   ])('a newcomer may not %s', async (fqmn, code) => {
     const newcomer = await open(KeyPair.generate())
