@@ -20,14 +20,26 @@ const INCREMENTED = 'events.state.contracts.0x002.incremented'
 
 const room = new NodeRoom()
 const operator = KeyPair.generate()
+const opened: { close(): unknown }[] = []
 let dir: string
 beforeAll(async () => { dir = await room.dir() })
-afterAll(() => room.close())
+afterAll(async () => {
+  for (const each of opened) await each.close()
+  await room.close()
+})
 
 /** A client that asks each request once and hides nothing. */
-function open(node: TestNode): Promise<MeshClient> {
+async function open(node: TestNode): Promise<MeshClient> {
   const options = { timeoutMs: 20_000, retry: false, drainMs: 0, onWarning: () => undefined }
-  return connect({ url: node.url, mesh: node.descriptor.did, identity: operator, ...options })
+  const client = await connect({ url: node.url, mesh: node.descriptor.did, identity: operator, ...options })
+  opened.push(client)
+  return client
+}
+
+async function openRaw(node: TestNode): Promise<RawNats> {
+  const raw = await RawNats.connect(node.url)
+  opened.push(raw)
+  return raw
 }
 
 /** Writes without a pause until the node is gone; gives the transactions that were acknowledged, and how many were not. */
@@ -53,7 +65,7 @@ describe('kill −9 of a node under load', () => {
     for (let round = 1; round <= ROUNDS; round++) {
       const acknowledged = new Map<string, number>()
       const enough = 1 + Math.floor(Math.random() * 600)
-      const raw = await RawNats.connect(node.url)
+      const raw = await openRaw(node)
       const { sid, token } = await raw.login(operator)
       const frame = encodeRequest({ id: raw.ids.next(), fqmn: INCREMENT, token: Buffer.from(token), deadlineMs: Date.now() + 60_000, receipt: 'hash' })
       const first = await raw.ask(requestSubject(sid), frame)
@@ -80,7 +92,7 @@ describe('kill −9 of a node under load', () => {
       counted = now
 
       // The same message again, to the new process: it gives the first outcome and does nothing.
-      const again = await RawNats.connect(node.url)
+      const again = await openRaw(node)
       expect(await again.ask(requestSubject(sid), frame)).toMatchObject({ status: 200, json: first.json })
       again.close()
       expect((await client.call('0xS:0x002:get')).json()).toBe(counted)
@@ -101,6 +113,5 @@ describe('kill −9 of a node under load', () => {
       from = (events.at(-1)?.seq ?? 0) + 1
     }
     expect(values.toSorted((a, b) => a - b)).toEqual(Array.from({ length: counted }, (_, i) => i + 1))
-    await client.close()
   }, 60_000 + ROUNDS * 30_000)
 })

@@ -118,20 +118,25 @@ describe('request events on the stream', () => {
 
 describe('request events put while no node is there', () => {
   let broker: ExternalBroker
-  beforeEach(async () => { broker = await ExternalBroker.start() })
-  afterEach(() => broker.stop())
+  let raw: RawNats
+  beforeEach(async () => {
+    broker = await ExternalBroker.start()
+    raw = await RawNats.connect(broker.url)
+  })
+  afterEach(async () => {
+    raw.close()
+    await broker.stop()
+  })
 
   test('are taken up by the next one, each once', async () => {
     await stop()
     launch = { ...launch, dir: await room.dir(), args: ['--operator', operator.did, '--nats-url', broker.url] }
     await boot()
-    const raw = await RawNats.connect(broker.url)
     const own = await raw.login(operator)
     const before = await count()
     await stop()
     const frames = Array.from({ length: 20 }, () => requestOf(raw, own, { fqmn: '0xSW:0x002:increment' }))
     await Promise.all(frames.map(frame => put(raw, frame)))
-    raw.close()
     await boot()
     await untilMined(20)
     const pairs = await mined()
