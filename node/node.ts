@@ -38,6 +38,9 @@ export interface NodeParts {
   readonly onStep?: (name: string) => void
 }
 
+/** How long the self-test waits for its own events to be out, in ms; where they are not it fails for want of them. */
+const EVENTS_OUT_MS = 10_000
+
 type Phase = 'idle' | 'starting' | 'running' | 'draining' | 'stopped'
 
 export class MeshNode {
@@ -263,7 +266,8 @@ class Boot {
       name: 'self-test',
       start: () => {
         const { frontDoor, outbox } = this.mesh
-        return selfTest({ frontDoor, session: made(this.#session), identity: made(this.#identity), mesh: this.buses.mesh, eventsOut: () => outbox.flush() })
+        const eventsOut = (): Promise<void> => within(outbox.flush(), EVENTS_OUT_MS)
+        return selfTest({ frontDoor, session: made(this.#session), identity: made(this.#identity), mesh: this.buses.mesh, eventsOut })
       },
     }
   }

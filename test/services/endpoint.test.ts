@@ -80,6 +80,8 @@ describe('an endpoint', () => {
       'a context of another guard': { auth: foreign },
     }
     for (const [what, fields] of Object.entries(cases)) {
+      const deploys = await made.call(testCall('0xSW:0x000:deploy', fields))
+      expect({ what, code: told(deploys)['code'] }).toEqual({ what, code: 'CMESH_IAM_NO_SESSION' })
       const call = testCall(VIEW, fields)
       const reply = await made.call(call)
       expect({ what, status: reply.status, prompt: told(reply)['prompt'] }).toEqual({ what, status: 401, prompt: 'identity' })

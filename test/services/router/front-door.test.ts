@@ -309,6 +309,13 @@ describe('the receipt', () => {
     for (const layer of layers) expect(layer.argumentsHash).toBe(expectedArgumentsHash(frame, '["Dexter"]'))
   })
 
+  test('of a name that does not resolve says so at the hop that found out', async () => {
+    for (const [fqmn, status] of [['0xR:nobody.mcom:x', 404], ['0xRW:hello.mcom:0xS:0x001', 400]] as const) {
+      const { layers } = await mesh.ask(session, fqmn, { receipt: 'full' })
+      expect(layers.map(layer => [layer.hop, layer.status, layer.target])).toEqual([['registrar', status, undefined], ['router', status, undefined]])
+    }
+  })
+
   test('tells every hop where it began and how long it took, one behind the other', async () => {
     const { layers } = await mesh.ask(session, '0xR:hello.mcom:hello_world', { receipt: 'full' })
     const [registrar, state, router] = layers
