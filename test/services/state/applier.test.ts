@@ -181,11 +181,13 @@ describe('a failure of the host', () => {
     const { next, store, applied, durable, halts, index, applier } = await opened()
     next(batchOf([put('a')]))
     const { head } = store
+    const kept = contentOf(store)['0x000']?.['.a']
     const [before, broken] = [put('b'), transactionOf(`0xRW:${verb}:a`)]
     next(batchOf([before, broken]))
     await store.flush()
     expect({ head: store.head, applied: applied.length, durable: durable.length }).toEqual({ head, applied: 1, durable: 1 })
     expect([index.get(before.id), index.get(broken.id)]).toEqual([undefined, undefined])
+    expect(contentOf(store)['0x000']?.['.a']).toBe(kept)
     expect(halts.map(each => each.code)).toEqual([code])
     next(batchOf([put('c')]))
     expect({ head: store.head, halts: halts.length, halted: applier.halted?.code }).toEqual({ head, halts: 1, halted: code })

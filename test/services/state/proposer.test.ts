@@ -319,6 +319,7 @@ describe('the end', () => {
     await expect(made.submit(put())).rejects.toBe(halted)
     for (const each of sent) each.commit()
     await turn()
+    await turn()
     expect({ sent: sent.length, pending: made.pending }).toEqual({ sent: 8, pending: 0 })
   })
 })
