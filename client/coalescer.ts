@@ -35,7 +35,7 @@ export interface CoalescedRequest {
 }
 
 export interface CoalescerParts {
-  readonly connection: Pick<Connection, 'request'>
+  readonly connection: Pick<Connection, 'ask'>
   readonly ids: MessageIds
 }
 
@@ -75,7 +75,7 @@ export class Coalescer {
   #single(request: CoalescedRequest): void {
     const { session, fqmn, receipt, deadlineMs } = request
     // Whoever has one request in a turn seldom asks the same again soon: keeping its frame would cost more than making it.
-    const frame = encodeRequest({ id: this.#parts.ids.next(), fqmn, token: session.token, deadlineMs, receipt })
+    const frame = encodeRequest({ id: this.#parts.ids.next(), fqmn, token: session.token, deadlineMs, receipt, bundle: true })
     this.#send(request, frame, data => readReply(data, frame, receipt), result => {
       request.settled(result, () => entryId(frame.subarray(REQUEST_ID_AT), 0))
     })
@@ -104,7 +104,7 @@ export class Coalescer {
   /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */
   #send<T>({ session, timeoutMs }: CoalescedRequest, frame: Buffer, read: (data: Uint8Array) => T, settle: (result: T | CMeshError) => void): void {
     const failed = (thrown: unknown): void => { settle(CMeshError.from(thrown, 'the client')) }
-    this.#parts.connection.request(session.subject, frame, { timeoutMs: timeoutMs + ANSWER_MS }).then((data) => {
+    this.#parts.connection.ask(session.subject, frame, { timeoutMs: timeoutMs + ANSWER_MS }, (data) => {
       let result: T
       try {
         result = read(data)

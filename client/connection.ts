@@ -9,6 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import { connect as connectNats, errors } from '@nats-io/transport-node'
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
+import { BUNDLE_TOKEN, decodeBundle } from '../cmtp/bundle.ts'
 import { Correlator } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 
@@ -111,8 +112,16 @@ export class Connection {
    * `CMESH_BUS_BUSY`, `CMESH_BUS_DENIED`, `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_CLOSED`, `CMESH_FRAME_TOO_LARGE`.
    */
   request(subject: string, frame: Uint8Array, options: { readonly timeoutMs: number, readonly signal?: AbortSignal }): Promise<Uint8Array> {
-    if (this.#status !== 'connected' || this.#inboxDenied !== undefined) return Promise.reject(this.#unable())
-    return this.#correlator.request(subject, frame, options)
+    return new Promise((resolve, reject) => { this.ask(subject, frame, options, resolve, reject) })
+  }
+
+  /** `request` with callbacks, of which exactly one is called, once; it must not throw. */
+  ask(
+    subject: string, frame: Uint8Array, options: { readonly timeoutMs: number, readonly signal?: AbortSignal },
+    resolve: (data: Uint8Array) => void, reject: (error: CMeshError) => void,
+  ): void {
+    if (this.#status !== 'connected' || this.#inboxDenied !== undefined) reject(this.#unable())
+    else this.#correlator.ask(subject, frame, options, resolve, reject)
   }
 
   /** Opens a place on the inbox for live events. The handler must not throw. */
@@ -181,10 +190,21 @@ export class Connection {
       return
     }
     const { subject, data } = message
-    if (subject.charAt(this.inbox.length + 1) === TAIL) this.#tails.get(subject.slice(this.inbox.length + 1))?.(data)
+    const first = subject.charAt(this.inbox.length + 1)
+    if (first === BUNDLE_TOKEN) this.#onBundle(data)
+    else if (first === TAIL) this.#tails.get(subject.slice(this.inbox.length + 1))?.(data)
     // "No responders" is an empty message with a status; looking for headers only when it is empty keeps answers cheap.
     else if (data.length === 0 && message.headers?.code === 503) this.#correlator.onNoResponders(subject)
     else this.#correlator.onReply(subject, data)
+  }
+
+  #onBundle(data: Uint8Array): void {
+    try {
+      for (const { token, frame } of decodeBundle(data)) this.#correlator.onReplyTo(token, frame)
+    } catch (thrown) {
+      // Whoever waits for a reply in it asks again when its time is up.
+      this.#onWarning(CMeshError.from(thrown, 'a bundle of replies'))
+    }
   }
 
   async #followStatus(): Promise<void> {

@@ -41,7 +41,7 @@ export class RequestTemplates {
   }
 
   #make(fqmn: string, receipt: ReceiptLevel): Buffer {
-    const template = encodeRequest({ id: ZERO_ID, fqmn, token: this.#token, deadlineMs: 0, receipt })
+    const template = encodeRequest({ id: ZERO_ID, fqmn, token: this.#token, deadlineMs: 0, receipt, bundle: true })
     if (template.length <= TEMPLATE_BYTES) this.#levels[receipt].set(fqmn, template)
     return template
   }

@@ -86,7 +86,7 @@ export class Requester {
     try {
       frame = session !== undefined && parts === undefined
         ? session.templates.frame(fqmn, receipt, deadlineMs)
-        : encodeRequest({ id: ids.next(), fqmn, token: session?.token ?? NO_TOKEN, deadlineMs, receipt, ...parts })
+        : encodeRequest({ id: ids.next(), fqmn, token: session?.token ?? NO_TOKEN, deadlineMs, receipt, bundle: true, ...parts })
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }

@@ -6,8 +6,8 @@ import { frameKind, KIND_REQUEST } from '../cmtp/wire.ts'
 /** A copy of a request or batch frame with `token` (ASCII) in place of its own; id, deadline and all else stay. */
 export function withToken(frame: Buffer, token: Uint8Array): Buffer {
   if (frameKind(frame) === KIND_REQUEST) {
-    const { id, fqmn, deadlineMs, receipt, hops, headers, body } = RequestFrame.decode(frame)
-    return encodeRequest({ id, fqmn, token, deadlineMs, receipt, hops, headers, body })
+    const { id, fqmn, deadlineMs, receipt, bundle, hops, headers, body } = RequestFrame.decode(frame)
+    return encodeRequest({ id, fqmn, token, deadlineMs, receipt, bundle, hops, headers, body })
   }
   const batch = BatchFrame.decode(frame)
   const { id, deadlineMs, receipt, hops } = batch

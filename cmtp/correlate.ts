@@ -104,30 +104,50 @@ export class Correlator<T = Uint8Array> {
    * `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_USAGE` (a time-out out of range), what `publish` threw, or what `fail` was given.
    */
   request(subject: string, data: Uint8Array, options?: CorrelatedRequestOptions): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const timeoutMs = options?.timeoutMs ?? REQUEST.timeoutMs
-      const signal = options?.signal
-      const refusal = this.#refusal(timeoutMs, signal)
-      if (refusal !== undefined) return reject(refusal)
+    return new Promise<T>((resolve, reject) => { this.ask(subject, data, options, resolve, reject) })
+  }
 
-      const id = this.#sequence = (this.#sequence + 1) & ID_MASK
-      const pending = new Pending<T>(id, subject, timeoutMs, resolve, reject, signal)
-      this.#pending.set(id, pending)
-      this.#wheel.add(pending, timeoutMs)
-      if (signal !== undefined) this.#watch(signal, pending)
-      try {
-        this.#publish(subject, data, this.#prefix + id)
-      } catch (thrown) {
-        this.#release(pending)
-        reject(CMeshError.from(thrown, 'bus'))
-      }
-    })
+  /** `request` with callbacks, of which exactly one is called, once; it must not throw. For paths on which a promise counts. */
+  ask(
+    subject: string, data: Uint8Array, options: CorrelatedRequestOptions | undefined,
+    resolve: (value: T) => void, reject: (error: CMeshError) => void,
+  ): void {
+    const timeoutMs = options?.timeoutMs ?? REQUEST.timeoutMs
+    const signal = options?.signal
+    const refusal = this.#refusal(timeoutMs, signal)
+    if (refusal !== undefined) {
+      reject(refusal)
+      return
+    }
+    const id = this.#sequence = (this.#sequence + 1) & ID_MASK
+    const pending = new Pending<T>(id, subject, timeoutMs, resolve, reject, signal)
+    this.#pending.set(id, pending)
+    this.#wheel.add(pending, timeoutMs)
+    if (signal !== undefined) this.#watch(signal, pending)
+    try {
+      this.#publish(subject, data, this.#prefix + id)
+    } catch (thrown) {
+      this.#release(pending)
+      reject(CMeshError.from(thrown, 'bus'))
+    }
   }
 
   /** Brings an answer. Returns whether somebody waited for it; a late or second one is counted and dropped. */
   onReply(replySubject: string, value: T): boolean {
     const pending = this.#take(replySubject)
     if (pending === undefined) return false
+    pending.resolve(value)
+    return true
+  }
+
+  /** The same by the last token of the reply subject, a number. */
+  onReplyTo(id: number, value: T): boolean {
+    const pending = this.#pending.get(id)
+    if (pending === undefined) {
+      this.#late++
+      return false
+    }
+    this.#release(pending)
     pending.resolve(value)
     return true
   }

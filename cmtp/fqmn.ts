@@ -14,6 +14,7 @@
  * the byte offset and what was expected there; one forward pass, no regular expression on the hot path.
  */
 import { CMeshError } from './errors.ts'
+import type { LayerSite } from './layer.ts'
 import { findJsonArrayFault } from './json-text.ts'
 import { LIMITS } from './limits.ts'
 import { TwoGenerations } from './two-generations.ts'
@@ -36,6 +37,8 @@ export interface Route {
   readonly inner: Route | undefined
   /** The address without any arguments: what policies, layers and metrics see. */
   readonly bare: string
+  /** What hops remember of this address for their layers, as long as the route is kept: theirs alone (`siteAt` in layer.ts). */
+  readonly sites: (LayerSite | undefined)[]
 }
 
 /** Parses an address. Throws `CMESH_FQMN_*` (400). */
@@ -182,6 +185,7 @@ function parseAt(text: string, start: number, depth: number): Route {
     args,
     inner,
     bare: text.slice(start, bareEnd),
+    sites: [],
   }
   checkShape(route, offsets, behind)
   return route

@@ -7,7 +7,7 @@ import { CMeshError } from './errors.ts'
 import { LIMITS } from './limits.ts'
 import { MESSAGE_ID_BYTES } from './message-id.ts'
 import {
-  asBuffer, checkPart, expectKind, KIND_REPLY, KIND_REQUEST, MAGIC_0, MAGIC_1, malformed, receiptFlags, receiptOf, VERSION,
+  asBuffer, BUNDLE_FLAG, checkPart, expectKind, KIND_REPLY, KIND_REQUEST, MAGIC_0, MAGIC_1, malformed, receiptFlags, receiptOf, requestFlags, VERSION,
   type ReceiptLevel,
 } from './wire.ts'
 
@@ -30,6 +30,8 @@ export interface RequestFields {
   /** Absolute, ms since 1970. */
   readonly deadlineMs: number
   readonly receipt: ReceiptLevel
+  /** Whether its reply may come in a bundle (`bundle.ts`). Default false. */
+  readonly bundle?: boolean
   /** 0 at the client; each router that hands the message on adds one. */
   readonly hops?: number
   /** An encoded header block (`encodeHeaders`). */
@@ -54,7 +56,7 @@ export function encodeRequest(fields: RequestFields): Buffer {
   frame[1] = MAGIC_1
   frame[2] = VERSION
   frame[3] = KIND_REQUEST
-  frame.writeUInt16BE(receiptFlags(fields.receipt), 4)
+  frame.writeUInt16BE(requestFlags(fields.receipt, fields.bundle === true), 4)
   frame[6] = fields.hops ?? 0
   frame[7] = 0
   writeUint64(frame, fields.deadlineMs, REQUEST_DEADLINE_AT)
@@ -75,6 +77,7 @@ export function encodeRequest(fields: RequestFields): Buffer {
 export class RequestFrame {
   readonly bytes: Buffer
   readonly receipt: ReceiptLevel
+  readonly bundle: boolean
   readonly hops: number
   readonly deadlineMs: number
   readonly fqmnEnd: number
@@ -84,6 +87,7 @@ export class RequestFrame {
   private constructor(bytes: Buffer, receipt: ReceiptLevel, fqmnEnd: number, tokenEnd: number, headersEnd: number) {
     this.bytes = bytes
     this.receipt = receipt
+    this.bundle = ((bytes[5] as number) & BUNDLE_FLAG) !== 0
     this.hops = bytes[6] ?? 0
     this.deadlineMs = readUint64(bytes, REQUEST_DEADLINE_AT)
     this.fqmnEnd = fqmnEnd
@@ -95,7 +99,7 @@ export class RequestFrame {
   static decode(data: Uint8Array): RequestFrame {
     const bytes = asBuffer(data)
     expectKind(bytes, KIND_REQUEST, REQUEST_HEADER_BYTES, 'a request')
-    const receipt = receiptOf(bytes.readUInt16BE(4))
+    const receipt = receiptOf(bytes.readUInt16BE(4) & ~BUNDLE_FLAG)
     if (bytes[7] !== 0) throw malformed(7, 'a zero byte')
     const fqmnEnd = REQUEST_HEADER_BYTES + bytes.readUInt16BE(32)
     const tokenEnd = fqmnEnd + bytes.readUInt16BE(34)

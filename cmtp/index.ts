@@ -24,8 +24,9 @@ export {
   assembleBatch, BATCH_ID_AT, BatchFrame, BatchReplyEntry, BatchReplyWriter, decodeBatchReply, encodeBatch, encodeBatchEntry,
   type BatchEntryFields, type BatchEnvelope, type BatchFields, type BatchReply,
 } from './batch.ts'
+export { BUNDLE_TOKEN, bundleToken, BundleWriter, decodeBundle, takesBundle, type BundledReply } from './bundle.ts'
 export {
-  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256,
+  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, siteAt,
   type Binding, type DecodedLayer, type Decision, type Hop, type Layer, type LayerSite, type StatePosition,
 } from './layer.ts'
 export {

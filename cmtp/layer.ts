@@ -12,6 +12,7 @@
  */
 import { hash } from 'node:crypto'
 import { CMeshError } from './errors.ts'
+import type { Route } from './fqmn.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
 import { Sealed, SEALED_BYTES } from './sealed.ts'
@@ -75,6 +76,8 @@ export interface Binding {
   /** Session and caller; empty without a session. */
   readonly sid: string
   readonly sub: string
+  /** `callerBytes` of the two, where somebody keeps them. */
+  readonly caller?: Buffer | undefined
   /** 32 latin1 characters each. */
   readonly requestBodyHash: string
   readonly replyBodyHash: string
@@ -86,6 +89,19 @@ export const SALT_BYTES = 16
 
 export function layerSite(hop: Hop, node: string, fqmn: string, target?: string): LayerSite {
   return { hop, node, fqmn, target, place: undefined, sealed: undefined }
+}
+
+/** The site of a hop at an address; `target` is the address out, where the hop changed it. Kept with the route. */
+export function siteAt(route: Pick<Route, 'bare' | 'sites'>, hop: Hop, node: string, target?: string): LayerSite {
+  const at = HOP_CODES[hop]
+  const known = route.sites[at]
+  if (known !== undefined && known.target === target && known.node === node) return known
+  return route.sites[at] = layerSite(hop, node, route.bare, target)
+}
+
+/** Session and caller as they stand in the binding. */
+export function callerBytes(sid: string, sub: string): Buffer {
+  return Buffer.concat([text16(sid), text16(sub)])
 }
 
 /** SHA-256 as 32 latin1 characters: the form that is cheapest to make and to put into a frame. */
@@ -159,7 +175,7 @@ export class LayerSealer {
   #fill(sealed: Sealed, layers: readonly Layer[], binding: Binding): boolean {
     if (!sealed.fits(layers, binding)) return false
     const { id, sid, sub } = binding
-    if (!sealed.isOf(sid, sub) && !sealed.setCaller(sid, sub, this.#caller(sid, sub))) return false
+    if (!sealed.isOf(sid, sub) && !sealed.setCaller(sid, sub, this.#caller(binding))) return false
     sealed.fill(layers, id)
     return true
   }
@@ -187,16 +203,16 @@ export class LayerSealer {
     scratch[84] = headers.length >> 8
     scratch[85] = headers.length & 0xff
     scratch.set(headers, 86)
-    const caller = this.#caller(binding.sid, binding.sub)
+    const caller = this.#caller(binding)
     scratch.set(caller, 86 + headers.length)
     return 86 + headers.length + caller.length
   }
 
-  /** Session and caller as they stand in the binding. */
-  #caller(sid: string, sub: string): Buffer {
+  #caller({ caller, sid, sub }: Binding): Buffer {
+    if (caller !== undefined) return caller
     const known = this.#callers.get(sid)
     if (known?.sub === sub) return known.encoded
-    const encoded = Buffer.concat([text16(sid), text16(sub)])
+    const encoded = callerBytes(sid, sub)
     this.#callers.set(sid, { sub, encoded })
     return encoded
   }

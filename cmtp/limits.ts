@@ -23,6 +23,8 @@ export const LIMITS = Object.freeze({
   bodyBytes: 1_048_576,
   /** Most requests in one batch frame. */
   batchEntries: 1_024,
+  /** Most replies in one bundle. */
+  bundleReplies: 256,
   /** Largest frame in bytes: one full body, its headers, token and address, or a batch of them. */
   frameBytes: 1_179_648,
   /** Most hops a message may take. */

@@ -13,15 +13,23 @@ export const KIND_REQUEST = 1
 export const KIND_REPLY = 2
 export const KIND_BATCH_REQUEST = 3
 export const KIND_BATCH_REPLY = 4
-export type FrameKind = 1 | 2 | 3 | 4
+export const KIND_BUNDLE = 5
+export type FrameKind = 1 | 2 | 3 | 4 | 5
 
 /** What a caller asks for, and a reply promises: the final hash, nothing, or the layers as well. */
 export type ReceiptLevel = 'hash' | 'none' | 'full'
 const LEVELS = ['hash', 'none', 'full'] as const
 export const RECEIPT_MASK = 0b11
 
+/** In the flags of a request: its reply may come in a bundle with others. */
+export const BUNDLE_FLAG = 0b100
+
 export function receiptFlags(level: ReceiptLevel): number {
   return LEVELS.indexOf(level)
+}
+
+export function requestFlags(level: ReceiptLevel, bundle: boolean): number {
+  return LEVELS.indexOf(level) | (bundle ? BUNDLE_FLAG : 0)
 }
 
 /** The level in a frame's flags. Throws `CMESH_FRAME_FLAGS` when any other bit is set or the level is unknown. */
@@ -37,7 +45,7 @@ export function frameKind(frame: Uint8Array): FrameKind {
   if (frame[2] !== VERSION) throw new CMeshError('CMESH_FRAME_VERSION', { version: frame[2] ?? 0, supported: VERSION })
   if (frame.length > LIMITS.frameBytes) throw tooLarge('frame', frame.length, LIMITS.frameBytes)
   const kind = frame[3]
-  if (kind !== 1 && kind !== 2 && kind !== 3 && kind !== 4) throw malformed(3, 'a frame kind from 1 to 4')
+  if (kind !== 1 && kind !== 2 && kind !== 3 && kind !== 4 && kind !== 5) throw malformed(3, 'a frame kind from 1 to 5')
   return kind
 }
 

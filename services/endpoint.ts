@@ -10,9 +10,8 @@
  */
 import { CMeshError } from '../cmtp/errors.ts'
 import type { Route } from '../cmtp/fqmn.ts'
-import { argumentsHash, layerSite, SALT_BYTES, type Decision, type Hop, type LayerSite, type StatePosition } from '../cmtp/layer.ts'
+import { argumentsHash, SALT_BYTES, siteAt, type Decision, type Hop, type StatePosition } from '../cmtp/layer.ts'
 import { formatMessageId } from '../cmtp/message-id.ts'
-import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { errorReply, type Call, type Reply } from './call.ts'
 import type { Clock } from './clock.ts'
 import type { AuthContext, Guard } from './iam/guard.ts'
@@ -49,14 +48,10 @@ export interface EndpointStats {
   busyUs: number
 }
 
-/** Addresses whose layer sites are kept at least, while they are no longer than 256 bytes on average. */
-const SITES = { entries: 16_384, weight: 4_194_304 }
-
 export class Endpoint {
   readonly hop: Hop
   readonly stats: EndpointStats = { requests: 0, failed: 0, denied: 0, busyUs: 0 }
   readonly #parts: EndpointParts
-  readonly #sites = new TwoGenerations<Route, LayerSite>(SITES)
 
   constructor(parts: EndpointParts) {
     this.#parts = parts
@@ -118,7 +113,7 @@ export class Endpoint {
     this.stats.busyUs += durationUs
     if (reply.status >= 400) this.stats.failed++
     call.layers.push({
-      site: this.#site(call.route),
+      site: siteAt(call.route, this.hop, this.#parts.node),
       decision,
       grant,
       status: reply.status,
@@ -130,15 +125,6 @@ export class Endpoint {
       argumentsHash: hashArguments(call),
     })
     return reply
-  }
-
-  #site(route: Route): LayerSite {
-    let site = this.#sites.get(route, route.text.length)
-    if (site === undefined) {
-      site = layerSite(this.hop, this.#parts.node, route.bare)
-      this.#sites.set(route, site, route.text.length)
-    }
-    return site
   }
 }
 

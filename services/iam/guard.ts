@@ -12,16 +12,17 @@
  * 5. Memory is bounded by `maxSessions`, and for revocations by the sessions that can be revoked within one token life.
  */
 import { hash } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
 import type { PublicKey } from '../../cmtp/identity/keys.ts'
 import { TOKEN_REFERENCE_BYTES, tokenReference, type TokenClaims } from '../../cmtp/identity/token.ts'
+import { callerBytes } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { CompiledPermissions, Permission } from '../../cmtp/permission.ts'
 import {
   actionName, actionOf, allowedBy, compilePermissions, intersectPermissions, parsePermissions,
 } from '../../cmtp/permission.ts'
+import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import type { Revocation } from './revocations.ts'
 import { Revocations } from './revocations.ts'
 import { TokenVerifier } from './session-token.ts'
@@ -37,7 +38,7 @@ export interface GuardParts {
   readonly grantsOf: (did: string) => readonly Permission[]
   /** ms since 1970. Default `Date.now`. */
   readonly now?: () => number
-  /** Most sessions whose token is remembered. Default 10,000. */
+  /** Most sessions whose token is remembered, at least the half of them last seen. Default 10,000. */
   readonly maxSessions?: number
   /** Most tokens that may be under verification at once. Default 1,024. */
   readonly maxVerifying?: number
@@ -81,6 +82,8 @@ class AuthContext {
   readonly aal: 0 | 1 | 2
   /** Thumbprint of the session key. */
   readonly jkt: string
+  /** Session and DID as final hashes bind them. Nobody's to change. */
+  readonly caller: Buffer
   readonly #inside: Inside
 
   private constructor(seal: symbol, claims: TokenClaims, inside: Inside) {
@@ -93,6 +96,7 @@ class AuthContext {
     this.amr = Object.freeze([...claims.amr])
     this.aal = claims.aal
     this.jkt = claims.cnf.jkt
+    this.caller = callerBytes(claims.sid, claims.sub)
     this.#inside = inside
     Object.freeze(this)
   }
@@ -123,7 +127,7 @@ export class Guard {
   readonly tokenLifeMs: number
   readonly #now: () => number
   readonly #grantsOf: (did: string) => readonly Permission[]
-  readonly #sessions: LRUCache<string, Entry>
+  readonly #sessions: TwoGenerations<string, Entry>
   readonly #verifying = new Map<string, Promise<AuthContext>>()
   readonly #maxVerifying: number
   /** By the grants and the token's permissions they narrow. Most sessions hold the same two: one compiled copy serves them. */
@@ -140,7 +144,7 @@ export class Guard {
     this.tokenLifeMs = tokenLifeMs
     this.#now = now
     this.#grantsOf = grantsOf
-    this.#sessions = new LRUCache({ max: maxSessions })
+    this.#sessions = new TwoGenerations({ entries: Math.ceil(maxSessions / 2) })
     this.#maxVerifying = maxVerifying
     this.#revocations = new Revocations(now, tokenLifeMs)
     this.#throttle = new Throttle({ now, burst: BAD_TOKEN_BURST, refillMs: BAD_TOKEN_REFILL_MS, max: maxSessions })

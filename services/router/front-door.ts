@@ -11,10 +11,9 @@ import { BatchFrame, BatchReplyWriter, type BatchEntry } from '../../cmtp/batch.
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
-import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, type LayerSite } from '../../cmtp/layer.ts'
+import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, siteAt, type LayerSite } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
-import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -51,8 +50,6 @@ const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
 const REFUSED_ENTRY_BYTES = 512
 /** What an entry of a batch reply takes beside its headers, layers and body. */
 const ENTRY_FRAME_BYTES = 44
-/** Addresses whose layer sites are kept at least, while they are no longer than 256 bytes on average. */
-const SITES = { entries: 16_384, weight: 4_194_304 }
 
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, failed: 0, statuses: new Uint32Array(600) }
@@ -60,8 +57,6 @@ export class FrontDoor {
   readonly #routes = new RouteCache()
   readonly #sealer = new LayerSealer()
   readonly #salts = new Salts()
-  readonly #routerSites = new TwoGenerations<Route, LayerSite>(SITES)
-  readonly #registrarSites = new TwoGenerations<Route, LayerSite>(SITES)
   readonly #unread: LayerSite
 
   constructor(parts: FrontDoorParts) {
@@ -291,6 +286,7 @@ export class FrontDoor {
       status: reply.status,
       sid: passage?.sid ?? '',
       sub: passage?.auth?.sub ?? '',
+      caller: passage?.auth?.caller,
       requestBodyHash: body.length === 0 ? EMPTY_HASH : sha256(body),
       replyBodyHash: reply.bodyHash ?? sha256(reply.body),
       replyHeaders: reply.headers,
@@ -301,13 +297,7 @@ export class FrontDoor {
 
   /** The site of a hop of this router, by the address that was asked for; names may come to map elsewhere. */
   #site(hop: 'router' | 'registrar', asked: Route, target: Route): LayerSite {
-    const sites = hop === 'router' ? this.#routerSites : this.#registrarSites
-    const bare = asked === target ? undefined : target.bare
-    const known = sites.get(asked, asked.text.length)
-    if (known !== undefined && known.target === bare) return known
-    const site = layerSite(hop, this.#parts.node, asked.bare, bare)
-    sites.set(asked, site, asked.text.length)
-    return site
+    return siteAt(asked, hop, this.#parts.node, asked === target ? undefined : target.bare)
   }
 }
 

@@ -7,10 +7,11 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { REQUEST_WILDCARD, ROUTER_QUEUE, sessionOfSubject } from '../../cmtp/subject.ts'
-import { isInbox, sendAnswer } from '../bus/answer.ts'
+import { isInbox } from '../bus/answer.ts'
 import type { Bus, BusMessage, BusSubscription } from '../bus/provider.ts'
 import type { Log } from '../log.ts'
 import type { FrontDoor } from './front-door.ts'
+import { Replies } from './replies.ts'
 
 export interface RouterParts {
   /** The connection inside the sessions' account. */
@@ -27,8 +28,8 @@ const RETRY_AFTER_MS = 50
 
 export class Router {
   readonly #bus: Bus
-  readonly #log: Log
   readonly #frontDoor: RouterParts['frontDoor']
+  readonly #replies: Replies
   readonly #perSession: number
   readonly #inAll: number
   readonly #sessions = new Map<string, number>()
@@ -39,8 +40,8 @@ export class Router {
 
   constructor({ bus, frontDoor, log, perSession = 1_024, inAll = 16_384 }: RouterParts) {
     this.#bus = bus
-    this.#log = log
     this.#frontDoor = frontDoor
+    this.#replies = new Replies({ bus, log, refuse: (data, error) => frontDoor.refuse(data, error) })
     this.#perSession = perSession
     this.#inAll = inAll
   }
@@ -65,6 +66,7 @@ export class Router {
   async #drain(): Promise<void> {
     await this.#subscription?.drain()
     if (this.#inFlight > 0) await new Promise<void>(resolve => { this.#idle.push(resolve) })
+    this.#replies.flush()
     // Answers must have left before whoever drains closes the connection. Without one they cannot, and nobody is there for them.
     if (this.#bus.status === 'connected') await this.#bus.flush().catch(unlessDisconnected)
   }
@@ -76,7 +78,7 @@ export class Router {
     const sid = sessionOfSubject(message.subject) ?? ''
     const refusal = this.#refusal(sid)
     if (refusal !== undefined) {
-      this.#answer(message, this.#frontDoor.refuse(data, refusal))
+      this.#replies.send(message, reply, this.#frontDoor.refuse(data, refusal))
       return
     }
     let answered = false
@@ -84,7 +86,7 @@ export class Router {
     this.#frontDoor.handle(data, { sid, replySubject: reply }, frame => {
       answered = true
       if (waiting) this.#leave(sid)
-      this.#answer(message, frame)
+      this.#replies.send(message, reply, frame)
     })
     if (!answered) {
       waiting = true
@@ -107,10 +109,6 @@ export class Router {
     else this.#sessions.set(sid, left)
     if (this.#inFlight > 0) return
     for (const resolve of this.#idle.splice(0)) resolve()
-  }
-
-  #answer({ reply, data }: BusMessage, frame: Buffer): void {
-    sendAnswer({ bus: this.#bus, log: this.#log }, reply, frame, error => this.#frontDoor.refuse(data, error))
   }
 }
 

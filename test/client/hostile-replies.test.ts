@@ -43,7 +43,7 @@ describe('an answer that is no good', () => {
     ['longer than it says', ({ frame, send }) => send(Buffer.concat([answer(frame, 200, {}), Buffer.from('x')])), /lengths that add up/],
     ['of the next major version', changed(2, 1), /has major version 1; this node speaks CMTP\/0/],
     ['a request', ({ data, send }) => send(data), /expected a reply \(kind 2\)/],
-    ['of an unknown kind', changed(3, 9), /expected a frame kind from 1 to 4/],
+    ['of an unknown kind', changed(3, 9), /expected a frame kind from 1 to 5/],
     ['with an unknown flag', changed(5, 0x80), /sets unknown flag bits 0x80/],
     ['with a reserved byte set', changed(26, 1), /expected two zero bytes/],
     ['with a giant header length', changed(24, 0xff), /lengths that add up/],

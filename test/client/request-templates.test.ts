@@ -13,7 +13,7 @@ describe('request templates', () => {
     for (const fqmn of ['0xS:0x001:hello_world', '0xS:0x001:hello_world:["ü"]', '0xS:0x001:hello_world']) {
       const frame = templates.frame(fqmn, receipt, 1_764_000_000_123)
       const { id } = RequestFrame.decode(frame)
-      expect(frame.equals(encodeRequest({ id, fqmn, token: TOKEN, deadlineMs: 1_764_000_000_123, receipt }))).toBe(true)
+      expect(frame.equals(encodeRequest({ id, fqmn, token: TOKEN, deadlineMs: 1_764_000_000_123, receipt, bundle: true }))).toBe(true)
     }
   })
 

@@ -16,6 +16,7 @@ interface RequestMeaning {
   readonly fqmn: string
   readonly token: string
   readonly receipt: ReceiptLevel
+  readonly bundle: boolean
   readonly hops: number
   readonly deadlineMs: number
   readonly headers: HeaderList
@@ -34,7 +35,7 @@ const REQUESTS = readVectors<CodecVectors<RequestMeaning>>('cmtp/request.json')
 const REPLIES = readVectors<CodecVectors<ReplyMeaning>>('cmtp/reply.json')
 
 const requestMeaning = (frame: RequestFrame): RequestMeaning => ({
-  id: frame.id.toString('hex'), fqmn: frame.fqmn, token: frame.token.toString('latin1'), receipt: frame.receipt, hops: frame.hops,
+  id: frame.id.toString('hex'), fqmn: frame.fqmn, token: frame.token.toString('latin1'), receipt: frame.receipt, bundle: frame.bundle, hops: frame.hops,
   deadlineMs: frame.deadlineMs, headers: decodeHeaders(frame.headers), body: frame.body.toString('hex'),
 })
 const replyMeaning = (frame: ReplyFrame): ReplyMeaning => ({
@@ -51,7 +52,7 @@ const replyBytes = (meaning: ReplyMeaning): Buffer => encodeReply({
 })
 
 const anyRequest = fc.record({
-  id: anyMessageId, fqmn: anyFqmn, token: anyToken, deadlineMs: anyTime, receipt: anyLevel, hops: fc.nat(LIMITS.hops),
+  id: anyMessageId, fqmn: anyFqmn, token: anyToken, deadlineMs: anyTime, receipt: anyLevel, bundle: fc.boolean(), hops: fc.nat(LIMITS.hops),
   headers: anyHeaders.map(encodeHeaders), body: anyBytes,
 })
 const anyReply = fc.record({
@@ -84,7 +85,7 @@ describe('the request frame', () => {
       const frame = RequestFrame.decode(encodeRequest(fields))
       expect({
         id: new Uint8Array(frame.id), fqmn: frame.fqmn, token: new Uint8Array(frame.token), deadlineMs: frame.deadlineMs,
-        receipt: frame.receipt,
+        receipt: frame.receipt, bundle: frame.bundle,
         hops: frame.hops, headers: frame.headers, body: new Uint8Array(frame.body),
       }).toEqual({ ...fields, token: new Uint8Array(fields.token) })
     }))
