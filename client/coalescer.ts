@@ -1,27 +1,25 @@
 /**
  * Puts reads that are asked in one turn of the event loop into one batch frame: under load a frame costs more than the
- * requests in it. It owns the requests of the current turn and the encoded entries of addresses asked before.
+ * requests in it. It owns the requests of the current turn.
  *
  * Invariants: (1) nothing waits for company: what was asked in a turn leaves at the end of that turn, one request as an
  * ordinary request frame; (2) each request keeps its own id, status and final hash; (3) only reads that are answered at once
  * share a frame, since a batch is answered when its slowest entry is; (4) a frame that fails fails each of its requests on
  * its own, under the id it had.
  */
-import { assembleBatch, BATCH_ID_AT, encodeBatchEntry } from '../cmtp/batch.ts'
+import { assembleBatch, BATCH_ID_AT } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { entryId, type MessageIds } from '../cmtp/message-id.ts'
-import { TwoGenerations } from '../cmtp/two-generations.ts'
 import type { ReceiptLevel } from '../cmtp/wire.ts'
 import type { Connection } from './connection.ts'
+import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, type Reply } from './reply.ts'
 import { ANSWER_MS } from './retry.ts'
 import type { ActiveSession } from './session.ts'
 
 /** Most requests in one frame: several frames on the way keep client, broker and node busy at the same time. */
 export const COALESCED = 64
-/** Encoded entries kept at least. */
-const ENTRIES = 8_192
 
 export interface CoalescedRequest {
   readonly fqmn: string
@@ -37,11 +35,11 @@ export interface CoalescedRequest {
 export interface CoalescerParts {
   readonly connection: Pick<Connection, 'ask'>
   readonly ids: MessageIds
+  readonly entries: EncodedEntries
 }
 
 export class Coalescer {
   readonly #parts: CoalescerParts
-  readonly #entries = new TwoGenerations<string, Buffer>({ entries: ENTRIES })
   #turn: CoalescedRequest[] = []
 
   constructor(parts: CoalescerParts) {
@@ -84,7 +82,7 @@ export class Coalescer {
   #batch(requests: readonly CoalescedRequest[]): void {
     const last = requests[requests.length - 1] as CoalescedRequest
     const { session, receipt, deadlineMs } = last
-    const entries = requests.map(({ fqmn }) => this.#entries.get(fqmn) ?? this.#keep(fqmn))
+    const entries = requests.map((request) => this.#parts.entries.of({ fqmn: request.fqmn }).bytes)
     const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries)
     this.#parts.ids.write(frame, BATCH_ID_AT, requests.length)
     this.#send(last, frame, data => readBatchReply(data, frame, requests.length, receipt), result => {
@@ -93,12 +91,6 @@ export class Coalescer {
         ;(requests[i] as CoalescedRequest).settled(own, () => entryId(frame.subarray(BATCH_ID_AT), i))
       }
     })
-  }
-
-  #keep(fqmn: string): Buffer {
-    const entry = encodeBatchEntry({ fqmn })
-    this.#entries.set(fqmn, entry)
-    return entry
   }
 
   /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */

@@ -142,7 +142,8 @@ export class MeshClient {
     if (entries.length === 0 || entries.length > LIMITS.batchEntries) throw usage(`A batch has 1 to ${LIMITS.batchEntries} entries, not ${entries.length}.`)
     const fields = entries.map((entry): BatchEntryFields => {
       checkOptions('an entry of a batch', entry, ENTRY_CHECKS)
-      return { fqmn: entry.fqmn, ...partsOf(entry, undefined) }
+      const plain = entry.body === undefined && entry.args === undefined && entry.headers === undefined
+      return plain ? { fqmn: entry.fqmn } : { fqmn: entry.fqmn, ...partsOf(entry, undefined) }
     })
     return await this.#parts.requester.batch(fields, this.#ask(options))
   }

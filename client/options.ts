@@ -69,7 +69,8 @@ const CONNECTION_DEFAULTS: ResolvedConnectionDefaults = {
 
 /** Refuses keys that `checks` does not name and values it does not accept, with `CMESH_CLIENT_USAGE`. `undefined` is no value. */
 export function checkOptions(what: string, options: object, checks: Readonly<Record<string, Check>>): void {
-  for (const [key, value] of Object.entries(options)) {
+  for (const key of Object.keys(options)) {
+    const value: unknown = options[key as keyof typeof options]
     const check = Object.hasOwn(checks, key) ? checks[key] : undefined
     if (check === undefined) throw usage(`${what} has no option ${key}. Known: ${Object.keys(checks).join(', ')}.`)
     const fault = value === undefined ? undefined : check(value)

@@ -10,15 +10,16 @@
  * one id, so that the mesh executes a write once; (3) at most one handshake is started on behalf of one request; (4) a write
  * that got no answer is `CMESH_ROUTER_UNKNOWN_OUTCOME`, never an error that says it did not happen.
  */
-import { encodeBatch, type BatchEntryFields } from '../cmtp/batch.ts'
+import { assembleBatch, BATCH_ID_AT, type BatchEntryFields } from '../cmtp/batch.ts'
 import { REQUEST } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest } from '../cmtp/frame.ts'
-import { MESSAGE_ID_BYTES, type MessageIds } from '../cmtp/message-id.ts'
+import type { MessageIds } from '../cmtp/message-id.ts'
 import { AbortFan } from './abort-fan.ts'
 import type { Connection } from './connection.ts'
 import type { ResolvedRequestDefaults } from './options.ts'
 import { Coalescer } from './coalescer.ts'
+import { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
 import { ANSWER_MS, mayChangeState, pauseBeforeRetry } from './retry.ts'
 import type { ActiveSession, SessionKeeper } from './session.ts'
@@ -66,11 +67,12 @@ const NO_TOKEN = Buffer.alloc(0)
 export class Requester {
   readonly #parts: RequesterParts
   readonly #aborts = new AbortFan()
+  readonly #entries = new EncodedEntries()
   readonly #coalescer: Coalescer | undefined
 
   constructor(parts: RequesterParts) {
     this.#parts = parts
-    if (parts.coalesce) this.#coalescer = new Coalescer(parts)
+    if (parts.coalesce) this.#coalescer = new Coalescer({ ...parts, entries: this.#entries })
   }
 
   /** Resolves with the reply. Rejects with `CMESH_BUS_*`, `CMESH_CLIENT_*`, `CMESH_FRAME_*`, or the error of a reply that has one. */
@@ -134,10 +136,14 @@ export class Requester {
     const { sessions, ids, now } = this.#parts
     const deadlineMs = now() + ask.timeoutMs
     const session = sessions.current
-    const id = Buffer.allocUnsafe(MESSAGE_ID_BYTES)
-    ids.write(id, 0, entries.length)
-    const frame = encodeBatch({ id, token: session?.token ?? NO_TOKEN, deadlineMs, receipt: ask.receipt, entries })
-    const changesState = entries.some((entry) => mayChangeState(entry.fqmn))
+    let changesState = false
+    const encoded = entries.map((fields) => {
+      const entry = this.#entries.of(fields)
+      changesState ||= entry.changesState
+      return entry.bytes
+    })
+    const frame = assembleBatch({ token: session?.token ?? NO_TOKEN, deadlineMs, receipt: ask.receipt }, encoded)
+    ids.write(frame, BATCH_ID_AT, entries.length)
     const read = (data: Uint8Array, asked: Buffer): Reply[] | Reply => {
       const replies = readBatchReply(data, asked, entries.length, ask.receipt)
       // One token serves all entries: when it is refused it is refused for each, and the batch is sent again under another.

@@ -55,7 +55,16 @@ export function formatMessageId(id: Uint8Array): string {
 /** The id of entry `index` of the batch with id `batch`. */
 export function entryId(batch: Uint8Array, index: number): Buffer {
   const id = Buffer.allocUnsafe(MESSAGE_ID_BYTES)
-  for (let i = 0; i < MESSAGE_ID_BYTES; i++) id[i] = batch[i] as number
-  id.writeUInt32BE((id.readUInt32BE(12) + index) >>> 0, 12)
+  putEntryId(id, batch, index)
   return id
+}
+
+/** Writes the id of entry `index` of the batch with id `batch`. */
+export function putEntryId(target: Uint8Array, batch: Uint8Array, index: number): void {
+  for (let i = 0; i < 12; i++) target[i] = batch[i] as number
+  const last = (((batch[12] as number) << 24 | (batch[13] as number) << 16 | (batch[14] as number) << 8 | (batch[15] as number)) + index) >>> 0
+  target[12] = last >>> 24
+  target[13] = last >>> 16
+  target[14] = last >>> 8
+  target[15] = last
 }

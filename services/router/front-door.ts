@@ -11,9 +11,9 @@ import { BatchFrame, BatchReplyWriter, type BatchEntry } from '../../cmtp/batch.
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
-import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, siteAt, type LayerSite } from '../../cmtp/layer.ts'
+import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, siteAt, type Binding, type LayerSite } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import { entryId, formatMessageId, MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -39,6 +39,8 @@ export interface FrontDoorParts {
 export interface FrontDoorStats {
   requests: number
   batches: number
+  /** Entries of batches that asked what an earlier entry had asked, and were answered with it. */
+  repeated: number
   failed: number
   /** Replies by status, at the status's index. */
   readonly statuses: Uint32Array
@@ -52,7 +54,7 @@ const REFUSED_ENTRY_BYTES = 512
 const ENTRY_FRAME_BYTES = 44
 
 export class FrontDoor {
-  readonly stats: FrontDoorStats = { requests: 0, batches: 0, failed: 0, statuses: new Uint32Array(600) }
+  readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
   readonly #sealer = new LayerSealer()
@@ -150,10 +152,18 @@ export class FrontDoor {
       }
       if (next === entries.length) answer(writer.finish())
     }
+    // Reads without a body that were answered at once: nothing can change before the last entry is looked at.
+    const answered: Answered[] = []
     for (let i = 0; i < entries.length; i++) {
       const { fqmnStart, fqmnEnd, headersEnd, end } = entries[i] as BatchEntry
-      const entry = entryId(id, i)
+      const bare = end === fqmnEnd
+      const before = bare && i === next ? sameAddress(answered, bytes, fqmnStart, fqmnEnd) : undefined
+      if (before !== undefined && this.#repeat(before, writer, id, i, entries.length)) {
+        if (++next === entries.length) answer(writer.finish())
+        continue
+      }
       const route = this.#routeOf(bytes, fqmnStart, fqmnEnd)
+      const entry = entryId(id, i)
       if (route instanceof CMeshError) {
         settle(i, undefined, entry, errorReply(route))
         continue
@@ -163,8 +173,31 @@ export class FrontDoor {
       const passage = this.#passage(frame, entry, headers, body, origin, route, startUs)
       const reply = this.#answer(passage, auth)
       if (reply instanceof Promise) void reply.then(late => { settle(i, passage, entry, late) })
-      else settle(i, passage, entry, reply)
+      else {
+        const alone = i === next
+        settle(i, passage, entry, reply)
+        // What was too large for the frame was not sent.
+        const sent = alone && (receipt === 'none' || passage.layers.at(-1)?.status === reply.status)
+        if (bare && sent && reply.status < 400 && !route.write && receipt !== 'full' && answered.length < DISTINCT) {
+          answered.push({ passage, reply, binding: this.#binding(passage, entry, reply), start: fqmnStart, end: fqmnEnd })
+        }
+      }
     }
+  }
+
+  /** Answers an entry with what an earlier one of its batch was told, under its own id; false when that does not fit. */
+  #repeat({ passage, reply, binding }: Answered, writer: BatchReplyWriter, id: Buffer, index: number, count: number): boolean {
+    const { headers, body } = reply
+    const limit = LIMITS.frameBytes - (count - index - 1) * REFUSED_ENTRY_BYTES
+    if (writer.length + ENTRY_FRAME_BYTES + headers.length + body.length > limit) return false
+    let finalHash = ''
+    if (passage.receipt !== 'none') {
+      putEntryId(binding.id, id, index)
+      finalHash = this.#sealer.seal(passage.layers, binding)
+    }
+    writer.add(this.#counted(reply).status, finalHash, headers, EMPTY, body)
+    this.stats.repeated++
+    return true
   }
 
   #passage(envelope: Envelope, id: Uint8Array, headers: Uint8Array, body: Uint8Array, origin: Origin, route: Route, startUs: number): Passage {
@@ -279,26 +312,58 @@ export class FrontDoor {
       decision: 'none', grant: '', status: reply.status, startUs, durationUs: endUs - startUs, gas: 0n,
       before: undefined, after: undefined, argumentsHash: passage === undefined ? undefined : hashArguments(passage),
     })
-    const body = passage?.body ?? NO_BODY
     const encoded: Buffer[] | undefined = receipt === 'full' ? [] : undefined
-    const finalHash = this.#sealer.seal(all, {
+    const finalHash = this.#sealer.seal(all, this.#binding(passage, id, reply), encoded)
+    if (encoded === undefined) return { finalHash, layers: EMPTY }
+    return { finalHash, layers: encodeLayers(passage?.saltOrFresh() ?? randomBytes(SALT_BYTES), encoded) }
+  }
+
+  #binding(passage: Passage | undefined, id: Uint8Array, reply: Reply): Binding {
+    const body = passage?.body ?? NO_BODY
+    const auth = passage?.auth
+    return {
       id,
       status: reply.status,
-      sid: passage?.sid ?? '',
-      sub: passage?.auth?.sub ?? '',
-      caller: passage?.auth?.caller,
+      // The context's own text where there is one: it is the same for every request of a session.
+      sid: auth?.sid ?? passage?.sid ?? '',
+      sub: auth?.sub ?? '',
+      caller: auth?.caller,
       requestBodyHash: body.length === 0 ? EMPTY_HASH : sha256(body),
       replyBodyHash: reply.bodyHash ?? sha256(reply.body),
       replyHeaders: reply.headers,
-    }, encoded)
-    if (encoded === undefined) return { finalHash, layers: EMPTY }
-    return { finalHash, layers: encodeLayers(passage?.saltOrFresh() ?? randomBytes(SALT_BYTES), encoded) }
+    }
   }
 
   /** The site of a hop of this router, by the address that was asked for; names may come to map elsewhere. */
   #site(hop: 'router' | 'registrar', asked: Route, target: Route): LayerSite {
     return siteAt(asked, hop, this.#parts.node, asked === target ? undefined : target.bare)
   }
+}
+
+/** A read that was answered at once: what whoever asks the same in the same batch is answered with. */
+interface Answered {
+  readonly passage: Passage
+  readonly reply: Reply
+  /** Its id is written anew for each. */
+  readonly binding: Binding
+  /** Where its address stands in the frame. */
+  readonly start: number
+  readonly end: number
+}
+
+/** Different addresses of one batch whose repetition is noticed. */
+const DISTINCT = 8
+
+/** The answered read of the very bytes `[start, end)`; compared from their end, where addresses differ. */
+function sameAddress(answered: readonly Answered[], bytes: Buffer, start: number, end: number): Answered | undefined {
+  for (const each of answered) {
+    if (each.end - each.start !== end - start) continue
+    let at = end - 1
+    const apart = each.end - end
+    while (at >= start && bytes[at] === bytes[at + apart]) at--
+    if (at < start) return each
+  }
+  return undefined
 }
 
 const UNSEALED = { finalHash: '', layers: EMPTY }

@@ -38,6 +38,8 @@ import { startIam, type IamFixture } from './iam.ts'
 /** Time in a test: stands still until moved; µs rise with each look. */
 export interface TestClock extends Clock {
   ms: number
+  /** µs stand still too; they move by one with each look otherwise. */
+  still: boolean
 }
 
 export function testClock(source: { ms: number } = { ms: 1_800_000_000_000 }): TestClock {
@@ -46,7 +48,8 @@ export function testClock(source: { ms: number } = { ms: 1_800_000_000_000 }): T
     get ms() { return source.ms },
     set ms(ms) { source.ms = ms },
     nowMs: () => source.ms,
-    nowUs: () => source.ms * 1_000 + us++,
+    still: false,
+    nowUs() { return source.ms * 1_000 + (this.still ? 0 : us++) },
   }
 }
 

@@ -44,11 +44,17 @@ interface BatchFields {
   readonly deadlineMs?: number
 }
 
-function send(entries: readonly BatchEntryFields[], fields: BatchFields = {}): { reply: Promise<BatchReply>, replies: BatchReply[], bytes: Promise<Buffer> } {
+interface Sent {
+  readonly reply: Promise<BatchReply>
+  readonly replies: BatchReply[]
+  readonly bytes: Promise<Buffer>
+}
+
+function send(entries: readonly BatchEntryFields[], fields: BatchFields = {}, id: Buffer = ID): Sent {
   const who = 'who' in fields ? fields.who : session
   const replies: BatchReply[] = []
   const frame = encodeBatch({
-    id: ID, token: Buffer.from(who?.token ?? ''), deadlineMs: mesh.time.ms + 5_000, receipt: 'hash', entries, ...fields,
+    id, token: Buffer.from(who?.token ?? ''), deadlineMs: mesh.time.ms + 5_000, receipt: 'hash', entries, ...fields,
   })
   const bytes = new Promise<Buffer>(resolve => {
     mesh.frontDoor.handle(frame, { sid: who?.sid ?? '', replySubject: '' }, answer => {
@@ -132,6 +138,40 @@ describe('a batch', () => {
     await ready
     mesh.time.ms += 5_001
     expect((await reply).entries.map(entry => entry.status)).toEqual([200, 504, 200])
+  })
+
+  test('that asks one thing several times does it once, and gives each entry the final hash that it has on its own', async () => {
+    const asked = [VIEW, '0xC:status', VIEW, VIEW, '0xC:status']
+    // The same request under the same id at the same time has the same final hash.
+    mesh.time.still = true
+    const { repeated } = mesh.frontDoor.stats
+    const { requests } = mesh.endpoints.state.stats
+    const { entries } = await send(asked.map(fqmn => ({ fqmn }))).reply
+    expect(mesh.frontDoor.stats.repeated - repeated).toBe(3)
+    expect(mesh.endpoints.state.stats.requests - requests).toBe(1)
+    for (const [i, entry] of entries.entries()) {
+      const alone = await send([{ fqmn: asked[i] as string }], {}, entryId(ID, i)).reply
+      expect({ i, hash: entry.finalHash.toString('hex'), body: entry.body.toString() })
+        .toEqual({ i, hash: alone.entries[0]?.finalHash.toString('hex'), body: alone.entries[0]?.body.toString() })
+    }
+    expect(new Set(entries.map(entry => entry.finalHash.toString('hex'))).size).toBe(5)
+    mesh.time.still = false
+  })
+
+  test.each<[string, readonly BatchEntryFields[], ReceiptLevel]>([
+    ['addresses that differ in their last byte', [{ fqmn: `${VIEW}:["a"]` }, { fqmn: `${VIEW}:["b"]` }], 'hash'],
+    ['entries with bodies', [{ fqmn: VIEW, body: Buffer.from('["a"]') }, { fqmn: VIEW, body: Buffer.from('["b"]') }, { fqmn: VIEW }], 'hash'],
+    ['layers that are sent along', [{ fqmn: VIEW }, { fqmn: VIEW }], 'full'],
+    ['refusals', [{ fqmn: '0xS:0xfff:x' }, { fqmn: '0xS:0xfff:x' }], 'hash'],
+    ['denied writes', [{ fqmn: '0xSW:0x002:increment' }, { fqmn: '0xSW:0x002:increment' }], 'hash'],
+  ])('repeats nothing for %s', async (_, entries, receipt) => {
+    const { repeated } = mesh.frontDoor.stats
+    const together = await send(entries, { receipt }).reply
+    expect(mesh.frontDoor.stats.repeated).toBe(repeated)
+    for (const [i, entry] of entries.entries()) {
+      const alone = await send([entry], { receipt }, entryId(ID, i)).reply
+      expect([together.entries[i]?.status, together.entries[i]?.body.toString()]).toEqual([alone.entries[0]?.status, alone.entries[0]?.body.toString()])
+    }
   })
 
   test('is counted by its entries', async () => {
