@@ -16,7 +16,7 @@ import type { Connection } from './connection.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, type Reply } from './reply.ts'
 import { ANSWER_MS } from './retry.ts'
-import type { ActiveSession } from './session.ts'
+import type { ActiveSession, SessionKeeper } from './session.ts'
 
 /** Most requests in one frame: several frames on the way keep client, broker and node busy at the same time. */
 export const COALESCED = 64
@@ -36,6 +36,8 @@ export interface CoalescerParts {
   readonly connection: Pick<Connection, 'ask'>
   readonly ids: MessageIds
   readonly entries: EncodedEntries
+  /** The connection's first session, whose frames carry requests of those opened through it. */
+  readonly gateway: Pick<SessionKeeper, 'current' | 'introduced' | 'introduce'>
 }
 
 export class Coalescer {
@@ -60,10 +62,11 @@ export class Coalescer {
   readonly #flush = (): void => {
     const turn = this.#turn
     this.#turn = []
+    const gateway = turn.length > 1 ? this.#parts.gateway.current : undefined
     for (let from = 0; from < turn.length;) {
       const first = turn[from] as CoalescedRequest
       let to = from + 1
-      while (to < turn.length && to - from < COALESCED && alike(first, turn[to] as CoalescedRequest)) to++
+      while (to < turn.length && to - from < COALESCED && alike(first, turn[to] as CoalescedRequest, gateway)) to++
       if (to === from + 1) this.#single(first)
       else this.#batch(turn.slice(from, to))
       from = to
@@ -74,18 +77,27 @@ export class Coalescer {
     const { session, fqmn, receipt, deadlineMs } = request
     // Whoever has one request in a turn seldom asks the same again soon: keeping its frame would cost more than making it.
     const frame = encodeRequest({ id: this.#parts.ids.next(), fqmn, token: session.token, deadlineMs, receipt, bundle: true })
-    this.#send(request, frame, data => readReply(data, frame, receipt), result => {
+    this.#send(session, request.timeoutMs, frame, data => readReply(data, frame, receipt), result => {
       request.settled(result, () => entryId(frame.subarray(REQUEST_ID_AT), 0))
     })
   }
 
   #batch(requests: readonly CoalescedRequest[]): void {
     const last = requests[requests.length - 1] as CoalescedRequest
-    const { session, receipt, deadlineMs } = last
+    const { receipt, deadlineMs } = last
+    const { gateway } = this.#parts
+    const mixed = requests.some((request) => request.session !== last.session)
+    const session = mixed ? gateway.current as ActiveSession : last.session
     const entries = requests.map((request) => this.#parts.entries.of({ fqmn: request.fqmn }).bytes)
-    const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries)
+    const references = mixed ? requests.map((request) => request.session.token) : undefined
+    const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries, references)
     this.#parts.ids.write(frame, BATCH_ID_AT, requests.length)
-    this.#send(last, frame, data => readBatchReply(data, frame, requests.length, receipt), result => {
+    this.#send(session, last.timeoutMs, frame, data => readBatchReply(data, frame, requests.length, receipt), result => {
+      if (mixed && Array.isArray(result)) {
+        // The gateway's own token counts for the frame: without it no entry is taken, whosever it is.
+        if (result.some((reply) => reply.status !== 401)) gateway.introduced(session)
+        else gateway.introduce(session)
+      }
       for (let i = 0; i < requests.length; i++) {
         const own = Array.isArray(result) ? result[i] as Reply : result
         ;(requests[i] as CoalescedRequest).settled(own, () => entryId(frame.subarray(BATCH_ID_AT), i))
@@ -94,7 +106,9 @@ export class Coalescer {
   }
 
   /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */
-  #send<T>({ session, timeoutMs }: CoalescedRequest, frame: Buffer, read: (data: Uint8Array) => T, settle: (result: T | CMeshError) => void): void {
+  #send<T>(
+    session: ActiveSession, timeoutMs: number, frame: Buffer, read: (data: Uint8Array) => T, settle: (result: T | CMeshError) => void,
+  ): void {
     const failed = (thrown: unknown): void => { settle(CMeshError.from(thrown, 'the client')) }
     this.#parts.connection.ask(session.subject, frame, { timeoutMs: timeoutMs + ANSWER_MS }, (data) => {
       let result: T
@@ -109,9 +123,18 @@ export class Coalescer {
   }
 }
 
-/** Deadlines of one turn differ by what the turn lasts; the last one stands for all. */
-function alike(a: CoalescedRequest, b: CoalescedRequest): boolean {
-  return a.session === b.session && a.receipt === b.receipt && a.timeoutMs === b.timeoutMs
+/**
+ * Whether two requests may share a frame: of one session, or of sessions that the gateway's frames carry. Deadlines of one turn
+ * differ by what the turn lasts; the last one stands for all.
+ */
+function alike(a: CoalescedRequest, b: CoalescedRequest, gateway: ActiveSession | undefined): boolean {
+  if (a.receipt !== b.receipt || a.timeoutMs !== b.timeoutMs) return false
+  return a.session === b.session || (gateway !== undefined && isCarried(a.session, gateway) && isCarried(b.session, gateway))
+}
+
+/** A node knows the token by its reference, and the token says that this gateway carries it. */
+function isCarried({ session, introduced }: ActiveSession, gateway: ActiveSession): boolean {
+  return introduced && session.via === gateway.session.sid
 }
 
 /** Views, names, the state of consensus, the newest event: answered in the turn in which they arrive, from memory. */

@@ -9,12 +9,11 @@ import { MessageIds } from '../cmtp/message-id.ts'
 import { Connection } from './connection.ts'
 import { locateMesh, type MeshLocation } from './descriptor.ts'
 import { configDirectory, DEFAULT_IDENTITY, IdentityStore } from './identity-store.ts'
-import { MeshClient } from './mesh-client.ts'
+import { MeshClient, shareConnection } from './mesh-client.ts'
 import {
   anything, boolean, checkOptions, CONNECTION_CHECKS, REQUEST_CHECKS, resolveConnectionDefaults, resolveRequestDefaults, text,
   type ConnectionDefaults, type RequestDefaults,
 } from './options.ts'
-import { Requester } from './requester.ts'
 import { pauseBeforeRetry } from './retry.ts'
 import { SessionKeeper, type SessionMemory } from './session.ts'
 
@@ -70,8 +69,8 @@ export async function connect(options: ConnectOptions = {}): Promise<MeshClient>
     await connection.close()
     throw error
   }
-  const requester = new Requester({ connection, sessions, ids, closing: closing.signal, coalesce, now: Date.now })
-  return new MeshClient({ connection, sessions, requester, identity, defaults, drainMs, closing, onWarning })
+  const shared = shareConnection({ connection, ids, closing, gateway: sessions, coalesce, defaults, drainMs, onWarning })
+  return new MeshClient({ ...shared, sessions, identity })
 }
 
 /** A broker may be up before its node is: tries until a node answers or the time is up. */

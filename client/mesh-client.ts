@@ -11,16 +11,19 @@
 import type { BatchEntryFields } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeHeaders, type HeaderList } from '../cmtp/headers.ts'
-import type { KeyPair } from '../cmtp/identity/keys.ts'
+import { KeyPair } from '../cmtp/identity/keys.ts'
 import { LIMITS } from '../cmtp/limits.ts'
+import type { MessageIds } from '../cmtp/message-id.ts'
+import { Coalescer } from './coalescer.ts'
 import type { Connection, ConnectionStatus } from './connection.ts'
 import { deploy, type Deployment, type DeployOptions } from './deployment.ts'
+import { EncodedEntries } from './encoded-entries.ts'
 import { Channels, type EventRange, type Published } from './channels.ts'
 import { Names, type NameRecord } from './names.ts'
 import { anything, checkOptions, REQUEST_CHECKS, text, usage, type RequestDefaults, type ResolvedRequestDefaults } from './options.ts'
 import type { Reply } from './reply.ts'
-import type { Ask, Requester, RequestParts } from './requester.ts'
-import type { SessionKeeper } from './session.ts'
+import { Requester, type Ask, type RequestParts } from './requester.ts'
+import { SessionKeeper } from './session.ts'
 import type { ChannelEvent, EventHandler, Subscription } from './subscription.ts'
 import type { VerbCall, VerbOptions } from './verbs.ts'
 
@@ -53,16 +56,31 @@ export interface BatchOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-export interface MeshClientParts {
+/** What the clients on one connection have in common. */
+export interface SharedParts {
   readonly connection: Connection
-  readonly sessions: SessionKeeper
-  readonly requester: Requester
-  readonly identity: KeyPair
+  readonly ids: MessageIds
+  readonly entries: EncodedEntries
+  /** `undefined`: each request has a frame of its own. */
+  readonly coalescer: Coalescer | undefined
+  /** Session of the client that owns the connection. */
+  readonly gateway: SessionKeeper
   readonly defaults: ResolvedRequestDefaults
   readonly drainMs: number
-  /** Aborted by `close`. */
+  /** Aborted when the owner closes. */
   readonly closing: AbortController
   readonly onWarning: (error: CMeshError) => void
+}
+
+export interface MeshClientParts extends SharedParts {
+  /** The gateway's own, or one that it carries. */
+  readonly sessions: SessionKeeper
+  readonly identity: KeyPair
+}
+
+export function shareConnection({ coalesce, ...parts }: Omit<SharedParts, 'entries' | 'coalescer'> & { readonly coalesce: boolean }): SharedParts {
+  const entries = new EncodedEntries()
+  return { ...parts, entries, coalescer: coalesce ? new Coalescer({ ...parts, entries }) : undefined }
 }
 
 const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, signal: anything }
@@ -71,6 +89,9 @@ const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers
 
 export class MeshClient {
   readonly #parts: MeshClientParts
+  readonly #requester: Requester
+  /** Clients that this one opened on its connection. */
+  readonly #carried = new Set<MeshClient>()
   /** How a request without options is asked. */
   readonly #plain: Ask
   readonly #verb: VerbCall
@@ -81,6 +102,7 @@ export class MeshClient {
   /** Use `connect`. */
   constructor(parts: MeshClientParts) {
     this.#parts = parts
+    this.#requester = new Requester({ ...parts, closing: parts.closing.signal, now: Date.now })
     this.#plain = Object.freeze({ ...parts.defaults, signal: undefined })
     // Not `this.call`: a subscription still says good-bye when the client takes no more calls.
     const call: VerbCall = (fqmn, options) => this.#send(fqmn, { ...options, throwOnError: true })
@@ -119,14 +141,14 @@ export class MeshClient {
    */
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
-    if (options === undefined) return this.#parts.requester.request(fqmn, undefined, this.#plain)
+    if (options === undefined) return this.#requester.request(fqmn, undefined, this.#plain)
     return this.#send(fqmn, options)
   }
 
   #send(fqmn: string, options: CallOptions): Promise<Reply> {
     try {
       checkOptions('a call', options, CALL_CHECKS)
-      return this.#parts.requester.request(fqmn, partsOf(options, options.idempotencyKey), this.#ask(options))
+      return this.#requester.request(fqmn, partsOf(options, options.idempotencyKey), this.#ask(options))
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }
@@ -145,7 +167,7 @@ export class MeshClient {
       const plain = entry.body === undefined && entry.args === undefined && entry.headers === undefined
       return plain ? { fqmn: entry.fqmn } : { fqmn: entry.fqmn, ...partsOf(entry, undefined) }
     })
-    return await this.#parts.requester.batch(fields, this.#ask(options))
+    return await this.#requester.batch(fields, this.#ask(options))
   }
 
   /** Claims a free name for an address; signs the record. Rejects with `CMESH_REGISTRAR_TAKEN`, `CMESH_NAME_*`. */
@@ -215,6 +237,29 @@ export class MeshClient {
     return deploy(this.#verb, options)
   }
 
+  /**
+   * A client under another identity on the same connection: for gateways, which act for many. Its requests may leave in one frame with
+   * those of the others, each under its own session. Closing it ends nobody else; closing the client that `connect` gave ends all.
+   * Rejects with `CMESH_IAM_HANDSHAKE`, `CMESH_IAM_FORGED`, `CMESH_CLIENT_USAGE` or `CMESH_CLIENT_CLOSED`.
+   */
+  async as(identity: KeyPair): Promise<MeshClient> {
+    if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
+    if (!(identity instanceof KeyPair)) throw usage('The identity of another client on this connection is a KeyPair.')
+    const { gateway, connection, ids, onWarning } = this.#parts
+    const via = (): string | undefined => gateway.current?.session.sid
+    const sessions = new SessionKeeper({ connection, ids, identity, mesh: this.mesh, memory: undefined, via, onWarning, now: Date.now })
+    try {
+      await sessions.ensure()
+    } catch (error) {
+      sessions.close()
+      throw error
+    }
+    const client = new MeshClient({ ...this.#parts, sessions, identity })
+    this.#carried.add(client)
+    if (this.#closing()) await client.close()
+    return client
+  }
+
   /** Who the mesh takes this client for. */
   async whoami(options: VerbOptions = {}): Promise<Readonly<Record<string, unknown>>> {
     return (await this.#verb('0xI:whoami', options)).json()
@@ -236,13 +281,23 @@ export class MeshClient {
   }
 
   async #close(): Promise<void> {
-    const { closing, sessions, connection, drainMs } = this.#parts
-    closing.abort()
+    const { closing, sessions, gateway, connection, drainMs } = this.#parts
+    const owner = sessions === gateway
+    if (owner) closing.abort()
+    await Promise.all([...this.#carried].map((client) => client.close()))
     await this.#channels.close()
+    if (!owner) {
+      sessions.close()
+      return
+    }
     // What was asked in this turn leaves at its end.
     await new Promise((resolve) => { setImmediate(resolve) })
     await connection.drain(drainMs)
     sessions.close()
+  }
+
+  #closing(): boolean {
+    return this.#closed !== undefined
   }
 
   #ask(options: CallOptions): Ask {

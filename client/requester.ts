@@ -18,8 +18,8 @@ import type { MessageIds } from '../cmtp/message-id.ts'
 import { AbortFan } from './abort-fan.ts'
 import type { Connection } from './connection.ts'
 import type { ResolvedRequestDefaults } from './options.ts'
-import { Coalescer } from './coalescer.ts'
-import { EncodedEntries } from './encoded-entries.ts'
+import type { Coalescer } from './coalescer.ts'
+import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
 import { ANSWER_MS, mayChangeState, pauseBeforeRetry } from './retry.ts'
 import type { ActiveSession, SessionKeeper } from './session.ts'
@@ -28,11 +28,12 @@ import { withToken } from './with-token.ts'
 export interface RequesterParts {
   readonly connection: Connection
   readonly sessions: SessionKeeper
+  readonly entries: EncodedEntries
   readonly ids: MessageIds
   /** Fires when the client begins to close: from then on nothing is tried again. */
   readonly closing: AbortSignal
-  /** Whether reads asked in one turn share a frame. */
-  readonly coalesce: boolean
+  /** Puts reads asked in one turn into one frame; shared by the sessions of a connection. `undefined`: each has its own. */
+  readonly coalescer: Coalescer | undefined
   /** ms since 1970. */
   readonly now: () => number
 }
@@ -67,22 +68,19 @@ const NO_TOKEN = Buffer.alloc(0)
 export class Requester {
   readonly #parts: RequesterParts
   readonly #aborts = new AbortFan()
-  readonly #entries = new EncodedEntries()
-  readonly #coalescer: Coalescer | undefined
 
   constructor(parts: RequesterParts) {
     this.#parts = parts
-    if (parts.coalesce) this.#coalescer = new Coalescer({ ...parts, entries: this.#entries })
   }
 
   /** Resolves with the reply. Rejects with `CMESH_BUS_*`, `CMESH_CLIENT_*`, `CMESH_FRAME_*`, or the error of a reply that has one. */
   request(fqmn: string, parts: RequestParts | undefined, ask: Ask): Promise<Reply> {
-    const { connection, sessions, ids, now } = this.#parts
+    const { connection, sessions, ids, now, coalescer } = this.#parts
     const { receipt } = ask
     const deadlineMs = now() + ask.timeoutMs
     const session = sessions.current
-    if (session !== undefined && parts === undefined && ask.signal === undefined && this.#coalescer?.takes(fqmn) === true) {
-      return this.#together(this.#coalescer, fqmn, session, ask, deadlineMs)
+    if (session !== undefined && parts === undefined && ask.signal === undefined && coalescer?.takes(fqmn) === true) {
+      return this.#together(coalescer, fqmn, session, ask, deadlineMs)
     }
     let frame: Buffer
     try {
@@ -133,12 +131,12 @@ export class Requester {
 
   /** Resolves with one reply for each entry, in order, whatever its status. Rejects when the batch as a whole fails. */
   async batch(entries: readonly BatchEntryFields[], ask: Ask): Promise<Reply[]> {
-    const { sessions, ids, now } = this.#parts
+    const { sessions, entries: encodedEntries, ids, now } = this.#parts
     const deadlineMs = now() + ask.timeoutMs
     const session = sessions.current
     let changesState = false
     const encoded = entries.map((fields) => {
-      const entry = this.#entries.of(fields)
+      const entry = encodedEntries.of(fields)
       changesState ||= entry.changesState
       return entry.bytes
     })

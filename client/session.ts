@@ -34,6 +34,8 @@ export interface SessionParts {
   /** The mesh's DID, to refuse any other; `undefined` takes whatever mesh answers and keeps to it. */
   readonly mesh: string | undefined
   readonly memory: SessionMemory | undefined
+  /** The session of the gateway whose frames may carry this one's requests; asked at each handshake. Default: none. */
+  readonly via?: () => string | undefined
   readonly onWarning: (error: CMeshError) => void
   /** ms since 1970. */
   readonly now: () => number
@@ -131,7 +133,10 @@ export class SessionKeeper {
 
   async #handshake(): Promise<ActiveSession> {
     const { identity } = this.#parts
-    const session = await login({ identity, send: this.#send, ...(this.#mesh !== undefined && { mesh: this.#mesh }) })
+    const via = this.#parts.via?.()
+    const session = await login({
+      identity, send: this.#send, ...(this.#mesh !== undefined && { mesh: this.#mesh }), ...(via !== undefined && { via }),
+    })
     // From here on it is this mesh or none: another one under the same address is somebody else.
     this.#mesh = session.mesh
     await this.#keep(session)

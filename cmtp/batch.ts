@@ -6,9 +6,10 @@
 import { CMeshError } from './errors.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
+import { TOKEN_REFERENCE_BYTES } from './identity/token.ts'
 import { MESSAGE_ID_BYTES } from './message-id.ts'
 import {
-  asBuffer, checkPart, expectKind, KIND_BATCH_REPLY, KIND_BATCH_REQUEST, MAGIC_0, MAGIC_1, malformed, receiptFlags, receiptOf, VERSION,
+  asBuffer, checkPart, expectKind, KIND_BATCH_REPLY, KIND_BATCH_REQUEST, MAGIC_0, MAGIC_1, malformed, OWN_TOKENS_FLAG, receiptFlags, receiptOf, VERSION,
   type ReceiptLevel,
 } from './wire.ts'
 
@@ -17,7 +18,7 @@ const EMPTY = Buffer.alloc(0)
 /*
  * batch request: 0 magic 2 · 2 version 1 · 3 kind 1 · 4 flags 2 · 6 hops 1 · 7 zero 1 · 8 deadline ms 8 · 16 id 16
  *                · 32 count 2 · 34 token length 2 · 36 token · entries
- * entry:         fqmn length 2 · header length 2 · body length 4 · fqmn · headers · body
+ * entry:         [token reference 16, with own tokens] fqmn length 2 · header length 2 · body length 4 · fqmn · headers · body
  */
 const BATCH_HEADER_BYTES = 36
 const ENTRY_HEADER_BYTES = 8
@@ -71,13 +72,16 @@ export function encodeBatchEntry(fields: BatchEntryFields): Buffer {
   return entry
 }
 
-/** A batch frame of encoded entries, its id still to be written at `BATCH_ID_AT`. Throws `CMESH_FRAME_TOO_LARGE`, or `_MALFORMED` without entries. */
-export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Array[]): Buffer {
+/**
+ * A batch frame of encoded entries, its id still to be written at `BATCH_ID_AT`. `references`: of the token of each entry's own
+ * session, where they are not all that of the envelope. Throws `CMESH_FRAME_TOO_LARGE`, or `_MALFORMED` without entries.
+ */
+export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Array[], references?: readonly Uint8Array[]): Buffer {
   const { token } = envelope
   if (entries.length === 0) throw malformed(32, 'at least one entry')
   checkPart('batch', entries.length, LIMITS.batchEntries)
   checkPart('token', token.length, LIMITS.tokenBytes)
-  let size = BATCH_HEADER_BYTES + token.length
+  let size = BATCH_HEADER_BYTES + token.length + (references === undefined ? 0 : entries.length * TOKEN_REFERENCE_BYTES)
   for (const entry of entries) size += entry.length
   checkPart('frame', size, LIMITS.frameBytes)
 
@@ -86,7 +90,7 @@ export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Ar
   frame[1] = MAGIC_1
   frame[2] = VERSION
   frame[3] = KIND_BATCH_REQUEST
-  frame.writeUInt16BE(receiptFlags(envelope.receipt), 4)
+  frame.writeUInt16BE(receiptFlags(envelope.receipt) | (references === undefined ? 0 : OWN_TOKENS_FLAG), 4)
   frame[6] = envelope.hops ?? 0
   frame[7] = 0
   writeUint64(frame, envelope.deadlineMs, 8)
@@ -95,7 +99,12 @@ export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Ar
   frame.writeUInt16BE(token.length, 34)
   frame.set(token, BATCH_HEADER_BYTES)
   let at = BATCH_HEADER_BYTES + token.length
-  for (const entry of entries) {
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i] as Uint8Array
+    if (references !== undefined) {
+      frame.set(references[i] as Uint8Array, at)
+      at += TOKEN_REFERENCE_BYTES
+    }
     frame.set(entry, at)
     at += entry.length
   }
@@ -113,6 +122,8 @@ export interface BatchEntry {
 export class BatchFrame {
   readonly bytes: Buffer
   readonly receipt: ReceiptLevel
+  /** Each entry carries the reference of its own session's token (`referenceOf`). */
+  readonly ownTokens: boolean
   readonly hops: number
   readonly deadlineMs: number
   readonly token: Buffer
@@ -121,6 +132,7 @@ export class BatchFrame {
   private constructor(bytes: Buffer, receipt: ReceiptLevel, token: Buffer, entries: readonly BatchEntry[]) {
     this.bytes = bytes
     this.receipt = receipt
+    this.ownTokens = ((bytes[5] as number) & OWN_TOKENS_FLAG) !== 0
     this.hops = bytes[6] ?? 0
     this.deadlineMs = readUint64(bytes, 8)
     this.token = token
@@ -131,7 +143,9 @@ export class BatchFrame {
   static decode(data: Uint8Array): BatchFrame {
     const bytes = asBuffer(data)
     expectKind(bytes, KIND_BATCH_REQUEST, BATCH_HEADER_BYTES, 'a batch request')
-    const receipt = receiptOf(bytes.readUInt16BE(4))
+    const flags = bytes.readUInt16BE(4)
+    const receipt = receiptOf(flags & ~OWN_TOKENS_FLAG)
+    const lead = (flags & OWN_TOKENS_FLAG) === 0 ? 0 : TOKEN_REFERENCE_BYTES
     if (bytes[7] !== 0) throw malformed(7, 'a zero byte')
     const count = bytes.readUInt16BE(32)
     const tokenBytes = bytes.readUInt16BE(34)
@@ -142,8 +156,9 @@ export class BatchFrame {
     if (at > bytes.length) throw malformed(34, 'a token that lies within the frame')
     const entries = new Array<BatchEntry>(count)
     for (let i = 0; i < count; i++) {
-      const fqmnStart = at + ENTRY_HEADER_BYTES
+      const fqmnStart = at + lead + ENTRY_HEADER_BYTES
       if (fqmnStart > bytes.length) throw malformed(at, `entry ${i} of ${count}`)
+      at += lead
       const fqmnEnd = fqmnStart + bytes.readUInt16BE(at)
       const headersEnd = fqmnEnd + bytes.readUInt16BE(at + 2)
       const bodyBytes = bytes.readUInt32BE(at + 4)
@@ -161,6 +176,12 @@ export class BatchFrame {
 
   get id(): Buffer {
     return this.bytes.subarray(16, 16 + MESSAGE_ID_BYTES)
+  }
+
+  /** The reference of an entry's token, in a frame with own tokens. */
+  referenceOf({ fqmnStart }: BatchEntry): Buffer {
+    const end = fqmnStart - ENTRY_HEADER_BYTES
+    return this.bytes.subarray(end - TOKEN_REFERENCE_BYTES, end)
   }
 }
 

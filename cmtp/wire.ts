@@ -24,6 +24,9 @@ export const RECEIPT_MASK = 0b11
 /** In the flags of a request: its reply may come in a bundle with others. */
 export const BUNDLE_FLAG = 0b100
 
+/** In the flags of a batch request: each entry carries the reference of its own session's token. */
+export const OWN_TOKENS_FLAG = 0b1000
+
 export function receiptFlags(level: ReceiptLevel): number {
   return LEVELS.indexOf(level)
 }

@@ -1,15 +1,9 @@
 /**
  * Drives the mix made wide: many sessions of as many identities, many addresses, many names. The sessions share one connection,
- * as those of a gateway would; each is an SDK client of its own. Who asks what is drawn at random, so that no session has asked
+ * as those of a gateway do; each is an SDK client of its own. Who asks what is drawn at random, so that no session has asked
  * its address lately.
  */
-import { KeyPair } from '../../client/index.ts'
-import { Connection } from '../../client/connection.ts'
-import { MeshClient } from '../../client/mesh-client.ts'
-import { resolveConnectionDefaults, resolveRequestDefaults } from '../../client/options.ts'
-import { Requester } from '../../client/requester.ts'
-import { SessionKeeper } from '../../client/session.ts'
-import { MessageIds } from '../../cmtp/message-id.ts'
+import { connect, KeyPair, type MeshClient } from '../../client/index.ts'
 import { inParallel } from '../harness.ts'
 import { MIX, MIX_TARGET } from '../mix.ts'
 import type { Driver } from './index.ts'
@@ -30,18 +24,9 @@ const NAMES_EACH = 100
 const AT_ONCE = 64
 
 export async function openWide({ url, mesh, sessions, addresses, names }: WideOptions): Promise<Driver> {
-  const warn = (error: Error): void => { process.emitWarning(error) }
-  const { name, connectTimeoutMs, maxInFlight, drainMs, coalesce } = resolveConnectionDefaults({ name: 'cmesh bench' })
-  const connection = await Connection.open({ url, name, connectTimeoutMs, maxInFlight, onWarning: warn })
-  const ids = new MessageIds()
-  const closing = new AbortController()
-  const clients = Array.from({ length: sessions }, () => {
-    const identity = KeyPair.generate()
-    const keeper = new SessionKeeper({ connection, ids, identity, mesh, memory: undefined, onWarning: warn, now: Date.now })
-    const requester = new Requester({ connection, sessions: keeper, ids, closing: closing.signal, coalesce, now: Date.now })
-    const defaults = resolveRequestDefaults({ timeoutMs: 30_000 })
-    return new MeshClient({ connection, sessions: keeper, requester, identity, defaults, drainMs, closing, onWarning: warn })
-  })
+  const gateway = await connect({ url, mesh, identity: KeyPair.generate(), name: 'cmesh bench', timeoutMs: 30_000 })
+  const clients = new Array<MeshClient>(sessions)
+  await inParallel(sessions, AT_ONCE, async i => { clients[i] = await gateway.as(KeyPair.generate()) })
   await inParallel(sessions, AT_ONCE, i => (clients[i] as MeshClient).call(MIX[0]))
 
   const nameAt = (i: number): string => `bench-${i}.mcom`
@@ -58,9 +43,7 @@ export async function openWide({ url, mesh, sessions, addresses, names }: WideOp
   shuffle(views, random)
   return {
     operation: index => (clients[random() % sessions] as MeshClient).call((asks[index % 3] as (index: number) => string)(index)),
-    close: async () => {
-      await Promise.all(clients.map(client => client.close()))
-    },
+    close: () => gateway.close(),
   }
 }
 

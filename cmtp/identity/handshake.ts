@@ -36,13 +36,14 @@ export interface CallOptions {
   /** Default: all that is granted. */
   readonly want?: readonly string[]
   readonly audience?: string
+  readonly via?: string
 }
 
-export function makeCall({ provider = 'any', sessionKey, want = [], audience }: CallOptions): CallMessage {
+export function makeCall({ provider = 'any', sessionKey, want = [], audience, via }: CallOptions): CallMessage {
   const call: CallMessage = {
     step: 'call', version: 1, provider, key: sessionKey.text, want, nonce: randomBytes(16).toString('base64url'),
   }
-  return audience === undefined ? call : { ...call, audience }
+  return { ...call, ...(audience !== undefined && { audience }), ...(via !== undefined && { via }) }
 }
 
 export function callHash(call: CallMessage): string {

@@ -26,6 +26,8 @@ export interface LoginOptions {
   readonly want?: readonly string[]
   /** The mesh's DID, to refuse any other. Default: whatever mesh answers, to be pinned from `Session.mesh`. */
   readonly mesh?: string
+  /** The session of a gateway, whose frames may carry requests of this one. Default: none. */
+  readonly via?: string
   /** Shown the exact grant before it is consented to. Default: consents. */
   readonly approve?: (grant: GrantMessage) => boolean | Promise<boolean>
   /** Makes the proof for a provider other than `did` and `mock`. */
@@ -45,6 +47,8 @@ export interface Session {
   readonly node: string
   /** Texts of permissions, or the name of a set. */
   readonly perms: readonly string[]
+  /** The session of a gateway, whose frames may carry requests of this one. */
+  readonly via?: string
   /** By the node's clock, ms since 1970. */
   readonly issued: number
   readonly expires: number
@@ -54,13 +58,14 @@ export interface Session {
  * Resolves with a session. Rejects with `CMESH_IAM_FORGED` (an answer, grant or token not by the mesh), `CMESH_IAM_HANDSHAKE`
  * (a step refused on either side, the grant declined) or what `send` rejects with.
  */
-export async function login({ identity, send, provider, want, mesh, approve, prove }: LoginOptions): Promise<Session> {
+export async function login({ identity, send, provider, want, mesh, via, approve, prove }: LoginOptions): Promise<Session> {
   const key = KeyPair.generate()
   const call = makeCall({
     sessionKey: key.publicKey,
     ...(provider !== undefined && { provider }),
     ...(want !== undefined && { want }),
     ...(mesh !== undefined && { audience: mesh }),
+    ...(via !== undefined && { via }),
   })
   const answer = readMessage('answer', await send('call', canonicalBytes(call), undefined))
   const context = checkAnswer(call, answer)
@@ -70,6 +75,7 @@ export async function login({ identity, send, provider, want, mesh, approve, pro
   const grant = readMessage('grant', await send('confirm', canonicalBytes(makeConfirm(context, proof, key)), node))
   const provesItself = answer.provider === 'did' || answer.provider === 'mock'
   checkGrant(context, grant, provesItself ? identity.did : undefined)
+  if (grant.via !== via) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'grant', reason: 'it names another gateway' })
   if (approve !== undefined && !await approve(grant)) {
     throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason: 'the grant was declined' })
   }
@@ -95,8 +101,9 @@ export async function hangup(session: Session, send: SendStep, now: number): Pro
 }
 
 function opened(message: SessionMessage, { key, sub, mesh, node }: Pick<Session, 'key' | 'sub' | 'mesh' | 'node'>): Session {
-  const { perms } = checkSession(message, mesh, sub, key.publicKey)
-  return { sid: message.sid, token: message.token, key, sub, mesh, node, perms, issued: message.issued, expires: message.expires }
+  const { perms, via } = checkSession(message, mesh, sub, key.publicKey)
+  const { sid, token, issued, expires } = message
+  return { sid, token, key, sub, mesh, node, perms, ...(via !== undefined && { via }), issued, expires }
 }
 
 async function makeProof(

@@ -30,6 +30,8 @@ export interface CallMessage {
   readonly nonce: string
   /** The mesh the client means, when it knows: a mesh with another DID refuses. */
   readonly audience?: string
+  /** The session of a gateway, whose frames may carry this session's requests too. */
+  readonly via?: string
 }
 
 /** IAM: what the client must prove, signed by the mesh. */
@@ -75,6 +77,8 @@ export interface GrantMessage {
   /** Attributes the mesh will keep. */
   readonly claims: readonly { readonly id: string, readonly value: string, readonly issuer: string }[]
   readonly purpose: string
+  /** The session of a gateway, whose frames may carry requests of this one. */
+  readonly via?: string
   readonly lifetimeMs: number
   readonly amr: readonly string[]
   readonly aal: 0 | 1 | 2
@@ -148,7 +152,7 @@ const isAttribute = hasShape({ id: isText(256), value: isText(4_096), issuer: is
 
 const CALL: Shape<CallMessage> = {
   step: isOneOf('call'), version: isOneOf(1), provider: isText(32), key: isBytes(32),
-  want: isTexts(MAX_PERMISSIONS, 4_096), nonce: isBytes(16), audience: optional(isAnyDid),
+  want: isTexts(MAX_PERMISSIONS, 4_096), nonce: isBytes(16), audience: optional(isAnyDid), via: optional(isId),
 }
 const ANSWER: Shape<AnswerMessage> = {
   step: isOneOf('answer'), handshake: isId, call: isHash, nonce: isBytes(32), audience: isAnyDid, node: isText(256),
@@ -163,7 +167,7 @@ const CONFIRM: Shape<ConfirmMessage> = {
 const GRANT: Shape<GrantMessage> = {
   step: isOneOf('grant'), handshake: isId, audience: isAnyDid, sub: isAnyDid, perms: isTexts(65_536, 4_200),
   claims: value => Array.isArray(value) && value.every(isAttribute),
-  purpose: isText(256), lifetimeMs: isTime, amr: isTexts(16, 32), aal: isOneOf(0, 1, 2), signature: isSignature,
+  purpose: isText(256), via: optional(isId), lifetimeMs: isTime, amr: isTexts(16, 32), aal: isOneOf(0, 1, 2), signature: isSignature,
 }
 const CONSENT: Shape<ConsentMessage> = { step: isOneOf('consent'), handshake: isId, grant: isHash, signature: isSignature }
 const SESSION: Shape<SessionMessage> = {

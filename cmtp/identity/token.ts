@@ -45,6 +45,8 @@ export interface TokenClaims {
   readonly perms: readonly string[]
   readonly amr: readonly string[]
   readonly aal: 0 | 1 | 2
+  /** The session of a gateway, whose frames may carry requests under this token. */
+  readonly via?: string
 }
 
 /** The payload as it is signed. */
@@ -86,7 +88,7 @@ const isTexts = (value: unknown): boolean => Array.isArray(value) && value.every
 const isConfirmation = (value: unknown): boolean => typeof value === 'object' && value !== null
   && Object.keys(value).length === 1 && 'jkt' in value && typeof value.jkt === 'string' && THUMBPRINT.test(value.jkt)
 
-const CLAIMS: { readonly [K in keyof TokenClaims]: (value: unknown) => boolean } = {
+const CLAIMS: { readonly [K in keyof TokenClaims]-?: (value: unknown) => boolean } = {
   iss: value => typeof value === 'string',
   aud: value => value === TOKEN_AUDIENCE,
   sub: value => typeof value === 'string',
@@ -99,6 +101,7 @@ const CLAIMS: { readonly [K in keyof TokenClaims]: (value: unknown) => boolean }
   perms: isTexts,
   amr: isTexts,
   aal: value => value === 0 || value === 1 || value === 2,
+  via: value => value === undefined || isId(value),
 }
 
 function readDid(segment: string, claim: string): string {

@@ -23,6 +23,7 @@ import {
   actionName, actionOf, allowedBy, compilePermissions, intersectPermissions, parsePermissions,
 } from '../../cmtp/permission.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
+import { asBuffer } from '../../cmtp/wire.ts'
 import type { Revocation } from './revocations.ts'
 import { Revocations } from './revocations.ts'
 import { TokenVerifier } from './session-token.ts'
@@ -128,6 +129,8 @@ export class Guard {
   readonly #now: () => number
   readonly #grantsOf: (did: string) => readonly Permission[]
   readonly #sessions: TwoGenerations<string, Entry>
+  /** Those that a gateway's frames may carry, by the reference of their token. */
+  readonly #carried: TwoGenerations<string, Entry>
   readonly #verifying = new Map<string, Promise<AuthContext>>()
   readonly #maxVerifying: number
   /** By the grants and the token's permissions they narrow. Most sessions hold the same two: one compiled copy serves them. */
@@ -145,6 +148,7 @@ export class Guard {
     this.#now = now
     this.#grantsOf = grantsOf
     this.#sessions = new TwoGenerations({ entries: Math.ceil(maxSessions / 2) })
+    this.#carried = new TwoGenerations({ entries: Math.ceil(maxSessions / 2) })
     this.#maxVerifying = maxVerifying
     this.#revocations = new Revocations(now, tokenLifeMs)
     this.#throttle = new Throttle({ now, burst: BAD_TOKEN_BURST, refillMs: BAD_TOKEN_REFILL_MS, max: maxSessions })
@@ -169,6 +173,18 @@ export class Guard {
       return entry.auth
     }
     return token.length === TOKEN_REFERENCE_BYTES ? this.#recall(token, sid, entry) : this.#miss(token, sid)
+  }
+
+  /**
+   * Who is meant by the reference of a token in a frame of the gateway whose session is `via`. The token itself was verified here
+   * before, on its own session's subject, and says that this gateway carries it. Answers and throws like `check`.
+   */
+  checkCarried(reference: Uint8Array, via: string): AuthContext | Promise<AuthContext> {
+    const entry = this.#carried.get(asBuffer(reference).toString('latin1'))
+    if (entry === undefined || entry.inside.claims.via !== via) throw new CMeshError('CMESH_IAM_TOKEN')
+    if (this.#now() >= entry.untilMs) return this.#miss(entry.token, entry.auth.sid)
+    if (entry.inside.revision !== this.#revision) this.#review(entry.inside)
+    return entry.auth
   }
 
   /** The whole token of a caller, for another node of the mesh that has to check it too. Throws what `confirm` throws. */
@@ -225,6 +241,7 @@ export class Guard {
     this.#keyEpoch++
     this.#verifier = new TokenVerifier(key, this.#now)
     this.#sessions.clear()
+    this.#carried.clear()
     this.#throttle.clear()
   }
 
@@ -287,7 +304,9 @@ export class Guard {
     const inside: Inside = { guard: this, claims, token, rules: this.#rulesOf(claims), revision: this.#revision }
     const auth = mint(claims, inside)
     const untilMs = Math.min(claims.exp * 1_000, this.#now() + REVERIFY_MS)
-    this.#sessions.set(sid, { token, reference: tokenReference(token), auth, inside, untilMs })
+    const entry = { token, reference: tokenReference(token), auth, inside, untilMs }
+    this.#sessions.set(sid, entry)
+    if (claims.via !== undefined) this.#carried.set(entry.reference.toString('latin1'), entry)
     return auth
   }
 

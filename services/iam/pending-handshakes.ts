@@ -15,6 +15,7 @@ export interface Answered {
   readonly context: IdentityContext
   readonly sessionKey: PublicKey
   readonly want: readonly string[]
+  readonly via: string | undefined
   readonly expiresMs: number
 }
 

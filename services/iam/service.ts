@@ -187,7 +187,7 @@ export class IamService {
         throw new CMeshError('CMESH_INTERNAL', { component: `the identity provider ${provider.name}`, id: opening.handshake })
       }
       this.#checkRunning()
-      this.#handshakes.put({ awaits: 'confirm', context, sessionKey, want: call.want, expiresMs: opening.expires })
+      this.#handshakes.put({ awaits: 'confirm', context, sessionKey, want: call.want, via: call.via, expiresMs: opening.expires })
       return sign(ui === undefined ? { ...opening, challenge } : { ...opening, challenge, ui }, signer)
     } finally {
       this.#handshakes.release()
@@ -198,7 +198,7 @@ export class IamService {
     const { provider, signer, grantsOf } = this.#parts
     const confirm = readMessage('confirm', body)
     const pending = this.#handshakes.take(confirm.handshake, 'confirm', burned => { void this.#cancel(burned) })
-    const { context, sessionKey, want, expiresMs } = pending
+    const { context, sessionKey, want, via, expiresMs } = pending
     try {
       checkConfirm(context, sessionKey, confirm)
       const identity = await this.#ask(() => provider.verify(context, confirm.proof))
@@ -213,6 +213,7 @@ export class IamService {
         perms: perms.map(formatPermission),
         claims: identity.attributes.map(({ id, value, issuer }) => ({ id, value, issuer })),
         purpose: PURPOSE,
+        ...(via !== undefined && { via }),
         lifetimeMs: this.#ttlMs,
         amr: identity.amr,
         aal: identity.aal,
@@ -233,8 +234,9 @@ export class IamService {
     const pending: Granted = this.#handshakes.take(consent.handshake, 'consent', burned => { void this.#cancel(burned) })
     try {
       checkConsent(pending.grant, pending.sessionKey, consent)
-      const { sub, perms, amr, aal } = pending.grant
-      return await this.#sessions.open({ sub, amr, aal, cnf: { jkt: pending.sessionKey.thumbprint } }, parsePermissions(perms))
+      const { sub, perms, amr, aal, via } = pending.grant
+      const cnf = { jkt: pending.sessionKey.thumbprint }
+      return await this.#sessions.open({ sub, amr, aal, cnf, ...(via !== undefined && { via }) }, parsePermissions(perms))
     } finally {
       this.#handshakes.release()
     }

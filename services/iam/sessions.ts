@@ -28,7 +28,7 @@ export interface SessionsParts {
 }
 
 /** What a session is from its first token to its last. */
-type Standing = Pick<TokenClaims, 'sub' | 'sid' | 'amr' | 'aal' | 'cnf'>
+type Standing = Pick<TokenClaims, 'sub' | 'sid' | 'amr' | 'aal' | 'cnf' | 'via'>
 
 export class Sessions {
   readonly #parts: SessionsParts
@@ -73,14 +73,15 @@ export class Sessions {
     return { step: 'bye', sid }
   }
 
-  async #issue({ sub, sid, amr, aal, cnf }: Standing, permissions: readonly Permission[]): Promise<SessionMessage> {
+  async #issue({ sub, sid, amr, aal, cnf, via }: Standing, permissions: readonly Permission[]): Promise<SessionMessage> {
     const { signer, now, ttlMs } = this.#parts
     const iat = Math.floor(now() / 1_000)
     const exp = iat + Math.floor(ttlMs / 1_000)
     const jti = randomBytes(9).toString('base64url')
     const perms = formatPermissions(permissions)
     const token = await signToken(
-      { iss: signer.did, aud: TOKEN_AUDIENCE, sub, sid, jti, iat, exp, ver: TOKEN_VERSION, cnf, perms, amr, aal }, signer,
+      { iss: signer.did, aud: TOKEN_AUDIENCE, sub, sid, jti, iat, exp, ver: TOKEN_VERSION, cnf, perms, amr, aal, ...(via !== undefined && { via }) },
+      signer,
     )
     if (token.length > LIMITS.tokenBytes) {
       const reason = `a token for ${perms.length} permissions is longer than ${LIMITS.tokenBytes} bytes; ask for fewer`

@@ -28,7 +28,7 @@ import { Salts } from './salts.ts'
 
 export interface FrontDoorParts {
   readonly node: string
-  readonly guard: Pick<Guard, 'check'>
+  readonly guard: Pick<Guard, 'check' | 'checkCarried'>
   readonly registrar: Pick<RegistrarService, 'resolve'>
   readonly dispatcher: Pick<Dispatcher, 'dispatch'>
   readonly deadlines: Deadlines
@@ -113,13 +113,13 @@ export class FrontDoor {
     }
     this.stats.batches++
     this.stats.requests += frame.entries.length
-    // One token serves all entries, so one check does.
+    // One token serves all entries, so one check does; with own tokens it is the gateway's, without which none of them counts.
     const auth = this.#check(frame.token, origin.sid)
     if (auth instanceof Promise) void auth.then(known => { this.#entries(frame, origin, known, startUs, answer) })
     else this.#entries(frame, origin, auth, startUs, answer)
   }
 
-  #entries(frame: BatchFrame, origin: Origin, auth: AuthContext | CMeshError, startUs: number, answer: (frame: Buffer) => void): void {
+  #entries(frame: BatchFrame, origin: Origin, envelopeAuth: AuthContext | CMeshError, startUs: number, answer: (frame: Buffer) => void): void {
     const { bytes, entries, receipt } = frame
     const id = Buffer.from(frame.id)
     const writer = new BatchReplyWriter(id, entries.length, receipt)
@@ -157,7 +157,8 @@ export class FrontDoor {
     for (let i = 0; i < entries.length; i++) {
       const { fqmnStart, fqmnEnd, headersEnd, end } = entries[i] as BatchEntry
       const bare = end === fqmnEnd
-      const before = bare && i === next ? sameAddress(answered, bytes, fqmnStart, fqmnEnd) : undefined
+      const auth = frame.ownTokens ? this.#checkCarried(frame.referenceOf(entries[i] as BatchEntry), envelopeAuth) : envelopeAuth
+      const before = bare && i === next ? sameAsked(answered, auth, bytes, fqmnStart, fqmnEnd) : undefined
       if (before !== undefined && this.#repeat(before, writer, id, i, entries.length)) {
         if (++next === entries.length) answer(writer.finish())
         continue
@@ -218,6 +219,18 @@ export class FrontDoor {
   #check(token: Uint8Array, sid: string): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
     try {
       const auth = this.#parts.guard.check(token, sid)
+      return auth instanceof Promise ? auth.catch((error: unknown) => CMeshError.from(error, 'the guard')) : auth
+    } catch (error) {
+      return CMeshError.from(error, 'the guard')
+    }
+  }
+
+  /** The same for an entry that a gateway carries. */
+  #checkCarried(reference: Uint8Array, gateway: AuthContext | CMeshError): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
+    // Whoever is carried is not to blame: on its own subject it will be heard.
+    if (gateway instanceof CMeshError) return gateway.status === 401 ? new CMeshError('CMESH_IAM_TOKEN') : gateway
+    try {
+      const auth = this.#parts.guard.checkCarried(reference, gateway.sid)
       return auth instanceof Promise ? auth.catch((error: unknown) => CMeshError.from(error, 'the guard')) : auth
     } catch (error) {
       return CMeshError.from(error, 'the guard')
@@ -354,10 +367,10 @@ interface Answered {
 /** Different addresses of one batch whose repetition is noticed. */
 const DISTINCT = 8
 
-/** The answered read of the very bytes `[start, end)`; compared from their end, where addresses differ. */
-function sameAddress(answered: readonly Answered[], bytes: Buffer, start: number, end: number): Answered | undefined {
+/** The answered read of the same caller and the very bytes `[start, end)`; compared from their end, where addresses differ. */
+function sameAsked(answered: readonly Answered[], auth: unknown, bytes: Buffer, start: number, end: number): Answered | undefined {
   for (const each of answered) {
-    if (each.end - each.start !== end - start) continue
+    if (each.end - each.start !== end - start || each.passage.auth !== auth) continue
     let at = end - 1
     const apart = each.end - end
     while (at >= start && bytes[at] === bytes[at + apart]) at--
