@@ -1,9 +1,9 @@
 /**
  * The `cmesh.abi` custom section of a module: what the contract says of its functions and events. It is written by whoever
- * deploys, so that reading it is total: any bytes give an ABI or `CMESH_DEPLOY_MALFORMED`. Fields it does not know are left out.
+ * deploys, so that reading it is total: any bytes give an ABI or `CMESH_DEPLOY_ABI`. Fields it does not know are left out.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { ContractAbi, FunctionAbi } from '../../services/contracts/provider.ts'
+import type { ContractAbi, FunctionAbi, FunctionMode } from '../../services/contracts/provider.ts'
 
 export const ABI_SECTION = 'cmesh.abi'
 
@@ -17,6 +17,7 @@ export interface ParameterAbi {
 
 /** Names end up in addresses: they are segments of an FQMN and short. */
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/
+const MODES: readonly FunctionMode[] = ['view', 'write', 'init', 'migrate', 'reply']
 const MOST_FUNCTIONS = 256
 const MOST_FIELDS = 32
 
@@ -25,21 +26,28 @@ export function parseAbi(bytes: Uint8Array): ContractAbi {
   if (abi['abi'] !== 1) refuse('its version is not 1')
   const functions = list(abi['functions'], 'functions', MOST_FUNCTIONS).map(functionAbi)
   if (functions.length === 0) refuse('it lists no function')
-  if (functions.filter(({ mode }) => mode === 'init').length > 1) refuse('it lists more than one init function')
-  const events = list(abi['events'], 'events', MOST_FUNCTIONS).map((value) => {
-    const event = record(value, 'an event')
-    const fields = list(event['fields'], 'fields', MOST_FIELDS).map(parameter)
-    return { name: text(event['name'], 'the name of an event'), fields }
+  for (const only of ['init', 'migrate']) {
+    if (functions.filter(({ mode }) => mode === only).length > 1) refuse(`it lists more than one ${only} function`)
+  }
+  const events = shapes(abi['events'], 'events', 'an event')
+  const records = abi['records'] === undefined ? undefined : shapes(abi['records'], 'records', 'a record')
+  for (const names of [functions, events, records ?? []]) unique(names.map(({ name }) => name))
+  return { abi: 1, sdk: text(abi['sdk'], 'sdk'), functions, events, ...(records !== undefined && { records }) }
+}
+
+/** Events, or the records that results are made of. */
+function shapes(value: unknown, all: string, one: string): ContractAbi['events'] {
+  return list(value, all, MOST_FUNCTIONS).map((entry) => {
+    const shape = record(entry, one)
+    const fields = list(shape['fields'], 'fields', MOST_FIELDS).map(parameter)
+    return { name: text(shape['name'], `the name of ${one}`), fields }
   })
-  for (const names of [functions, events]) unique(names.map(({ name }) => name))
-  return { abi: 1, sdk: text(abi['sdk'], 'sdk'), functions, events }
 }
 
 function functionAbi(value: unknown): FunctionAbi {
   const entry = record(value, 'a function')
   const name = identifier(entry['name'])
-  const mode = entry['mode']
-  if (mode !== 'view' && mode !== 'write' && mode !== 'init') refuse(`the mode of ${name} is not view, write or init`)
+  const mode = MODES.find((known) => known === entry['mode']) ?? refuse(`the mode of ${name} is not one of ${MODES.join(', ')}`)
   const params = list(entry['params'], `the parameters of ${name}`, MOST_FIELDS).map(parameter)
   unique(params.map((param) => param.name))
   return { name, mode, params, returns: text(entry['returns'], `the result of ${name}`) }
@@ -55,7 +63,7 @@ function parameter(value: unknown): ParameterAbi {
 }
 
 function refuse(reason: string): never {
-  throw new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: `in its ${ABI_SECTION} section, ${reason}` })
+  throw new CMeshError('CMESH_DEPLOY_ABI', { reason })
 }
 
 function json(bytes: Uint8Array): unknown {

@@ -1,58 +1,79 @@
 /**
- * One call under way: what the host functions read and fill, and what ends it. A frame belongs to one call and is never used
- * again; nothing in it is a view into the contract's memory but `memory` itself.
+ * One contract under way in a call: what the host functions read and fill. A frame belongs to one function of one contract and is
+ * never used again; nothing in it is a view into the contract's memory but `instance.memory`.
  */
-import type { ContractCall, ContractFailure } from '../../services/contracts/provider.ts'
-import type { EmittedEvent, Space } from '../../services/state/provider.ts'
-import { Journal } from './journal.ts'
-import { MemoryView } from './memory.ts'
+import type { ContractCode } from './code-store.ts'
+import type { ContractInstance } from './instance.ts'
+import type { Draft, Home } from './journal.ts'
+import type { HostCost } from './meter/schedule.ts'
+import type { Run } from './run.ts'
+import { ContractStop } from './stop.ts'
 
-/** Bounds of one call that no wire limit gives. */
-export const CALL_LIMITS = Object.freeze({
-  /** Keys touched by writes and deletes. */
-  writes: 4_096,
-  events: 256,
-  /** Length of an event's topic in bytes; the channel it names stays within `LIMITS.channelBytes`. */
-  topicBytes: 128,
-  /** Keys written or deleted, values, topics, event data and output handed over, all together. */
-  handedOverBytes: 1_048_576,
-  /** What is kept of the reason a contract fails with. */
-  reasonBytes: 1_024,
-})
+const EMPTY = new Uint8Array(0)
 
-/** A contract's own failure. Never leaves the engine: it becomes a result. */
-export class ContractStop extends Error {
-  readonly failure: ContractFailure
-  readonly reason: string
+/** A contract as it stands under an address. */
+export interface Contract extends Home {
+  /** The code, which several addresses may share: what is put there under one counts for all. */
+  readonly program: Program
+  /** What a call of it alone observes. */
+  readonly spaces: readonly string[]
+}
 
-  constructor(failure: ContractFailure, reason: string) {
-    super(reason)
-    this.failure = failure
-    this.reason = reason
+/** Where an address finds its code. A proxy holds that of its target. */
+export interface Program {
+  /** The address whose deployment decides what stands here. */
+  readonly owner: string
+  /** Nothing once that contract was removed. */
+  code: ContractCode | undefined
+}
+
+/** What one function of one contract is run with. */
+export interface Entering {
+  /** Who calls this contract: the caller of the run, or the contract that calls this one. */
+  readonly caller: string
+  readonly input: Uint8Array
+  readonly view: boolean
+  /** 1 for the called contract. */
+  readonly depth: number
+  readonly gas: number
+  readonly slots: number
+}
+
+export class Frame {
+  readonly run: Run
+  readonly contract: Contract
+  readonly instance: ContractInstance
+  readonly draft: Draft
+  readonly caller: string
+  readonly input: Uint8Array
+  readonly view: boolean
+  readonly depth: number
+  readonly gasLimit: number
+  output: Uint8Array = EMPTY
+  register: Uint8Array | undefined
+
+  constructor(run: Run, contract: Contract, instance: ContractInstance, draft: Draft, entering: Entering) {
+    this.run = run
+    this.contract = contract
+    this.instance = instance
+    this.draft = draft
+    this.caller = entering.caller
+    this.input = entering.input
+    this.view = entering.view
+    this.depth = entering.depth
+    this.gasLimit = entering.gas
+  }
+
+  /** Takes the gas of a host function over `bytes` bytes, before it does anything. */
+  charge(cost: HostCost, bytes = 0): void {
+    this.take(cost.base + cost.byte * bytes)
+  }
+
+  take(gas: number): void {
+    if (!this.instance.take(gas)) throw outOfGas(this.gasLimit)
   }
 }
 
-const EMPTY = new Uint8Array(0)
-const NO_MEMORY = new MemoryView(undefined)
-
-export class Frame {
-  readonly call: ContractCall
-  readonly journal: Journal
-  readonly events: EmittedEvent[] = []
-  output: Uint8Array = EMPTY
-  register: Uint8Array | undefined
-  handedOver = 0
-  readCaller = false
-  readClock = false
-  /** The contract's `_start` runs: no context, no state. */
-  starting = false
-  /** What ended the call. */
-  stopped: unknown
-  /** The memory of the instance that runs; none before there is one. */
-  memory: MemoryView = NO_MEMORY
-
-  constructor(call: ContractCall, space: Space) {
-    this.call = call
-    this.journal = new Journal(space)
-  }
+export function outOfGas(limit: number): ContractStop {
+  return new ContractStop('CMESH_CONTRACT_OUT_OF_GAS', `its limit was ${limit}`)
 }

@@ -1,40 +1,103 @@
 /**
- * One instance of a contract's module, and how it is put back between calls: memory as it was after `_start`, mutable globals
- * likewise. An instance that grew its memory is not put back but replaced, since a memory never shrinks.
+ * One instance of a contract's module: its memory, its gas and its stack, and how it is put back between calls. Memory and all mutable
+ * globals become what they were after the start. An instance that grew its memory is not put back but replaced, since a
+ * memory never shrinks.
  */
-
+import type { ContractCode, Imports } from './code-store.ts'
+import { gaugeOf, type Gauge } from './gauge.ts'
 import { MemoryView } from './memory.ts'
 
 type Exports = Readonly<Record<string, unknown>>
 
 export class ContractInstance {
+  readonly code: ContractCode
   readonly memory: MemoryView
+  /** For the pool: when it was used last, counted in uses. */
+  used = 0
+  /** Bytes of memory that it is put back to. */
+  bytes = 0
+  readonly #module: WebAssembly.Module
   readonly #exports: Exports
-  readonly #saved: Saved | undefined
+  readonly #arm: Gauge['arm']
+  readonly #take: Gauge['take']
+  readonly #gas: Gauge['gas']
+  readonly #slots: Gauge['slots']
+  readonly #procedures: (() => void)[] = []
+  #saved: Saved | undefined
 
-  /**
-   * `exports`: of an instance whose `_start` has run. `mutableGlobals`: the names of all its mutable globals; undefined when
-   * they cannot be named, and the instance cannot be put back.
-   */
-  constructor(exports: Exports, memory: WebAssembly.Memory, mutableGlobals: readonly string[] | undefined) {
+  constructor(code: ContractCode, imports: Imports) {
+    const { metered: { gasExport, depthExport }, module } = code
+    const { exports } = new WebAssembly.Instance(module, imports)
+    this.code = code
+    this.#module = module
     this.#exports = exports
-    this.memory = new MemoryView(memory)
-    this.#saved = mutableGlobals === undefined ? undefined : save(exports, memory, mutableGlobals)
+    this.memory = new MemoryView(exports['memory'] as WebAssembly.Memory)
+    const gauge = gaugeOf(exports[gasExport] as WebAssembly.Global, exports[depthExport] as WebAssembly.Global)
+    this.#arm = gauge.arm
+    this.#take = gauge.take
+    this.#gas = gauge.gas
+    this.#slots = gauge.slots
   }
 
-  procedure(name: string): () => void {
-    return this.#exports[name] as () => void
+  /** What the next run may use. */
+  arm(gas: number, slots: number): void {
+    this.#arm(gas, slots)
   }
 
-  /** Makes the instance as good as new; false when it cannot be. */
-  reset(): boolean {
-    const saved = this.#saved
+  /** Gas left; negative once the code used more than it had. */
+  get gas(): number {
+    return this.#gas()
+  }
+
+  /** Takes gas; false when there was less. */
+  take(amount: number): boolean {
+    return this.#take(amount) !== 0
+  }
+
+  /** Stack slots left; negative once the code used more than it had. */
+  get slots(): number {
+    return this.#slots()
+  }
+
+  /** Runs a function of the ABI by its place there. */
+  run(index: number): void {
+    const procedure = this.#procedures[index] ??= this.#exports[this.code.functions[index]?.export ?? ''] as () => void
+    procedure()
+  }
+
+  /** Runs an export without parameters. */
+  runExport(name: string): void {
+    (this.#exports[name] as () => void)()
+  }
+
+  /** Keeps memory and globals as what `reset` goes back to, if they can be kept. */
+  save(): void {
+    const bytes = this.memory.bytes
+    // The start gives every instance of a code the same memory, so that one copy of it does for all.
+    const content = this.code.content ??= usedPart(bytes)
+    const globals = this.code.metered.globals.map((name) => {
+      const global = this.#exports[name] as WebAssembly.Global
+      return [global, global.value] as const
+    })
+    // A NaN may change its payload on the way through JavaScript.
+    if (globals.some(([, value]) => Number.isNaN(value))) return
+    this.#saved = { bytes, content, globals }
+    this.bytes = bytes.length
+  }
+
+  /** Whether it can be put back: it has grown no memory and its code was not metered anew. */
+  get reusable(): boolean {
     // Growing detaches the old buffer, and with it the saved view.
-    if (saved === undefined || saved.bytes.length !== this.memory.bytes.length) return false
-    saved.bytes.set(saved.content)
-    saved.bytes.fill(0, saved.content.length)
-    for (const [global, value] of saved.globals) global.value = value
-    return true
+    return this.#saved?.bytes.length === this.memory.bytes.length && this.code.module === this.#module
+  }
+
+  /** Makes an instance that is reusable as good as new. */
+  reset(): void {
+    if (this.#saved === undefined) return
+    const { bytes, content, globals } = this.#saved
+    bytes.set(content)
+    bytes.fill(0, content.length)
+    for (const [global, value] of globals) global.value = value
   }
 }
 
@@ -46,16 +109,10 @@ interface Saved {
   readonly globals: readonly (readonly [WebAssembly.Global, number | bigint])[]
 }
 
-/** A NaN is not safe to keep: its payload may change on the way through JavaScript. */
-function save(exports: Exports, memory: WebAssembly.Memory, mutableGlobals: readonly string[]): Saved | undefined {
-  const globals = mutableGlobals.map((name) => {
-    const global = exports[name] as WebAssembly.Global
-    return [global, global.value] as const
-  })
-  if (globals.some(([, value]) => Number.isNaN(value))) return undefined
-  const words = new Uint32Array(memory.buffer)
+/** A copy of a memory, up to its last word that is not zero. */
+function usedPart(bytes: Uint8Array): Uint8Array {
+  const words = new Uint32Array(bytes.buffer)
   let used = words.length
   while (used > 0 && words[used - 1] === 0) used--
-  const bytes = new Uint8Array(memory.buffer)
-  return { bytes, content: bytes.slice(0, used * words.BYTES_PER_ELEMENT), globals }
+  return bytes.slice(0, used * words.BYTES_PER_ELEMENT)
 }

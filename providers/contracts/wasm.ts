@@ -1,194 +1,185 @@
 /**
- * The contract engine on the WebAssembly of the JavaScript engine at hand: synchronous, on the caller's thread, one
- * pooled instance per contract. Modules whose state cannot be put back from outside (see `reader.ts`) get a fresh instance for
- * every call, which is some twenty times slower and equally correct.
+ * The contract engine on the WebAssembly of the JavaScript engine at hand: synchronous, on the caller's thread, metered
+ * (`meter/`), on pooled instances. Its rooms: `code-store.ts` (what is installed), `pool.ts` and `instance.ts` (what runs it), `run.ts` and
+ * `frame.ts` (one call), `journal.ts` (what it changes), `host/` (what it may ask for).
  *
- * Execution is not metered: every result says `gas: 0n`, and nothing here ends a call that does not return. `onEnter` and
- * `onLeave` bracket all code of a contract for a watchdog that does.
- *
- * A contract's failure becomes a result, a host's failure is thrown. The contract's are a `ContractStop`, a WebAssembly trap and
- * an exhausted stack; everything else is the host's.
+ * A contract's failure becomes a result, a host's failure is thrown. Gas ends a call that would not return; `onEnter` and `onLeave`
+ * bracket all code of contracts for a watchdog behind it.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
+import { RouteCache } from '../../cmtp/fqmn.ts'
 import type {
-  ContractAbi, ContractCall, ContractEngine, ContractFailure, ContractResult,
+  ContractAbi, ContractCall, ContractEngine, ContractFailure, ContractResult, MeterVersions, ModuleReport,
 } from '../../services/contracts/provider.ts'
 import type { Space } from '../../services/state/provider.ts'
-import { ContractStop, Frame } from './frame.ts'
-import { hostImports } from './host.ts'
-import { ContractInstance } from './instance.ts'
-import { MemoryView } from './memory.ts'
-import { START_EXPORT, exportOf, inspectModule } from './module.ts'
-import type { Inspected } from './module.ts'
+import { CodeStore, type MeterRules } from './code-store.ts'
+import type { Contract, Program } from './frame.ts'
+import { hostImports, type Stage } from './host/imports.ts'
+import type { Meter } from './meter/index.ts'
+import { InstancePool } from './pool.ts'
+import { Run, type Ended, type RunParts } from './run.ts'
+import { SortedKeys } from './sorted-keys.ts'
 
 export interface WasmEngineOptions {
-  /** Called before any code of a contract runs, with its address. Must not throw. */
+  /** Called before any code of a contract runs, with the called address. Calls do not nest. Must not throw. */
   readonly onEnter?: (address: string) => void
   /** Called after it returned or failed. */
   readonly onLeave?: () => void
-  /**
-   * Most idle instances kept, 1 to 10,000; default 1,000. Each reserves gigabytes of address space for its guard pages, of which
-   * a process has enough for about 13,000.
-   */
+  /** Most idle instances kept, 1 to 10,000; default 1,000. */
   readonly instances?: number
-}
-
-interface Installed {
-  readonly module: WebAssembly.Module
-  readonly space: Space
-  readonly inspected: Inspected
-  /** From function to export. */
-  readonly entries: ReadonlyMap<string, string>
-  idle: ContractInstance | undefined
+  /** Most memory of idle instances kept, in bytes; default 134,217,728 (128 MiB). */
+  readonly instanceBytes?: number
+  /** What the engine can run, the newest last; default all that this build knows. */
+  readonly meters?: readonly Meter[]
+  /** Rules of the meter to leave out; only for tests that show what each is for. */
+  readonly rules?: MeterRules
 }
 
 const DEFAULT_INSTANCES = 1_000
+const DEFAULT_INSTANCE_BYTES = 134_217_728
+const MOST_GAS = Number.MAX_SAFE_INTEGER
 
 export class WasmEngine implements ContractEngine {
   readonly #options: WasmEngineOptions
-  readonly #most: number
-  readonly #contracts = new Map<string, Installed>()
-  /** Contracts with an idle instance, oldest first. */
-  readonly #pool = new Set<Installed>()
-  readonly #imports = hostImports(() => this.#frame)
-  #frame: Frame | undefined
+  readonly #codes: CodeStore
+  readonly #pool: InstancePool
+  readonly #contracts = new Map<string, Contract>()
+  readonly #stage: Stage = { frame: undefined, starting: undefined }
+  readonly #imports = hostImports(this.#stage)
+  readonly #parts: RunParts
 
   /** Throws `CMESH_CONFIG_INVALID` for a number of instances out of range. */
   constructor(options: WasmEngineOptions = {}) {
-    this.#options = { ...options }
-    this.#most = options.instances ?? DEFAULT_INSTANCES
-    if (!Number.isInteger(this.#most) || this.#most < 1 || this.#most > 10_000) {
+    const { instances = DEFAULT_INSTANCES, instanceBytes: bytes = DEFAULT_INSTANCE_BYTES } = options
+    if (!Number.isInteger(instances) || instances < 1 || instances > 10_000) {
       throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'instances', reason: 'it is not a whole number from 1 to 10,000' })
+    }
+    this.#options = { ...options }
+    this.#codes = new CodeStore(this.#imports, options.meters, options.rules)
+    this.#pool = new InstancePool({ instances, bytes })
+    this.#parts = {
+      pool: this.#pool, imports: this.#imports, stage: this.#stage, schedule: this.#codes.costs,
+      // Parsed once, where a contract calls another again and again.
+      routes: new RouteCache(1_024),
+      contract: (address) => this.#contracts.get(address),
     }
   }
 
-  inspect(wasm: Uint8Array): ContractAbi {
-    return inspectModule(wasm).abi
+  get meters(): readonly MeterVersions[] {
+    return this.#codes.meters
+  }
+
+  get meter(): MeterVersions {
+    return this.#codes.meter
+  }
+
+  /** What the engine holds at the moment: idle instances, and codes compiled. */
+  get held(): { readonly instances: number, readonly codes: number } {
+    return { instances: this.#pool.size, codes: this.#codes.size }
+  }
+
+  useMeter(versions: MeterVersions): void {
+    if (!this.#codes.use(versions)) return
+    this.#parts.schedule = this.#codes.costs
+    this.#pool.clear()
+  }
+
+  inspect(wasm: Uint8Array): ModuleReport {
+    return this.#codes.inspect(wasm)
   }
 
   install(address: string, wasm: Uint8Array, space: Space): ContractAbi {
-    const inspected = inspectModule(wasm)
-    const module = new WebAssembly.Module(wasm)
+    const code = this.#codes.take(wasm)
+    const standing = this.#contracts.get(address)?.program
+    // Whoever runs the code of this address goes on running what stands there.
+    const program: Program = standing?.owner === address ? standing : { owner: address, code: undefined }
+    this.#release(program)
+    program.code = code
+    this.#put({ address, space, program, spaces: [address], sorted: undefined })
+    return code.abi
+  }
+
+  proxy(address: string, target: string, space: Space): ContractAbi {
+    const program = this.#contracts.get(target)?.program
+    if (program?.code === undefined || program.owner === address) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract: target })
     this.remove(address)
-    const entries = new Map(inspected.abi.functions.map(({ name }) => [name, exportOf(name)]))
-    this.#contracts.set(address, { module, space, inspected, entries, idle: undefined })
-    return inspected.abi
+    this.#put({ address, space, program, spaces: [address, program.owner], sorted: undefined })
+    return program.code.abi
   }
 
   remove(address: string): void {
-    const contract = this.#contracts.get(address)
-    if (contract !== undefined) this.#pool.delete(contract)
+    const program = this.#contracts.get(address)?.program
+    if (program?.owner === address) this.#release(program)
     this.#contracts.delete(address)
   }
 
   has(address: string): boolean {
-    return this.#contracts.has(address)
+    return this.abi(address) !== undefined
   }
 
   abi(address: string): ContractAbi | undefined {
-    return this.#contracts.get(address)?.inspected.abi
+    return this.#contracts.get(address)?.program.code?.abi
   }
 
   call(call: ContractCall): ContractResult {
-    const contract = this.#contracts.get(call.address)
-    if (contract === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract: call.address })
-    const entry = contract.entries.get(call.function)
-    if (entry === undefined) return failed('no-function', `there is no function ${call.function}`)
-    if (this.#frame !== undefined) throw hostFailure(call.address, new Error('a call was made inside a call'))
-    const frame = new Frame(call, contract.space)
-    this.#options.onEnter?.(call.address)
-    this.#frame = frame
-    try {
-      this.#run(contract, entry, frame)
-      const { output, events, readCaller, readClock } = frame
-      const writes = frame.journal.commit(call.address)
-      return { ok: true, output, gas: 0n, writes, events, observed: { caller: readCaller, clock: readClock } }
-    } catch (thrown) {
-      return contractFailure(thrown) ?? raise(hostFailure(call.address, thrown))
-    } finally {
-      this.#frame = undefined
-      this.#options.onLeave?.()
-    }
+    return this.#call(call, true)
+  }
+
+  dryRun(call: ContractCall): ContractResult {
+    return this.#call(call, false)
   }
 
   close(): void {
     this.#contracts.clear()
     this.#pool.clear()
+    this.#codes.clear()
   }
 
-  #run(contract: Installed, entry: string, frame: Frame): void {
-    const instance = this.#acquire(contract, frame)
-    frame.memory = instance.memory
+  #call(call: ContractCall, keep: boolean): ContractResult {
+    const { address, gasLimit } = call
+    const contract = this.#contracts.get(address)
+    const code = contract?.program.code
+    if (contract === undefined || code === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract: address })
+    if (!Number.isInteger(gasLimit) || gasLimit < 1 || gasLimit > MOST_GAS) throw hostFailure(address, new Error(`${gasLimit} is no limit of gas`))
+    if (this.#stage.frame !== undefined || this.#stage.starting !== undefined) throw hostFailure(address, new Error('a call was made inside a call'))
+    const run = new Run(this.#parts, contract, call)
+    const entry = code.entries.get(call.function)
+    if (entry === undefined) return failed(run, address, 'CMESH_CONTRACT_NO_FUNCTION', `there is no function ${call.function}`, 0)
+    this.#options.onEnter?.(address)
     try {
-      instance.procedure(entry)()
+      return resultOf(run, address, run.outermost(code, entry, call), keep)
+    } catch (thrown) {
+      throw hostFailure(address, thrown)
     } finally {
-      this.#release(contract, instance)
+      this.#options.onLeave?.()
     }
-    // The contract may have caught what a host function threw.
-    if (frame.stopped !== undefined) throw frame.stopped
   }
 
-  #acquire(contract: Installed, frame: Frame): ContractInstance {
-    const idle = contract.idle
-    contract.idle = undefined
-    if (idle?.reset()) return idle
-    const { exports } = new WebAssembly.Instance(contract.module, this.#imports)
-    const memory = exports['memory'] as WebAssembly.Memory
-    if (contract.inspected.hasStartExport) {
-      frame.memory = new MemoryView(memory)
-      frame.starting = true
-      ;(exports[START_EXPORT] as () => void)()
-      frame.starting = false
-      if (frame.stopped !== undefined) throw frame.stopped
-    }
-    return new ContractInstance(exports, memory, contract.inspected.mutableGlobals)
+  #put(contract: Contract): void {
+    if (contract.program.code?.scans === true) contract.sorted = new SortedKeys(contract.space.keys())
+    this.#contracts.set(contract.address, contract)
   }
 
-  #release(contract: Installed, instance: ContractInstance): void {
-    if (contract.inspected.mutableGlobals === undefined) return
-    contract.idle = instance
-    this.#pool.add(contract)
-    if (this.#pool.size <= this.#most) return
-    for (const oldest of this.#pool) {
-      oldest.idle = undefined
-      this.#pool.delete(oldest)
-      return
-    }
+  /** Lets go of the code that stands in a program. */
+  #release(program: Program): void {
+    if (program.code === undefined) return
+    const forgotten = this.#codes.release(program.code)
+    if (forgotten !== undefined) this.#pool.drop(forgotten)
+    program.code = undefined
   }
 }
 
-function failed(failure: ContractFailure, reason: string): ContractResult {
-  return { ok: false, failure, reason, gas: 0n }
+function resultOf(run: Run, address: string, { failure, gas, output }: Ended, keep: boolean): ContractResult {
+  if (failure !== undefined) return failed(run, address, failure.failure, failure.reason, gas)
+  const writes = keep ? run.journal.commit() : run.journal.writes()
+  return { ok: true, output, gas, writes, events: run.events, sends: run.sends, observed: run.observed }
 }
 
-/** The result of a failure that is the contract's own; `undefined` for one of the host. */
-function contractFailure(thrown: unknown): ContractResult | undefined {
-  if (thrown instanceof ContractStop) return failed(thrown.failure, thrown.reason)
-  if (thrown instanceof WebAssembly.RuntimeError) return failed('trap', TRAPS.get(thrown.message) ?? 'a WebAssembly trap')
-  if (thrown instanceof RangeError && thrown.message === STACK_EXHAUSTED) return failed('trap', 'the call stack is exhausted')
-  return undefined
+function failed(run: Run, contract: string, failure: ContractFailure, reason: string, gas: number): ContractResult {
+  return { ok: false, failure, reason, contract, gas, observed: run.observed }
 }
-
-/** V8 gives it no other mark. A RangeError of another text is an allocation that failed, which is the host's failure. */
-const STACK_EXHAUSTED = 'Maximum call stack size exceeded'
-
-/** V8's texts of traps in words of our own: a reason is recorded, so that it must not change with the engine's wording. */
-const TRAPS: ReadonlyMap<string, string> = new Map([
-  ['unreachable', 'unreachable code was reached'],
-  ['memory access out of bounds', 'memory was accessed out of bounds'],
-  ['divide by zero', 'a division by zero'],
-  ['remainder by zero', 'a division by zero'],
-  ['divide result unrepresentable', 'a division overflowed'],
-  ['float unrepresentable in integer range', 'a number does not fit an integer'],
-  ['table index is out of bounds', 'a table was accessed out of bounds'],
-  ['null function or function signature mismatch', 'an indirect call met the wrong function'],
-])
 
 function hostFailure(contract: string, cause: unknown): CMeshError {
   const reason = cause instanceof Error ? cause.message : String(cause)
   return new CMeshError('CMESH_CONTRACT_HOST', { contract, reason }, { cause })
-}
-
-function raise(error: CMeshError): never {
-  throw error
 }

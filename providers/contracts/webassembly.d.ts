@@ -7,7 +7,7 @@ declare namespace WebAssembly {
     constructor(bytes: Uint8Array)
   }
   class Instance {
-    constructor(module: Module, imports?: Readonly<Record<string, Readonly<Record<string, (...values: never[]) => unknown>>>>)
+    constructor(module: Module, imports?: Readonly<Record<string, Readonly<Record<string, ((...values: never[]) => unknown) | Global>>>>)
     readonly exports: Readonly<Record<string, unknown>>
   }
   class Memory {

@@ -1,20 +1,22 @@
 import { describe, expect, test } from '@jest/globals'
-import type { ContractCall } from '../../services/contracts/provider.ts'
+import { METERS } from '../../providers/contracts/meter/index.ts'
+import type { Meter } from '../../providers/contracts/meter/index.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
 import { contractModule } from '../support/contract-module.ts'
-import { LEFTOVERS } from '../support/hand-made-contracts.ts'
+import { callOf as named, failure, output, success } from '../support/engine-rig.ts'
+import { LEFTOVERS, failingModule, relayModule } from '../support/hand-made-contracts.ts'
 import { instancesMade } from '../support/instances.ts'
 import { refusal } from '../support/refusal.ts'
 
-const callOf = (address: string, name = 'run'): ContractCall => (
-  { address, function: name, input: new Uint8Array(0), view: false, context: { seq: 1, timeMs: 0, caller: 'did:key:z6Mk' } })
+const callOf = (address: string, name = 'run', input = '') => named(name, { address, input: Buffer.from(input) })
+const PLAIN = contractModule('(func (export "call_run"))')
+/** A module that differs from any with another number. */
+const numbered = (i: number): Uint8Array => Uint8Array.from([...PLAIN, 0, 6, 1, 0x70, i & 255, (i >> 8) & 255, (i >> 16) & 255, 0])
 
 describe('the pool of the wasm engine', () => {
   test.each([
-    ['memory', 1], ['an exported global', 1], ['an exported 64-bit global', 1], ['a hidden global', 5],
-    ['a global that is a reference', 5],
-    ['a NaN with a payload',
-      5], ['grown memory', 5], ['a table', 5], ['a grown table', 5], ['a dropped segment', 5], ['a dropped element', 5],
+    ['memory', 1], ['an exported global', 1], ['a hidden global', 1], ['an exported 64-bit global', 1],
+    ['a NaN with a payload', 5], ['grown memory', 5], ['memory grown by nothing', 5],
   ])('five calls of a contract that changes %s take %d instances', (leftover, instances) => {
     const engine = new WasmEngine()
     engine.install('0x1', LEFTOVERS[leftover]?.() ?? new Uint8Array(0), new Map())
@@ -23,38 +25,45 @@ describe('the pool of the wasm engine', () => {
     })).toBe(instances)
   })
 
-  test.each([
-    ['a table that no code changes',
-      `(type $t (func)) (table 1 funcref) (elem (i32.const 0) $f) (func $f)
-       (func (export "call_run") (call_indirect (type $t) (i32.const 0)))`],
-    ['data and bulk copies',
-      `(data (i32.const 0) "abc")
-       (func (export "call_run")
-         (memory.copy (i32.const 8) (i32.const 0) (i32.const 3)) (memory.fill (i32.const 0) (i32.const 9) (i32.const 9)))`],
-    ['a segment it copies but never drops',
-      '(data $d "abc") (func (export "call_run") (memory.init $d (i32.const 8) (i32.const 0) (i32.const 3)))'],
-  ])('%s does not cost the pool', (_what, body) => {
+  test('addresses with the same code share its instances, a proxy those of its target', () => {
     const engine = new WasmEngine()
-    engine.install('0x1', contractModule(body), new Map())
-    expect(instancesMade(() => {
-      for (let i = 0; i < 5; i++) expect(engine.call(callOf('0x1')).ok).toBe(true)
-    })).toBe(1)
+    expect(instancesMade(() => { for (const address of ['0x1', '0x2']) engine.install(address, PLAIN, new Map()) })).toBe(1)
+    engine.proxy('0x3', '0x1', new Map())
+    expect(instancesMade(() => { for (const address of ['0x1', '0x2', '0x3']) engine.call(callOf(address)) })).toBe(1)
+    expect(engine.held).toEqual({ instances: 1, codes: 1 })
   })
 
-  test('no more idle instances are kept than allowed', () => {
+  test('a contract that calls itself keeps as many instances as it stood inside itself', () => {
+    const engine = new WasmEngine()
+    engine.install('0x1', relayModule(), new Map())
+    const deep = ['0xSW:0x001:relay', '0xSW:0x001:relay', '0xSW:0x001:look'].join(' ')
+    engine.install('0x001', relayModule(), new Map())
+    expect(instancesMade(() => expect(output(engine.call(callOf('0x001', 'relay', deep)))).toBe('000-'))).toBe(4)
+    expect(instancesMade(() => engine.call(callOf('0x001', 'relay', deep)))).toBe(0)
+    expect(engine.held.instances).toBe(4)
+  })
+
+  test('no more idle instances are kept than allowed: the one idle longest goes', () => {
     const engine = new WasmEngine({ instances: 2 })
-    const wasm = contractModule('(func (export "call_run"))')
-    for (const address of ['0x1', '0x2', '0x3']) engine.install(address, wasm, new Map())
+    for (const [i, address] of ['0x1', '0x2', '0x3'].entries()) engine.install(address, numbered(i), new Map())
     const calls = (...addresses: string[]) => instancesMade(() => {
       for (const address of addresses) engine.call(callOf(address))
     })
     expect(calls('0x1', '0x2', '0x1', '0x2')).toBe(2)
-    expect(calls('0x3')).toBe(1)
-    expect(calls('0x2', '0x3')).toBe(0)
-    expect(calls('0x1')).toBe(1)
-    engine.remove('0x1')
+    expect(calls('0x1', '0x3')).toBe(1)
+    expect(calls('0x1', '0x3')).toBe(0)
     expect(calls('0x2')).toBe(1)
-    expect(calls('0x3', '0x2')).toBe(0)
+    expect([calls('0x3'), calls('0x1')]).toEqual([0, 1])
+    expect(engine.held.instances).toBe(2)
+  })
+
+  test('no more memory is kept idle than allowed', () => {
+    const engine = new WasmEngine({ instanceBytes: 10 * 65_536 })
+    for (let i = 0; i < 5; i++) {
+      engine.install(`0x${i}`, contractModule(`(data (i32.const 0) "${i}") (func (export "call_run"))`, { memory: '(memory (export "memory") 3 64)' }), new Map())
+    }
+    for (let i = 0; i < 5; i++) success(engine.call(callOf(`0x${i}`)))
+    expect(engine.held).toEqual({ instances: 3, codes: 5 })
   })
 
   test.each([0, 10_001, 1.5])('%d idle instances are refused', (instances) => {
@@ -63,15 +72,129 @@ describe('the pool of the wasm engine', () => {
     expect(refused.message).toBe('The setting instances is not valid: it is not a whole number from 1 to 10,000.')
   })
 
-  test('all code of a contract runs between onEnter and onLeave, also when it fails', () => {
+  test('all code of a contract runs between onEnter and onLeave, also when it fails; nested calls do not show', () => {
     const seen: string[] = []
     const engine = new WasmEngine({ onEnter: (address) => seen.push(`enter ${address}`), onLeave: () => seen.push('leave') })
     engine.install('0x1', contractModule('(func (export "_start") (unreachable)) (func (export "call_run"))'), new Map())
-    engine.install('0x2', contractModule('(func (export "call_run"))'), new Map())
+    engine.install('0x002', relayModule(), new Map())
     expect(seen).toEqual([])
     engine.call(callOf('0x1'))
-    engine.call(callOf('0x2'))
-    engine.call(callOf('0x2', 'missing'))
-    expect(seen).toEqual(['enter 0x1', 'leave', 'enter 0x2', 'leave'])
+    engine.call(callOf('0x002', 'relay', '0xSW:0x002:look'))
+    engine.call(callOf('0x002', 'missing'))
+    expect(seen).toEqual(['enter 0x1', 'leave', 'enter 0x002', 'leave'])
   })
 })
+
+describe('what the wasm engine holds', () => {
+  test('ten thousand contracts of 2,500 codes: no more instances than allowed, and memory within bounds', () => {
+    const engine = new WasmEngine({ instances: 500 })
+    const before = process.memoryUsage().rss
+    const wasm = contractModule('(func (export "call_run") (call $set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1)))')
+    for (let i = 0; i < 10_000; i++) {
+      const address = `0x${i.toString(16).padStart(64, '0')}`
+      const kind = i % 2_500
+      engine.install(address, Uint8Array.from([...wasm, 0, 6, 1, 0x70, kind & 255, kind >> 8, 0, 0]), new Map())
+      success(engine.call(callOf(address)))
+    }
+    expect(engine.held).toEqual({ instances: 500, codes: 2_500 })
+    // Some 130 MB were measured; an instance for each contract would take more than 640 MB.
+    expect((process.memoryUsage().rss - before) / 1_048_576).toBeLessThan(500)
+    engine.close()
+    expect(engine.held).toEqual({ instances: 0, codes: 0 })
+  }, 120_000)
+
+  test('the same code is compiled once, and what nobody runs is forgotten but for the last few', () => {
+    const engine = new WasmEngine()
+    for (let i = 0; i < 100; i++) engine.install(`0x${i}`, PLAIN, new Map())
+    expect(engine.held.codes).toBe(1)
+    for (let i = 0; i < 100; i++) engine.install('0x1', numbered(i), new Map())
+    // The one that 99 addresses run, the one of 0x1, and 16 it had before.
+    expect(engine.held.codes).toBe(18)
+    engine.install('0x1', numbered(98), new Map())
+    expect(engine.held.codes).toBe(18)
+    for (let i = 0; i < 100; i++) engine.remove(`0x${i}`)
+    expect(engine.held.codes).toBe(16)
+  })
+
+  test('a module whose segment does not fit is refused and never fails a call', () => {
+    const engine = new WasmEngine()
+    for (const body of ['(data (i32.const 65536) "x")', '(table 1 funcref) (elem (i32.const 1) $f) (func $f)']) {
+      const refused = refusal(() => engine.install('0x1', contractModule(`${body} (func (export "call_run"))`), new Map()))
+      expect(refused.code).toMatch(/^CMESH_DEPLOY_/)
+      expect(engine.has('0x1')).toBe(false)
+    }
+  })
+})
+
+describe('meters', () => {
+  const [first] = METERS as readonly [Meter]
+  const { base, page } = first.costs.contract
+  const dearer: Meter = { meter: 1, schedule: 2, costs: { ...first.costs, version: 2, contract: { base: base + 1, page } } }
+
+  test('another schedule counts for every contract at once, pooled or not, and can be taken back', () => {
+    const engine = new WasmEngine({ meters: [first, dearer] })
+    expect(engine.meter).toEqual({ meter: 1, schedule: 2 })
+    for (const [i, address] of ['0x1', '0x2'].entries()) engine.install(address, numbered(i), new Map())
+    engine.proxy('0x3', '0x1', new Map())
+    const gas = () => ['0x1', '0x2', '0x3'].map((address) => success(engine.call(callOf(address))).gas)
+    const [dear = 0] = gas()
+    engine.useMeter({ meter: 1, schedule: 1 })
+    expect(gas()).toEqual([dear - 1, dear - 1, dear - 1])
+    engine.install('0x2', numbered(9), new Map())
+    expect(gas()).toEqual([dear - 1, dear - 1, dear - 1])
+    engine.useMeter({ meter: 1, schedule: 2 })
+    expect(gas()).toEqual([dear, dear, dear])
+  })
+
+  test('the same meter again keeps the instances', () => {
+    const engine = new WasmEngine()
+    engine.install('0x1', PLAIN, new Map())
+    engine.call(callOf('0x1'))
+    engine.useMeter(engine.meter)
+    expect(instancesMade(() => engine.call(callOf('0x1')))).toBe(0)
+  })
+})
+
+describe('failures of the host', () => {
+  test('a call inside a call, or an address that is gone, is the host\'s mistake', () => {
+    const space = new Map<string, Uint8Array>()
+    const engine = new WasmEngine()
+    engine.install('0x1', failingModule(), space)
+    const get = space.get.bind(space)
+    space.get = (key) => { engine.call(callOf('0x1', 'dirty')); return get(key) }
+    const refused = refusal(() => engine.call(callOf('0x1', 'dirty')))
+    expect([refused.code, refused.detail['reason']]).toEqual(['CMESH_CONTRACT_HOST',
+      'The host failed while running 0x1: a call was made inside a call. Nothing was recorded.'])
+    space.get = get
+    expect(engine.call(callOf('0x1', 'dirty')).ok).toBe(true)
+  })
+
+  test('a native stack that overflows is never a result', () => {
+    const engine = new WasmEngine()
+    engine.install('0x1', failingModule(), new Map())
+    const outcomes = new Set<string>()
+    const descend = (depth: number): void => {
+      try {
+        outcomes.add(refusalOr(() => failure(engine.call(callOf('0x1', 'stack')))[0]))
+      } catch (thrown) {
+        if (!(thrown instanceof RangeError)) throw thrown
+      }
+      if (depth < 100_000) descend(depth + 1)
+    }
+    expect(() => { descend(0) }).toThrow(RangeError)
+    for (const outcome of outcomes) expect(['STACK', 'CMESH_CONTRACT_HOST']).toContain(outcome)
+    expect(outcomes.has('STACK')).toBe(true)
+    expect(failure(engine.call(callOf('0x1', 'stack')))[0]).toBe('STACK')
+  })
+})
+
+function refusalOr(act: () => string): string {
+  let shown = ''
+  try {
+    return act()
+  } catch (thrown) {
+    if (thrown instanceof RangeError) throw thrown
+    shown = (thrown as { readonly code: string }).code
+  }
+  return shown
+}

@@ -1,0 +1,182 @@
+/**
+ * Puts the rewritten module together: the sections of the original, with the gas and the stack slots as globals, the function that grows
+ * the memory, exports of all mutable globals, and the start function as an export. Custom sections are left out.
+ */
+import { analyse, costsOf } from './analysis.ts'
+import { describeFunction } from './bodies.ts'
+import { ByteReader, ByteWriter } from './bytes.ts'
+import { emit, frameSlots } from './emission.ts'
+import type { Additions } from './emission.ts'
+import { METER_LIMITS } from './limits.ts'
+import { OP, TYPE } from './opcodes.ts'
+import { refuse } from './refusals.ts'
+import type { Schedule } from './schedule.ts'
+import { RESERVED, SECTION } from './sections.ts'
+import type { ModuleShape } from './shape.ts'
+
+/** What the stack slots are set to when the host has no memory left for a contract that may grow: the host's failure, not the contract's. */
+export const HOST_FAULT = -0x8000_0000
+
+export const GAS_EXPORT = `${RESERVED}gas`
+export const DEPTH_EXPORT = `${RESERVED}depth`
+export const START_EXPORT = `${RESERVED}start`
+
+export interface RewriteOptions {
+  readonly schedule: Schedule
+  readonly stack: boolean
+  readonly nan: boolean
+  readonly everyInstruction: boolean
+}
+
+export interface Rewritten {
+  readonly wasm: Uint8Array
+  /** Names under which the module's own mutable globals are exported. */
+  readonly globals: readonly string[]
+  /** Slots of the largest frame. */
+  readonly frameSlots: number
+}
+
+/** As in section 5.5.16. */
+const ORDER = [
+  SECTION.type, SECTION.import, SECTION.function, SECTION.table, SECTION.memory, SECTION.global, SECTION.export,
+  SECTION.element, SECTION.dataCount, SECTION.code, SECTION.data,
+] as const
+
+export function rewrite(shape: ModuleShape, options: RewriteOptions): Rewritten {
+  const added: Additions = { gas: shape.globals.length, depth: shape.globals.length + 1, grow: shape.functions.length }
+  const globals = shape.globals.flatMap(({ mutable }, index) => mutable ? [{ name: `${RESERVED}g${index}`, index }] : [])
+  const code = rewriteBodies(shape, added, options)
+  const out = new ByteWriter(code.content.length + shape.wasm.length)
+  out.range(shape.wasm, 0, 8)
+  for (const id of ORDER) {
+    const content = section(shape, id, added, globals, code)
+    if (content === undefined) continue
+    out.byte(id)
+    out.sized(content)
+  }
+  return { wasm: out.written.slice(), globals: globals.map(({ name }) => name), frameSlots: code.frameSlots }
+}
+
+interface Code {
+  /** Of the code section, without the count. */
+  readonly content: ByteWriter
+  readonly grows: boolean
+  readonly frameSlots: number
+}
+
+function rewriteBodies(shape: ModuleShape, added: Additions, options: RewriteOptions): Code {
+  const content = new ByteWriter(shape.wasm.length * 2)
+  const body = new ByteWriter(1_024)
+  const costs = costsOf(options.schedule)
+  const found = { ...options, costs }
+  let [grows, most] = [false, 0]
+  shape.bodies.forEach((range, index) => {
+    const at = shape.imports.length + index
+    const analysis = analyse(shape, shape.functions[at] ?? 0, range, found)
+    const slots = frameSlots(analysis)
+    const refuseHere = (reason: string): never =>
+      refuse('CMESH_DEPLOY_LIMIT', `${describeFunction(shape, at)}, byte ${range.from}`, reason, 'Split it into several functions.')
+    if (slots > METER_LIMITS.frameSlots) refuseHere(`its frame takes ${slots} stack slots; at most ${METER_LIMITS.frameSlots} are allowed`)
+    body.clear()
+    emit(body, shape.wasm, range.to, analysis, added, options)
+    content.sized(body)
+    if (content.length > METER_LIMITS.meteredBytes) refuseHere(`with it the metered code has more than ${METER_LIMITS.meteredBytes} bytes`)
+    grows ||= analysis.edits.some(({ kind }) => kind === 'grow')
+    most = Math.max(most, slots)
+  })
+  if (grows) content.sized(growFunction(shape, added, options.schedule))
+  return { content, grows, frameSlots: most }
+}
+
+interface ExportedGlobal {
+  readonly name: string
+  readonly index: number
+}
+
+function section(shape: ModuleShape, id: number, added: Additions, globals: readonly ExportedGlobal[], code: Code): ByteWriter | undefined {
+  const more = code.grows ? 1 : 0
+  switch (id) {
+    case SECTION.type: return extended(shape, id, more, (out) => { if (code.grows) out.bytes(TYPE.function, 1, TYPE.i32, 1, TYPE.i32) })
+    case SECTION.function: return extended(shape, id, more, (out) => { if (code.grows) out.u32(shape.types.length) })
+    case SECTION.memory: {
+      const out = new ByteWriter(16)
+      out.bytes(1, 1)
+      out.u32(shape.memory.initial)
+      out.u32(shape.memory.maximum)
+      return out
+    }
+    case SECTION.global: return extended(shape, id, 2, (out) => {
+      out.bytes(TYPE.i64, 1, OP.i64Const, 0, OP.end)
+      out.bytes(TYPE.i32, 1, OP.i32Const, 0, OP.end)
+    })
+    case SECTION.export: {
+      const kind = { function: 0, global: 3 } as const
+      const start = shape.start === undefined ? [] : [{ name: START_EXPORT, kind: kind.function, index: shape.start }]
+      const all = [
+        { name: GAS_EXPORT, kind: kind.global, index: added.gas }, { name: DEPTH_EXPORT, kind: kind.global, index: added.depth },
+        ...globals.map((entry) => ({ ...entry, kind: kind.global })), ...start,
+      ]
+      return extended(shape, id, all.length, (out) => {
+        for (const entry of all) {
+          out.name(entry.name)
+          out.byte(entry.kind)
+          out.u32(entry.index)
+        }
+      })
+    }
+    case SECTION.code: {
+      if (shape.bodies.length === 0) return undefined
+      const out = new ByteWriter(code.content.length + 8)
+      out.u32(shape.bodies.length + more)
+      out.range(code.content.written, 0, code.content.length)
+      return out
+    }
+    default: return extended(shape, id, 0, () => undefined)
+  }
+}
+
+/** The section of the original with `count` more entries; undefined when there is nothing to write. */
+function extended(shape: ModuleShape, id: number, count: number, append: (out: ByteWriter) => void): ByteWriter | undefined {
+  const found = shape.sections.find((entry) => entry.id === id)
+  if (found === undefined && count === 0) return undefined
+  const out = new ByteWriter((found === undefined ? 0 : found.to - found.from) + 64)
+  if (found === undefined) {
+    out.u32(count)
+  } else if (count === 0) {
+    out.range(shape.wasm, found.from, found.to)
+  } else {
+    const entries = new ByteReader(shape.wasm, found.from, found.to)
+    out.u32(entries.u32() + count)
+    out.range(shape.wasm, entries.at, found.to)
+  }
+  append(out)
+  return out
+}
+
+/**
+ * Grows the memory like the instruction, for a price per page. Asking for more than the maximum gives −1 for the price of the instruction
+ * alone. −1 within the maximum means that the host has no memory left.
+ */
+function growFunction({ memory }: ModuleShape, added: Additions, schedule: Schedule): ByteWriter {
+  const out = new ByteWriter(128)
+  const pages = 0
+  out.byte(0)
+  // More than the maximum: -1.
+  out.bytes(OP.memorySize, 0, OP.i64ExtendU, OP.localGet, pages, OP.i64ExtendU, OP.i64Add, OP.i64Const)
+  out.signed(memory.maximum)
+  out.bytes(OP.i64GtU, OP.if, TYPE.empty, OP.i32Const, 0x7f, OP.return, OP.end)
+  // Charge.
+  out.op(OP.globalGet, added.gas)
+  out.bytes(OP.localGet, pages, OP.i64ExtendU, OP.i64Const)
+  out.signed(schedule.growPage)
+  out.bytes(OP.i64Mul, OP.i64Sub)
+  out.op(OP.globalSet, added.gas)
+  out.op(OP.globalGet, added.gas)
+  out.bytes(OP.i64Const, 0, OP.i64LtS, OP.if, TYPE.empty, OP.unreachable, OP.end)
+  // Grow; -1 here is the host's failure.
+  out.bytes(OP.localGet, pages, OP.memoryGrow, 0, OP.localTee, pages, OP.i32Const, 0x7f, OP.i32Eq, OP.if, TYPE.empty)
+  out.byte(OP.i32Const); out.signed(HOST_FAULT)
+  out.op(OP.globalSet, added.depth)
+  out.bytes(OP.unreachable, OP.end, OP.localGet, pages, OP.end)
+  return out
+}

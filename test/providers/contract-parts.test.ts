@@ -1,0 +1,92 @@
+/** Parts of the contract engine that show from outside only in what they cost, or only when they are large. */
+import { describe, expect, test } from '@jest/globals'
+import binaryen from 'assemblyscript/binaryen'
+import fc from 'fast-check'
+import { GAUGE_BYTES, GAUGE_TEXT, gaugeOf } from '../../providers/contracts/gauge.ts'
+import type { ContractInstance } from '../../providers/contracts/instance.ts'
+import { HOST_FAULT } from '../../providers/contracts/meter/index.ts'
+import { SortedKeys, type KeyCursor } from '../../providers/contracts/sorted-keys.ts'
+import { stopOf } from '../../providers/contracts/traps.ts'
+
+describe('sorted keys', () => {
+  const walk = (cursor: KeyCursor): string[] => {
+    const keys: string[] = []
+    for (; cursor.key !== undefined; cursor.advance()) keys.push(cursor.key)
+    return keys
+  }
+
+  test('thousands of keys, added and deleted in any order, are walked as a sorted list is, from anywhere and in both directions', () => {
+    const key = fc.integer({ min: 0, max: 3_000 }).map((n) => String.fromCharCode(n & 255, n >> 8))
+    const steps = fc.array(fc.tuple(fc.boolean(), key), { minLength: 1_500, maxLength: 4_000, size: 'max' })
+    fc.assert(fc.property(fc.array(key, { maxLength: 600, size: 'max' }), steps, key, (before, changes, bound) => {
+      const keys = new SortedKeys(new Set(before))
+      const model = new Set(before)
+      for (const [add, name] of changes) {
+        if (add) { keys.add(name); model.add(name) } else { keys.delete(name); model.delete(name) }
+      }
+      const sorted = [...model].sort((a, b) => a < b ? -1 : 1)
+      expect(walk(keys.ascending(''))).toEqual(sorted)
+      expect(walk(keys.descending(undefined))).toEqual(sorted.toReversed())
+      expect(walk(keys.ascending(bound))).toEqual(sorted.filter((name) => name >= bound))
+      expect(walk(keys.descending(bound))).toEqual(sorted.filter((name) => name < bound).reverse())
+    }), { numRuns: 20, seed: 5 })
+  })
+
+  test('every key of a large set can be found, and none is left when all are deleted', () => {
+    const names = Array.from({ length: 5_000 }, (_, i) => String((i * 7_919) % 5_000).padStart(4, '0'))
+    const keys = new SortedKeys()
+    for (const name of names) keys.add(name)
+    for (const name of names) expect(keys.ascending(name).key).toBe(name)
+    for (const name of names) keys.delete(name)
+    expect([keys.ascending('').key, keys.descending(undefined).key]).toEqual([undefined, undefined])
+  })
+})
+
+describe('the gauge', () => {
+  test('is what its text says', () => {
+    const module = binaryen.parseText(GAUGE_TEXT)
+    module.setFeatures(binaryen.Features.MutableGlobals)
+    expect(Buffer.from(module.emitBinary())).toEqual(Buffer.from(GAUGE_BYTES))
+    module.dispose()
+  })
+
+  test('sets, takes and tells up to 2^53 − 1 and below 0', () => {
+    const Global = WebAssembly.Global as unknown as new (type: object, value: unknown) => WebAssembly.Global
+    const gas = new Global({ value: 'i64', mutable: true }, 0n)
+    const slots = new Global({ value: 'i32', mutable: true }, 0)
+    const gauge = gaugeOf(gas, slots)
+    gauge.arm(Number.MAX_SAFE_INTEGER, 40_000)
+    expect([gas.value, slots.value]).toEqual([2n ** 53n - 1n, 40_000])
+    expect([gauge.take(1), gauge.gas()]).toEqual([1, Number.MAX_SAFE_INTEGER - 1])
+    expect([gauge.take(Number.MAX_SAFE_INTEGER - 1), gauge.gas()]).toEqual([1, 0])
+    expect([gauge.take(7), gauge.gas()]).toEqual([0, -7])
+    slots.value = -3
+    expect(gauge.slots()).toBe(-3)
+  })
+})
+
+describe('what ended a contract', () => {
+  const stopped = (thrown: unknown, gas: number, slots: number) => stopOf(thrown, { gas, slots } as ContractInstance, 1_000)
+  const trap = new WebAssembly.RuntimeError('unreachable')
+
+  test.each([
+    [5, 5, 'CMESH_CONTRACT_TRAP', 'unreachable code was reached'],
+    [-1, 5, 'CMESH_CONTRACT_OUT_OF_GAS', 'its limit was 1000'],
+    [5, -1, 'CMESH_CONTRACT_STACK', 'its functions nest too deeply'],
+  ])('a trap with %d gas and %d slots left is %s', (gas, slots, failure, reason) => {
+    expect(stopped(trap, gas, slots)).toMatchObject({ failure, reason })
+  })
+
+  test('a trap whose text nobody knows is told in one way, whatever the engine says', () => {
+    expect(stopped(new WebAssembly.RuntimeError('something new'), 5, 5)).toMatchObject({ failure: 'CMESH_CONTRACT_TRAP', reason: 'a WebAssembly trap' })
+  })
+
+  test.each([
+    ['memory that could not be had for growing', trap, HOST_FAULT, 'memory could not grow although it may'],
+    ['a native stack that overflowed', new RangeError('Maximum call stack size exceeded'), 5, 'Maximum call stack size exceeded'],
+    ['memory that could not be had for an instance', new RangeError('Out of memory'), 5, 'Out of memory'],
+    ['an error of the host', new TypeError('x is not a function'), 5, 'x is not a function'],
+  ])('%s is the host\'s and thrown on', (_what, thrown, slots, message) => {
+    expect(() => stopped(thrown, 5, slots)).toThrow(message)
+  })
+})
