@@ -1,11 +1,13 @@
 /**
  * Puts reads that are asked in one turn of the event loop into one batch frame: under load a frame costs more than the
- * requests in it. It owns the requests of the current turn.
+ * requests in it. It owns the requests of the current turn. Sessions that were opened for a gateway (`MeshClient.as`) share the
+ * frames of the gateway's session, where each entry names its own.
  *
  * Invariants: (1) nothing waits for company: what was asked in a turn leaves at the end of that turn, one request as an
  * ordinary request frame; (2) each request keeps its own id, status and final hash; (3) only reads that are answered at once
  * share a frame, since a batch is answered when its slowest entry is; (4) a frame that fails fails each of its requests on
- * its own, under the id it had.
+ * its own, under the id it had, and whoever asked asks again on its own session's subject; (5) a session is in the gateway's
+ * frames only while its token names the gateway's current session and a node has taken that token.
  */
 import { assembleBatch, BATCH_ID_AT } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
@@ -37,7 +39,7 @@ export interface CoalescerParts {
   readonly ids: MessageIds
   readonly entries: EncodedEntries
   /** The connection's first session, whose frames carry requests of those opened through it. */
-  readonly gateway: Pick<SessionKeeper, 'current' | 'introduced' | 'introduce'>
+  readonly gateway: Pick<SessionKeeper, 'current' | 'introduced' | 'introduce' | 'doubt'>
 }
 
 export class Coalescer {
@@ -96,7 +98,8 @@ export class Coalescer {
       if (mixed && Array.isArray(result)) {
         // The gateway's own token counts for the frame: without it no entry is taken, whosever it is.
         if (result.some((reply) => reply.status !== 401)) gateway.introduced(session)
-        else gateway.introduce(session)
+        else if (session.introduced) gateway.introduce(session)
+        else gateway.doubt(session)
       }
       for (let i = 0; i < requests.length; i++) {
         const own = Array.isArray(result) ? result[i] as Reply : result

@@ -69,8 +69,8 @@ export async function connect(options: ConnectOptions = {}): Promise<MeshClient>
     await connection.close()
     throw error
   }
-  const shared = shareConnection({ connection, ids, closing, gateway: sessions, coalesce, defaults, drainMs, onWarning })
-  return new MeshClient({ ...shared, sessions, identity })
+  const shared = shareConnection({ connection, ids, gateway: sessions, coalesce, defaults, drainMs, onWarning })
+  return new MeshClient({ ...shared, sessions, identity, closing })
 }
 
 /** A broker may be up before its node is: tries until a node answers or the time is up. */

@@ -8,7 +8,10 @@ export { Reply } from './reply.ts'
 export type { NameRecord } from './names.ts'
 export type { EventRange, Published } from './channels.ts'
 export type { ChannelEvent, EventHandler, Subscription } from './subscription.ts'
-export type { Deployment, DeployOptions } from './deployment.ts'
+export type {
+  CodeOptions, ComparedCall, ContractInfo, ContractVersion, Deployment, DeployOptions, DryDeployment, DryOutcome, DryReplacement, DryRunOptions, FunctionInfo,
+  ProxyContract, ProxyOptions, RecordedCall, Replacement,
+} from './contract-types.ts'
 export type { VerbOptions } from './verbs.ts'
 export type { ConnectionStatus } from './connection.ts'
 export { defaultDataDir, locateMesh, readDescriptor, type MeshDescriptor, type MeshLocation } from './descriptor.ts'

@@ -1,6 +1,6 @@
 /**
- * A client of one mesh, under one identity: what a program calls. It owns its connection and session and closes both; every
- * method is safe to call concurrently.
+ * A client of one mesh, under one identity: what a program calls. It owns its session, and the connection too unless another
+ * client opened it there (`as`), and closes what it owns; every method is safe to call concurrently.
  *
  *   connect → open → closing (waits for what is in flight) → closed
  *
@@ -16,7 +16,10 @@ import { LIMITS } from '../cmtp/limits.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
 import { Coalescer } from './coalescer.ts'
 import type { Connection, ConnectionStatus } from './connection.ts'
-import { deploy, type Deployment, type DeployOptions } from './deployment.ts'
+import type {
+  CodeOptions, ContractInfo, ContractVersion, Deployment, DeployOptions, DryDeployment, DryReplacement, DryRunOptions, ProxyContract, ProxyOptions, Replacement,
+} from './contract-types.ts'
+import { Contracts } from './deployment.ts'
 import { EncodedEntries } from './encoded-entries.ts'
 import { Channels, type EventRange, type Published } from './channels.ts'
 import { Names, type NameRecord } from './names.ts'
@@ -65,10 +68,10 @@ export interface SharedParts {
   readonly coalescer: Coalescer | undefined
   /** Session of the client that owns the connection. */
   readonly gateway: SessionKeeper
+  /** Clients that were opened on the connection beside its owner, and are not closed. */
+  readonly carried: Set<MeshClient>
   readonly defaults: ResolvedRequestDefaults
   readonly drainMs: number
-  /** Aborted when the owner closes. */
-  readonly closing: AbortController
   readonly onWarning: (error: CMeshError) => void
 }
 
@@ -76,11 +79,13 @@ export interface MeshClientParts extends SharedParts {
   /** The gateway's own, or one that it carries. */
   readonly sessions: SessionKeeper
   readonly identity: KeyPair
+  /** Aborted by `close`. */
+  readonly closing: AbortController
 }
 
-export function shareConnection({ coalesce, ...parts }: Omit<SharedParts, 'entries' | 'coalescer'> & { readonly coalesce: boolean }): SharedParts {
+export function shareConnection({ coalesce, ...parts }: Omit<SharedParts, 'entries' | 'coalescer' | 'carried'> & { readonly coalesce: boolean }): SharedParts {
   const entries = new EncodedEntries()
-  return { ...parts, entries, coalescer: coalesce ? new Coalescer({ ...parts, entries }) : undefined }
+  return { ...parts, entries, carried: new Set(), coalescer: coalesce ? new Coalescer({ ...parts, entries }) : undefined }
 }
 
 const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, signal: anything }
@@ -90,13 +95,12 @@ const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers
 export class MeshClient {
   readonly #parts: MeshClientParts
   readonly #requester: Requester
-  /** Clients that this one opened on its connection. */
-  readonly #carried = new Set<MeshClient>()
   /** How a request without options is asked. */
   readonly #plain: Ask
   readonly #verb: VerbCall
   readonly #names: Names
   readonly #channels: Channels
+  readonly #contracts: Contracts
   #closed: Promise<void> | undefined
 
   /** Use `connect`. */
@@ -108,6 +112,7 @@ export class MeshClient {
     const call: VerbCall = (fqmn, options) => this.#send(fqmn, { ...options, throwOnError: true })
     this.#verb = call
     this.#names = new Names(call, parts.identity)
+    this.#contracts = new Contracts(call, parts.identity)
     this.#channels = new Channels({ call, connection: parts.connection, onWarning: parts.onWarning })
   }
 
@@ -232,31 +237,75 @@ export class MeshClient {
     return this.#channels.subscribe(channel, handler, options)
   }
 
-  /** Deploys a contract. Rejects with `CMESH_DEPLOY_*`. */
+  /** Deploys a contract; signs its package. Rejects with `CMESH_DEPLOY_*`, or with what its `init` failed with. */
   deploy(options: DeployOptions): Promise<Deployment> {
-    return deploy(this.#verb, options)
+    return this.#contracts.deploy(options)
   }
 
   /**
-   * A client under another identity on the same connection: for gateways, which act for many. Its requests may leave in one frame with
-   * those of the others, each under its own session. Closing it ends nobody else; closing the client that `connect` gave ends all.
-   * Rejects with `CMESH_IAM_HANDSHAKE`, `CMESH_IAM_FORGED`, `CMESH_CLIENT_USAGE` or `CMESH_CLIENT_CLOSED`.
+   * Puts other code in the place of a contract's, which keeps address and state; `migrate` runs where the new code has one, and where
+   * it fails nothing has changed. Replaceable again unless `strategy` says otherwise. Rejects with `CMESH_DEPLOY_*`.
+   */
+  replace(address: string, options: CodeOptions): Promise<Replacement> {
+    return this.#contracts.replace(address, options)
+  }
+
+  /** A new contract that runs the code of `target`, replacements included, on a state of its own. */
+  proxy(target: string, options: ProxyOptions = {}): Promise<ProxyContract> {
+    return this.#contracts.proxy(target, options)
+  }
+
+  /** What stands at an address: its record and its ABI. Rejects with `CMESH_STATE_NO_CONTRACT`. */
+  contract(address: string, options: VerbOptions = {}): Promise<ContractInfo> {
+    return this.#contracts.info(address, options)
+  }
+
+  /** The versions of a contract, the oldest first, at most the last 128. */
+  versions(address: string, options: VerbOptions = {}): Promise<readonly ContractVersion[]> {
+    return this.#contracts.versions(address, options)
+  }
+
+  /** What was in force at a sequence of the log. Rejects with `CMESH_STATE_NO_CONTRACT` for one before the deployment. */
+  versionAt(address: string, seq: number, options: VerbOptions = {}): Promise<ContractVersion> {
+    return this.#contracts.versionAt(address, seq, options)
+  }
+
+  /** A module by its hash, as it was deployed. Rejects with `CMESH_STATE_NO_CODE`. */
+  code(codeHash: string, options: VerbOptions = {}): Promise<Buffer> {
+    return this.#contracts.code(codeHash, options)
+  }
+
+  /** What a deployment would do, without doing it. Takes the permission to deploy. */
+  dryDeploy(options: DeployOptions): Promise<DryDeployment> {
+    return this.#contracts.dryDeploy(options)
+  }
+
+  /** What a replacement would do, and where recorded calls would end otherwise than they do now. For who may replace the contract. */
+  dryReplace(address: string, options: DryRunOptions): Promise<DryReplacement> {
+    return this.#contracts.dryReplace(address, options)
+  }
+
+  /**
+   * A client under another identity on the same connection: for gateways, which act for many. It has the defaults of this one and a
+   * session of its own, which it renews; its reads may leave in one frame with those of the others. Closing it ends nobody else, and
+   * what it has in flight is still answered; closing the client that `connect` gave ends all. One handshake, not tried again: rejects with
+   * what that fails with (`CMESH_IAM_*`, `CMESH_BUS_*`), `CMESH_CLIENT_USAGE` or `CMESH_CLIENT_CLOSED`.
    */
   async as(identity: KeyPair): Promise<MeshClient> {
     if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
     if (!(identity instanceof KeyPair)) throw usage('The identity of another client on this connection is a KeyPair.')
-    const { gateway, connection, ids, onWarning } = this.#parts
+    const { gateway, connection, ids, carried, onWarning } = this.#parts
     const via = (): string | undefined => gateway.current?.session.sid
     const sessions = new SessionKeeper({ connection, ids, identity, mesh: this.mesh, memory: undefined, via, onWarning, now: Date.now })
     try {
       await sessions.ensure()
+      if (this.#closing()) throw new CMeshError('CMESH_CLIENT_CLOSED')
     } catch (error) {
       sessions.close()
-      throw error
+      throw this.#closing() ? new CMeshError('CMESH_CLIENT_CLOSED', {}, { cause: error }) : error
     }
-    const client = new MeshClient({ ...this.#parts, sessions, identity })
-    this.#carried.add(client)
-    if (this.#closing()) await client.close()
+    const client = new MeshClient({ ...this.#parts, sessions, identity, closing: new AbortController() })
+    carried.add(client)
     return client
   }
 
@@ -270,7 +319,10 @@ export class MeshClient {
     return (await this.#verb('0xC:status', options)).json()
   }
 
-  /** Takes no new calls, ends subscriptions, waits up to `drainMs` for what is in flight, closes the connection. Idempotent. */
+  /**
+   * Takes no new calls, ends subscriptions, waits up to `drainMs` for what is in flight, closes the connection. A client that `as` gave
+   * leaves the connection and what is in flight on it alone. Idempotent.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
@@ -281,15 +333,16 @@ export class MeshClient {
   }
 
   async #close(): Promise<void> {
-    const { closing, sessions, gateway, connection, drainMs } = this.#parts
-    const owner = sessions === gateway
-    if (owner) closing.abort()
-    await Promise.all([...this.#carried].map((client) => client.close()))
-    await this.#channels.close()
-    if (!owner) {
+    const { closing, sessions, gateway, carried, connection, drainMs } = this.#parts
+    closing.abort()
+    if (sessions !== gateway) {
+      carried.delete(this)
+      await this.#channels.close()
       sessions.close()
       return
     }
+    await Promise.all([...carried].map((client) => client.close()))
+    await this.#channels.close()
     // What was asked in this turn leaves at its end.
     await new Promise((resolve) => { setImmediate(resolve) })
     await connection.drain(drainMs)

@@ -3,8 +3,8 @@
  * made with it and the timer that renews it; requests borrow what is current.
  *
  *   none → handshake → current ⇄ renewed
- *            ↑             └─ refused or expired ─┐
- *            └────────────────────────────────────┘
+ *            ↑             └─ refused or expired, or its gateway has another session now ─┐
+ *            └────────────────────────────────────────────────────────────────────────────┘
  *
  * Invariants: (1) at most one handshake or renewal is under way, whoever asks; (2) a session is renewed at 80 % of its life,
  * long before a request could meet an expired one; (3) a failed renewal is no error of any request: the next request that is
@@ -34,7 +34,7 @@ export interface SessionParts {
   /** The mesh's DID, to refuse any other; `undefined` takes whatever mesh answers and keeps to it. */
   readonly mesh: string | undefined
   readonly memory: SessionMemory | undefined
-  /** The session of the gateway whose frames may carry this one's requests; asked at each handshake. Default: none. */
+  /** The session of the gateway whose frames may carry this one's requests; asked at each handshake and renewal. Default: none. */
   readonly via?: () => string | undefined
   readonly onWarning: (error: CMeshError) => void
   /** ms since 1970. */
@@ -70,6 +70,8 @@ export class SessionKeeper {
   #current: ActiveSession | undefined
   #pending: Promise<ActiveSession> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
+  /** When `doubt` last asked the mesh. */
+  #doubtedMs = -Infinity
   #closed = false
 
   constructor(parts: SessionParts) {
@@ -89,7 +91,8 @@ export class SessionKeeper {
 
   /** A session in place of `refused`, which the mesh does not accept: the current one if it is another already. */
   replace(refused: ActiveSession): Promise<ActiveSession> {
-    if (this.#current !== undefined && this.#current !== refused) return Promise.resolve(this.#current)
+    // By the session itself: the same one may have gone back to its whole token meanwhile.
+    if (this.#current !== undefined && this.#current.session !== refused.session) return Promise.resolve(this.#current)
     return this.#once(() => this.#handshake())
   }
 
@@ -100,9 +103,20 @@ export class SessionKeeper {
 
   /** A node does not know the token that `session` refers to: the same session, with the whole token again. */
   introduce(session: ActiveSession): ActiveSession {
-    if (this.#current !== session) return this.#current ?? this.#active(session.session, false)
+    if (this.#current !== undefined && this.#current.session !== session.session) return this.#current
     this.#current = this.#active(session.session, false)
     return this.#current
+  }
+
+  /**
+   * The mesh took nothing of a frame under `session`, whose whole token it had; other sessions' requests were in it, which go on by
+   * themselves. Asks for a new token, and for a new session where the mesh does not know this one: no request of its own might.
+   */
+  doubt(session: ActiveSession): void {
+    const now = this.#parts.now()
+    if (this.#current !== session || session.introduced || now < this.#doubtedMs + RENEW_SOONEST_MS) return
+    this.#doubtedMs = now
+    void this.#renewQuietly(true)
   }
 
   /** Stops renewing. The session itself lives until it expires, so that another run may take it up. */
@@ -144,10 +158,23 @@ export class SessionKeeper {
   }
 
   async #renew(): Promise<ActiveSession> {
-    const { session } = this.#current ?? await this.#handshake()
+    if (this.#current === undefined) return await this.#handshake()
+    const { session } = this.#current
+    const via = this.#parts.via?.()
+    // Only a handshake can name another gateway: without one no frame would carry this session's requests again.
+    if (via !== undefined && via !== session.via) return await this.#handshake()
     const renewed = await refresh(session, this.#send, this.#parts.now())
     await this.#keep(renewed)
     return this.#adopt(renewed, 0)
+  }
+
+  async #renewOrReplace(): Promise<ActiveSession> {
+    try {
+      return await this.#renew()
+    } catch (thrown) {
+      if (!(thrown instanceof CMeshError) || thrown.status !== 401) throw thrown
+      return await this.#handshake()
+    }
   }
 
   async #keep(session: Session): Promise<void> {
@@ -179,14 +206,15 @@ export class SessionKeeper {
   #schedule(inMs: number): void {
     clearTimeout(this.#timer)
     if (this.#closed) return
-    this.#timer = setTimeout(() => void this.#renewQuietly(), inMs)
+    this.#timer = setTimeout(() => void this.#renewQuietly(false), inMs)
     this.#timer.unref()
   }
 
-  async #renewQuietly(): Promise<void> {
+  /** `orReplace`: with a handshake when the mesh does not know the session any more. */
+  async #renewQuietly(orReplace: boolean): Promise<void> {
     const { connection, onWarning } = this.#parts
     try {
-      await this.#once(() => this.#renew())
+      await this.#once(() => (orReplace ? this.#renewOrReplace() : this.#renew()))
     } catch (thrown) {
       if (this.#closed) return
       const error = CMeshError.from(thrown, 'the session')

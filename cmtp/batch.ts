@@ -1,7 +1,7 @@
 /**
- * The batch frames of CMTP/0: many independent requests of one session in one message, and their replies in the same
- * order. One token, deadline, hop count and receipt level serve all entries; each entry has its own address, headers,
- * body and status. Entry `i` has the batch's id plus `i` (see `message-id.ts`).
+ * The batch frames of CMTP/0: many independent requests in one message, and their replies in the same order. One deadline,
+ * hop count and receipt level serve all entries, and one token, unless the frame is a gateway's and says whose each entry is;
+ * each entry has its own address, headers, body and status. Entry `i` has the batch's id plus `i` (see `message-id.ts`).
  */
 import { CMeshError } from './errors.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
@@ -74,7 +74,7 @@ export function encodeBatchEntry(fields: BatchEntryFields): Buffer {
 
 /**
  * A batch frame of encoded entries, its id still to be written at `BATCH_ID_AT`. `references`: of the token of each entry's own
- * session, where they are not all that of the envelope. Throws `CMESH_FRAME_TOO_LARGE`, or `_MALFORMED` without entries.
+ * session, where they are not all that of the envelope: one for each. Throws `CMESH_FRAME_TOO_LARGE`, or `_MALFORMED` without entries.
  */
 export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Array[], references?: readonly Uint8Array[]): Buffer {
   const { token } = envelope
@@ -102,7 +102,9 @@ export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Ar
   for (let i = 0; i < entries.length; i++) {
     const entry = entries[i] as Uint8Array
     if (references !== undefined) {
-      frame.set(references[i] as Uint8Array, at)
+      const reference = references[i]
+      if (reference?.length !== TOKEN_REFERENCE_BYTES) throw new RangeError('an entry with its own token needs the 16 bytes of its reference')
+      frame.set(reference, at)
       at += TOKEN_REFERENCE_BYTES
     }
     frame.set(entry, at)

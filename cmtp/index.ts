@@ -30,7 +30,8 @@ export {
   type Binding, type DecodedLayer, type Decision, type Hop, type Layer, type LayerSite, type StatePosition,
 } from './layer.ts'
 export {
-  codeHash, contractAddress, decodePackage, encodePackage, type ContractManifest, type ContractPackage,
+  codeHash, contractAddress, decodePackage, encodePackage, PACKAGE_SALT_BYTES, packageManifest, packageSigningBytes, proxyAddress, signPackage, signProxy,
+  splitSigned, verifyPackage, verifyProxy, type ContractManifest, type ContractPackage, type ContractStrategy, type PackagePurpose, type ProxyRequest,
 } from './package.ts'
 
 // --- permissions

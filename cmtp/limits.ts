@@ -41,6 +41,8 @@ export const LIMITS = Object.freeze({
   contractBytes: 262_144,
   /** Largest manifest of a contract package in bytes of JSON. */
   manifestBytes: 4_096,
+  /** Largest arguments of `init` in a contract package in bytes of JSON (64 KiB). */
+  initBytes: 65_536,
   /** Contract state: longest key in bytes. */
   stateKeyBytes: 256,
   /** Contract state: largest value in bytes (64 KiB); also the largest output of one call. */

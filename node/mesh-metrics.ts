@@ -13,6 +13,10 @@ export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
   metrics.add({ name: 'cmesh_requests_total', type: 'counter', help: 'Requests taken, entries of batches included.', samples: one(() => frontDoor.stats.requests) })
   metrics.add({ name: 'cmesh_batches_total', type: 'counter', help: 'Batch frames taken.', samples: one(() => frontDoor.stats.batches) })
   metrics.add({
+    name: 'cmesh_requests_repeated_total', type: 'counter', help: 'Entries of batches that were answered with what the same caller was told earlier in the batch.',
+    samples: one(() => frontDoor.stats.repeated),
+  })
+  metrics.add({
     name: 'cmesh_replies_total', type: 'counter', help: 'Replies by status.',
     samples: () => [...frontDoor.stats.statuses.entries()]
       .filter(([, value]) => value > 0)
@@ -31,7 +35,19 @@ export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
   metrics.add({ name: 'cmesh_log_sequence', type: 'gauge', help: 'Sequence of the last applied block.', samples: one(() => state.head.seq) })
   metrics.add({ name: 'cmesh_log_time_seconds', type: 'gauge', help: 'Log time, seconds since 1970.', samples: one(() => state.head.timeMs / 1000) })
   metrics.add({ name: 'cmesh_outbox_blocks', type: 'gauge', help: 'Blocks whose events are not published yet.', samples: one(() => outbox.pending) })
+  metrics.add({ name: 'cmesh_contracts', type: 'gauge', help: 'Contracts deployed, proxies included.', samples: one(() => state.stats.contracts) })
+  metrics.add({
+    name: 'cmesh_contract_gas_total', type: 'counter', help: 'Gas that contracts used, by kind; views from the cache use none.',
+    samples: () => [{ labels: { kind: 'view' }, value: state.stats.viewGas }, { labels: { kind: 'transaction' }, value: state.stats.transactionGas }],
+  })
+  metrics.add({ name: 'cmesh_contract_failures_total', type: 'counter', help: 'Views and transactions that a contract failed.', samples: one(() => state.stats.contractFailures) })
+  metrics.add({
+    name: 'cmesh_contract_messages_total', type: 'counter', help: 'Messages of contracts that were answered, by outcome.',
+    samples: () => Object.entries(state.courier.stats).map(([outcome, value]) => ({ labels: { outcome }, value })),
+  })
+  metrics.add({ name: 'cmesh_contract_messages_pending', type: 'gauge', help: 'Messages of contracts that have no answer yet.', samples: one(() => state.courier.pending) })
   metrics.add({ name: 'cmesh_sessions_known', type: 'gauge', help: 'Sessions whose token is remembered.', samples: one(() => guard.size) })
+  metrics.add({ name: 'cmesh_sessions_carried', type: 'gauge', help: 'Those among them that may be in frames of a gateway.', samples: one(() => guard.carried) })
   metrics.add({ name: 'cmesh_handshakes_open', type: 'gauge', help: 'Handshakes under way.', samples: one(() => iam.open) })
   metrics.add({ name: 'cmesh_tails_open', type: 'gauge', help: 'Live tails of events.', samples: one(() => tails.size) })
   metrics.add({

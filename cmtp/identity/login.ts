@@ -56,7 +56,7 @@ export interface Session {
 
 /**
  * Resolves with a session. Rejects with `CMESH_IAM_FORGED` (an answer, grant or token not by the mesh), `CMESH_IAM_HANDSHAKE`
- * (a step refused on either side, the grant declined) or what `send` rejects with.
+ * (a step refused on either side, a gateway named that was not asked for, the grant declined) or what `send` rejects with.
  */
 export async function login({ identity, send, provider, want, mesh, via, approve, prove }: LoginOptions): Promise<Session> {
   const key = KeyPair.generate()
@@ -81,7 +81,7 @@ export async function login({ identity, send, provider, want, mesh, via, approve
   }
 
   const session = readMessage('session', await send('consent', canonicalBytes(makeConsent(grant, key)), node))
-  return opened(session, { key, sub: grant.sub, mesh: context.audience, node })
+  return opened(session, { key, sub: grant.sub, mesh: context.audience, node, ...(via !== undefined && { via }) })
 }
 
 /** Resolves with the same session under a new token. `now`: ms since 1970. Rejects like `login`. */
@@ -100,8 +100,11 @@ export async function hangup(session: Session, send: SendStep, now: number): Pro
   readMessage('bye', await send('hangup', canonicalBytes(renewal), undefined))
 }
 
-function opened(message: SessionMessage, { key, sub, mesh, node }: Pick<Session, 'key' | 'sub' | 'mesh' | 'node'>): Session {
-  const { perms, via } = checkSession(message, mesh, sub, key.publicKey)
+function opened(message: SessionMessage, { key, sub, mesh, node, via }: Pick<Session, 'key' | 'sub' | 'mesh' | 'node' | 'via'>): Session {
+  const claims = checkSession(message, mesh, sub, key.publicKey)
+  // Whose frames may carry the session's requests is what was consented to, in every token of it.
+  if (claims.via !== via) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'session', reason: 'its token names another gateway' })
+  const { perms } = claims
   const { sid, token, issued, expires } = message
   return { sid, token, key, sub, mesh, node, perms, ...(via !== undefined && { via }), issued, expires }
 }

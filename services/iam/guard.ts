@@ -9,13 +9,16 @@
  * 3. Rights are the token's permissions ∩ the subject's current grants; never more than either.
  * 4. A hit (the bytes of the session's last good token, on that session's subject) is synchronous and verifies nothing; it
  *    lasts 60 s at most and never past the token's expiry.
- * 5. Memory is bounded by `maxSessions`, and for revocations by the sessions that can be revoked within one token life.
+ * 5. A contract's context is made for one address that a contract may ask for, and holds no other right.
+ * 6. Memory is bounded by `maxSessions`, and for revocations by the sessions that can be revoked within one token life.
+ * 7. A frame of another session speaks for a token only where the mesh wrote that session into the token (`via`), by a reference,
+ *    and only with the last token that was verified of its session.
  */
 import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { Route } from '../../cmtp/fqmn.ts'
+import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
 import type { PublicKey } from '../../cmtp/identity/keys.ts'
-import { TOKEN_REFERENCE_BYTES, tokenReference, type TokenClaims } from '../../cmtp/identity/token.ts'
+import { TOKEN_AUDIENCE, TOKEN_REFERENCE_BYTES, TOKEN_VERSION, tokenReference, type TokenClaims } from '../../cmtp/identity/token.ts'
 import { callerBytes } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { CompiledPermissions, Permission } from '../../cmtp/permission.ts'
@@ -24,6 +27,7 @@ import {
 } from '../../cmtp/permission.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { asBuffer } from '../../cmtp/wire.ts'
+import { contractRefusal } from './contract-principal.ts'
 import type { Revocation } from './revocations.ts'
 import { Revocations } from './revocations.ts'
 import { TokenVerifier } from './session-token.ts'
@@ -54,6 +58,9 @@ const BAD_TOKEN_BURST = 10
 const BAD_TOKEN_REFILL_MS = 1_000
 /** Different tokens' permissions kept compiled for one array of grants. */
 const COMPILED_SETS = 256
+/** How long a contract's context lasts, in seconds: longer than any delivery. */
+const CONTRACT_SECONDS = 60
+const NO_TOKEN = Buffer.alloc(0)
 /** Longest session id, in characters: a bound for what is remembered of a subject nobody owns. */
 const MAX_SID = 64
 
@@ -62,6 +69,8 @@ interface Inside {
   readonly claims: TokenClaims
   readonly token: Buffer
   rules: CompiledPermissions
+  /** The rules are all there is: no grants narrow them. */
+  readonly fixed: boolean
   /** The guard's revision at which revocations and grants were last looked at. */
   revision: number
 }
@@ -129,7 +138,7 @@ export class Guard {
   readonly #now: () => number
   readonly #grantsOf: (did: string) => readonly Permission[]
   readonly #sessions: TwoGenerations<string, Entry>
-  /** Those that a gateway's frames may carry, by the reference of their token. */
+  /** Those that a gateway's frames may carry, by the reference of their token: one for each session. */
   readonly #carried: TwoGenerations<string, Entry>
   readonly #verifying = new Map<string, Promise<AuthContext>>()
   readonly #maxVerifying: number
@@ -160,6 +169,11 @@ export class Guard {
     return this.#sessions.size
   }
 
+  /** Those among them that a gateway's frames may carry. */
+  get carried(): number {
+    return this.#carried.size
+  }
+
   /**
    * Who sends a token on the subject of session `sid`. Answers synchronously for the session's last good token, else with a
    * promise. In place of a token that was verified here before, its reference (`tokenReference`) will do. Throws or rejects
@@ -176,8 +190,9 @@ export class Guard {
   }
 
   /**
-   * Who is meant by the reference of a token in a frame of the gateway whose session is `via`. The token itself was verified here
-   * before, on its own session's subject, and says that this gateway carries it. Answers and throws like `check`.
+   * Who is meant by the reference of a token in a frame of the gateway whose session is `via`; whether the gateway itself is good is
+   * for the caller to ask first. The token was verified here before, on its own session's subject, and says that this gateway carries
+   * it; a newer token of its session takes its place. Answers and throws like `check`; a reference that does not count is `CMESH_IAM_TOKEN`.
    */
   checkCarried(reference: Uint8Array, via: string): AuthContext | Promise<AuthContext> {
     const entry = this.#carried.get(asBuffer(reference).toString('latin1'))
@@ -210,6 +225,24 @@ export class Guard {
     const grant = allowedBy(inside.rules, action, route)
     if (grant === undefined) throw new CMeshError('CMESH_IAM_DENIED', { permission: actionName(action), fqmn: route.bare })
     return grant
+  }
+
+  /**
+   * A contract, to ask for one address in its own name: no session, no token, and no right but this one. Good for a minute. Throws
+   * `CMESH_IAM_DENIED` for an address that no contract may ask for.
+   */
+  contractPrincipal(contract: string, message: string, route: Route): AuthContext {
+    const action = actionOf(route)
+    if (!isContractAddress(contract) || contractRefusal(contract, route) !== undefined) {
+      throw new CMeshError('CMESH_IAM_DENIED', { permission: actionName(action), fqmn: route.bare })
+    }
+    const iat = Math.floor(this.#now() / 1_000)
+    const claims: TokenClaims = {
+      iss: '', aud: TOKEN_AUDIENCE, sub: contract, sid: '', jti: message, iat, exp: iat + CONTRACT_SECONDS, ver: TOKEN_VERSION, cnf: { jkt: '' },
+      perms: [], amr: ['contract'], aal: 0,
+    }
+    const rules = compilePermissions([{ actions: action, pattern: route.bare }])
+    return mint(claims, { guard: this, claims, token: NO_TOKEN, rules, fixed: true, revision: this.#revision })
   }
 
   /**
@@ -256,7 +289,7 @@ export class Guard {
   /** Looks at revocations and grants again, once a revision. */
   #review(inside: Inside): void {
     if (this.#revocations.has(inside.claims)) throw noSession('the session was revoked')
-    inside.rules = this.#rulesOf(inside.claims)
+    if (!inside.fixed) inside.rules = this.#rulesOf(inside.claims)
     inside.revision = this.#revision
   }
 
@@ -301,10 +334,13 @@ export class Guard {
     if (claims.sid !== sid) throw noSession('the token belongs to another session')
     if (this.#revocations.has(claims)) throw noSession('the session was revoked')
 
-    const inside: Inside = { guard: this, claims, token, rules: this.#rulesOf(claims), revision: this.#revision }
+    const inside: Inside = { guard: this, claims, token, rules: this.#rulesOf(claims), fixed: false, revision: this.#revision }
     const auth = mint(claims, inside)
     const untilMs = Math.min(claims.exp * 1_000, this.#now() + REVERIFY_MS)
     const entry = { token, reference: tokenReference(token), auth, inside, untilMs }
+    const before = this.#sessions.peek(sid)
+    // As on the session's own subject: the token verified last is the one that is known by its reference.
+    if (before !== undefined) this.#carried.delete(before.reference.toString('latin1'))
     this.#sessions.set(sid, entry)
     if (claims.via !== undefined) this.#carried.set(entry.reference.toString('latin1'), entry)
     return auth

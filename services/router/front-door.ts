@@ -173,6 +173,8 @@ export class FrontDoor {
       const body = end === headersEnd ? EMPTY : bytes.subarray(headersEnd, end)
       const passage = this.#passage(frame, entry, headers, body, origin, route, startUs)
       const reply = this.#answer(passage, auth)
+      // What it changed may be what an earlier entry has read, or whether its caller may.
+      if (route.write) answered.length = 0
       if (reply instanceof Promise) void reply.then(late => { settle(i, passage, entry, late) })
       else {
         const alone = i === next

@@ -2,13 +2,16 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import fc from 'fast-check'
 import { connect, type ConnectOptions } from '../../client/connect.ts'
 import type { MeshClient } from '../../client/mesh-client.ts'
-import { readBatchReply, readReply } from '../../client/reply.ts'
+import { Connection } from '../../client/connection.ts'
+import { readBatchReply, readReply, type Reply } from '../../client/reply.ts'
 import { BatchReplyWriter, encodeBatch } from '../../cmtp/batch.ts'
+import { BundleWriter } from '../../cmtp/bundle.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { encodeReply, encodeRequest } from '../../cmtp/frame.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { MessageIds } from '../../cmtp/message-id.ts'
-import { answer, FINAL_HASH, ok, StandInMesh, type StandInRequest } from './support/stand-in-mesh.ts'
+import { requestSubject } from '../../cmtp/subject.ts'
+import { answer, FINAL_HASH, ok, refuse, StandInMesh, type StandInRequest } from './support/stand-in-mesh.ts'
 import { until } from './support/until.ts'
 
 let mesh: StandInMesh
@@ -120,6 +123,82 @@ describe('answers that nobody waits for', () => {
     const inbox = (mesh.requests[0]?.replySubject as string).replace(/\.\d+$/, '')
     for (const token of ['x', '-1', '0', '99999999999999999999', 'NaN', '1e3', 't1', 't', 'constructor']) mesh.publish(`${inbox}.${token}`, Buffer.from('noise'))
     expect((await client.call('0xS:0x001:a')).status).toBe(200)
+  })
+})
+
+describe('a bundle of replies', () => {
+  const inboxOf = ({ replySubject }: StandInRequest): string => replySubject.replace(/\.\d+$/, '')
+  const numberOf = ({ replySubject }: StandInRequest): number => Number(replySubject.split('.').at(-1))
+  const bundle = (...replies: readonly (readonly [number, Uint8Array])[]): Buffer => {
+    const writer = new BundleWriter(65_536)
+    for (const [number, frame] of replies) writer.add(number, frame)
+    return writer.take()
+  }
+  const good = ({ frame }: StandInRequest): Buffer => answer(frame, 200, { fqmn: frame.fqmn })
+  interface Both {
+    readonly held: readonly [StandInRequest, StandInRequest]
+    readonly replies: Promise<PromiseSettledResult<Reply>[]>
+  }
+  /** Two requests, held until both are there. */
+  const both = async (timeoutMs = 20_000): Promise<Both> => {
+    const held: StandInRequest[] = []
+    mesh.behaviour = (request) => held.push(request)
+    const replies = Promise.allSettled(['a', 'b'].map((name) => client.call(`0xS:0x001:${name}`, { timeoutMs, retry: false })))
+    await until('both arrived', () => held.length === 2)
+    return { held: held as unknown as Both['held'], replies }
+  }
+
+  test.each<[string, (whole: Buffer) => Buffer]>([
+    ['empty', () => Buffer.alloc(0)],
+    ['noise', () => Buffer.from('noise on the inbox')],
+    ['cut', (whole) => whole.subarray(0, -1)],
+    ['of no replies', () => Buffer.from('434d000500000000', 'hex')],
+    ['of more replies than it has', (whole) => { whole.writeUInt16BE(3, 6); return whole }],
+    ['of another kind', (whole) => { whole.writeUInt8(2, 3); return whole }],
+    ['of a reply longer than it', (whole) => { whole.writeUInt32BE(0xffff_ffff, 12); return whole }],
+  ])('that is %s is dropped whole with a warning: its requests run out of time, and the client works on', async (_, damage) => {
+    const warnings: CMeshError[] = []
+    await client.close()
+    client = await open({ onWarning: (warning) => warnings.push(warning) })
+    const { held, replies } = await both(200)
+    mesh.publish(`${inboxOf(held[0])}.b`, damage(bundle([numberOf(held[0]), good(held[0])], [numberOf(held[1]), good(held[1])])))
+    expect(await replies).toMatchObject([{ reason: { code: 'CMESH_BUS_TIMEOUT', status: 504 } }, { reason: { code: 'CMESH_BUS_TIMEOUT' } }])
+    expect(warnings).toMatchObject([{ code: expect.stringMatching(/^CMESH_FRAME_(MALFORMED|TOO_LARGE)$/), status: expect.any(Number) }])
+    mesh.behaviour = ok
+    expect((await client.call('0xS:0x001:a')).status).toBe(200)
+  })
+
+  test('whose requests may be tried again costs them no more than time', async () => {
+    mesh.behaviour = (request) => {
+      mesh.behaviour = ok
+      mesh.publish(`${inboxOf(request)}.b`, Buffer.from('noise'))
+      refuse(request, new CMeshError('CMESH_ROUTER_BUSY', { what: 'the node', limit: 1, retryAfterMs: 1 }))
+    }
+    expect((await client.call('0xS:0x001:a')).json()).toMatchObject({ fqmn: '0xS:0x001:a' })
+  })
+
+  test('that holds noise, a stranger\'s reply or the neighbour\'s fails the request that it was for, with CMESH_CLIENT_REPLY', async () => {
+    const { held: [one, two], replies } = await both()
+    mesh.publish(`${inboxOf(one)}.b`, bundle([numberOf(one), good(two)], [numberOf(two), Buffer.from('noise')]))
+    expect(await replies).toMatchObject([{ reason: { code: 'CMESH_CLIENT_REPLY', status: 502 } }, { reason: { code: 'CMESH_CLIENT_REPLY', status: 502 } }])
+    expect(client.pending).toBe(0)
+  })
+
+  test('that names nobody who waits, or one twice, is counted late and does nothing else', async () => {
+    const warnings: CMeshError[] = []
+    const connection = await Connection.open({ url: mesh.url, name: 'test', connectTimeoutMs: 5_000, maxInFlight: 10, onWarning: (warning) => warnings.push(warning) })
+    try {
+      mesh.behaviour = (request) => {
+        const nobody = [0, numberOf(request) + 1, 0xffff_ffff].map((number) => [number, Buffer.from('x')] as const)
+        mesh.publish(`${inboxOf(request)}.b`, bundle(...nobody, [numberOf(request), Buffer.from('first')], [numberOf(request), Buffer.from('second')]))
+      }
+      const frame = encodeRequest({ id: Buffer.alloc(16), fqmn: '0xS:0x001:a', token: Buffer.alloc(0), deadlineMs: 1, receipt: 'none' })
+      const data = await connection.request(requestSubject('a-session'), frame, { timeoutMs: 20_000 })
+      expect(Buffer.from(data).toString()).toBe('first')
+      expect({ late: connection.late, pending: connection.pending, warnings }).toEqual({ late: 4, pending: 0, warnings: [] })
+    } finally {
+      await connection.close()
+    }
   })
 })
 

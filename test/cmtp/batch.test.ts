@@ -20,6 +20,8 @@ interface BatchMeaning {
   readonly hops: number
   readonly deadlineMs: number
   readonly entries: readonly { readonly fqmn: string, readonly headers: HeaderList, readonly body: string }[]
+  /** Of the entries' own tokens, in a gateway's frame. */
+  readonly references?: readonly string[]
 }
 interface ReplyMeaning {
   readonly id: string
@@ -44,11 +46,16 @@ const batchMeaning = (frame: BatchFrame): BatchMeaning => ({
     headers: decodeHeaders(frame.bytes.subarray(fqmnEnd, headersEnd)),
     body: frame.bytes.toString('hex', headersEnd, end),
   })),
+  ...(frame.ownTokens && { references: frame.entries.map(entry => frame.referenceOf(entry).toString('hex')) }),
 })
-const batchBytes = (meaning: BatchMeaning): Buffer => encodeBatch({
-  ...meaning, id: bytesOf(meaning.id), token: Buffer.from(meaning.token),
-  entries: meaning.entries.map(({ fqmn, headers, body }) => ({ fqmn, headers: encodeHeaders(headers), body: bytesOf(body) })),
-})
+const batchBytes = (meaning: BatchMeaning): Buffer => {
+  const envelope = { ...meaning, token: Buffer.from(meaning.token) }
+  const entries = meaning.entries.map(({ fqmn, headers, body }) => ({ fqmn, headers: encodeHeaders(headers), body: bytesOf(body) }))
+  if (meaning.references === undefined) return encodeBatch({ ...envelope, id: bytesOf(meaning.id), entries })
+  const frame = assembleBatch(envelope, entries.map(encodeBatchEntry), meaning.references.map(bytesOf))
+  frame.set(bytesOf(meaning.id), BATCH_ID_AT)
+  return frame
+}
 const replyMeaning = ({ id, receipt, entries }: BatchReply): ReplyMeaning => ({
   id: id.toString('hex'), receipt,
   entries: entries.map(entry => ({
@@ -65,11 +72,13 @@ const replyBytes = ({ id, receipt, entries }: ReplyMeaning): Buffer => {
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
-const anyBatch: fc.Arbitrary<BatchMeaning> = fc.record({
+const anyPlainBatch: fc.Arbitrary<BatchMeaning> = fc.record({
   id: anyMessageId.map(hex), token: anyToken.map(token => Buffer.from(token).toString()), receipt: anyLevel,
   hops: fc.nat(LIMITS.hops), deadlineMs: anyTime,
   entries: fc.array(fc.record({ fqmn: anyFqmn, headers: anyHeaders, body: anyBytes.map(hex) }), { minLength: 1, maxLength: 5 }),
 })
+const anyBatch = fc.tuple(anyPlainBatch, fc.option(fc.array(anyMessageId.map(hex), { minLength: 5, maxLength: 5 })))
+  .map(([meaning, references]): BatchMeaning => (references === null ? meaning : { ...meaning, references: references.slice(0, meaning.entries.length) }))
 const anyReply: fc.Arbitrary<ReplyMeaning> = anyLevel.chain(receipt => fc.record({
   id: anyMessageId.map(hex), receipt: fc.constant(receipt),
   entries: fc.array(fc.record({
@@ -86,6 +95,7 @@ const readBatch = (bytes: Buffer): unknown => {
     expect([fqmnStart <= fqmnEnd, fqmnEnd <= headersEnd, headersEnd <= end, end <= bytes.length])
       .toEqual([true, true, true, true])
   }
+  if (frame.ownTokens) for (const entry of frame.entries) expect(frame.referenceOf(entry)).toHaveLength(16)
   return frame
 }
 
@@ -132,6 +142,16 @@ describe('the batch request frame', () => {
     assembled.fill(0xab, BATCH_ID_AT, BATCH_ID_AT + 16)
     const fields = { ...envelope, id: Buffer.alloc(16, 0xab), entries: [{ fqmn: '0xC:status' }, { fqmn: '0xC:status' }] }
     expect(assembled).toEqual(encodeBatch(fields))
+  })
+
+  test('a frame of own tokens is not assembled without a reference of 16 bytes for each entry', () => {
+    const entry = encodeBatchEntry({ fqmn: '0xC:status' })
+    const envelope = { token: Buffer.from('t'), deadlineMs: 7, receipt: 'hash' as const }
+    for (const lengths of [[], [16], [16, 15], [17, 16], [16, 300]]) {
+      const references = lengths.map(length => Buffer.alloc(length))
+      expect(() => assembleBatch(envelope, [entry, entry], references)).toThrow('an entry with its own token needs the 16 bytes of its reference')
+    }
+    expect(BatchFrame.decode(assembleBatch(envelope, [entry, entry], [Buffer.alloc(16), Buffer.alloc(16)])).ownTokens).toBe(true)
   })
 
   test('what is over a limit is not encoded', () => {

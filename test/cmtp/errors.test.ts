@@ -73,7 +73,7 @@ describe('the catalogue and its page', () => {
   test('codes, statuses and retry classes fit together', () => {
     for (const code of CODES) {
       const { status, retry, message } = CATALOGUE[code]
-      expect(code).toMatch(/^CMESH(_[A-Z]+){1,4}$/)
+      expect(code).toMatch(/^CMESH(_[A-Z][A-Z0-9]*){1,4}$/)
       expect(status).toBeGreaterThanOrEqual(400)
       expect(status).toBeLessThan(600)
       expect(message.length).toBeGreaterThan(5)

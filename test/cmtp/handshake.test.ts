@@ -153,8 +153,8 @@ describe('the node', () => {
       .toMatchObject(handshakeRefusal('confirm', reason))
   })
 
-  test('sees in the transcript when the session key or the wish of the call was swapped on the way', () => {
-    for (const swapped of [{ ...call, key: stranger.publicKey.text }, { ...call, want: ['operator'] }]) {
+  test('sees in the transcript when the session key, the wish or the gateway of the call was swapped on the way', () => {
+    for (const swapped of [{ ...call, key: stranger.publicKey.text }, { ...call, want: ['operator'] }, { ...call, via: claims.sid }]) {
       expect(handshakeContext({ ...answer, call: callHash(swapped) }).transcript).not.toBe(context.transcript)
     }
   })
@@ -174,6 +174,13 @@ describe('the node', () => {
   test('refuses a consent to a wider grant', () => {
     const wider = resigned(grant, { perms: ['read,write >'] }, mesh)
     expect(refusal(() => checkConsent(grant, session.publicKey, makeConsent(wider, session))))
+      .toMatchObject(handshakeRefusal('consent', 'it agrees to another grant than the one that was shown'))
+  })
+
+  test('refuses a consent to a grant that another gateway may carry', () => {
+    const carried = resigned(grant, { via: claims.sid }, mesh)
+    expect(() => checkConsent(carried, session.publicKey, makeConsent(carried, session))).not.toThrow()
+    expect(refusal(() => checkConsent(carried, session.publicKey, consent)))
       .toMatchObject(handshakeRefusal('consent', 'it agrees to another grant than the one that was shown'))
   })
 
@@ -216,6 +223,34 @@ describe('a message', () => {
     }
     expect(refusal(() => readMessage(step, canonicalBytes({ ...message, more: 1 }))))
       .toMatchObject(handshakeRefusal(step, 'the field more is not known'))
+  })
+
+  // Written out by hand: names in the order of their code units, no white space.
+  const VIA = 'AAECAwQFBgcICQoLDA0ODw'
+  test.each<[what: string, step: 'call' | 'grant', text: string]>([
+    [
+      'a call', 'call',
+      `{"key":"${session.publicKey.text}","nonce":"${call.nonce}","provider":"any","step":"call","version":1,"via":"${VIA}","want":[]}`,
+    ],
+    [
+      'a grant', 'grant',
+      `{"aal":1,"amr":["swk"],"audience":"${mesh.did}","claims":[],"handshake":"${answer.handshake}","lifetimeMs":300000,"perms":["newcomer"],`
+      + `"purpose":"test","signature":"${'A'.repeat(86)}","step":"grant","sub":"${identity.did}","via":"${VIA}"}`,
+    ],
+  ])('that names a gateway is read and written as it stands there: %s', (_, step, text) => {
+    const message = readMessage(step, Buffer.from(text))
+    expect(message.via).toBe(VIA)
+    expect(canonicalBytes(message).toString()).toBe(text)
+    const { via: _via, ...rest } = message
+    expect(readMessage(step, canonicalBytes(rest))).not.toHaveProperty('via')
+    for (const via of ['', 7, null, {}, [], VIA.slice(1), `${VIA}A`, 'AAECAwQFBgcICQoLDA0ODx', 'AAECAwQFBgcICQoLDA0OD+']) {
+      expect(refusal(() => readMessage(step, canonicalBytes({ ...rest, via })))).toMatchObject(handshakeRefusal(step, 'the field via is not valid'))
+    }
+  })
+
+  test('that names a gateway is made by whoever asks for one', () => {
+    expect(makeCall({ sessionKey: session.publicKey, via: VIA }).via).toBe(VIA)
+    expect(makeCall({ sessionKey: session.publicKey })).not.toHaveProperty('via')
   })
 
   test('is refused as another step\'s', () => {
@@ -272,6 +307,16 @@ describe('the claims of a token', () => {
       .toBe('the token is malformed: the claim admin is not known')
     expect(refusal(() => readClaims({ ...payload, aud: ['cmtp'] })).detail['reason'])
       .toBe('the token is malformed: the claim aud is not valid')
+  })
+
+  test('may name a gateway, and nothing else in its place', () => {
+    const carried = { ...claims, via: 'AAECAwQFBgcICQoLDA0ODw' }
+    expect(readClaims(writeClaims(carried))).toEqual(carried)
+    expect(decodeToken(tokenOf(carried, mesh))).toEqual(carried)
+    for (const via of ['', 'short', 'a'.repeat(65), 'not\na session', null, 7, true, [], {}]) {
+      expect(refusal(() => readClaims({ ...writeClaims(claims), via })))
+        .toMatchObject({ code: 'CMESH_IAM_NO_SESSION', detail: { reason: 'the token is malformed: the claim via is not valid' } })
+    }
   })
 
   test('of any text are claims or a coded error', () => {

@@ -12,7 +12,7 @@ import { callHash, checkConfirm, checkConsent, checkRenewal, handshakeContext, s
 import { KeyPair, PublicKey } from '../../../cmtp/identity/keys.ts'
 import { readMessage, type GrantMessage } from '../../../cmtp/identity/messages.ts'
 import { checkDidProof } from '../../../cmtp/identity/proof.ts'
-import { decodeToken } from '../../../cmtp/identity/token.ts'
+import { decodeToken, TOKEN_REFERENCE_BYTES, tokenReference, type TokenClaims } from '../../../cmtp/identity/token.ts'
 import { encodeHeaders, type HeaderList } from '../../../cmtp/headers.ts'
 import { entryId } from '../../../cmtp/message-id.ts'
 import { HELLO_SUBJECT, helloSubject, REQUEST_WILDCARD, sessionOfSubject } from '../../../cmtp/subject.ts'
@@ -24,6 +24,8 @@ export interface StandInRequest {
   readonly data: Buffer
   readonly subject: string
   readonly sid: string
+  /** The reference of an entry's own token, in a gateway's frame that was split. */
+  readonly reference: Buffer | undefined
   readonly replySubject: string
   /** Only for kind 1. */
   readonly frame: RequestFrame
@@ -36,10 +38,12 @@ export type Behaviour = (request: StandInRequest) => void
 interface Open {
   readonly context: HandshakeContext
   readonly sessionKey: PublicKey
+  readonly via: string | undefined
   grant?: GrantMessage
 }
 
 const NODE = 'stand-in'
+const REVOKED = new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the session is revoked' })
 export const FINAL_HASH = 'f'.repeat(32)
 
 export class StandInMesh {
@@ -48,12 +52,16 @@ export class StandInMesh {
   behaviour: Behaviour = ok
   /** Life of the tokens it gives, in ms. */
   sessionTtlMs = 300_000
+  /** What every step of a handshake is refused with. */
+  refuseHandshakes: CMeshError | undefined
   /** Steps of the handshake that arrived. */
   readonly steps: string[] = []
   /** Requests that arrived, the newest last. */
   readonly requests: StandInRequest[] = []
   /** Whether the entries of a batch are answered one by one, as if each had come alone. */
   splitBatches = false
+  /** Tokens that it gave, by their references. */
+  readonly tokens = new Map<string, TokenClaims>()
   /** Sessions that it does not accept (any more). */
   readonly refused = new Set<string>()
   readonly #broker: TestBroker
@@ -108,6 +116,7 @@ export class StandInMesh {
     let status = 200
     let body: Buffer
     try {
+      if (this.refuseHandshakes !== undefined) throw this.refuseHandshakes
       body = this.#step(action, frame.body)
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'the stand-in')
@@ -125,7 +134,7 @@ export class StandInMesh {
           step: 'answer' as const, handshake: randomBytes(16).toString('base64url'), call: callHash(call),
           nonce: randomBytes(32).toString('base64url'), audience: this.mesh.did, node: NODE, provider: 'did', expires: Date.now() + 60_000,
         }
-        this.#open.set(opening.handshake, { context: handshakeContext(opening), sessionKey: PublicKey.fromText(call.key) })
+        this.#open.set(opening.handshake, { context: handshakeContext(opening), sessionKey: PublicKey.fromText(call.key), via: call.via })
         return canonicalBytes(sign({ ...opening, challenge: 'prove it' }, this.mesh))
       }
       case 'confirm': {
@@ -136,7 +145,7 @@ export class StandInMesh {
         const sub = checkDidProof(open.context, confirm.proof)
         open.grant = sign({
           step: 'grant' as const, handshake: confirm.handshake, audience: this.mesh.did, sub, perms: ['read 0xS:>'], claims: [],
-          purpose: 'a test', lifetimeMs: this.sessionTtlMs, amr: ['pop'], aal: 1 as const,
+          purpose: 'a test', ...(open.via !== undefined && { via: open.via }), lifetimeMs: this.sessionTtlMs, amr: ['pop'], aal: 1 as const,
         }, this.mesh)
         return canonicalBytes(open.grant)
       }
@@ -145,28 +154,29 @@ export class StandInMesh {
         const open = this.#open.get(consent.handshake)
         if (open?.grant === undefined) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason: 'unknown' })
         checkConsent(open.grant, open.sessionKey, consent)
-        return this.#session(randomBytes(16).toString('base64url'), open.grant.sub, open.sessionKey.thumbprint)
+        return this.#session(randomBytes(16).toString('base64url'), open.grant.sub, open.sessionKey.thumbprint, open.via)
       }
       case 'refresh': {
         const renewal = readMessage('refresh', body)
         const claims = decodeToken(renewal.token)
         checkRenewal(renewal, claims)
-        if (this.refused.has(claims.sid)) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the session is revoked' })
-        return this.#session(claims.sid, claims.sub, claims.cnf.jkt)
+        if (this.refused.has(claims.sid)) throw REVOKED
+        return this.#session(claims.sid, claims.sub, claims.cnf.jkt, claims.via)
       }
       default:
         throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'iam', action, access: 'writing' })
     }
   }
 
-  #session(sid: string, sub: string, jkt: string): Buffer {
+  #session(sid: string, sub: string, jkt: string, via: string | undefined): Buffer {
     const issued = Math.floor(Date.now() / 1000) * 1000
     const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
     const signed = `${part({ alg: 'EdDSA', typ: 'cmesh-at+jwt' })}.${part({
       iss: didToSegment(this.mesh.did), aud: 'cmtp', sub: didToSegment(sub), sid, jti: randomBytes(16).toString('base64url'),
-      iat: issued / 1000, exp: Math.ceil((issued + this.sessionTtlMs) / 1000), ver: 1, cnf: { jkt }, perms: ['read 0xS:>'], amr: ['pop'], aal: 1,
+      iat: issued / 1000, exp: Math.ceil((issued + this.sessionTtlMs) / 1000), ver: 1, cnf: { jkt }, perms: ['read 0xS:>'], amr: ['pop'], aal: 1, ...(via !== undefined && { via }),
     })}`
     const token = `${signed}.${this.mesh.sign(Buffer.from(signed)).toString('base64url')}`
+    this.tokens.set(tokenReference(Buffer.from(token)).toString('hex'), decodeToken(token))
     return canonicalBytes({ step: 'session', sid, token, issued, expires: issued + this.sessionTtlMs })
   }
 
@@ -174,26 +184,29 @@ export class StandInMesh {
     const bytes = Buffer.from(data)
     const { mesh } = this.#broker
     if (this.splitBatches && bytes[3] === KIND_BATCH_REQUEST) {
-      for (const [entry, send] of entriesOf(bytes, (answer) => mesh.publish(reply, answer))) this.#answer(subject, entry, reply, send)
+      for (const [entry, send, reference] of entriesOf(bytes, (answer) => mesh.publish(reply, answer))) this.#answer(subject, entry, reply, send, reference)
     } else {
-      this.#answer(subject, bytes, reply, (answer) => mesh.publish(reply, answer))
+      this.#answer(subject, bytes, reply, (answer) => mesh.publish(reply, answer), undefined)
     }
   }
 
-  #answer(subject: string, bytes: Buffer, reply: string, send: (bytes: Uint8Array) => void): void {
+  #answer(subject: string, bytes: Buffer, reply: string, send: (bytes: Uint8Array) => void, reference: Buffer | undefined): void {
     const sid = sessionOfSubject(subject) ?? ''
     const request: StandInRequest = {
-      data: bytes, subject, sid, replySubject: reply, send,
+      data: bytes, subject, sid, reference, replySubject: reply, send,
       get frame() { return RequestFrame.decode(bytes) },
     }
     this.requests.push(request)
-    if (this.refused.has(sid)) refuse(request, new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the session is revoked' }))
+    const carried = reference === undefined ? undefined : this.tokens.get(reference.toString('hex'))
+    // As a node does: whoever is carried is not to blame for the gateway.
+    if (this.refused.has(sid)) refuse(request, reference === undefined ? REVOKED : new CMeshError('CMESH_IAM_TOKEN'))
+    else if (carried !== undefined && this.refused.has(carried.sid)) refuse(request, REVOKED)
     else this.behaviour(request)
   }
 }
 
 /** Each entry of a batch as a request of its own; the last answer sends them all. */
-function entriesOf(data: Buffer, send: (bytes: Uint8Array) => void): (readonly [Buffer, (answer: Uint8Array) => void])[] {
+function entriesOf(data: Buffer, send: (bytes: Uint8Array) => void): (readonly [Buffer, (answer: Uint8Array) => void, Buffer | undefined])[] {
   const batch = BatchFrame.decode(data)
   const { receipt, deadlineMs, token } = batch
   const answers = new Map<number, ReplyFrame>()
@@ -207,13 +220,20 @@ function entriesOf(data: Buffer, send: (bytes: Uint8Array) => void): (readonly [
     }
     send(writer.finish())
   }
-  return batch.entries.map(({ fqmnStart, fqmnEnd, headersEnd, end }, i) => [
-    encodeRequest({
+  return batch.entries.map((entry, i) => {
+    const { fqmnStart, fqmnEnd, headersEnd, end } = entry
+    const request = encodeRequest({
       id: entryId(batch.id, i), fqmn: data.toString('utf8', fqmnStart, fqmnEnd), token, deadlineMs, receipt,
       headers: data.subarray(fqmnEnd, headersEnd), body: data.subarray(headersEnd, end),
-    }),
-    (answer) => settle(i, answer),
-  ])
+    })
+    return [request, (answer) => settle(i, answer), batch.ownTokens ? batch.referenceOf(entry) : undefined]
+  })
+}
+
+/** The claims of who asks, by whatever stands for the token; `undefined` for nobody this mesh gave one to. */
+export function callerOf(mesh: StandInMesh, { reference, frame: { token } }: StandInRequest): TokenClaims | undefined {
+  const known = reference ?? (token.length === TOKEN_REFERENCE_BYTES ? token : tokenReference(token))
+  return mesh.tokens.get(known.toString('hex'))
 }
 
 /** Answers 200 with the address and the body's text. */

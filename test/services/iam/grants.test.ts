@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals'
 import { parseFqmn } from '../../../cmtp/fqmn.ts'
-import { actionOf, compilePermissions, covers, NEWCOMER_READ_SET, OPERATOR_SET, type Permission } from '../../../cmtp/permission.ts'
-import { Grants, NODE_SET } from '../../../services/iam/grants.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import { actionOf, compilePermissions, covers, formatPermissions, NEWCOMER_READ_SET, OPERATOR_SET, type Permission } from '../../../cmtp/permission.ts'
+import { Grants, NODE_SET, parseGrants } from '../../../services/iam/grants.ts'
 
 const may = (permissions: readonly Permission[], fqmn: string): boolean => {
   const route = parseFqmn(fqmn)
@@ -53,6 +54,31 @@ test('once state is open the operator is the one that genesis recorded, and the 
   expect(grants.operator).toBe('did:recorded')
   expect(grants.grantsOf('did:recorded')).toBe(OPERATOR_SET)
   expect(grants.grantsOf('did:configured')).toBe(NEWCOMER_READ_SET)
+})
+
+describe('what the configuration grants', () => {
+  const [ONE, TWO] = [KeyPair.generate().did, KeyPair.generate().did]
+  const granted = parseGrants(` ${ONE} = deploy 0xSW:0x000:deploy | write 0xSW:> ;; ${TWO}=operator;`)
+
+  test('comes on top of the newcomer\'s set, for whom it names', () => {
+    const grants = new Grants({ node: 'did:node', operator: 'did:operator', granted })
+    expect(['0xSW:0x000:deploy', '0xSW:0x001:say', '0xS:0x001:hello_world', '0xSW:0x000:replace', '0xEW:chan:x'].map(fqmn => may(grants.grantsOf(ONE), fqmn))).toEqual([true, true, true, false, false])
+    expect(may(grants.grantsOf(TWO), '0xSW:0x000:replace')).toBe(true)
+    expect(may(grants.grantsOf('did:anyone'), '0xSW:0x001:say')).toBe(false)
+    expect(grants.grantsOf(ONE)).toBe(grants.grantsOf(ONE))
+  })
+
+  test('never takes anything from the operator or the node', () => {
+    const grants = new Grants({ node: ONE, operator: TWO, granted: parseGrants(`${ONE}=read 0xC:>;${TWO}=read 0xC:>`) })
+    expect(grants.grantsOf(TWO)).toBe(OPERATOR_SET)
+    expect(may(grants.grantsOf(ONE), '0xSW:0x002:increment')).toBe(true)
+  })
+
+  test('is as many permissions as are written, and none where nothing is', () => {
+    expect([...granted.keys()]).toEqual([ONE, TWO])
+    expect(formatPermissions(granted.get(ONE) ?? [])).toEqual(['deploy 0xSW:0x000:deploy', 'write 0xSW:>'])
+    expect(parseGrants('').size).toBe(0)
+  })
 })
 
 test('a node that operates itself holds every right', () => {

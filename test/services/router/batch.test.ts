@@ -18,6 +18,7 @@ const held = new Map<string, (reply: Reply) => void>()
 let allHeld: { readonly count: number, readonly done: () => void } | undefined
 const untilHeld = (count: number): Promise<void> => new Promise(resolve => { allHeld = { count, done: resolve } })
 
+let tally = 0
 let mesh: TestMesh
 let session: Session
 beforeAll(async () => {
@@ -25,6 +26,7 @@ beforeAll(async () => {
     handlers: {
       events: ({ route }) => {
         const [channel, key = ''] = route.segments
+        if (channel === 'tally') return jsonReply(route.write ? ++tally : tally)
         if (channel === 'large') return { status: 200, headers: Buffer.alloc(0), body: Buffer.alloc(Number(key), 0x20) }
         return new Promise(resolve => {
           held.set(key, resolve)
@@ -172,6 +174,15 @@ describe('a batch', () => {
       const alone = await send([entry], { receipt }, entryId(ID, i)).reply
       expect([together.entries[i]?.status, together.entries[i]?.body.toString()]).toEqual([alone.entries[0]?.status, alone.entries[0]?.body.toString()])
     }
+  })
+
+  test('does a read again behind what may have changed it, though that was done at once', async () => {
+    const writer = await mesh.open({ identity: mesh.operator })
+    await mesh.ask(writer, VIEW)
+    const { repeated } = mesh.frontDoor.stats
+    const { entries } = await send(['0xE:tally', '0xE:tally', '0xEW:tally', '0xE:tally', '0xE:tally'].map(fqmn => ({ fqmn })), { who: writer }).reply
+    expect(entries.map(({ body }) => json(body))).toEqual([0, 0, 1, 1, 1])
+    expect(mesh.frontDoor.stats.repeated - repeated).toBe(2)
   })
 
   test('is counted by its entries', async () => {

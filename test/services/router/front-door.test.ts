@@ -256,9 +256,9 @@ describe('the session', () => {
     })
   })
 
-  test('of anybody but the operator may not deploy, and is told why', async () => {
+  test('of a newcomer may not deploy, and is told which permission is missing', async () => {
     expect(await mesh.ask(session, '0xSW:0x000:deploy', { body: 'x' })).toMatchObject({
-      status: 403, code: 'CMESH_DEPLOY_FORBIDDEN', message: 'Only the operator of this mesh may deploy while execution is not metered.',
+      status: 403, code: 'CMESH_IAM_DENIED', message: 'Permission deploy on 0xSW:0x000:deploy is missing.',
     })
   })
 })

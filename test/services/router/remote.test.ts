@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { assembleBatch, BATCH_ID_AT, decodeBatchReply, encodeBatchEntry } from '../../../cmtp/batch.ts'
 import { CMeshError, type ErrorCode } from '../../../cmtp/errors.ts'
 import { encodeReply, encodeRequest, RequestFrame } from '../../../cmtp/frame.ts'
 import { decodeHeaders, encodeHeaders, type HeaderList } from '../../../cmtp/headers.ts'
@@ -115,6 +116,20 @@ describe('two nodes over one broker, one a router, the other with the services',
     expect(answer).toMatchObject({ status: 200, value: { did: session.sub, sid: session.sid } })
     await listener.drain()
     await fresh.stop()
+  })
+
+  test('an entry that a gateway carries is asked there under its own session, not the gateway\'s', async () => {
+    const gateway = await door.open()
+    const carried = await Promise.all([door.open({ via: gateway.sid }), door.open({ via: gateway.sid })])
+    for (const each of [gateway, ...carried]) await door.enter(each)
+    const entries = carried.map(() => encodeBatchEntry({ fqmn: '0xS:0x001:hello_world' }))
+    const references = carried.map(({ token }) => tokenReference(Buffer.from(token)))
+    const frame = assembleBatch({ token: Buffer.from(gateway.token), deadlineMs: door.time.ms + 5_000, receipt: 'full' }, entries, references)
+    frame.set(ID, BATCH_ID_AT)
+    seen.length = 0
+    const answer = await new Promise<Buffer>(resolve => { door.frontDoor.handle(frame, { sid: gateway.sid, replySubject: '_INBOX.own.1' }, resolve) })
+    expect(decodeBatchReply(answer).entries.map(({ status, body }) => [status, body.toString()])).toEqual([[200, '"Hello, world"'], [200, '"Hello, world"']])
+    expect(seen.map(({ sid, token }) => [sid, Buffer.from(token).toString()])).toEqual(carried.map(({ sid, token }) => [sid, token]))
   })
 
   test('the other node checks by itself: what it revoked is refused there', async () => {
