@@ -6,7 +6,7 @@ import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { compileContract } from './compile.ts'
 
-const CONTRACTS = ['hello', 'counter', 'guestbook']
+const CONTRACTS = ['hello', 'counter', 'guestbook', 'token', 'escrow', 'auction']
 
 /** This file is run as `dist/client/contract/build-genesis.js`. */
 const packageRoot = new URL('../../../', import.meta.url)

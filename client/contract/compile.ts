@@ -6,14 +6,15 @@
  * The same sources give the same bytes, on any machine and in any directory. A crash inside the compiler ends the
  * process: it calls `process.exit` itself.
  */
-import { access, readFile, stat } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { APIOptions } from 'assemblyscript/asc'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { codeHash } from '../../cmtp/package.ts'
 import { ABI_SECTION } from './abi.ts'
 import type { ContractAbi } from './abi.ts'
+import { formatDiagnostics } from './diagnostics.ts'
+import type { CompilerMessage, ContractDiagnostic } from './diagnostics.ts'
+import { diagnose } from './lint.ts'
+import { Sources } from './sources.ts'
 import { ContractTransform } from './transform.ts'
 
 export interface CompileOptions {
@@ -27,7 +28,11 @@ export interface CompiledContract {
   readonly abi: ContractAbi
   /** Compiler and version, for the manifest: `assemblyscript 0.28.20`. */
   readonly compiler: string
-  /** Empty, or what the compiler warned of. */
+  /** What the compiler was told, for the manifest: the same flags, compiler and sources give the same module. */
+  readonly flags: string
+  /** SHA-256 over all files that went in, those of the SDK included (`sources.ts`): 64 lower-case hex digits. */
+  readonly sourceHash: string
+  /** Empty, or what compiles and is rarely meant. */
   readonly warnings: string
   readonly stats: {
     readonly bytes: number
@@ -39,6 +44,13 @@ export interface CompiledContract {
   readonly text?: string
 }
 
+export interface LintReport {
+  /** In the order of the files and of their lines, errors and warnings. */
+  readonly diagnostics: readonly ContractDiagnostic[]
+  /** The contract, when there are no errors. */
+  readonly contract: CompiledContract | undefined
+}
+
 /**
  * What the compiler is told:
  * - `-O3 --shrinkLevel 1`: a tenth smaller than -O3 alone, and a call of the counter takes as long.
@@ -48,6 +60,8 @@ export interface CompiledContract {
  *   `--noAssert`): an author's `assert` must hold, and those of the library cost 40 bytes.
  * - `--maximumMemory`: in pages of 64 KiB, the most the engine takes.
  * - `--noColors`: what the compiler says becomes an error's text, whatever the environment thinks of colours.
+ *
+ * There is no `--debug`: the names of functions would be a sixth of the module, and a node names the exported function that failed.
  */
 const FLAGS = [
   '-O3', '--shrinkLevel', '1', '--runtime', 'stub', '--exportStart', '_start', '--use', 'abort=~lib/cmesh/sdk/errors/abort',
@@ -55,100 +69,80 @@ const FLAGS = [
 ]
 
 const OUT_FILE = 'contract.wasm'
-
-/** How the compiler asks for a file of the SDK: as for any package, from the contract's directory upwards. */
-const SDK_FILE = /(?:^|\/)node_modules\/cmesh\/sdk\/([a-z]+\.ts)$/
+const TEXT_FILE = 'contract.wat'
 
 /**
- * `entryFile`: a `.ts` file, or a directory with an `index.ts`. Rejects with `CMESH_CLIENT_COMPILE`, whose reason is the
- * compiler's own text with file, line and an excerpt.
+ * `entryFile`: a `.ts` file, or a directory with an `index.ts`. Rejects with `CMESH_CLIENT_COMPILE`, whose reason says what is wrong,
+ * with file, line and an excerpt, and where it is known what to write instead.
  */
 export async function compileContract(entryFile: string, options: CompileOptions = {}): Promise<CompiledContract> {
+  const { contract, diagnostics } = await build(entryFile, options)
+  if (contract !== undefined) return contract
+  const errors = diagnostics.filter(({ severity }) => severity === 'error')
+  throw new CMeshError('CMESH_CLIENT_COMPILE', { file: entryFile, reason: formatDiagnostics(errors) })
+}
+
+/**
+ * The same, with all there is to say of the source instead of an error. Rejects with `CMESH_CLIENT_COMPILE` only when there is no
+ * such file.
+ */
+export async function lintContract(entryFile: string): Promise<LintReport> {
+  return await build(entryFile, {})
+}
+
+async function build(entryFile: string, options: CompileOptions): Promise<LintReport> {
   const began = performance.now()
-  const entry = await findEntry(entryFile)
-  const [assemblyscript, asc, { default: binaryen }, sdk] = await Promise.all([
-    import('assemblyscript'), import('assemblyscript/asc'), import('assemblyscript/binaryen'), findSdk(),
-  ])
+  const sources = await Sources.at(entryFile)
+  const [assemblyscript, asc] = await Promise.all([import('assemblyscript'), import('assemblyscript/asc')])
   const files = new Map<string, string | Uint8Array>()
-  const messages = asc.createMemoryStream()
+  const messages: CompilerMessage[] = []
   const transform = new ContractTransform(assemblyscript)
   const api: APIOptions = {
     stdout: asc.createMemoryStream(),
-    stderr: messages,
-    readFile: async (name, base) => await readSource(name, base, sdk),
+    stderr: asc.createMemoryStream(),
+    readFile: async (name, base) => await sources.read(name, base),
     writeFile: (name, contents) => { files.set(name, contents) },
     listFiles: () => [],
+    reportDiagnostic: (message) => { messages.push(message) },
     // Of the compiler's class only the hooks matter to it.
     transforms: [transform as unknown as NonNullable<APIOptions['transforms']>[number]],
   }
-  const { error } = await asc.main([basename(entry), '--baseDir', dirname(entry), '--outFile', OUT_FILE, ...FLAGS], api)
+  const text = options.text === true ? ['--textFile', TEXT_FILE] : []
+  const { error } = await asc.main([sources.entry, '--baseDir', sources.directory, '--outFile', OUT_FILE, ...text, ...FLAGS], api)
   const output = files.get(OUT_FILE)
-  if (error !== null || !(output instanceof Uint8Array)) {
-    const reason = messages.toString().replace(/\n*FAILURE [^\n]*\n?$/, '').trim()
-    throw new CMeshError('CMESH_CLIENT_COMPILE', { file: entryFile, reason: reason === '' ? String(error?.message) : reason })
-  }
-  const { wasm, text } = finish(binaryen, output, transform.abi, options.text === true)
-  return {
+  const module = error === null && output instanceof Uint8Array ? output : undefined
+  const textOf = (path: string): string | undefined => sources.authors.get(path) ?? transform.textOf(path)
+  const diagnostics = diagnose({ messages, module, sources, textOf, failure: error?.message ?? '' })
+  if (module === undefined || diagnostics.some(({ severity }) => severity === 'error')) return { diagnostics, contract: undefined }
+  const wasm = withSection(module, ABI_SECTION, new TextEncoder().encode(JSON.stringify(transform.abi)))
+  const written = files.get(TEXT_FILE)
+  const contract = {
     wasm,
     abi: transform.abi,
     compiler: `assemblyscript ${asc.version}`,
-    warnings: messages.toString().trim(),
+    flags: FLAGS.join(' '),
+    sourceHash: sources.hash,
+    warnings: formatDiagnostics(diagnostics),
     stats: { bytes: wasm.length, codeHash: codeHash(wasm), durationMs: performance.now() - began },
-    ...(text === undefined ? {} : { text }),
+    ...(typeof written === 'string' ? { text: written } : {}),
   }
+  return { diagnostics, contract }
 }
 
-async function findEntry(given: string): Promise<string> {
-  const path = resolve(given)
-  const found = await stat(path).catch(() => undefined)
-  const entry = found?.isDirectory() === true ? join(path, 'index.ts') : path
-  if (found === undefined || !entry.endsWith('.ts')) {
-    const reason = found === undefined ? 'there is no such file.' : 'it is not a .ts file.'
-    throw new CMeshError('CMESH_CLIENT_COMPILE', { file: given, reason })
-  }
-  return entry
+const CUSTOM_SECTION = 0
+
+/** The module with a custom section behind all others: identifier, size, and what it is called before what it holds. */
+function withSection(module: Uint8Array, name: string, content: Uint8Array): Uint8Array {
+  const title = new TextEncoder().encode(name)
+  const head = leb128(title.length)
+  return Buffer.concat([module, Uint8Array.of(CUSTOM_SECTION), leb128(head.length + title.length + content.length), head, title, content])
 }
 
-/** The SDK lies in the package's root; this file is two levels below it in the sources and three when built. */
-async function findSdk(): Promise<string> {
-  for (const up of ['../../', '../../../']) {
-    const directory = fileURLToPath(new URL(`${up}contracts/sdk/`, import.meta.url))
-    if (await access(join(directory, 'index.ts')).then(() => true, () => false)) return directory
-  }
-  const reason = 'the contract SDK is missing from this installation.'
-  throw new CMeshError('CMESH_CLIENT_COMPILE', { file: 'contracts/sdk', reason })
-}
-
-/** `null` for a file that does not exist. A configuration beside the contract would change the outcome: it is not seen. */
-async function readSource(name: string, base: string, sdk: string): Promise<string | null> {
-  if (basename(name) === 'asconfig.json') return null
-  const own = SDK_FILE.exec(name.replaceAll('\\', '/'))?.[1]
-  const path = own === undefined ? resolve(base, name) : join(sdk, own)
-  try {
-    return await readFile(path, 'utf8')
-  } catch (thrown) {
-    const code = typeof thrown === 'object' && thrown !== null && 'code' in thrown ? thrown.code : undefined
-    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'EISDIR') return null
-    throw thrown
-  }
-}
-
-/**
- * Adds the ABI, and exports every mutable global that is left after optimisation: an engine can put back only what it can
- * reach, and an instance that can be put back is used again for the next call.
- */
-function finish(
-  binaryen: typeof import('assemblyscript/binaryen').default, output: Uint8Array, abi: ContractAbi, withText: boolean,
-): { readonly wasm: Uint8Array, readonly text: string | undefined } {
-  const module = binaryen.readBinary(output)
-  try {
-    for (let index = 0, count = 0; index < module.getNumGlobals(); index++) {
-      const { name, mutable } = binaryen.getGlobalInfo(module.getGlobalByIndex(index))
-      if (mutable) module.addGlobalExport(name, `global_${String(count++)}`)
-    }
-    module.addCustomSection(ABI_SECTION, new TextEncoder().encode(JSON.stringify(abi)))
-    return { wasm: module.emitBinary(), text: withText ? module.emitText() : undefined }
-  } finally {
-    module.dispose()
+/** An unsigned number as WebAssembly writes it. */
+function leb128(value: number): Uint8Array {
+  const bytes: number[] = []
+  for (let rest = value; ; rest >>>= 7) {
+    if (rest < 0x80) return Uint8Array.of(...bytes, rest)
+    bytes.push((rest & 0x7f) | 0x80)
   }
 }

@@ -2,8 +2,8 @@
  * The source of the wrappers: for each exported function a `call_<function>` that decodes the arguments, calls it and encodes
  * the result. The readers and writers it names are those of `contracts/sdk/arguments.ts` and `results.ts`.
  */
-import { CONTRACT_TYPES } from './abi.ts'
-import type { ContractFunction, ContractParameter, ContractType } from './abi.ts'
+import { sourceOf } from './abi.ts'
+import type { ContractFunction, ContractParameter } from './abi.ts'
 
 /** Beside the entry file; no author's file is called so. */
 export const WRAPPERS_PATH = '__cmesh_wrappers.ts'
@@ -14,14 +14,13 @@ export type WrappedFunction = Omit<ContractFunction, 'params'> & { readonly para
 
 /** `entry`: the compiler's path of the entry file, without its extension. */
 export function wrappers(entry: string, functions: readonly WrappedFunction[]): string {
-  const suffixes = Object.values(CONTRACT_TYPES).map(({ suffix }) => suffix)
-  const names = (prefix: string): string => suffixes.map((suffix) => prefix + suffix).join(', ')
   return [
     `import * as contract from './${entry}'`,
-    `import { begin, end, more, ${names('argument')} } from 'cmesh/sdk/arguments'`,
-    `import { resultVoid, ${names('result')} } from 'cmesh/sdk/results'`,
-    // Nothing calls it by name: the compiler does, by the alias it is given.
+    'import { argument, begin, end, more } from \'cmesh/sdk/arguments\'',
+    'import { nothing, result } from \'cmesh/sdk/results\'',
+    // Nothing calls these by name: the compiler does, by the alias it is given, and so do the methods it writes for events.
     'import { abort } from \'cmesh/sdk/errors\'',
+    'import { __cmesh_emit } from \'cmesh/sdk/events\'',
     ...functions.map(wrapper),
   ].join('\n')
 }
@@ -33,21 +32,18 @@ function wrapper({ name, params, returns }: WrappedFunction): string {
     '  begin()',
     ...params.flatMap(reading),
     `  end(${params.length})`,
-    returns === 'void' ? `  ${call}\n  resultVoid()` : `  result${suffixOf(returns)}(${call})`,
+    returns === 'void' ? `  ${call}\n  nothing()` : `  result(${call})`,
     '}',
   ].join('\n')
 }
 
 function reading({ name, type, literal }: WrappedParameter, index: number): string[] {
-  const read = `argument${suffixOf(type)}('${name}')`
+  const source = sourceOf(type)
+  const read = `argument<${source}>('${name}')`
   if (literal === undefined) return [`  const ${variable(index)} = ${read}`]
-  return [`  let ${variable(index)}: ${type} = ${literal}`, `  if (more()) ${variable(index)} = ${read}`]
+  return [`  let ${variable(index)}: ${source} = ${literal}`, `  if (more()) ${variable(index)} = ${read}`]
 }
 
 function variable(index: number): string {
   return `a${index}`
-}
-
-function suffixOf(type: ContractType): string {
-  return CONTRACT_TYPES[type].suffix
 }

@@ -14,9 +14,19 @@ export namespace ctx {
     return <u64>hostNumber(1)
   }
 
-  /** Who calls: a DID, or the address of a contract. */
+  /** What is left of the call's gas. */
+  export function gasLeft(): u64 {
+    return <u64>hostNumber(2)
+  }
+
+  /** Who calls: a DID, or the address of a contract. Rights are given to the caller. */
   export function caller(): string {
     return String.UTF8.decode(take(hostText(0)))
+  }
+
+  /** Whose request began it, through however many contracts. Context, never a right: whoever it calls may call on. */
+  export function origin(): string {
+    return String.UTF8.decode(take(hostText(2)))
   }
 
   /** The address of this contract. */

@@ -89,7 +89,7 @@ function needsEscape(text: string, i: i32): bool {
 }
 
 /** The letter of a two-character escape, 0 when there is none. */
-function shortEscape(code: i32): i32 {
+export function shortEscape(code: i32): i32 {
   switch (code) {
     case 0x08: return 0x62
     case 0x09: return 0x74
