@@ -1,10 +1,10 @@
 /** Every benchmark there is, in the order in which they are listed and run. */
 import { boot } from './boot.ts'
-import { contractCalls } from './contract-calls.ts'
+import { contracts } from './contracts.ts'
 import type { Bench } from './harness.ts'
 import { latency } from './latency.ts'
 import { reads } from './reads.ts'
 import { routing, routingBatch, routingWide } from './routing.ts'
 import { writes } from './writes.ts'
 
-export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, reads, boot, contractCalls]
+export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, reads, boot, contracts]

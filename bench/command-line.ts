@@ -63,7 +63,7 @@ ${known.map(({ name, what }) => `  ${name.padEnd(width)}  ${what}`).join('\n')}
   --smoke      small: shows that it runs, measures nothing; without a name, every benchmark
   --list       the names alone
 
-Peers of a comparison (Moleculer, Hyperbee) are installed into bench/peers at their first use.
+Peers of a comparison (Moleculer, Hyperbee, @ethereumjs/evm) are installed into bench/peers at their first use.
 Ends with 0 also when a goal is missed, with 1 when a benchmark fails, with 2 for a wrong command line.
 `
 }

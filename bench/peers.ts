@@ -15,7 +15,7 @@ const DIRECTORY = ['../../bench/peers/', './peers/'].map(place => fileURLToPath(
 /** Longest wait for npm, in ms. */
 const INSTALL_MS = 120_000
 
-export type Peer = 'hyperbee' | 'moleculer'
+export type Peer = '@ethereumjs/evm' | '@ethereumjs/util' | 'hyperbee' | 'moleculer'
 
 const peers = createRequire(path.join(DIRECTORY, 'package.json'))
 

@@ -2,7 +2,7 @@
  * Drives views inside the node: the mesh as a node composes it, built in this process, asked without a client and without a
  * message on the wire. Three ways in, each with all that comes behind it.
  */
-import { encodePackage } from '../../cmtp/package.ts'
+import { encodePackage, packageManifest, signPackage } from '../../cmtp/package.ts'
 import { parseFqmn, type Route } from '../../cmtp/fqmn.ts'
 import { encodeRequest, ReplyFrame } from '../../cmtp/frame.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
@@ -60,9 +60,9 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
     return reply
   }
 
-  const manifest = { name: 'store', version: '1.0.0', compiler: 'assemblyscript', sdk: '1' }
-  const pkg = encodePackage({ salt: Buffer.alloc(16), manifest, init: NOTHING, module })
-  const { address } = JSON.parse((await ask('0xSW:0x000:deploy', pkg)).body.toString()) as { readonly address: string }
+  const manifest = packageManifest({ name: 'store', version: '1.0.0', compiler: 'assemblyscript', sdk: '1' })
+  const pkg = encodePackage({ salt: Buffer.alloc(16), strategy: 'immutable', manifest, init: NOTHING, module })
+  const { address } = JSON.parse((await ask('0xSW:0x000:deploy', signPackage(pkg, { purpose: 'deploy' }, identity))).body.toString()) as { readonly address: string }
   await inParallel(keys, AT_ONCE, i => ask(`0xSW:${address}:put`, Buffer.from(`["${keyOf(i)}","${valueOf(i)}"]`)))
 
   const routes = Array.from({ length: keys }, (_, i) => parseFqmn(`0xS:${address}:get:["${keyOf(i)}"]`))
@@ -90,11 +90,11 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
 }
 
 /** As a node starts them, without the parts that are for clients. */
-async function start({ iam, watchdog, events, state, grants, guard, node, dispatcher, endpoints }: Mesh, operator: KeyPair): Promise<void> {
+async function start({ iam, watchdog, events, engine, state, grants, guard, node, dispatcher, endpoints }: Mesh, operator: KeyPair): Promise<void> {
   await iam.start()
   watchdog.start()
   await events.start()
-  await state.start(() => genesisOf({ operator: operator.did, node }))
+  await state.start(() => genesisOf({ operator: operator.did, node, meter: { ...engine.meter, transactionGas: 20_000_000 } }))
   grants.recorded(operator.did)
   guard.grantsChanged()
   dispatcher.attach('state', endpoints.state.call)
@@ -109,7 +109,10 @@ function waysOf(mesh: Mesh, { sid }: Session, token: Buffer, auth: AuthContext):
   const id = new Uint8Array(16)
   const passage = (route: Route): Passage => new Passage(envelope, id, NOTHING, NOTHING, origin, route, 0)
   return {
-    service: route => mesh.state.read(passage(route), auth, notes).status,
+    service: route => {
+      const reply = mesh.state.read(passage(route), auth, notes)
+      return reply instanceof Promise ? reply.then(late => late.status) : reply.status
+    },
     endpoint: route => {
       const reply = mesh.endpoints.state.call(passage(route))
       return reply instanceof Promise ? reply.then(late => late.status) : reply.status

@@ -6,6 +6,7 @@
  * Invariant: every code in the store is compiled under the meter in force.
  */
 import { createHash } from 'node:crypto'
+import { setFlagsFromString } from 'node:v8'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { ContractAbi, FunctionMode, MeterVersions, ModuleReport } from '../../services/contracts/provider.ts'
 import { ABI_SECTION, parseAbi } from './abi.ts'
@@ -48,7 +49,7 @@ export class ContractCode {
   uses = 0
   metered: Metered
   module: WebAssembly.Module
-  /** Known once an instance was made. */
+  /** Known once an instance was made, which is when it is installed. */
   start: StartOutcome | undefined
   /** The memory that a call begins with, known like `start`. */
   content: Uint8Array | undefined
@@ -90,6 +91,8 @@ export class CodeStore {
   #meter: Meter
 
   constructor(imports: Imports, meters: readonly Meter[] = METERS, rules: MeterRules = {}) {
+    // V8 would compile each function at its first call, at the cost of whoever makes that call.
+    setFlagsFromString('--no-wasm-lazy-compilation')
     this.#imports = imports
     this.#meters = meters
     this.#rules = rules

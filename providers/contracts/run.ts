@@ -74,6 +74,11 @@ export class Run {
     return { caller: this.readCaller, clock: this.readClock, spaces }
   }
 
+  /** Makes the first instance of a code, for whoever calls it first. */
+  prepare(code: ContractCode): void {
+    this.#parts.pool.give(this.#fresh(this.#contract, code))
+  }
+
   /** Runs the function that was called from outside. */
   outermost(code: ContractCode, entry: CodeFunction, call: Pick<Entering, 'input' | 'view'> & { readonly gasLimit: number }): Ended {
     return this.#enter(this.#contract, code, entry, {

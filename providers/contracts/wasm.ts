@@ -9,7 +9,7 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache } from '../../cmtp/fqmn.ts'
 import type {
-  ContractAbi, ContractCall, ContractEngine, ContractFailure, ContractResult, MeterVersions, ModuleReport,
+  ContractAbi, ContractCall, ContractContext, ContractEngine, ContractFailure, ContractResult, MeterVersions, ModuleReport,
 } from '../../services/contracts/provider.ts'
 import type { Space } from '../../services/state/provider.ts'
 import { CodeStore, type MeterRules } from './code-store.ts'
@@ -82,6 +82,7 @@ export class WasmEngine implements ContractEngine {
     if (!this.#codes.use(versions)) return
     this.#parts.schedule = this.#codes.costs
     this.#pool.clear()
+    for (const contract of this.#contracts.values()) this.#prepare(contract)
   }
 
   inspect(wasm: Uint8Array): ModuleReport {
@@ -95,7 +96,9 @@ export class WasmEngine implements ContractEngine {
     const program: Program = standing?.owner === address ? standing : { owner: address, code: undefined }
     this.#release(program)
     program.code = code
-    this.#put({ address, space, program, spaces: [address], sorted: undefined })
+    const contract: Contract = { address, space, program, spaces: [address], sorted: undefined }
+    this.#put(contract)
+    this.#prepare(contract)
     return code.abi
   }
 
@@ -155,6 +158,20 @@ export class WasmEngine implements ContractEngine {
     }
   }
 
+  /** Runs the start of a code that is new: no call pays for it twice, and none waits for it. */
+  #prepare(contract: Contract): void {
+    const { code } = contract.program
+    if (code === undefined || code.start !== undefined) return
+    this.#options.onEnter?.(contract.address)
+    try {
+      new Run(this.#parts, contract, { context: NOBODY }).prepare(code)
+    } catch (thrown) {
+      throw hostFailure(contract.address, thrown)
+    } finally {
+      this.#options.onLeave?.()
+    }
+  }
+
   #put(contract: Contract): void {
     if (contract.program.code?.scans === true) contract.sorted = new SortedKeys(contract.space.keys())
     this.#contracts.set(contract.address, contract)
@@ -168,6 +185,9 @@ export class WasmEngine implements ContractEngine {
     program.code = undefined
   }
 }
+
+/** A start sees none of it. */
+const NOBODY: ContractContext = { seq: 0, timeMs: 0, caller: '', origin: '', seed: new Uint8Array(32) }
 
 function resultOf(run: Run, address: string, { failure, gas, output }: Ended, keep: boolean): ContractResult {
   if (failure !== undefined) return failed(run, address, failure.failure, failure.reason, gas)

@@ -15,11 +15,14 @@ const numbered = (i: number): Uint8Array => Uint8Array.from([...PLAIN, 0, 6, 1, 
 
 describe('the pool of the wasm engine', () => {
   test.each([
-    ['memory', 1], ['an exported global', 1], ['a hidden global', 1], ['an exported 64-bit global', 1],
-    ['a NaN with a payload', 5], ['grown memory', 5], ['memory grown by nothing', 5],
-  ])('five calls of a contract that changes %s take %d instances', (leftover, instances) => {
+    ['memory', 0], ['an exported global', 0], ['a hidden global', 0], ['an exported 64-bit global', 0],
+    ['a NaN with a payload', 5], ['grown memory', 4], ['memory grown by nothing', 4],
+  ])('five calls of a contract that changes %s take %d instances more than it was installed with', (leftover, instances) => {
     const engine = new WasmEngine()
-    engine.install('0x1', LEFTOVERS[leftover]?.() ?? new Uint8Array(0), new Map())
+    expect(instancesMade(() => {
+      // One to see that its segments fit, one whose start runs: the first call finds it.
+      engine.install('0x1', LEFTOVERS[leftover]?.() ?? new Uint8Array(0), new Map())
+    })).toBe(2)
     expect(instancesMade(() => {
       for (let i = 0; i < 5; i++) engine.call(callOf('0x1', i === 2 ? 'run_and_trap' : 'run'))
     })).toBe(instances)
@@ -27,9 +30,9 @@ describe('the pool of the wasm engine', () => {
 
   test('addresses with the same code share its instances, a proxy those of its target', () => {
     const engine = new WasmEngine()
-    expect(instancesMade(() => { for (const address of ['0x1', '0x2']) engine.install(address, PLAIN, new Map()) })).toBe(1)
+    expect(instancesMade(() => { for (const address of ['0x1', '0x2']) engine.install(address, PLAIN, new Map()) })).toBe(2)
     engine.proxy('0x3', '0x1', new Map())
-    expect(instancesMade(() => { for (const address of ['0x1', '0x2', '0x3']) engine.call(callOf(address)) })).toBe(1)
+    expect(instancesMade(() => { for (const address of ['0x1', '0x2', '0x3']) engine.call(callOf(address)) })).toBe(0)
     expect(engine.held).toEqual({ instances: 1, codes: 1 })
   })
 
@@ -38,7 +41,7 @@ describe('the pool of the wasm engine', () => {
     engine.install('0x1', relayModule(), new Map())
     const deep = ['0xSW:0x001:relay', '0xSW:0x001:relay', '0xSW:0x001:look'].join(' ')
     engine.install('0x001', relayModule(), new Map())
-    expect(instancesMade(() => expect(output(engine.call(callOf('0x001', 'relay', deep)))).toBe('000-'))).toBe(4)
+    expect(instancesMade(() => expect(output(engine.call(callOf('0x001', 'relay', deep)))).toBe('000-'))).toBe(3)
     expect(instancesMade(() => engine.call(callOf('0x001', 'relay', deep)))).toBe(0)
     expect(engine.held.instances).toBe(4)
   })
@@ -77,7 +80,8 @@ describe('the pool of the wasm engine', () => {
     const engine = new WasmEngine({ onEnter: (address) => seen.push(`enter ${address}`), onLeave: () => seen.push('leave') })
     engine.install('0x1', contractModule('(func (export "_start") (unreachable)) (func (export "call_run"))'), new Map())
     engine.install('0x002', relayModule(), new Map())
-    expect(seen).toEqual([])
+    // Their starts.
+    expect(seen.splice(0)).toEqual(['enter 0x1', 'leave', 'enter 0x002', 'leave'])
     engine.call(callOf('0x1'))
     engine.call(callOf('0x002', 'relay', '0xSW:0x002:look'))
     engine.call(callOf('0x002', 'missing'))
