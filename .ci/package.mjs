@@ -30,6 +30,7 @@ try {
   await checkImports()
   await checkTypes()
   await checkCommand(manifest)
+  await checkContract()
   findings.conclude(`${manifest.name} ${manifest.version}: ${files.length} files, ${Math.round(packed.size / 1_024)} KiB packed; installs, imports, compiles and runs`)
 } finally {
   await rm(scratch, { recursive: true, force: true })
@@ -68,9 +69,12 @@ async function checkImports() {
   await writeFile(path.join(project, 'use.js'), `
     import { CMeshError, KeyPair, connect } from 'cmesh'
     import { LIMITS, formatFqmn, parseFqmn } from 'cmesh/cmtp'
+    import { Sandbox } from 'cmesh/testing'
     import manifest from 'cmesh/package.json' with { type: 'json' }
     const route = parseFqmn('0xS:0x001:hello_world:["Dexter"]')
     if (formatFqmn(route) !== '0xS:0x001:hello_world:["Dexter"]' || LIMITS.fqmnBytes !== 4096) throw new Error('cmesh/cmtp does not work')
+    const counter = new Sandbox().deploy('node_modules/cmesh/dist/contracts/counter.wasm', { init: [41] })
+    if (counter.call('increment').value !== 42) throw new Error('cmesh/testing does not work')
     try { await connect({ url: 'nats://127.0.0.1:1', identity: KeyPair.generate(), connectTimeoutMs: 1000 }); throw new Error('there is a mesh on port 1') }
     catch (error) { if (!(error instanceof CMeshError) || error.code !== 'CMESH_CLIENT_NO_MESH') throw error }
     console.log(manifest.version)
@@ -90,6 +94,15 @@ async function checkTypes() {
   await writeFile(path.join(project, 'use.ts'), `
     import { connect, type CallOptions, type MeshClient, type Reply } from 'cmesh'
     import { parseFqmn, type Route } from 'cmesh/cmtp'
+    import { Sandbox, type CallResult, type SandboxContract } from 'cmesh/testing'
+    export function count(code: Uint8Array): number {
+      const sandbox = new Sandbox({ timeMs: 0 })
+      const contract: SandboxContract = sandbox.deploy(code, { init: [1n, sandbox.identity('alice')] })
+      const result: CallResult<number> = contract.attempt<number>('increment', [1], { as: sandbox.identity('bob'), gas: 100_000 })
+      return result.ok ? result.value : result.gas
+    }
+    // @ts-expect-error -- a contract is not called without a function
+    new Sandbox().at('0x002').call()
     export async function greet(who: string): Promise<string> {
       const client: MeshClient = await connect({ timeoutMs: 1_000 })
       const options: CallOptions = { args: [who] }
@@ -103,6 +116,23 @@ async function checkTypes() {
   `)
   const { status, output } = await run(process.execPath, [path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', '.'], { cwd: project, failing: true })
   findings.expect(status === 0, `the package's types do not hold:\n${output}`)
+}
+
+/**
+ * A contract of the user's own, made and tested by the installed package. Its editor finds one thing it does not know: that
+ * functions may have decorators.
+ */
+async function checkContract() {
+  const cmesh = (/** @type {string[]} */ ...args) => run('npx', ['--no-install', 'cmesh', 'contract', ...args], { cwd: project, env, failing: true })
+  const made = await cmesh('new', 'cheers')
+  findings.expect(made.status === 0, `cmesh contract new ends with ${made.status}:\n${made.output}`)
+  const { devDependencies } = JSON.parse(await readFile(path.join(project, 'cheers', 'package.json'), 'utf8'))
+  findings.expect(/^\^\d+\.\d+\.\d+$/.test(devDependencies.cmesh), `a new contract depends on cmesh ${devDependencies.cmesh}`)
+  const tested = await cmesh('test', 'cheers')
+  findings.expect(tested.status === 0, `cmesh contract test ends with ${tested.status}:\n${tested.output}`)
+  const { output } = await run(process.execPath, [path.join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'cheers'], { cwd: project, failing: true })
+  const complaints = output.split('\n').filter((line) => line.startsWith('cheers/') && !line.includes('TS1206'))
+  findings.expect(complaints.length === 0, `an editor complains of a new contract:\n${complaints.join('\n')}`)
 }
 
 /** @param {any} manifest */

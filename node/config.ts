@@ -55,6 +55,12 @@ function read(key: string, setting: Setting, raw: unknown): string | number | bo
   switch (setting.kind) {
     case 'text':
       if (typeof raw !== 'string') throw invalid('it is a text')
+      try {
+        setting.check?.(raw)
+      } catch (cause) {
+        if (!(cause instanceof CMeshError)) throw cause
+        throw new CMeshError('CMESH_CONFIG_INVALID', { key, reason: String(cause.detail['reason'] ?? cause.message) }, { cause })
+      }
       return raw
     case 'flag':
       if (raw === true || raw === 'true' || raw === '1') return true

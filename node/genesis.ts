@@ -1,8 +1,9 @@
 /** What a new mesh is born with: its operator, this node as its member, and the contracts that ship at genesis addresses. */
 import { readFileSync } from 'node:fs'
-import { encodePackage, type ContractManifest } from '../cmtp/package.ts'
+import { encodePackage, packageManifest } from '../cmtp/package.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import type { Genesis, GenesisContract } from '../services/contracts/genesis.ts'
+import type { MeterRecord } from '../services/contracts/metering.ts'
 
 /** Address and name of each, in the order in which they are deployed. */
 const CONTRACTS = [['0x001', 'hello'], ['0x002', 'counter']] as const
@@ -13,15 +14,18 @@ const COMPILED = [new URL('../contracts/', import.meta.url), new URL('../dist/co
 export interface GenesisParts {
   readonly operator: string
   readonly node: string
+  /** How gas is counted from the beginning. */
+  readonly meter: MeterRecord
 }
 
 /** Throws `CMESH_BOOT_FAILED` when the compiled contracts are missing. */
-export function genesisOf({ operator, node }: GenesisParts): Genesis {
+export function genesisOf({ operator, node, meter }: GenesisParts): Genesis {
   const contracts = CONTRACTS.map(([address, name]): GenesisContract => {
-    const manifest: ContractManifest = { name, version: '1.0.0', compiler: 'assemblyscript', sdk: '1' }
-    return { address, pkg: encodePackage({ salt: Buffer.alloc(16), manifest, init: Buffer.alloc(0), module: compiled(name) }) }
+    const manifest = packageManifest({ name, version: '1.0.0', compiler: 'assemblyscript', sdk: '1' })
+    // The operator may improve what the mesh came with.
+    return { address, pkg: encodePackage({ salt: Buffer.alloc(16), strategy: 'replaceable', manifest, init: Buffer.alloc(0), module: compiled(name) }) }
   })
-  return { operator, members: [node], contracts }
+  return { operator, members: [node], contracts, meter }
 }
 
 function compiled(name: string): Buffer {

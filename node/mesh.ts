@@ -9,11 +9,11 @@ import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
 import { turnClock } from '../services/clock.ts'
 import { ConsensusService } from '../services/consensus/service.ts'
-import { explainDenial } from '../services/contracts/denial.ts'
+import { deliver } from '../services/contracts/delivery.ts'
 import { Endpoint, type ServiceHandler } from '../services/endpoint.ts'
 import { EventsService } from '../services/events/service.ts'
 import { Tails } from '../services/events/tails.ts'
-import { Grants } from '../services/iam/grants.ts'
+import { Grants, parseGrants } from '../services/iam/grants.ts'
 import { Guard } from '../services/iam/guard.ts'
 import { iamHandler } from '../services/iam/handler.ts'
 import { IamListener } from '../services/iam/listener.ts'
@@ -67,7 +67,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     },
   } satisfies ProviderContext)
 
-  const grants = new Grants({ node, operator: config.operator ?? node })
+  const grants = new Grants({ node, operator: config.operator ?? node, granted: parseGrants(config['iam.grants'] ?? '') })
   const guard = new Guard({ key: identity.publicKey, grantsOf: grants.grantsOf, now })
   const iam = new IamService({ provider: provide('iam', config['iam.provider']), signer: identity, guard, grantsOf: grants.grantsOf, node, now, sessionTtlMs: config['iam.sessionTtlMs'] })
   const hello = new IamListener({ bus: buses.mesh, iam, node, clock, log })
@@ -77,10 +77,12 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
   const outbox = new Outbox({ events, watermark, log })
   const consensus = provide('consensus', config['consensus.provider'])
-  const state = new StateService({
+  const engine = provide('contracts', config['contracts.provider'])
+  const deadlines = new Deadlines(clock)
+  const state: StateService = new StateService({
     store: provide('state', config['state.provider']),
     consensus,
-    engine: provide('contracts', config['contracts.provider']),
+    engine,
     guard,
     outbox,
     names: new NameTransactions(),
@@ -88,13 +90,15 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     clock,
     log,
     viewCache: { entries: config['state.viewCache'] },
+    viewGas: config['contracts.viewGas'],
+    deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock }),
     onHalt,
   })
   const registrar = new RegistrarService({ state, guard })
 
   const remote = new RemoteCalls({ bus: buses.core, clock, tokenOf: auth => guard.tokenOf(auth) })
   const dispatcher = new Dispatcher({ remote: remote.call })
-  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines: new Deadlines(clock), clock, log })
+  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
@@ -105,14 +109,14 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     events: new EventsService({ provider: events, tails }).handle,
   }
   const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
-    hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock, log, handler, explainDenial }),
+    hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock, log, handler }),
   ])) as Record<ServiceName, Endpoint>
   const listeners = (Object.keys(endpoints) as ServiceName[]).map(service => new ServiceListener({
     bus: buses.core, clock, log, service, handler: endpoints[service].call,
   }))
 
   return {
-    node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, state, registrar, dispatcher, frontDoor, router,
+    node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher, frontDoor, router,
     endpoints, listeners, watchdog, provide,
   }
 }

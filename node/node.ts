@@ -221,10 +221,10 @@ class Boot {
     return {
       name: 'state',
       start: async () => {
-        const { state, events, watchdog, dispatcher, endpoints, grants, guard, node } = this.mesh
+        const { state, engine, events, watchdog, dispatcher, endpoints, grants, guard, node } = this.mesh
         watchdog.start()
         await events.start()
-        const report = await state.start(() => genesisOf({ operator: grants.operator, node }))
+        const report = await state.start(() => genesisOf({ operator: grants.operator, node, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] } }))
         log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
         const { operator } = state.genesis
         if (config.operator !== undefined && config.operator !== operator) {
@@ -249,10 +249,11 @@ class Boot {
     return {
       name: 'services',
       start: () => {
-        const { dispatcher, endpoints, listeners } = this.mesh
+        const { state, dispatcher, endpoints, listeners } = this.mesh
         dispatcher.attach('registrar', endpoints.registrar.call)
         dispatcher.attach('events', endpoints.events.call)
         for (const listener of listeners) listener.start()
+        state.courier.start()
       },
       stop: async () => {
         await Promise.all(this.mesh.listeners.map(listener => listener.drain()))

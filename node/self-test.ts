@@ -52,7 +52,7 @@ export async function selfTest(parts: SelfTestParts): Promise<void> {
   const counted = await expect('state', '0xSW:0x002:increment:[1]', 200, isCount)
   await expect('state', '0xS:0x002:get', 200, value => isCount(value) && BigInt(String(value)) >= BigInt(String(counted.value)))
   await expect('state', '0xS:0xfff:anything', 404, code('CMESH_STATE_NO_CONTRACT'))
-  await expect('state', '0xSW:0x000:deploy', 403, code('CMESH_DEPLOY_FORBIDDEN'))
+  await expect('state', '0xSW:0x000:deploy', 403, code('CMESH_IAM_DENIED'))
   const refused = read(await parts.frontDoor.route(unsigned(), 'nobody'))
   if (refused.status !== 401 || (refused.value as { prompt?: string }).prompt !== 'identity') throw failed('state', `a request without a session gave ${refused.status}`)
 

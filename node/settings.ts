@@ -2,10 +2,13 @@
  * Every setting of a node: its meaning, unit, range and default, in one table. `docs/configuration.md` is held equal to it
  * by a test. A setting `a.bCd` is the environment variable `CMESH_A_B_CD`.
  */
+import { parseGrants } from '../services/iam/grants.ts'
 
 interface TextSetting {
   readonly kind: 'text'
   readonly default: string | undefined
+  /** Throws for a text that means nothing. Default: every text will do. */
+  readonly check?: (text: string) => void
   readonly doc: string
 }
 
@@ -44,6 +47,7 @@ export const SETTINGS = {
   'http.port': { kind: 'number', default: 0, min: 0, max: 65_535, unit: 'port', doc: 'Loopback port of `/healthz` and `/metrics`; 0 takes a free one.' },
   'http.host': { kind: 'text', default: '127.0.0.1', doc: 'Address that `/healthz` and `/metrics` listen on.' },
   'iam.provider': { kind: 'text', default: 'did', doc: 'How callers prove who they are.' },
+  'iam.grants': { kind: 'text', default: undefined, check: parseGrants, doc: 'What some may do beyond the newcomer\'s set: `DID=permission|permission`, one entry a DID, separated by `;`. Default: nobody anything.' },
   'iam.mockEnabled': { kind: 'flag', default: false, doc: 'Lets the `mock` identity provider run, which proves nothing. For tests.' },
   'iam.sessionTtlMs': { kind: 'number', default: 300_000, min: 1_000, max: 300_000, unit: 'ms', doc: 'Life of a session token.' },
   'state.provider': { kind: 'text', default: 'hypercore', doc: 'Where state is kept.' },
@@ -55,6 +59,8 @@ export const SETTINGS = {
   'events.maxBytes': { kind: 'number', default: GIB / 2, min: 1_048_576, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes of events kept; past it the oldest go.' },
   'contracts.provider': { kind: 'text', default: 'wasm', doc: 'What runs contracts.' },
   'contracts.callLimitMs': { kind: 'number', default: 2_000, min: 100, max: 60_000, unit: 'ms', doc: 'A contract that holds the node longer than this halts it.' },
+  'contracts.viewGas': { kind: 'number', default: 2_000_000, min: 10_000, max: 1_000_000_000_000, unit: 'gas', doc: 'Most gas that one view may use on this node.' },
+  'contracts.transactionGas': { kind: 'number', default: 20_000_000, min: 10_000, max: 1_000_000_000_000, unit: 'gas', doc: 'Most gas that one transaction may use; recorded at genesis, ignored afterwards.' },
   'router.perSession': { kind: 'number', default: 1_024, min: 1, max: 65_536, unit: 'messages', doc: 'Messages of one session under way at once.' },
   'router.inAll': { kind: 'number', default: 16_384, min: 1, max: 1_048_576, unit: 'messages', doc: 'Messages under way at once in all.' },
   'router.drainMs': { kind: 'number', default: 10_000, min: 0, max: 300_000, unit: 'ms', doc: 'How long a drain waits for what is in flight.' },

@@ -9,7 +9,6 @@
  * synchronous) allocates no promise.
  */
 import { CMeshError } from '../cmtp/errors.ts'
-import type { Route } from '../cmtp/fqmn.ts'
 import { argumentsHash, SALT_BYTES, siteAt, type Decision, type Hop, type StatePosition } from '../cmtp/layer.ts'
 import { formatMessageId } from '../cmtp/message-id.ts'
 import { errorReply, type Call, type Reply } from './call.ts'
@@ -25,9 +24,6 @@ export interface HopNotes {
   after: StatePosition | undefined
 }
 
-/** A better error for a missing permission, where there is one to tell. */
-export type ExplainDenial = (route: Route, error: CMeshError) => CMeshError
-
 export type ServiceHandler = (call: Call, auth: AuthContext, notes: HopNotes) => Reply | Promise<Reply>
 
 export interface EndpointParts {
@@ -37,7 +33,6 @@ export interface EndpointParts {
   readonly clock: Clock
   readonly log: Log
   readonly handler: ServiceHandler
-  readonly explainDenial: ExplainDenial
 }
 
 export interface EndpointStats {
@@ -83,8 +78,7 @@ export class Endpoint {
       grant = this.#parts.guard.authorise(auth, call.route)
     } catch (error) {
       this.stats.denied++
-      const denied = error instanceof CMeshError && error.status === 403 ? this.#parts.explainDenial(call.route, error) : error
-      return this.#fail(call, startUs, denied, 'denied', '', undefined)
+      return this.#fail(call, startUs, error, 'denied', '', undefined)
     }
     const notes: HopNotes = { gas: 0n, before: undefined, after: undefined }
     try {

@@ -2,7 +2,7 @@
  * Runs the tests: `node test/run.mjs [--faults] [what jest takes]`. It starts jest as the tests need it, keeps jest's own
  * result file, and ends with the counts in that file. It judges nothing itself: the exit status is jest's.
  *
- * Without a flag every test runs, those of `test/fault` in their short form; `--faults` runs those alone, in their long
+ * Without a flag every test runs, those of `test/fault` and `test/determinism` in their short form; `--faults` runs those alone, in their long
  * form, which they take from TEST_LONG=1. TEST_RESULTS names the result file.
  */
 import { spawn } from 'node:child_process'
@@ -16,6 +16,8 @@ import { countsLine } from './results.mjs'
 /** Two test files at once: most of them wait for a server or a child process, and each of those needs a core of its own. */
 const WORKERS = 2
 const SLOWEST = 5
+/** Whose tests have a long form. */
+const LONG_FORMS = ['fault', 'determinism']
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const resultFile = path.resolve(root, process.env['TEST_RESULTS'] ?? 'node_modules/.cache/cmesh/test-results.json')
@@ -39,7 +41,7 @@ function runJest() {
     '--json', '--outputFile', resultFile,
     '--maxWorkers', String(WORKERS),
     ...passed,
-    ...(faults && !chosen ? [path.join('test', 'fault') + path.sep] : []),
+    ...(faults && !chosen ? LONG_FORMS.map((directory) => path.join('test', directory) + path.sep) : []),
   ]
   const child = spawn(process.execPath, args, { cwd: root, env: environment(), stdio: ['ignore', 'ignore', 'inherit'] })
   for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) process.on(signal, () => child.kill(signal))

@@ -38,11 +38,13 @@ export function exitCodeOf(error: unknown): number {
 /** What to do about it, where there is something to do that the message does not say. */
 export function hintOf(error: CMeshError): string | undefined {
   switch (error.code) {
-    case 'CMESH_DEPLOY_FORBIDDEN': return 'The operator is who ran `cmesh up` first; `cmesh whoami` shows who you are, --identity chooses another.'
     case 'CMESH_REGISTRAR_TAKEN': return 'Its owner can change it; `cmesh resolve` shows the record.'
     case 'CMESH_REGISTRAR_NOT_FOUND': return 'Claim it with `cmesh register <name> <fqmn>`.'
     case 'CMESH_FQMN_SYNTAX': case 'CMESH_FQMN_OPCODE': return 'An address looks like 0xS:0x001:hello_world; quote it if it has brackets.'
-    case 'CMESH_IAM_DENIED': return 'A newcomer may read and claim names; the operator may do everything.'
+    case 'CMESH_STATE_NO_FUNCTION': return '`cmesh contract inspect` lists the functions of a contract.'
+    case 'CMESH_DEPLOY_IMMUTABLE': return 'Only what was deployed with --replaceable can be replaced, by its deployer; other code needs an address of its own.'
+    case 'CMESH_DEPLOY_EXISTS': return 'The same package by the same deployer has the same address; another --salt gives another.'
+    case 'CMESH_IAM_DENIED': return 'A newcomer may read and claim names; the operator may do everything, and let others deploy by the setting iam.grants.'
     default: return undefined
   }
 }

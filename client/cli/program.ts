@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { call } from './commands/call.ts'
 import { completion } from './commands/completion.ts'
+import { contract } from './commands/contract/index.ts'
 import { demo } from './commands/demo.ts'
 import { deploy } from './commands/deploy.ts'
 import { events } from './commands/events.ts'
@@ -19,7 +20,7 @@ import { EXIT, EXIT_HELP, exitCodeOf, Reported } from './exit-codes.ts'
 import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
-const COMMANDS = [up, login, whoami, status, call, register, resolve, deploy, events, spam, demo, completion]
+const COMMANDS = [up, login, whoami, status, call, register, resolve, deploy, contract, events, spam, demo, completion]
 
 export function buildProgram(terminal: Terminal): Command {
   const program = new Command('cmesh')

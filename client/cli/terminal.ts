@@ -59,6 +59,11 @@ export class Terminal {
     this.#parts.stdout.write(this.resultsAreSeen ? this.foreign(Buffer.from(bytes).toString('utf8')) : bytes)
   }
 
+  /** What a program of the user's own says, as it comes, colours included. */
+  relay(bytes: Uint8Array): void {
+    this.#parts.stdout.write(bytes)
+  }
+
   /** Text from elsewhere, fit for a line of the result. */
   foreign(text: string): string {
     return this.resultsAreSeen ? text.replace(CONTROL, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`) : text

@@ -1,22 +1,22 @@
 /**
  * The smallest contract with state: one number that only goes up.
  */
-import { emit, number, revert, state } from 'cmesh/sdk'
+import { Cell, emit, number, revert } from 'cmesh/sdk'
 
-const VALUE = 'value'
+const value = new Cell<u64>('value')
 
 /** Where counting begins. */
 @init
 export function init(start: u64 = 0): void {
-  state.setU64(VALUE, start)
+  value.set(start)
 }
 
 /** Adds to the counter, emits `incremented` with the new value and gives it. */
 export function increment(by: u64 = 1): u64 {
-  const before = state.getU64(VALUE)
+  const before = value.get()
   const after = before + by
   if (after < before) revert('the counter ends at 18446744073709551615')
-  state.setU64(VALUE, after)
+  value.set(after)
   emit('incremented', number(after))
   return after
 }
@@ -24,5 +24,5 @@ export function increment(by: u64 = 1): u64 {
 /** The value now. */
 @view
 export function get(): u64 {
-  return state.getU64(VALUE)
+  return value.get()
 }

@@ -2,58 +2,61 @@
  * A guestbook that anybody may sign and nobody may edit. Entries are numbered from 1; each keeps its message and who
  * signed it, which is whoever made the call and cannot be claimed.
  */
-import { ctx, emit, number, quote, revert, state } from 'cmesh/sdk'
+import { Cell, ctx, number, require, revert, StateMap } from 'cmesh/sdk'
 
-const COUNT = 'count'
 const MAX_LENGTH = 280
+
+/** An entry was added. */
+@event('signed')
+class Signed {
+  constructor(public entry: u64, public by: string, public message: string) {}
+}
+
+const newest = new Cell<u64>('count')
+const messages = new StateMap<u64, string>('message')
+const signers = new StateMap<u64, string>('signer')
 
 /** Adds an entry, emits `signed` and gives the number of the entry. A message has 1 to 280 characters. */
 export function sign(message: string): u64 {
-  if (message.length == 0 || message.length > MAX_LENGTH) revert('a message has 1 to 280 characters')
-  const entry = state.getU64(COUNT) + 1
+  require(message.length > 0 && message.length <= MAX_LENGTH, 'a message has 1 to 280 characters')
+  const entry = newest.get() + 1
   const caller = ctx.caller()
-  state.setU64(COUNT, entry)
-  state.setString(messageKey(entry), message)
-  state.setString(signerKey(entry), caller)
-  emit('signed', '{"entry":' + number(entry) + ',"by":' + quote(caller) + ',"message":' + quote(message) + '}')
+  newest.set(entry)
+  messages.set(entry, message)
+  signers.set(entry, caller)
+  new Signed(entry, caller, message).emit()
   return entry
 }
 
 /** The message of an entry. */
 @view
 export function entry(n: u64): string {
-  return kept(messageKey(n), n)
+  return kept(messages, n)
 }
 
 /** Who signed an entry. */
 @view
 export function signer(n: u64): string {
-  return kept(signerKey(n), n)
+  return kept(signers, n)
 }
 
 /** The newest message. */
 @view
 export function last(): string {
-  const newest = state.getU64(COUNT)
-  if (!newest) revert('nobody has signed yet')
-  return state.getString(messageKey(newest))
+  const entry = newest.get()
+  if (!entry) revert('nobody has signed yet')
+  return messages.get(entry)
 }
 
 /** How many entries there are. */
 @view
 export function count(): u64 {
-  return state.getU64(COUNT)
+  return newest.get()
 }
 
-function kept(key: string, n: u64): string {
-  if (!state.has(key)) revert('there is no entry ' + number(n))
-  return state.getString(key)
-}
-
-function messageKey(n: u64): string {
-  return 'message/' + number(n)
-}
-
-function signerKey(n: u64): string {
-  return 'signer/' + number(n)
+/** No entry is empty: what is, was never written. */
+function kept(part: StateMap<u64, string>, n: u64): string {
+  const text = part.get(n)
+  if (!text.length) revert('there is no entry ' + number(n))
+  return text
 }

@@ -1,10 +1,10 @@
 /**
  * The genesis contract, 0x001: the first thing a new mesh can say. `0xS:0x001:hello_world` gives "Hello, world".
  */
-import { emitText, state } from 'cmesh/sdk'
+import { Cell, emitText } from 'cmesh/sdk'
 
-const LAST = 'blah'
 const FIRST_BLAH = 'blah blah'
+const said = new Cell<string>('blah')
 
 /** Emits the first `blah_blah` event, so that its channel exists from the first block on. */
 @init
@@ -21,11 +21,11 @@ export function hello_world(name: string = 'world'): string {
 /** What was said last. */
 @view
 export function blah_blah(): string {
-  return state.getString(LAST, FIRST_BLAH)
+  return said.getOr(FIRST_BLAH)
 }
 
 /** Keeps the text as the last blah and emits it as `blah_blah`. */
 export function say(text: string): void {
-  state.setString(LAST, text)
+  said.set(text)
   emitText('blah_blah', text)
 }

@@ -2,6 +2,7 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress } from '../../cmtp/fqmn.ts'
 import type { Recorder } from '../state/transaction.ts'
+import { changeMeter, type MeterRecord } from './metering.ts'
 
 export interface GenesisContract {
   /** A genesis address: `0x` and three lower-case hex digits, not `0x000`. */
@@ -16,6 +17,8 @@ export interface Genesis {
   /** DIDs of the members whose batches are applied. */
   readonly members: readonly string[]
   readonly contracts: readonly GenesisContract[]
+  /** How gas is counted from the beginning. */
+  readonly meter: MeterRecord
 }
 
 /** What stays of genesis in state. */
@@ -28,7 +31,8 @@ const KEY = 'genesis'
 
 export function encodeGenesis(genesis: Genesis): Buffer {
   const contracts = genesis.contracts.map(({ address, pkg }) => ({ address, package: Buffer.from(pkg).toString('base64') }))
-  return Buffer.from(JSON.stringify({ operator: genesis.operator, members: genesis.members, contracts }))
+  const { meter, schedule, transactionGas } = genesis.meter
+  return Buffer.from(JSON.stringify({ operator: genesis.operator, members: genesis.members, contracts, meter: { meter, schedule, transactionGas } }))
 }
 
 export function parseGenesis(body: Uint8Array): Genesis {
@@ -39,11 +43,24 @@ export function parseGenesis(body: Uint8Array): Genesis {
     value = undefined
   }
   const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
-  const { operator, members, contracts } = fields
+  const { operator, members, contracts, meter } = fields
   if (typeof operator !== 'string' || !isTextList(members) || !Array.isArray(contracts)) {
     throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'its body lacks operator, members or contracts' })
   }
-  return { operator, members, contracts: contracts.map(parseContract) }
+  return { operator, members, contracts: contracts.map(parseContract), meter: parseMeter(meter) }
+}
+
+function parseMeter(value: unknown): MeterRecord {
+  const { meter, schedule, transactionGas } = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+  if (!isCount(meter) || !isCount(schedule) || !isCount(transactionGas)) {
+    throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'it does not say how gas is counted' })
+  }
+  return { meter, schedule, transactionGas }
+}
+
+/** Whether it is a whole number from 1. */
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) > 0
 }
 
 function parseContract(value: unknown): GenesisContract {
@@ -61,6 +78,7 @@ function isTextList(value: unknown): value is string[] {
 export function writeGenesis(system: Recorder, genesis: Genesis): void {
   const record: GenesisRecord = { operator: genesis.operator, members: genesis.members }
   system.setJson(KEY, record)
+  changeMeter(system, { ...genesis.meter, from: 1 })
 }
 
 export function readGenesis(system: { get(key: string): Uint8Array | undefined }): GenesisRecord | undefined {

@@ -1,56 +1,79 @@
 /**
- * Transactions on contracts: a call of a function, and the system contract's `deploy` and `genesis`. Deterministic, run by
- * the applier alone.
+ * Transactions on contracts: a call of a function, and the system contract's own functions. Deterministic, run by the applier
+ * alone.
+ *
+ *     genesis                              the first transaction of a log
+ *     deploy · signed package              (deployments.ts)
+ *     replace:["0xADDR"] · signed package
+ *     proxy:["0xTARGET","salt",[init]?] · signature
+ *     meter:[meter,schedule,gas?]          how gas is counted from the next block on; the operator's
+ *     answer:["message"] · what came back  a member's, for a message that a contract sent
  */
-import { CMeshError, type ErrorCode } from '../../cmtp/errors.ts'
-import type { Route } from '../../cmtp/fqmn.ts'
-import { codeHash, contractAddress, decodePackage } from '../../cmtp/package.ts'
+import { CMeshError } from '../../cmtp/errors.ts'
+import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
+import { decodePackage } from '../../cmtp/package.ts'
 import { argumentsOf } from '../call.ts'
 import type { Transaction } from '../state/batch.ts'
-import type { Space } from '../state/provider.ts'
-import {
-  DONE, failedExecution, jsonExecution, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler,
-} from '../state/transaction.ts'
-import { parseGenesis, readGenesis, writeGenesis, type Genesis } from './genesis.ts'
-import type { ContractEngine, ContractFailure } from './provider.ts'
-import { codeKey, contractKey, type ContractRecord } from './records.ts'
+import type { EmittedEvent, Space, Write } from '../state/provider.ts'
+import { DONE, failedExecution, jsonExecution, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from '../state/transaction.ts'
+import { checkCallable, isAddress, meterArguments, proxyArguments, systemArguments } from './arguments.ts'
+import { Deliveries } from './deliveries.ts'
+import { Deployments, forgetWrites, type Asked } from './deployments.ts'
+import { ContractExecution } from './execution.ts'
+import { parseGenesis, readGenesis, writeGenesis } from './genesis.ts'
+import { changeMeter, Metering } from './metering.ts'
+import type { ContractEngine } from './provider.ts'
 
 export interface ContractTransactionsParts {
   readonly engine: ContractEngine
   readonly space: (name: string) => Space
+  /** Default: one of its own. */
+  readonly metering?: Metering
 }
 
 export class ContractTransactions implements TransactionHandler {
-  readonly #engine: ContractEngine
-  readonly #space: (name: string) => Space
+  readonly #execution: ContractExecution
+  readonly #deployments: Deployments
+  readonly #deliveries: Deliveries
 
-  constructor(parts: ContractTransactionsParts) {
-    this.#engine = parts.engine
-    this.#space = parts.space
+  constructor({ engine, space, metering = new Metering(engine, space(SYSTEM_SPACE)) }: ContractTransactionsParts) {
+    this.#execution = new ContractExecution(engine, space, metering)
+    this.#deployments = new Deployments(this.#execution)
+    this.#deliveries = new Deliveries(this.#execution)
+  }
+
+  begin(seq: number): void {
+    this.#execution.begin(seq)
   }
 
   execute(transaction: Transaction, route: Route, context: TransactionContext): Execution {
+    const { sub } = transaction
     const [contract = '', name] = route.segments
-    if (contract === SYSTEM_SPACE) return this.#system(name, transaction, context)
-    if (name === undefined) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: '(none)' })
-    return this.#call(contract, name, argumentsOf({ route, body: transaction.body }), transaction.sub, context)
+    if (isContractAddress(sub)) return this.#deliveries.deliver(transaction, route, context)
+    if (contract === SYSTEM_SPACE) return this.#system(name, transaction, route, context)
+    const { engine, meter } = this.#execution
+    checkCallable(engine, contract, name)
+    const input = argumentsOf({ route, body: transaction.body })
+    return this.#execution.run({
+      address: contract, function: name, input, caller: sub, origin: sub, gasLimit: meter.transactionGas, tx: transaction.id,
+    }, context)
   }
 
-  #call(contract: string, name: string, input: Uint8Array, caller: string, context: TransactionContext): Execution {
-    // `init` runs when a contract is deployed, and never again.
-    if (this.#engine.abi(contract)?.functions.some(f => f.name === name && f.mode === 'init') === true) {
-      throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name })
-    }
-    const { seq, timeMs } = context
-    const result = this.#engine.call({ address: contract, function: name, input, view: false, context: { seq, timeMs, caller } })
-    if (!result.ok) return failedExecution(contractError(contract, name, result.failure, result.reason), result.gas)
-    return { status: 200, gas: result.gas, output: result.output, writes: result.writes, events: result.events }
-  }
-
-  #system(name: string | undefined, transaction: Transaction, context: TransactionContext): Execution {
+  #system(name: string | undefined, transaction: Transaction, route: Route, context: TransactionContext): Execution {
+    const asked: Asked = { by: transaction.sub, tx: transaction.id, body: transaction.body }
     switch (name) {
       case 'deploy':
-        return this.#deploy(transaction, context)
+        return this.#deployments.deploy(asked, context)
+      case 'replace': {
+        const [address] = systemArguments(route, 'replace takes ["<address>"]', isAddress)
+        return this.#deployments.replace(address as string, asked, context)
+      }
+      case 'proxy':
+        return this.#deployments.proxy(proxyArguments(route), asked, context)
+      case 'meter':
+        return this.#meter(transaction, route, context)
+      case 'answer':
+        return this.#deliveries.answer(transaction, route, context)
       case 'genesis':
         return this.#genesis(transaction, context)
       default:
@@ -58,67 +81,41 @@ export class ContractTransactions implements TransactionHandler {
     }
   }
 
-  #deploy(transaction: Transaction, context: TransactionContext): Execution {
-    // Execution is not metered, so a contract could hold the node for as long as it likes: the operator answers for what runs.
-    if (readGenesis(context.system)?.operator !== transaction.sub) throw new CMeshError('CMESH_DEPLOY_FORBIDDEN')
-    const address = contractAddress(transaction.body, transaction.sub)
-    return this.#install(address, transaction.body, transaction.sub, context)
+  /** From the next block on. Whether an engine can count so is its node's to say: one that cannot must halt, not differ. */
+  #meter(transaction: Transaction, route: Route, { system, seq }: TransactionContext): Execution {
+    if (readGenesis(system)?.operator !== transaction.sub) throw new CMeshError('CMESH_IAM_DENIED', { permission: 'write', fqmn: route.bare })
+    const { meter, schedule, transactionGas = this.#execution.meter.transactionGas } = meterArguments(route)
+    const change = { from: seq + 1, meter, schedule, transactionGas }
+    changeMeter(system, change)
+    return jsonExecution(change)
   }
 
-  /** The first transaction of a log: who operates the mesh, who its members are, and the contracts it is born with. */
+  /** Who operates the mesh, who its members are, how gas is counted, and the contracts the mesh is born with. */
   #genesis(transaction: Transaction, context: TransactionContext): Execution {
     if (context.seq !== 1 || readGenesis(context.system) !== undefined) {
       throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log has a beginning already' })
     }
-    const genesis: Genesis = parseGenesis(transaction.body)
-    writeGenesis(context.system, genesis)
-    const writes = []
-    const events = []
-    for (const { address, pkg } of genesis.contracts) {
-      const installed = this.#install(address, pkg, genesis.operator, context)
-      if (installed.status >= 400) return installed
-      writes.push(...installed.writes)
-      events.push(...installed.events)
+    const { contracts, ...genesis } = parseGenesis(transaction.body)
+    writeGenesis(context.system, { contracts, ...genesis })
+    this.#execution.begin(context.seq)
+    const writes: Write[] = []
+    const events: EmittedEvent[] = []
+    const done: string[] = []
+    try {
+      for (const { address, pkg } of contracts) {
+        const placing = { by: genesis.operator, tx: transaction.id, gasLimit: genesis.meter.transactionGas }
+        const installed = this.#deployments.install(address, decodePackage(pkg), placing, context)
+        if (installed.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(installed.output).toString('utf8')))
+        done.push(address)
+        writes.push(...installed.writes)
+        events.push(...installed.events)
+      }
+    } catch (error) {
+      for (const address of done) this.#execution.engine.remove(address)
+      forgetWrites(this.#execution.space, writes)
+      if (!(error instanceof CMeshError) || error.retry === 'bug') throw error
+      return failedExecution(error)
     }
-    return { ...jsonExecution({ operator: genesis.operator, contracts: genesis.contracts.map(contract => contract.address) }), writes, events }
+    return { ...DONE, status: 200, output: jsonExecution({ operator: genesis.operator, contracts: done }).output, writes, events }
   }
-
-  #install(address: string, pkg: Uint8Array, deployer: string, context: TransactionContext): Execution {
-    const { system, seq, timeMs } = context
-    if (system.get(contractKey(address)) !== undefined) throw new CMeshError('CMESH_DEPLOY_EXISTS', { contract: address })
-    const { module, manifest, init } = decodePackage(pkg)
-    // The module outlives the message it came in, and must not hold that memory.
-    const code = Uint8Array.from(module)
-    const abi = this.#engine.install(address, code, this.#space(address))
-    const record: ContractRecord = { address, codeHash: codeHash(code), deployer, manifest, seq, deployedAtMs: timeMs }
-    system.setJson(contractKey(address), record)
-    system.set(codeKey(address), code)
-    const reply = jsonExecution({ address, codeHash: record.codeHash, name: manifest.name })
-
-    if (!abi.functions.some(f => f.mode === 'init')) {
-      if (init.length > 0) return this.#refuse(address, new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: 'it has init arguments but the contract has no init function' }))
-      return reply
-    }
-    const result = this.#engine.call({ address, function: 'init', input: init, view: false, context: { seq, timeMs, caller: deployer } })
-    if (!result.ok) return this.#refuse(address, contractError(address, 'init', result.failure, result.reason))
-    return { ...DONE, status: 200, output: reply.output, gas: result.gas, writes: result.writes, events: result.events }
-  }
-
-  #refuse(address: string, error: CMeshError): Execution {
-    this.#engine.remove(address)
-    return failedExecution(error)
-  }
-}
-
-const FAILURES: Record<ContractFailure, ErrorCode> = {
-  'revert': 'CMESH_CONTRACT_REVERT',
-  'trap': 'CMESH_CONTRACT_TRAP',
-  'readonly': 'CMESH_CONTRACT_READONLY',
-  'limit': 'CMESH_CONTRACT_LIMIT',
-  'no-function': 'CMESH_STATE_NO_FUNCTION',
-}
-
-/** The coded error of a contract that did not finish. */
-export function contractError(contract: string, name: string, failure: ContractFailure, reason: string): CMeshError {
-  return new CMeshError(FAILURES[failure], failure === 'no-function' ? { contract, function: name } : { contract, reason })
 }

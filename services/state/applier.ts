@@ -17,7 +17,7 @@ import type { Log } from '../log.ts'
 import { decodeBatch, verifyBatch, type Batch, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { Block, StateHead, StateStore, TransactionRecord } from './provider.ts'
-import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionHandler } from './transaction.ts'
+import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from './transaction.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
 /** The most one transaction may add to a block; with less room left it is put off, so that no block outgrows its bound. */
@@ -88,13 +88,14 @@ export class Applier {
     const repeated: Outcome[] = []
     const inBlock = new Set<string>()
     let bytes = BLOCK_OVERHEAD_BYTES + entry.data.length
+    if (batch !== undefined && batch.transactions.length > 0) for (const handler of Object.values(this.#parts.handlers)) handler.begin?.(entry.seq)
     for (const transaction of batch?.transactions ?? []) {
       const known = index.get(transaction.id)
       if (known !== undefined || inBlock.has(transaction.id)) {
         if (known !== undefined) repeated.push(known)
         continue
       }
-      const record = this.#execute(transaction, entry.seq, timeMs, BLOCK_BYTES - bytes)
+      const record = this.#execute(transaction, { seq: entry.seq, timeMs, chain: head.chain }, BLOCK_BYTES - bytes)
       bytes += recordBytes(record)
       inBlock.add(transaction.id)
       records.push(record)
@@ -113,16 +114,16 @@ export class Applier {
     )
   }
 
-  #execute(transaction: Transaction, seq: number, timeMs: number, room: number): TransactionRecord {
+  #execute(transaction: Transaction, place: Omit<TransactionContext, 'system'>, room: number): TransactionRecord {
     const system = new Recorder(SYSTEM_SPACE, this.#parts.store.space(SYSTEM_SPACE))
     let execution: Execution
     try {
       if (room < TRANSACTION_ROOM_BYTES) throw new CMeshError('CMESH_STATE_BLOCK_FULL', { tx: transaction.id })
-      if (transaction.deadlineMs < timeMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
+      if (transaction.deadlineMs < place.timeMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
       const route = parseFqmn(transaction.fqmn)
       const handler = this.#parts.handlers[route.service]
       if (handler === undefined) throw new CMeshError('CMESH_CONSENSUS_BATCH', { reason: `nothing executes ${route.bare}` })
-      execution = handler.execute(transaction, route, { seq, timeMs, system })
+      execution = handler.execute(transaction, route, { ...place, system })
     } catch (error) {
       system.undo()
       if (!(error instanceof CMeshError) || error.retry === 'bug') throw error

@@ -11,15 +11,19 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
-import { sha256 } from '../../cmtp/layer.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
-import { argumentsOf, JSON_HEADERS, jsonReply, jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
+import { jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import type { ConsensusProvider } from '../consensus/provider.ts'
+import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
+import { Courier } from '../contracts/courier.ts'
+import { installDeployed } from '../contracts/deployments.ts'
 import { encodeGenesis, readGenesis, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
+import { messageIdOf, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
+import { checkKnown, Metering } from '../contracts/metering.ts'
 import type { ContractEngine } from '../contracts/provider.ts'
-import { contractRecord, deployedModules } from '../contracts/records.ts'
-import { contractError, ContractTransactions } from '../contracts/transactions.ts'
+import { contractKeys, isContractKey } from '../contracts/records.ts'
+import { ContractTransactions } from '../contracts/transactions.ts'
 import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Log } from '../log.ts'
@@ -29,7 +33,8 @@ import { Proposer } from './proposer.ts'
 import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
 import { SYSTEM_SPACE, type TransactionHandler } from './transaction.ts'
 import { TransactionIndex, type Outcome } from './transaction-index.ts'
-import { ViewCache, type ContractVersion, type ViewCacheOptions } from './view-cache.ts'
+import type { ViewCacheOptions } from './view-cache.ts'
+import { Views, type ViewStats } from './views.ts'
 
 /** Blocks with events that may wait for the events provider; past it writes are refused until it catches up. */
 const OUTBOX_LIMIT = 4_096
@@ -38,7 +43,7 @@ export interface StateServiceParts {
   readonly store: StateStore
   readonly consensus: ConsensusProvider
   readonly engine: ContractEngine
-  readonly guard: Pick<Guard, 'confirm'>
+  readonly guard: Pick<Guard, 'confirm' | 'authorise'>
   readonly outbox: Outbox
   /** Executes the Registrar's transactions. */
   readonly names: TransactionHandler
@@ -46,47 +51,70 @@ export interface StateServiceParts {
   readonly clock: Clock
   readonly log: Log
   readonly viewCache?: ViewCacheOptions
+  /** Most gas one view may use. Default 2,000,000. */
+  readonly viewGas?: number
+  /** Asks whom a contract's message is for; see `CourierParts.deliver`. Default: nobody can be asked, and messages wait. */
+  readonly deliver?: (message: OutboxMessage) => Promise<Delivered>
   /** Called once when state stops for good. */
   readonly onHalt: (error: CMeshError) => void
 }
 
-export interface StateStats {
-  views: number
-  viewHits: number
+export interface StateStats extends ViewStats {
   transactions: number
+  transactionGas: number
   blocks: number
+  /** Contracts deployed, proxies included. */
+  contracts: number
 }
 
 export class StateService {
-  readonly stats: StateStats = { views: 0, viewHits: 0, transactions: 0, blocks: 0 }
+  readonly stats: StateStats = { views: 0, viewHits: 0, transactions: 0, blocks: 0, viewGas: 0, transactionGas: 0, contractFailures: 0, contracts: 0 }
   readonly #parts: StateServiceParts
   readonly #index = new TransactionIndex()
   readonly #applier: Applier
   readonly #proposer: Proposer
-  readonly #cache: ViewCache
-  readonly #versions = new Map<string, ContractVersion>()
+  readonly #metering: Metering
+  /** Keys of the contracts there are. */
+  readonly #deployed = new Set<string>()
+  readonly #views: Views
+  readonly #courier: Courier
+  #stopping = false
   #started: Promise<OpenReport> | undefined
   #stopped: Promise<void> | undefined
   #genesis: GenesisRecord | undefined
 
   constructor(parts: StateServiceParts) {
-    const { store, engine, consensus, clock, member, log } = parts
+    const { store, engine, consensus, clock, member, log, guard } = parts
+    const space = (name: string): Space => store.space(name)
     this.#parts = parts
-    this.#cache = new ViewCache(parts.viewCache)
+    this.#metering = new Metering(engine, { get: key => space(SYSTEM_SPACE).get(key) })
+    this.#views = new Views({ store, engine, metering: this.#metering, guard, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
+    this.#courier = new Courier({
+      read: id => readMessage(this.system, id),
+      deliver: message => parts.deliver?.(message) ?? Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'router' })),
+      answer: (id, delivered) => this.#answer(id, delivered),
+      clock,
+      log,
+    })
     this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
     this.#applier = new Applier({
       store,
       index: this.#index,
-      handlers: { S: new ContractTransactions({ engine, space: name => store.space(name) }), R: parts.names },
+      handlers: { S: new ContractTransactions({ engine, space, metering: this.#metering }), R: parts.names },
       verifyMember: (did, bytes, signature) => this.#isMember(did) && member.verify(did, bytes, signature),
       log,
-      onApplied: block => { this.#changed(block) },
+      onApplied: block => {
+        this.stats.blocks++
+        this.#views.changed(block)
+      },
       onDurable: (block, outcomes) => {
         this.#proposer.settle(outcomes)
         parts.outbox.add(block)
+        this.#takeUp(block)
       },
       onHalt: error => {
         this.#proposer.fail(error)
+        this.#courier.halt()
         parts.onHalt(error)
       },
     })
@@ -117,6 +145,11 @@ export class StateService {
     return this.#proposer.pending
   }
 
+  /** Carries the messages of contracts. Started once whom they are for can be reached; stopped with State. */
+  get courier(): Pick<Courier, 'start' | 'flush' | 'pending' | 'stats'> {
+    return this.#courier
+  }
+
   /** What the mesh was born with. Throws before `start` resolved. */
   get genesis(): GenesisRecord {
     if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'state is not open' })
@@ -132,27 +165,17 @@ export class StateService {
     return this.#index.get(id)
   }
 
-  /** A view, or a contract's manifest: `0xS:<contract>[:<function>[:<args>]]`. */
-  read(call: Call, auth: AuthContext, notes: HopNotes): Reply {
+  /** A view, a contract's record, or what the system contract tells: `0xS:<contract>[:<function>[:<args>]]`. */
+  read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
     this.#parts.guard.confirm(auth)
     if (this.#applier.halted !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: this.#applier.halted.code })
-    const head = this.#parts.store.head
-    notes.before = head
-    this.stats.views++
-    const cacheable = call.body.length === 0
-    if (cacheable) {
-      const hit = this.#cache.get(call.route, auth.sub, head.seq)
-      if (hit !== undefined) {
-        this.stats.viewHits++
-        return hit
-      }
-    }
-    return this.#view(call, auth, head, cacheable, notes)
+    return this.#views.read(call, auth, notes)
   }
 
   /** A transaction: `0xSW:…`, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
   async write(call: Call, auth: AuthContext, notes: HopNotes, route: Route = call.route): Promise<Reply> {
     this.#parts.guard.confirm(auth)
+    if (this.#stopping && this.#applier.halted === undefined) throw new CMeshError('CMESH_ROUTER_DRAINING')
     if (route.service === 'S') this.#checkWritable(route)
     if (this.#parts.outbox.pending > OUTBOX_LIMIT) {
       throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the outbox of events', limit: OUTBOX_LIMIT, retryAfterMs: 1_000 })
@@ -171,6 +194,7 @@ export class StateService {
       deadlineMs: call.deadlineMs,
     })
     this.stats.transactions++
+    this.stats.transactionGas += Number(outcome.gas)
     notes.gas = outcome.gas
     notes.before = outcome.span?.before
     notes.after = outcome.span?.after
@@ -191,7 +215,13 @@ export class StateService {
         outbox.add(block)
       })
       const system = store.space(SYSTEM_SPACE)
-      for (const [address, module] of deployedModules(system)) engine.install(address, module, store.space(address))
+      // Before anything is compiled: what is compiled counts gas as the log says.
+      if (this.#metering.begun) this.#metering.at(store.head.seq + 1)
+      else if (readGenesis(system) !== undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log is of a version before gas was counted' })
+      installDeployed(engine, system, name => store.space(name))
+      for (const key of contractKeys(system)) this.#deployed.add(key)
+      this.stats.contracts = this.#deployed.size
+      for (const id of pendingMessages(system)) this.#courier.add(id)
       await consensus.start(store.head, this.#applier.apply)
       if (store.head.seq === 0) await this.#begin(genesis())
       this.#genesis ??= readGenesis(system)
@@ -220,6 +250,9 @@ export class StateService {
 
   async #stop(): Promise<void> {
     const { consensus, outbox, store, engine } = this.#parts
+    // From now on nothing new comes in; answers to what contracts sent are the mesh's own and still do.
+    this.#stopping = true
+    await this.#courier.stop()
     if (this.#applier.halted === undefined) await this.#proposer.drain()
     await consensus.stop()
     await outbox.stop()
@@ -227,72 +260,55 @@ export class StateService {
     engine.close()
   }
 
-  #view(call: Call, auth: AuthContext, head: StateHead, cacheable: boolean, notes: HopNotes): Reply {
-    const { route } = call
-    const [contract = '', name] = route.segments
-    if (name === undefined) return this.#manifest(contract)
-    const abi = this.#parts.engine.abi(contract)
-    if (abi === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
-    const declared = abi.functions.find(f => f.name === name)
-    if (declared === undefined) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name })
-    if (declared.mode !== 'view') throw new CMeshError('CMESH_STATE_NOT_A_VIEW', { contract, function: name })
-    const result = this.#parts.engine.call({
-      address: contract,
-      function: name,
-      input: argumentsOf(call),
-      view: true,
-      context: { seq: head.seq, timeMs: head.timeMs, caller: auth.sub },
-    })
-    notes.gas = result.gas
-    if (!result.ok) throw contractError(contract, name, result.failure, result.reason)
-    const reply: Reply = { status: 200, headers: JSON_HEADERS, body: result.output, bodyHash: sha256(result.output) }
-    if (cacheable) this.#cache.set(route, auth.sub, head.seq, result.observed, this.#version(contract), reply)
-    return reply
-  }
-
-  #manifest(contract: string): Reply {
-    if (contract === SYSTEM_SPACE) return jsonReply({ address: SYSTEM_SPACE, functions: ['deploy'], genesis: this.genesis })
-    return jsonReply({ ...contractRecord(this.system, contract), abi: this.#parts.engine.abi(contract) })
-  }
-
   /** Refuses a write that can only fail, before it costs a place in the log. */
   #checkWritable(route: Route): void {
     const [contract = '', name] = route.segments
-    if (contract === SYSTEM_SPACE) {
-      if (name !== 'deploy') throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name ?? '(none)' })
-      return
-    }
-    const abi = this.#parts.engine.abi(contract)
-    if (abi === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
-    const declared = abi.functions.find(f => f.name === name)
-    if (declared === undefined || declared.mode === 'init') throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name ?? '(none)' })
+    if (contract !== SYSTEM_SPACE) return checkCallable(this.#parts.engine, contract, name)
+    if (name === undefined || !SYSTEM_FUNCTIONS.includes(name)) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name ?? '(none)' })
+    // In the log it would halt every node that does not know it, this one first.
+    if (name === 'meter') checkKnown(this.#parts.engine, meterArguments(route))
   }
 
   #replyOf(outcome: Outcome): Reply {
     const headers = [
       ['x-cmesh-durability', this.#parts.store.durability],
+      ['x-cmesh-gas', String(outcome.gas)],
       ['x-cmesh-sequence', String(outcome.seq)],
       ['x-cmesh-transaction', outcome.id],
     ] as const
     if (outcome.status < 400) return jsonTextReply(outcome.output, headers, outcome.status)
     const error = CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
+    if (error.code.startsWith('CMESH_CONTRACT_')) this.stats.contractFailures++
     return wireErrorReply(outcome.status, error.toWire(), headers)
   }
 
-  #changed(block: Block): void {
-    this.stats.blocks++
+  /** Hands messages of a durable block to the courier, and counts what was deployed. */
+  #takeUp(block: Block): void {
     for (const transaction of block.transactions) {
-      for (const { space } of transaction.writes) this.#version(space).value++
+      for (const { space, key, value } of transaction.writes) {
+        if (space !== SYSTEM_SPACE) continue
+        const id = value === undefined ? undefined : messageIdOf(key)
+        if (id !== undefined) this.#courier.add(id)
+        if (isContractKey(key)) this.#deployed.add(key)
+      }
     }
+    this.stats.contracts = this.#deployed.size
   }
 
-  #version(space: string): ContractVersion {
-    let version = this.#versions.get(space)
-    if (version === undefined) {
-      version = { value: 0 }
-      this.#versions.set(space, version)
-    }
-    return version
+  /** Orders the answer to a message. Each try is a transaction of its own: that there is one answer is the message's doing, which the first takes out. */
+  async #answer(id: string, delivered: Delivered): Promise<void> {
+    const { clock, member } = this.#parts
+    const outcome = await this.#proposer.submit({
+      id: formatMessageId(new MessageIds(clock.nowMs).next()),
+      sub: member.did,
+      sid: '',
+      jti: '',
+      grantSeq: 0,
+      fqmn: `0xSW:${SYSTEM_SPACE}:answer:${JSON.stringify([id])}`,
+      body: Buffer.from(JSON.stringify(delivered)),
+      deadlineMs: clock.nowMs() + 30_000,
+    })
+    if (outcome.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
   }
 
   /** Before genesis is applied, the node that makes the beginning is the only member there is. */

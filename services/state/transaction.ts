@@ -15,6 +15,8 @@ export interface TransactionContext {
   readonly seq: number
   /** Log time, ms since 1970. */
   readonly timeMs: number
+  /** The chain before this block, 32 bytes: the same on every replica, and known to nobody before the block before is. */
+  readonly chain: Uint8Array
   /** The system space, with an undo for this transaction. */
   readonly system: Recorder
 }
@@ -34,6 +36,8 @@ export interface Execution {
  */
 export interface TransactionHandler {
   execute(transaction: Transaction, route: Route, context: TransactionContext): Execution
+  /** Called before the transactions of block `seq`. What it throws halts the replica. */
+  begin?(seq: number): void
 }
 
 export const DONE: Pick<Execution, 'gas' | 'writes' | 'events'> = { gas: 0n, writes: [], events: [] }

@@ -1,6 +1,6 @@
 /**
- * Results of views, kept while they are provably fresh: an entry holds the version of the contract it read, and counts
- * only while that version stands. What a view learnt from its caller is never given to another caller; what it learnt from
+ * Results of views, kept while they are provably fresh: an entry holds the versions of all the contracts it read, and counts
+ * only while those versions stand. What a view learnt from its caller is never given to another caller; what it learnt from
  * the clock is good for one block.
  */
 import type { Route } from '../../cmtp/fqmn.ts'
@@ -14,8 +14,9 @@ export interface ContractVersion {
 }
 
 interface Entry {
-  readonly version: ContractVersion
-  readonly value: number
+  readonly versions: readonly ContractVersion[]
+  /** What they were. */
+  readonly values: readonly number[]
   /** The caller it is for; `undefined` when the view did not ask. */
   readonly caller: string | undefined
   /** The head it is for; `undefined` when the view asked neither sequence nor time. */
@@ -44,20 +45,30 @@ export class ViewCache {
 
   get(route: Route, caller: string, seq: number): Reply | undefined {
     const entry = this.#entries?.get(route, weightOf)
-    if (entry === undefined || entry.version.value !== entry.value) return undefined
+    if (entry === undefined || !stands(entry)) return undefined
     if (entry.caller !== undefined && entry.caller !== caller) return undefined
     return entry.seq === undefined || entry.seq === seq ? entry.reply : undefined
   }
 
-  set(route: Route, caller: string, seq: number, observed: Observed, version: ContractVersion, reply: Reply): void {
+  set(route: Route, caller: string, seq: number, observed: Pick<Observed, 'caller' | 'clock'>, versions: readonly ContractVersion[], reply: Reply): void {
     const weight = route.text.length + reply.body.length
     this.#entries?.set(route, {
-      version,
-      value: version.value,
+      versions,
+      values: versions.map(version => version.value),
       caller: observed.caller ? caller : undefined,
       seq: observed.clock ? seq : undefined,
       reply,
       weight,
     }, weight)
   }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.#entries?.clear()
+  }
+}
+
+function stands({ versions, values }: Entry): boolean {
+  for (let i = 0; i < versions.length; i++) if (versions[i]?.value !== values[i]) return false
+  return true
 }

@@ -19,7 +19,7 @@ describe('docs/cli.md', () => {
       ? [[...(command.parent?.name() === 'cmesh' ? [] : [command.parent?.name()]), command.name()].join(' ')]
       : command.commands.flatMap(leaves))
     const section = page.slice(page.indexOf('\n## Commands'), page.indexOf('\n## Which mesh'))
-    expect([...section.matchAll(/^\| `([a-z ]+)` \|/gm)].map(([, name]) => name).sort()).toEqual(leaves(buildProgram(capture().terminal)).sort())
+    expect([...section.matchAll(/^\| `([a-z -]+)` \|/gm)].map(([, name]) => name).sort()).toEqual(leaves(buildProgram(capture().terminal)).sort())
   })
 
   test('lists every exit code', () => {

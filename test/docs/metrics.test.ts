@@ -9,7 +9,7 @@ import { cell, docTable } from '../support/doc-table.ts'
 const MESH = {
   frontDoor: { stats: { requests: 1, batches: 1, statuses: new Map([[200, 1]]) } },
   router: { inFlight: 1 },
-  state: { stats: {}, head: {} },
+  state: { stats: {}, head: {}, courier: { stats: { delivered: 1, failed: 1 } } },
   endpoints: { state: { stats: {} } },
   consensus: { status: () => ({}) },
   iam: {}, guard: {}, outbox: {}, tails: {},

@@ -142,7 +142,7 @@ describe('cmesh call', () => {
     const read = await home.json('call', '0xS:0x001:hello_world')
     expect(read).toEqual({
       status: 200, id: expect.stringMatching(/^[0-9a-f]{32}$/), finalHash: expect.stringMatching(HEX),
-      headers: { 'content-type': 'application/json' }, body: 'Hello, world',
+      headers: { 'content-type': 'application/json', 'x-cmesh-gas': expect.stringMatching(/^[1-9]\d*$/) }, body: 'Hello, world',
     })
     const write = await home.json('call', '0xSW:0x001:say', '--body', '["hi"]') as { id: string }
     expect(write).toMatchObject({ status: 200, transaction: write.id, headers: { 'x-cmesh-durability': 'os' } })
@@ -209,7 +209,7 @@ describe('cmesh deploy', () => {
   test('somebody else than the operator is refused with a hint', async () => {
     const { code, stderr } = await home.run(['deploy', 'dist/contracts/counter.wasm', '--identity', 'stranger'])
     expect(code).toBe(1)
-    expect(stderr).toMatch(/^error CMESH_DEPLOY_FORBIDDEN: [^\n]+\nhint /m)
+    expect(stderr).toMatch(/^error CMESH_IAM_DENIED: [^\n]+\nhint /m)
   })
 })
 

@@ -117,7 +117,7 @@ describe('a client of a real node', () => {
     const newcomer = await open({ identity: KeyPair.generate() })
     expect((await newcomer.call('0xS:0x001:hello_world')).status).toBe(200)
     await expect(newcomer.call('0xSW:0x001:say', { args: ['x'] })).rejects.toMatchObject({ status: 403 })
-    await expect(newcomer.deploy({ wasm: await module('counter'), name: 'c', version: '1' })).rejects.toMatchObject({ code: 'CMESH_DEPLOY_FORBIDDEN' })
+    await expect(newcomer.deploy({ wasm: await module('counter'), name: 'c', version: '1' })).rejects.toMatchObject({ code: 'CMESH_IAM_DENIED' })
   })
 
   test('knows who it is and how the mesh is', async () => {

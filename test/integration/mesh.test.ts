@@ -82,12 +82,12 @@ describe('names, a contract, state and events', () => {
 })
 
 describe('who may do what', () => {
-  test('only the operator deploys: anybody else is told why', async () => {
+  test('whom nobody granted it may not deploy, and is told which permission is missing', async () => {
     const newcomer = await open(KeyPair.generate())
     const wasm = await guestbook()
     const before = metric(await node.metrics(), 'cmesh_log_sequence')
     await expect(newcomer.deploy({ wasm, name: 'mine', version: '1.0.0' })).rejects.toMatchObject({
-      code: 'CMESH_DEPLOY_FORBIDDEN', status: 403, message: 'Only the operator of this mesh may deploy while execution is not metered.',
+      code: 'CMESH_IAM_DENIED', status: 403, message: 'Permission deploy on 0xSW:0x000:deploy is missing.',
     })
     // It was refused before it cost a place in the log.
     expect(metric(await node.metrics(), 'cmesh_log_sequence')).toBe(before)

@@ -11,6 +11,7 @@ let dir: string
 beforeAll(async () => { dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-config-')) })
 afterAll(() => rm(dir, { recursive: true, force: true }))
 
+const DID = 'did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK'
 const settings = Object.entries(SETTINGS) as [SettingKey, Setting][]
 
 async function fileWith(text: string): Promise<string> {
@@ -47,7 +48,7 @@ describe('where a setting comes from', () => {
     expect(variableOf('state.viewCache')).toBe('CMESH_STATE_VIEW_CACHE')
     expect(variableOf('iam.sessionTtlMs')).toBe('CMESH_IAM_SESSION_TTL_MS')
     for (const [key, setting] of settings) {
-      const value = { text: 'a', flag: 'true', choice: setting.kind === 'choice' ? setting.choices.at(-1) : '', number: setting.kind === 'number' ? String(setting.max) : '' }[setting.kind]
+      const value = { text: key === 'iam.grants' ? `${DID}=read 0xC:>` : 'a', flag: 'true', choice: setting.kind === 'choice' ? setting.choices.at(-1) : '', number: setting.kind === 'number' ? String(setting.max) : '' }[setting.kind]
       const read = resolveConfig({ env: { [variableOf(key)]: value } })[key]
       expect({ key, read: String(read) }).toEqual({ key, read: key === 'data.dir' ? path.resolve('a') : value })
     }
@@ -113,6 +114,20 @@ describe('what is refused', () => {
       if (setting.kind === 'number') expect(message).toBe(`The setting ${key} is not valid: it is a whole number from ${setting.min} to ${setting.max} (${setting.unit}).`)
       else expect(message).toMatch({ text: /it is a text/, flag: /it is true or false/, choice: /it is one of os, disk|it is one of silent, error, warn, info, debug/ }[kind as 'text'])
     }
+  })
+
+  test.each([
+    ['noise', 'it begins with a DID and "="'],
+    ['did:key:z=read 0xC:>', 'it begins with a DID and "="'],
+    [DID, 'it begins with a DID and "="'],
+    [`${DID}=`, 'it has the form "action,action pattern"'],
+    [`${DID}=dig 0xC:>`, '"dig" is no action; there are read, write, exec, deploy, proxy, replace, peer'],
+    [`${DID}=read 0xC:>|read 0xQ:>`, 'a pattern begins with an opcode, "*" or ">"'],
+    [`${DID}=read 0xC:>;${DID}=read 0xS:>`, 'its DID has an entry already'],
+  ])('grants that say nothing: %s', (text, reason) => {
+    expect(refusal(() => resolveConfig({ env: { CMESH_IAM_GRANTS: text } }))).toMatchObject({
+      code: 'CMESH_CONFIG_INVALID', message: `The setting iam.grants is not valid: ${reason}.`,
+    })
   })
 
   test.each([

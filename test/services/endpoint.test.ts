@@ -6,7 +6,6 @@ import { tokenReference } from '../../cmtp/identity/token.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
 import type { AuthContext } from '../../services/iam/guard.ts'
 import { errorReply, jsonReply, type Call, type Reply } from '../../services/call.ts'
-import { explainDenial } from '../../services/contracts/denial.ts'
 import { Endpoint, hashArguments, type ServiceHandler } from '../../services/endpoint.ts'
 import { testCall } from '../support/calls.ts'
 import { startIam, type IamFixture } from '../support/iam.ts'
@@ -33,7 +32,7 @@ function endpoint(handler: ServiceHandler): { endpoint: Endpoint, handled: { cal
   return {
     handled,
     endpoint: new Endpoint({
-      hop: 'state', node: 'did:key:zNode', guard: iam.guard, clock, log, explainDenial,
+      hop: 'state', node: 'did:key:zNode', guard: iam.guard, clock, log,
       handler: (call, caller, notes) => {
         handled.push({ call, auth: caller })
         return handler(call, caller, notes)
@@ -104,7 +103,7 @@ describe('an endpoint', () => {
     expect({ status: reply.status, body: told(reply) }).toMatchObject({
       status: 403, body: { code: 'CMESH_IAM_DENIED', message: 'Permission write on 0xSW:0x002:increment is missing.' },
     })
-    expect(told(await made.call(mine('0xSW:0x000:deploy')))).toMatchObject({ code: 'CMESH_DEPLOY_FORBIDDEN' })
+    expect(told(await made.call(mine('0xSW:0x000:deploy')))).toMatchObject({ code: 'CMESH_IAM_DENIED', message: 'Permission deploy on 0xSW:0x000:deploy is missing.' })
     expect(call.layers[0]).toMatchObject({ decision: 'denied', grant: '', status: 403 })
     expect(made.stats).toMatchObject({ requests: 2, denied: 2, failed: 2 })
     expect(handled).toEqual([])

@@ -165,7 +165,8 @@ describe('the log', () => {
 })
 
 describe('in the sources', () => {
-  const parsed = sources().filter(({ file }) => file.endsWith('.ts')).map(({ file, text }) => ({ file, source: ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true) }))
+  // The kit's sandbox has spaces and an engine of its own, in memory, and no mesh; that no mesh has anything of it stands below.
+  const parsed = sources().filter(({ file }) => file.endsWith('.ts') && !file.startsWith('node/kit/')).map(({ file, text }) => ({ file, source: ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true) }))
 
   /** Files in which a node is found, and what it says. */
   function found(matches: (node: ts.Node) => boolean): { readonly file: string, readonly text: string }[] {
@@ -207,7 +208,10 @@ describe('in the sources', () => {
 
   test('the spaces of the store are reached by State and its applier, and by the stores themselves', () => {
     const reached = calls('space').filter(({ file }) => !file.startsWith('providers/state/'))
-    expect(filesOf(reached)).toEqual(['services/state/applier.ts', 'services/state/service.ts'])
+    // What deploys and what tries a deployment out are given them by State and its applier.
+    expect(filesOf(reached)).toEqual([
+      'services/contracts/deployments.ts', 'services/contracts/dry-run.ts', 'services/state/applier.ts', 'services/state/service.ts', 'services/state/views.ts',
+    ])
     // What State hands out of the system space has no way to change it.
     const classes = parsed.flatMap(({ source }) => source.statements.filter(ts.isClassDeclaration))
     const system = classes.flatMap(each => each.members.filter(ts.isGetAccessorDeclaration))
@@ -217,11 +221,29 @@ describe('in the sources', () => {
 
   test('contracts run in State\'s views and in transactions alone', () => {
     const run = calls('call').filter(({ text }) => /engine\.call\(/.test(text))
-    expect(filesOf(run)).toEqual(['services/contracts/transactions.ts', 'services/state/service.ts'])
+    expect(filesOf(run)).toEqual(['services/contracts/execution.ts', 'services/state/views.ts'])
+    const tried = calls('dryRun').filter(({ text }) => /engine\.dryRun\(/.test(text))
+    expect(filesOf(tried)).toEqual(['services/contracts/dry-run.ts'])
+    for (const part of ['/execution.ts', '/deployments.ts', '/deliveries.ts'] as const) {
+      expect(importsOf(part).filter(file => !file.startsWith('services/contracts/'))).toEqual({
+        '/execution.ts': ['services/state/views.ts'], '/deployments.ts': ['services/state/service.ts'], '/deliveries.ts': [],
+      }[part])
+    }
+  })
+
+  test('a contract\'s context is asked for where its messages are delivered, and nowhere else', () => {
+    expect(filesOf(calls('contractPrincipal'))).toEqual(['services/contracts/delivery.ts'])
+    expect(importsOf('contracts/delivery.ts')).toEqual(['node/mesh.ts'])
+  })
+
+  test('no mesh has anything of the kit', () => {
+    expect(found(node => ts.isImportDeclaration(node) && ts.isStringLiteral(node.moduleSpecifier) && node.moduleSpecifier.text.includes('/kit/'))).toEqual([])
   })
 
   test('State is read and written by its endpoint and by the Registrar, which have a context to show', () => {
     const asked = found(node => ts.isCallExpression(node) && /(^|[.#])state\.(read|write)$/.test(node.expression.getText()))
+    // The views are State's own room behind its service.
+    expect(importsOf('/views.ts')).toEqual(['services/state/service.ts'])
     expect(filesOf(asked)).toEqual(['node/mesh.ts', 'services/registrar/service.ts'])
     for (const { text } of asked) expect(text).toMatch(/\(call, auth, notes/)
   })

@@ -12,9 +12,15 @@ const IMPORTS = `
   (import "cmesh" "get" (func $get (param i32 i32) (result i32)))
   (import "cmesh" "set" (func $set (param i32 i32 i32 i32)))
   (import "cmesh" "del" (func $del (param i32 i32) (result i32)))
+  (import "cmesh" "scan" (func $scan (param i32 i32 i32 i32 i32 i32) (result i32)))
   (import "cmesh" "emit" (func $emit (param i32 i32 i32 i32)))
+  (import "cmesh" "call" (func $call (param i32 i32 i32 i32 i64) (result i32)))
+  (import "cmesh" "send" (func $send (param i32 i32 i32 i32 i32 i32 i64) (result i32)))
   (import "cmesh" "ctx" (func $ctx (param i32) (result i64)))
   (import "cmesh" "ctxs" (func $ctxs (param i32) (result i32)))
+  (import "cmesh" "sha256" (func $sha256 (param i32 i32 i32)))
+  (import "cmesh" "verify" (func $verify (param i32 i32 i32 i32) (result i32)))
+  (import "cmesh" "seed" (func $seed (param i32)))
   (import "cmesh" "fail" (func $fail (param i32 i32)))`
 
 const {
@@ -27,7 +33,7 @@ const FEATURES = BulkMemory | ExceptionHandling | MutableGlobals | NontrappingFP
 export const MEMORY = '(memory (export "memory") 1 64)'
 
 export interface ModuleOptions {
-  /** Default: the eleven host functions. */
+  /** Default: all host functions. */
   readonly imports?: string
   /** Default: `MEMORY`. */
   readonly memory?: string

@@ -2,7 +2,7 @@
  * Contracts in WebAssembly text that do one hostile or telling thing each. All use one memory page; `args` is a state key whose
  * value they read as little-endian i32 numbers, so that a test can hand in any bits.
  */
-import { contractModule } from './contract-module.ts'
+import { abiText, contractModule } from './contract-module.ts'
 
 /** The body as often as the parameter `$count` says, with `$i` counting. */
 const many = (body: string): string => `
@@ -16,19 +16,27 @@ const many = (body: string): string => `
 /** The number at an index of `args`, once it is loaded. */
 const arg = (index: number): string => `(i32.load (i32.const ${16 + 4 * index}))`
 
-/** Parameters and results of each host function. */
+/** Parameters of each host function (`i` an i32, `l` an i64), and whether it gives something. */
 export const HOST_FUNCTIONS = {
-  input: [0, true], reg: [1, false], reglen: [0, true], output: [2, false], get: [2, true], set: [4, false], del: [2, true],
-    emit: [4, false],
-  ctx: [1, true], ctxs: [1, true], fail: [2, false],
-} as const satisfies Record<string, readonly [number, boolean]>
+  input: ['', true], reg: ['i', false], reglen: ['', true], output: ['ii', false],
+  get: ['ii', true], set: ['iiii', false], del: ['ii', true], scan: ['iiiiii', true],
+  emit: ['iiii', false], call: ['iiiil', true], send: ['iiiiiil', true],
+  ctx: ['i', true], ctxs: ['i', true], sha256: ['iii', false], verify: ['iiii', true], seed: ['i', false], fail: ['ii', false],
+} as const satisfies Record<string, readonly [string, boolean]>
 
 export type HostFunctionName = keyof typeof HOST_FUNCTIONS
 
-/** Calls each host function with the numbers under `args`; `grown_<name>` grows the memory to 4 pages first. */
-export function rawModule(): Uint8Array {
-  const one = (name: string, [params, result]: readonly [number, boolean]): string => {
-    const call = `(call $${name} ${Array.from({ length: params }, (_, index) => arg(index)).join(' ')})`
+/** Where the memory of `rawModule` holds the address it was made with. */
+export const RAW_FQMN_AT = 512
+
+/**
+ * Calls each host function with the numbers under `args`; `grown_<name>` grows the memory to 4 pages first. The text `fqmn` stands in
+ * its memory.
+ */
+export function rawModule(fqmn = ''): Uint8Array {
+  const one = (name: string, [params, result]: readonly [string, boolean]): string => {
+    const args = [...params].map((type, index) => type === 'i' ? arg(index) : `(i64.extend_i32_s ${arg(index)})`)
+    const call = `(call $${name} ${args.join(' ')})`
     const used = result ? `(drop ${call})` : call
     return `
       (func (export "call_${name}") (call $load) ${used})
@@ -36,6 +44,7 @@ export function rawModule(): Uint8Array {
   }
   return contractModule(`
     (data (i32.const 0) "args")
+    (data (i32.const ${RAW_FQMN_AT}) "${fqmn}")
     (func $load (drop (call $get (i32.const 0) (i32.const 4))) (call $reg (i32.const 16)))
     ${Object.entries(HOST_FUNCTIONS).map(([name, shape]) => one(name, shape)).join('')}
     (func (export "call_empty_register") (call $reg (i32.const 0)))
@@ -59,20 +68,21 @@ export function failingModule(): Uint8Array {
       (call $set (i32.const 8) (i32.const 4) (i32.const 8) (i32.const 4))
       (call $emit (i32.const 8) (i32.const 3) (i32.const 8) (i32.const 4)))
     (func $recurse (call $recurse) (call $spoil))
+    (func $spin (loop $again (br $again)))
     (func (export "call_dirty") (call $spoil))
     (func (export "call_trap") (call $spoil) (unreachable))
     (func (export "call_revert") (call $spoil) (call $fail (i32.const 12) (i32.const 7)))
     (func (export "call_stack") (call $spoil) (call $recurse))
+    (func (export "call_gas") (call $spoil) (call $spin))
+    (func (export "call_nest") (call $spoil) (drop (call $input)) (call $reg (i32.const 512))
+      (drop (call $call (i32.const 512) (call $reglen) (i32.const 0) (i32.const 0) (i64.const 0)))
+      (unreachable))
+    (func (export "call_text") (call $spoil) (i32.store8 (i32.const 100) (i32.const 0xff)) (call $output (i32.const 100) (i32.const 1)))
+    (func (export "call_abi") (call $spoil) (drop (call $ctx (i32.const 9))))
+    (func (export "call_value") (call $spoil) (call $set (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 65537)))
+    (func (export "call_size") (call $spoil) (call $output (i32.const 0) (i32.const 65537)))
     (func (export "call_pointer") (call $spoil) (call $set (i32.const -1) (i32.const 4) (i32.const 0) (i32.const 1)))
-    (func (export "call_limit") (call $spoil) (call $set (i32.const 0) (i32.const 257) (i32.const 0) (i32.const 1)))
-    (func (export "call_caught") (call $spoil)
-      (try (do (call $fail (i32.const 12) (i32.const 7))) (catch_all))
-      (call $output (i32.const 12) (i32.const 7)))
-    (func (export "call_caught_twice") (call $spoil)
-      (try (do (call $fail (i32.const 12) (i32.const 7))) (catch_all))
-      (try (do (call $spoil)) (catch_all)))
-    (func (export "call_caught_host") (call $spoil)
-      (try (do (drop (call $get (i32.const 4) (i32.const 3)))) (catch_all)))`)
+    (func (export "call_limit") (call $spoil) (call $set (i32.const 0) (i32.const 257) (i32.const 0) (i32.const 1)))`)
 }
 
 /**
@@ -99,11 +109,6 @@ export const LEFTOVERS: Readonly<Record<string, () => Uint8Array>> = {
     change: '(global.set $g (i64.const 1))',
     more: '(global $g (export "g") (mut i64) (i64.const 0))',
   }),
-  'a global that is a reference': () => tell({
-    find: '(ref.is_null (global.get $g))',
-    change: '(global.set $g (ref.func $run))',
-    more: '(global $g (export "g") (mut funcref) (ref.null func)) (elem declare func $run)',
-  }),
   'a NaN with a payload': () => tell({
     find: '(i64.eq (i64.reinterpret_f64 (global.get $g)) (i64.const 0x7ff4000000000001))',
     change: '(global.set $g (f64.const 1))',
@@ -116,26 +121,6 @@ export const LEFTOVERS: Readonly<Record<string, () => Uint8Array>> = {
   'memory grown by nothing': () => tell({
     find: '(i32.load (i32.const 60000))',
     change: '(drop (memory.grow (i32.const 0))) (i32.store (i32.const 60000) (i32.const 1))',
-  }),
-  'a table': () => tell({
-    find: '(ref.is_null (table.get $t (i32.const 0)))',
-    change: '(table.set $t (i32.const 0) (ref.func $run))',
-    more: '(table $t 1 funcref) (elem declare func $run)',
-  }),
-  'a grown table': () => tell({
-    find: '(table.size $t)',
-    change: '(drop (table.grow $t (ref.null func) (i32.const 1)))',
-    more: '(table $t 1 9 funcref)',
-  }),
-  'a dropped segment': () => tell({
-    find: '(i32.const 0)',
-    change: '(memory.init $d (i32.const 100) (i32.const 0) (i32.const 1)) (data.drop $d)',
-    more: '(data $d "x")',
-  }),
-  'a dropped element': () => tell({
-    find: '(i32.const 0)',
-    change: '(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1)) (elem.drop $e)',
-    more: '(table $t 1 funcref) (elem $e func $run)',
   }),
 }
 
@@ -179,4 +164,87 @@ export function interpreterModule(): Uint8Array {
         (local.set $p (i32.add (local.get $p) (i32.const 3)))
         (br $next)))
       (call $output (i32.const 0) (local.get $out)))`)
+}
+
+const OUTPUT_AT = 8_192
+/** Gives the register behind the digit in `$s`. */
+const OUTPUT_REGISTER = `
+      (i32.store8 (i32.const ${OUTPUT_AT}) (i32.add (i32.const 48) (local.get $s)))
+      (if (i32.gt_s (call $reglen) (i32.const 0)) (then (call $reg (i32.const ${OUTPUT_AT + 1}))))
+      (call $output (i32.const ${OUTPUT_AT}) (i32.add (i32.const 1) (call $reglen)))`
+
+/**
+ * Calls other contracts. Its input is addresses with blanks between them: the first is called, with the rest as its input. `relay`
+ * gives 0 or 1 and what came back; `strict` traps when it was 1; `mark` writes and emits first; `again` calls itself without end;
+ * `put`, `put_and_fail`, `put_and_trap`, `put_and_spin` write, emit, send and end so; `look` reads what they wrote; `who` gives caller, self and
+ * origin. `begin`, `migrate` and `take` are of the modes that nobody may call.
+ */
+export function relayModule(): Uint8Array {
+  const functions = ['relay', 'strict', 'mark', 'again', 'put', 'put_and_fail', 'put_and_trap', 'put_and_spin', 'peek', 'limited']
+  const abi = abiText([
+    ...functions.map((name) => ({ name })), { name: 'look', mode: 'view' }, { name: 'who', mode: 'view' }, { name: 'view_relay', mode: 'view' },
+    { name: 'begin', mode: 'init' }, { name: 'migrate', mode: 'migrate' }, { name: 'take', mode: 'reply' },
+  ])
+  return contractModule(`
+    (data (i32.const 0) "mine" "putx" "because" ":again" "0xSW:")
+    (func $next (param $gas i64) (result i32) (local $n i32) (local $i i32) (local $rest i32)
+      (local.set $n (call $input)) (call $reg (i32.const 1024))
+      (block $found (loop $more
+        (br_if $found (i32.ge_u (local.get $i) (local.get $n)))
+        (br_if $found (i32.eq (i32.load8_u (i32.add (i32.const 1024) (local.get $i))) (i32.const 32)))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br $more)))
+      (local.set $rest (i32.add (local.get $i) (i32.lt_u (local.get $i) (local.get $n))))
+      (call $call (i32.const 1024) (local.get $i)
+        (i32.add (i32.const 1024) (local.get $rest)) (i32.sub (local.get $n) (local.get $rest)) (local.get $gas)))
+    (func $forward (param $strict i32) (param $gas i64) (local $s i32)
+      (local.set $s (call $next (local.get $gas)))
+      (if (i32.and (local.get $s) (local.get $strict)) (then (unreachable)))
+      ${OUTPUT_REGISTER})
+    (func (export "call_relay") (call $forward (i32.const 0) (i64.const 0)))
+    (func (export "call_view_relay") (call $forward (i32.const 0) (i64.const 0)))
+    (func (export "call_strict") (call $forward (i32.const 1) (i64.const 0)))
+    (func (export "call_limited") (call $forward (i32.const 0) (i64.const 300000)))
+    (func (export "call_mark")
+      (call $set (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 1))
+      (call $emit (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 1))
+      (call $forward (i32.const 0) (i64.const 0)))
+    (func (export "call_again") (local $n i32) (local $s i32)
+      (memory.copy (i32.const 1024) (i32.const 21) (i32.const 5))
+      (local.set $n (call $ctxs (i32.const 1)))
+      (call $reg (i32.const 1029))
+      (memory.copy (i32.add (i32.const 1029) (local.get $n)) (i32.const 15) (i32.const 6))
+      (local.set $s (call $call (i32.const 1024) (i32.add (local.get $n) (i32.const 11)) (i32.const 0) (i32.const 0) (i64.const 0)))
+      ${OUTPUT_REGISTER})
+    (func $write
+      (call $set (i32.const 0) (i32.const 4) (i32.const 4) (i32.const 3))
+      (call $emit (i32.const 4) (i32.const 3) (i32.const 0) (i32.const 4))
+      (memory.copy (i32.const 1024) (i32.const 21) (i32.const 5))
+      (call $reg_self (i32.const 1029))
+      (memory.copy (i32.add (i32.const 1029) (call $reglen)) (i32.const 15) (i32.const 6))
+      (drop (call $send (i32.const 1024) (i32.add (call $reglen) (i32.const 11)) (i32.const 0) (i32.const 4)
+        (i32.const 0) (i32.const 0) (i64.const 0))))
+    (func $reg_self (param $to i32) (drop (call $ctxs (i32.const 1))) (call $reg (local.get $to)))
+    (func (export "call_put") (call $write))
+    (func (export "call_put_and_fail") (call $write) (call $fail (i32.const 8) (i32.const 7)))
+    (func (export "call_put_and_trap") (call $write) (unreachable))
+    (func (export "call_put_and_spin") (call $write) (loop $l (br $l)))
+    (func $show (local $n i32)
+      (local.set $n (call $get (i32.const 0) (i32.const 4)))
+      (if (i32.ge_s (local.get $n) (i32.const 0))
+        (then (call $reg (i32.const ${OUTPUT_AT})) (call $output (i32.const ${OUTPUT_AT}) (local.get $n)))
+        (else (i32.store8 (i32.const ${OUTPUT_AT}) (i32.const 45)) (call $output (i32.const ${OUTPUT_AT}) (i32.const 1)))))
+    (func (export "call_look") (call $show))
+    (func (export "call_peek") (call $show))
+    (func (export "call_who") (local $n i32) (local $at i32) (local $field i32)
+      (local.set $at (i32.const ${OUTPUT_AT}))
+      (loop $more
+        (local.set $n (call $ctxs (local.get $field)))
+        (call $reg (local.get $at))
+        (local.set $at (i32.add (local.get $at) (local.get $n)))
+        (i32.store8 (local.get $at) (i32.const 32))
+        (local.set $at (i32.add (local.get $at) (i32.const 1)))
+        (br_if $more (i32.lt_u (local.tee $field (i32.add (local.get $field) (i32.const 1))) (i32.const 3))))
+      (call $output (i32.const ${OUTPUT_AT}) (i32.sub (local.get $at) (i32.const ${OUTPUT_AT + 1}))))
+    (func (export "call_begin")) (func (export "call_migrate")) (func (export "call_take"))`, { abi })
 }

@@ -18,7 +18,7 @@ import { MockEvents } from '../../providers/events/mock.ts'
 import { MockStateStore } from '../../providers/state/mock.ts'
 import type { Clock } from '../../services/clock.ts'
 import { ConsensusService } from '../../services/consensus/service.ts'
-import { explainDenial } from '../../services/contracts/denial.ts'
+import { deliver } from '../../services/contracts/delivery.ts'
 import type { Genesis } from '../../services/contracts/genesis.ts'
 import { Endpoint, type ServiceHandler } from '../../services/endpoint.ts'
 import { EventsService } from '../../services/events/service.ts'
@@ -176,7 +176,9 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const published: TestMesh['published'] = []
   const tails = new Tails({ provider: events, bus: { publish: (subject, data) => { published.push({ subject, data }) } }, clock: time })
   const halts: CMeshError[] = []
-  const state = new StateService({
+  const deadlines = new Deadlines(time)
+  const state: StateService = new StateService({
+    deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock: time }),
     store, engine, consensus, guard, outbox, names: new NameTransactions(), member: memberOf(nodeKey), clock: time, log,
     onHalt: error => { halts.push(error) }, ...options.state,
   })
@@ -190,7 +192,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
     ...options.handlers,
   }
   const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
-    hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock: time, log, handler, explainDenial }),
+    hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock: time, log, handler }),
   ])) as Record<ServiceName, Endpoint>
   const dispatcher = new Dispatcher({
     remote: options.remote?.({ guard, time }) ?? (service => Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service }))),
@@ -198,12 +200,12 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   for (const [service, endpoint] of Object.entries(endpoints)) {
     if (!(options.absent ?? []).includes(service as ServiceName)) dispatcher.attach(service as ServiceName, endpoint.call)
   }
-  const deadlines = new Deadlines(time)
   const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock: time, log })
 
   await events.start()
-  const genesis = genesisOf({ operator: operator.did, node })
+  const genesis = genesisOf({ operator: operator.did, node, meter: { ...engine.meter, transactionGas: 20_000_000 } })
   await state.start(() => options.genesis?.(genesis) ?? genesis)
+  state.courier.start()
   await outbox.flush()
   const root = await iam.open({ identity: operator })
   const ids = new MessageIds(time.nowMs)

@@ -1,12 +1,13 @@
 /** One replica's state without consensus: the real applier over a store, with entries of the log made by hand. */
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
-import { encodePackage } from '../../cmtp/package.ts'
+import { encodePackage, packageManifest, signPackage, type ContractManifest, type ContractPackage } from '../../cmtp/package.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
 import { MockStateStore } from '../../providers/state/mock.ts'
 import type { LogEntry } from '../../services/consensus/provider.ts'
 import { encodeGenesis, readGenesis, type Genesis } from '../../services/contracts/genesis.ts'
-import { deployedModules } from '../../services/contracts/records.ts'
+import { installDeployed } from '../../services/contracts/deployments.ts'
+import { Metering, type MeterRecord } from '../../services/contracts/metering.ts'
 import { ContractTransactions } from '../../services/contracts/transactions.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
 import { Applier, type ApplierParts } from '../../services/state/applier.ts'
@@ -20,6 +21,9 @@ import { keptLog, memberOf, type KeptLog } from './mesh.ts'
 export const MEMBER = KeyPair.generate()
 export const OPERATOR = KeyPair.generate()
 export const START_MS = 1_800_000_000_000
+
+/** How gas is counted where a test does not say. */
+export const METER: MeterRecord = { ...new WasmEngine().meter, transactionGas: 20_000_000 }
 
 const NOTHING = Buffer.alloc(0)
 let ids = 0
@@ -47,13 +51,29 @@ export function entryOf(seq: number, data: Uint8Array, epoch = 0): LogEntry {
 export function genesisTransaction(contracts: Readonly<Record<string, Uint8Array>> = {}, genesis: Partial<Genesis> = {}): Transaction {
   const body = encodeGenesis({
     operator: OPERATOR.did, members: [MEMBER.did],
-    contracts: Object.entries(contracts).map(([address, module]) => ({ address, pkg: packageOf(module) })), ...genesis,
+    contracts: Object.entries(contracts).map(([address, module]) => ({ address, pkg: packageOf(module) })), meter: METER, ...genesis,
   })
   return transactionOf(`0xSW:${SYSTEM_SPACE}:genesis`, { body })
 }
 
-export function packageOf(module: Uint8Array, init = NOTHING): Buffer {
-  return encodePackage({ salt: Buffer.alloc(16), manifest: { name: 'made', version: '1.0.0', compiler: 'hand', sdk: '1' }, init, module })
+/** What is told of a package beside its module. */
+export type PackageFacts = Partial<Omit<ContractPackage, 'module' | 'manifest'>> & { readonly manifest?: Partial<ContractManifest> }
+
+export function packageOf(module: Uint8Array, { manifest, ...facts }: PackageFacts = {}): Buffer {
+  return encodePackage({
+    salt: Buffer.alloc(16), strategy: 'replaceable', init: NOTHING, ...facts, module,
+    manifest: packageManifest({ name: 'made', version: '1.0.0', compiler: 'hand', sdk: '1', ...manifest }),
+  })
+}
+
+/** The body of a deployment. */
+export function deploymentOf(module: Uint8Array, facts?: PackageFacts, by = OPERATOR): Buffer {
+  return signPackage(packageOf(module, facts), { purpose: 'deploy' }, by)
+}
+
+/** The body of a replacement that makes `version`. */
+export function replacementOf(target: string, version: number, module: Uint8Array, facts?: PackageFacts, by = OPERATOR): Buffer {
+  return signPackage(packageOf(module, facts), { purpose: 'replace', target, version }, by)
 }
 
 export interface Replica {
@@ -70,8 +90,9 @@ export interface Replica {
 }
 
 /** An open replica. What its store reads back is taken up first. */
-export async function replica({ store = new MockStateStore(), ...parts }: Partial<ApplierParts> = {}): Promise<Replica> {
-  const engine = new WasmEngine()
+export async function replica(
+  { store = new MockStateStore(), engine = new WasmEngine(), ...parts }: Partial<ApplierParts> & { readonly engine?: WasmEngine } = {},
+): Promise<Replica> {
   const index = new TransactionIndex()
   const log = keptLog()
   const applied: Block[] = []
@@ -88,7 +109,10 @@ export async function replica({ store = new MockStateStore(), ...parts }: Partia
     ...parts,
   })
   await store.open(block => { applier.restore(block) })
-  for (const [address, module] of deployedModules(store.space(SYSTEM_SPACE))) engine.install(address, module, store.space(address))
+  const system = store.space(SYSTEM_SPACE)
+  const metering = new Metering(engine, system)
+  if (metering.begun) metering.at(store.head.seq + 1)
+  installDeployed(engine, system, name => store.space(name))
   return {
     store, engine, index, applier, log, applied, durable, halts,
     next: data => {

@@ -14,7 +14,10 @@ watchdog.start()
 const engine = new WasmEngine({ onEnter: watchdog.enter, onLeave: watchdog.leave })
 for (const address of ['0x001', '0x002']) engine.install(address, readFileSync(file), new Map())
 const call = (address: string, name: string): void => {
-  engine.call({ address, function: name, input: new Uint8Array(0), view: false, context: { seq: 1, timeMs: 0, caller: '' } })
+  engine.call({
+    address, function: name, input: new Uint8Array(0), view: false, gasLimit: Number.MAX_SAFE_INTEGER,
+    context: { seq: 1, timeMs: 0, caller: '', origin: '', seed: new Uint8Array(32) },
+  })
 }
 process.stdout.write('ready\n')
 for (const address of ['0x001', '0x002', '0x001']) call(address, 'work')

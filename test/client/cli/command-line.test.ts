@@ -28,7 +28,10 @@ const COMMANDS = leaves(buildProgram(capture().terminal)).map(pathOf)
 describe('help', () => {
   test('names every command that is promised', () => {
     expect(COMMANDS.map((path) => path.join(' ')).sort()).toEqual([
-      'call', 'completion', 'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail', 'login', 'register', 'resolve',
+      'call', 'completion',
+      'contract build', 'contract call', 'contract check', 'contract client', 'contract deploy', 'contract dry-run', 'contract gas', 'contract inspect',
+      'contract new', 'contract proxy', 'contract replace', 'contract test', 'contract verify',
+      'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail', 'login', 'register', 'resolve',
       'spam', 'status', 'up', 'whoami',
     ])
   })
@@ -87,6 +90,18 @@ describe('a wrong command line', () => {
     [['call', '0xS:0x001', '--body-file', '/nowhere/at/all'], /error CMESH_CLIENT_USAGE: \/nowhere\/at\/all cannot be read/],
     [['events', 'publish', 'news'], /error CMESH_CLIENT_USAGE: Give a payload or --file\./],
     [['deploy', 'x.wasm', '--init', '{}'], /--init takes a JSON array/],
+    [['deploy', 'x.wasm', '--salt', 'ab'], /--salt takes 32 hex digits in lower case\./],
+    [['contract', 'nope'], /unknown command 'nope'/],
+    [['contract', 'new'], /missing required argument 'name'/],
+    [['contract', 'new', 'Not-A-Name'], /Not-A-Name is no name for a contract/],
+    [['contract', 'build', '/nowhere/at/all'], /There is no \/nowhere\/at\/all\. `cmesh contract new NAME` makes a contract\./],
+    [['contract', 'check', 'package.json'], /package\.json is neither a directory nor a \.ts file\./],
+    [['contract', 'test', 'docs'], /There is no contract in docs: it has no index\.ts\./],
+    [['contract', 'gas', 'contracts/hello', '--threshold', '-1'], /It must be an integer from 0 to 1000\./],
+    [['contract', 'replace'], /missing required argument 'contract'/],
+    [['contract', 'call', '0x002', 'get', '1', '--args', '[1]'], /Give arguments as words or as --args, not both\./],
+    [['contract', 'proxy', '0x002', '--init', '1'], /--init takes a JSON array/],
+    [['contract', 'verify', '0x002', '--version', '0'], /It must be an integer from 1 to /],
     [['spam', '--count', '-1'], /It must be an integer from 1 to 100000000\./],
     [['spam', '--mix', 'a', '--log', 'b'], /Give --mix or --log, not both\./],
     [['spam', '--log', '/nowhere/at/all'], /The request log \/nowhere\/at\/all cannot be read/],
@@ -214,6 +229,8 @@ describe('completion', () => {
     const file = await script('bash')
     expect(offered(file, 'cmesh', 're')).toEqual(['register', 'resolve'])
     expect(offered(file, 'cmesh', 'events', 'p')).toEqual(['publish'])
+    expect(offered(file, 'cmesh', 'contract', 'd')).toEqual(['deploy', 'dry-run'])
+    expect(offered(file, 'cmesh', 'contract', 'gas', '--th')).toEqual(['--threshold'])
     expect(offered(file, 'cmesh', 'events', 'range', '--f')).toEqual(['--from'])
     expect(offered(file, 'cmesh', 'call', '0xS:0x001', '--rec')).toEqual(['--receipt'])
   });

@@ -1,17 +1,14 @@
 import { describe, expect, test } from '@jest/globals'
-import { CMeshError } from '../../../cmtp/errors.ts'
-import { parseFqmn } from '../../../cmtp/fqmn.ts'
-import { explainDenial } from '../../../services/contracts/denial.ts'
 import { encodeGenesis, parseGenesis, readGenesis, writeGenesis } from '../../../services/contracts/genesis.ts'
+import { meterChanges } from '../../../services/contracts/metering.ts'
 import { contractRecord, deployedModules } from '../../../services/contracts/records.ts'
-import { contractError } from '../../../services/contracts/transactions.ts'
 import { Recorder } from '../../../services/state/transaction.ts'
 import { contractModule } from '../../support/contract-module.ts'
 import { contentOf } from '../../support/blocks.ts'
 import { refusal } from '../../support/refusal.ts'
-import { batchOf, genesisTransaction, MEMBER, OPERATOR, outputOf, packageOf, replica, transactionOf } from '../../support/replica.ts'
+import { batchOf, genesisTransaction, OPERATOR, outputOf, packageOf, replica, transactionOf } from '../../support/replica.ts'
 
-const GENESIS = { operator: 'did:key:z6MkOperator', members: ['did:key:z6MkMember'], contracts: [{ address: '0x001', pkg: Buffer.from([1, 2, 255]) }] }
+const GENESIS = { operator: 'did:key:z6MkOperator', members: ['did:key:z6MkMember'], contracts: [{ address: '0x001', pkg: Buffer.from([1, 2, 255]) }], meter: { meter: 1, schedule: 2, transactionGas: 3 } }
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
 
 describe('genesis', () => {
@@ -19,7 +16,7 @@ describe('genesis', () => {
     expect(parseGenesis(encodeGenesis(GENESIS))).toEqual(GENESIS)
   })
 
-  const wire = { operator: 'o', members: ['m'], contracts: [{ address: '0x001', package: '' }] }
+  const wire = { operator: 'o', members: ['m'], contracts: [{ address: '0x001', package: '' }], meter: GENESIS.meter }
   test.each<[string, unknown, string]>([
     ['no object', 7, 'its body lacks operator, members or contracts'],
     ['null', null, 'its body lacks operator, members or contracts'],
@@ -31,6 +28,11 @@ describe('genesis', () => {
     ['a contract at no address', { ...wire, contracts: [{ address: '0x0g1', package: '' }] }, 'a contract of it lacks a genesis address or a package'],
     ['a contract at a content address', { ...wire, contracts: [{ address: `0x${'ab'.repeat(32)}`, package: '' }] }, 'a contract of it lacks a genesis address or a package'],
     ['a contract that is null', { ...wire, contracts: [null] }, 'a contract of it lacks a genesis address or a package'],
+    ['no meter', { ...wire, meter: undefined }, 'it does not say how gas is counted'],
+    ['a meter that is null', { ...wire, meter: null }, 'it does not say how gas is counted'],
+    ['no gas for transactions', { ...wire, meter: { meter: 1, schedule: 1 } }, 'it does not say how gas is counted'],
+    ['a meter of 0', { ...wire, meter: { ...GENESIS.meter, meter: 0 } }, 'it does not say how gas is counted'],
+    ['a schedule of 0', { ...wire, meter: { ...GENESIS.meter, schedule: 0 } }, 'it does not say how gas is counted'],
   ])('with %s is refused', (_what, body, reason) => {
     expect(refusal(() => parseGenesis(json(body)))).toMatchObject({ code: 'CMESH_STATE_GENESIS', message: `The genesis transaction is refused: ${reason}.` })
   })
@@ -45,6 +47,7 @@ describe('genesis', () => {
     expect(readGenesis(space)).toBeUndefined()
     writeGenesis(new Recorder('0x000', space), GENESIS)
     expect(readGenesis(space)).toEqual({ operator: GENESIS.operator, members: GENESIS.members })
+    expect(meterChanges(space)).toEqual([{ from: 1, meter: 1, schedule: 2, transactionGas: 3 }])
   })
 
   test('installs its contracts and runs their init, and what they emitted is in its block', async () => {
@@ -86,32 +89,4 @@ describe('a transaction on a contract', () => {
     expect(records.map(record => record.status)).toEqual([404, 200, 404, 404])
     made.engine.close()
   })
-
-  test('that deploys is the operator\'s alone, also where no guard stood before it', async () => {
-    const body = packageOf(contractModule('(func (export "call_f"))'))
-    const made = await replica()
-    made.next(batchOf([genesisTransaction()]))
-    const records = made.next(batchOf([transactionOf('0xSW:0x000:deploy', { body, sub: MEMBER.did }), transactionOf('0xSW:0x000:deploy', { body })]))
-    expect(records.map(record => record.status)).toEqual([403, 200])
-    expect(outputOf(records[0])).toMatchObject({ code: 'CMESH_DEPLOY_FORBIDDEN' })
-    made.engine.close()
-  })
-
-  test('says what a contract did wrong', () => {
-    expect(contractError('0x001', 'f', 'revert', 'no').message).toBe('The contract 0x001 refused: no')
-    expect(contractError('0x001', 'f', 'trap', 'unreachable').message).toBe('The contract 0x001 trapped: unreachable.')
-    expect(contractError('0x001', 'f', 'readonly', '').message).toBe('The contract 0x001 tried to change state in a view.')
-    expect(contractError('0x001', 'f', 'limit', 'too much').message).toBe('The contract 0x001 went over a limit: too much.')
-    expect(contractError('0x001', 'f', 'no-function', '')).toMatchObject({ code: 'CMESH_STATE_NO_FUNCTION', message: 'The contract 0x001 has no function f.' })
-  })
-
-  test('asked of a contract that is not there says so', () => {
-    expect(refusal(() => contractRecord(new Map(), '0xfff'))).toMatchObject({ code: 'CMESH_STATE_NO_CONTRACT', message: 'There is no contract 0xfff.' })
-  })
-})
-
-test('a denial is explained where there is more to say, and left as it is elsewhere', () => {
-  const denied = new CMeshError('CMESH_IAM_DENIED', { permission: 'deploy', fqmn: '0xSW:0x000:deploy' })
-  expect(explainDenial(parseFqmn('0xSW:0x000:deploy'), denied)).toMatchObject({ code: 'CMESH_DEPLOY_FORBIDDEN', cause: denied })
-  for (const fqmn of ['0xSW:0x001:f', '0xS:0x000', '0xRW:register:x.mcom:0xSW:0x000:deploy', '0xEW:chan:x']) expect(explainDenial(parseFqmn(fqmn), denied)).toBe(denied)
 })

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
@@ -7,6 +8,7 @@ import { MockConsensus } from '../../../providers/consensus/mock.ts'
 import { MockEvents } from '../../../providers/events/mock.ts'
 import { HypercoreStateStore } from '../../../providers/state/hypercore.ts'
 import { MockStateStore } from '../../../providers/state/mock.ts'
+import type { Genesis } from '../../../services/contracts/genesis.ts'
 import { NameTransactions } from '../../../services/registrar/transactions.ts'
 import { Outbox } from '../../../services/state/outbox.ts'
 import { StateService, type StateServiceParts } from '../../../services/state/service.ts'
@@ -16,7 +18,7 @@ import path from 'node:path'
 import { contractModule } from '../../support/contract-module.ts'
 import { failureOf } from '../../support/iam.ts'
 import { keptLog, memberOf, memoryWatermark, startMesh, testClock, type TestMesh } from '../../support/mesh.ts'
-import { MEMBER, OPERATOR, packageOf } from '../../support/replica.ts'
+import { batchOf, deploymentOf, MEMBER, METER, OPERATOR, transactionOf } from '../../support/replica.ts'
 
 const ID = Buffer.alloc(16, 4)
 
@@ -50,7 +52,38 @@ describe('a view', () => {
       address: '0x001', deployer: mesh.operator.did, codeHash: expect.stringMatching(/^[0-9a-f]{64}$/), manifest: { name: 'hello', version: '1.0.0' },
       abi: { functions: expect.arrayContaining([expect.objectContaining({ name: 'hello_world', mode: 'view' })]) },
     })
-    expect((await mesh.ask(session, '0xS:0x000')).value).toMatchObject({ address: '0x000', functions: ['deploy'], genesis: { operator: mesh.operator.did, members: [mesh.node] } })
+    expect((await mesh.ask(session, '0xS:0x000')).value).toMatchObject({ address: '0x000', functions: ['deploy', 'replace', 'proxy', 'meter'], reads: ['versions', 'code', 'dryrun'], meter: [{ from: 1, meter: 1, schedule: 1, transactionGas: 20_000_000 }], genesis: { operator: mesh.operator.did, members: [mesh.node] } })
+  })
+
+  test('says what gas it used, also from the cache and when it fails', async () => {
+    const gas = async (fqmn: string): Promise<number> => Number((await mesh.ask(session, fqmn)).headers.find(([name]) => name === 'x-cmesh-gas')?.[1])
+    const first = await gas('0xS:0x001:hello_world:["gas"]')
+    expect(first).toBeGreaterThan(1_000)
+    expect(await gas('0xS:0x001:hello_world:["gas"]')).toBe(first)
+    const [hits, failures] = [mesh.state.stats.viewHits, mesh.state.stats.contractFailures]
+    expect(await mesh.ask(session, '0xS:0x001:hello_world:[7]')).toMatchObject({ status: 422, headers: expect.arrayContaining([['x-cmesh-gas', expect.stringMatching(/^[1-9]/)]]) })
+    expect([mesh.state.stats.viewHits, mesh.state.stats.contractFailures]).toEqual([hits, failures + 1])
+  })
+
+  test('uses no more gas than its node lets it', async () => {
+    const poor = await startMesh({ state: { viewGas: 1_500 } })
+    expect(await poor.ask(poor.root, '0xS:0x001:hello_world')).toMatchObject({ status: 422, code: 'CMESH_CONTRACT_OUT_OF_GAS', headers: expect.arrayContaining([['x-cmesh-gas', '1500']]) })
+    expect(await poor.ask(poor.root, '0xSW:0x001:hello_world')).toMatchObject({ status: 200 })
+    await poor.stop()
+  })
+
+  test('of the system contract tells versions and code, by arguments that it checks', async () => {
+    const { value } = await mesh.ask(session, '0xS:0x000:versions:["0x001"]')
+    const [version] = value as [{ codeHash: string }]
+    expect(value).toEqual([{ version: 1, codeHash: version.codeHash, deployer: mesh.operator.did, strategy: 'replaceable', manifest: expect.objectContaining({ name: 'hello' }), seq: 1, timeMs: expect.any(Number) }])
+    expect((await mesh.ask(session, '0xS:0x000:versions:["0x001",1]')).value).toEqual(version)
+    const { frame } = await mesh.askRaw(session, `0xS:0x000:code:["${version.codeHash}"]`)
+    expect(createHash('sha256').update(frame.body).digest('hex')).toBe(version.codeHash)
+    for (const [fqmn, status, code] of [
+      ['0xS:0x000:versions', 422, 'CMESH_CONTRACT_REVERT'], ['0xS:0x000:versions:["0x001",0]', 422, 'CMESH_CONTRACT_REVERT'], ['0xS:0x000:versions:["0x000"]', 422, 'CMESH_CONTRACT_REVERT'],
+      ['0xS:0x000:versions:["0xfff"]', 404, 'CMESH_STATE_NO_CONTRACT'], ['0xS:0x000:code:["ab"]', 422, 'CMESH_CONTRACT_REVERT'], [`0xS:0x000:code:["${'0'.repeat(64)}"]`, 404, 'CMESH_STATE_NO_CODE'],
+      ['0xS:0x000:deploy', 404, 'CMESH_STATE_NO_FUNCTION'],
+    ] as const) expect(await mesh.ask(session, fqmn)).toMatchObject({ status, code })
   })
 
   test('changes nothing', async () => {
@@ -65,7 +98,7 @@ describe('a write', () => {
     const answer = await mesh.ask(mesh.root, '0xSW:0x001:say:["hi"]', { id: ID })
     expect(answer.status).toBe(200)
     expect(answer.headers).toEqual([
-      ['content-type', 'application/json'], ['x-cmesh-durability', 'memory'], ['x-cmesh-sequence', String(mesh.state.head.seq)], ['x-cmesh-transaction', ID.toString('hex')],
+      ['content-type', 'application/json'], ['x-cmesh-durability', 'memory'], ['x-cmesh-gas', expect.stringMatching(/^[1-9]\d*$/)], ['x-cmesh-sequence', String(mesh.state.head.seq)], ['x-cmesh-transaction', ID.toString('hex')],
     ])
     expect((await mesh.ask(session, '0xS:0x001:blah_blah')).value).toBe('hi')
     expect((await mesh.ask(session, `0xC:tx:${ID.toString('hex')}`)).value).toMatchObject({ id: ID.toString('hex'), status: 200, seq: mesh.state.head.seq })
@@ -123,20 +156,21 @@ describe('a write', () => {
 })
 
 describe('a deployment', () => {
-  const pkg = packageOf(contractModule('(data (i32.const 0) "1") (func (export "call_one") (call $output (i32.const 0) (i32.const 1)))'))
+  const pkg = (): Buffer => deploymentOf(contractModule('(data (i32.const 0) "1") (func (export "call_one") (call $output (i32.const 0) (i32.const 1)))'), {}, mesh.operator)
 
   test('by the operator gives the contract its address, and it can be called', async () => {
-    const { status, value } = await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: pkg })
+    const { status, value } = await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: pkg() })
     const { address, name } = value as { address: string, name: string }
+    expect(mesh.state.stats.contracts).toBe(3)
     expect({ status, address, name }).toEqual({ status: 200, address: expect.stringMatching(/^0x[0-9a-f]{64}$/), name: 'made' })
     expect(await mesh.ask(mesh.root, `0xSW:${address}:one`)).toMatchObject({ status: 200, value: 1 })
-    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: pkg })).toMatchObject({ status: 409, code: 'CMESH_DEPLOY_EXISTS' })
+    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: pkg() })).toMatchObject({ status: 409, code: 'CMESH_DEPLOY_EXISTS' })
   })
 
   test.each<[string, () => Uint8Array, string]>([
     ['nothing', () => Buffer.alloc(0), 'CMESH_DEPLOY_MALFORMED'],
     ['noise', () => Buffer.from('noise'.repeat(20)), 'CMESH_DEPLOY_MALFORMED'],
-    ['init arguments for a contract without init', () => packageOf(contractModule('(func (export "call_f"))'), Buffer.from('[1]')), 'CMESH_DEPLOY_MALFORMED'],
+    ['init arguments for a contract without init', () => deploymentOf(contractModule('(func (export "call_f"))'), { init: Buffer.from('[1]') }, mesh.operator), 'CMESH_DEPLOY_MALFORMED'],
   ])('of %s is refused, and leaves nothing', async (_what, body, code) => {
     expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: body() })).toMatchObject({ status: 400, code })
   })
@@ -148,12 +182,12 @@ describe('a deployment', () => {
       },
     )
     const spaces = new Set(mesh.store.spaces())
-    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: packageOf(module) })).toMatchObject({ status: 422, code: 'CMESH_CONTRACT_TRAP' })
+    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: deploymentOf(module, {}, mesh.operator) })).toMatchObject({ status: 422, code: 'CMESH_CONTRACT_TRAP' })
     for (const name of mesh.store.spaces()) if (!spaces.has(name)) expect([name, mesh.store.space(name).size]).toEqual([name, 0])
     const deployed = [...mesh.store.space('0x000').keys()].filter(key => key.startsWith('contract/'))
     for (const key of deployed) expect(mesh.engine.has(key.slice('contract/'.length))).toBe(true)
     // Sent again it fails again: nothing says that it is deployed already.
-    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: packageOf(module) })).toMatchObject({ status: 422 })
+    expect(await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: deploymentOf(module, {}, mesh.operator) })).toMatchObject({ status: 422 })
   })
 })
 
@@ -238,7 +272,7 @@ describe('the life of State', () => {
       clock: testClock(), log: keptLog(), onHalt: () => undefined, ...more,
     }
   }
-  const genesis = (): { operator: string, members: string[], contracts: never[] } => ({ operator: OPERATOR.did, members: [MEMBER.did], contracts: [] })
+  const genesis = (): Genesis => ({ operator: OPERATOR.did, members: [MEMBER.did], contracts: [], meter: METER })
 
   test('starts once, however often it is asked, and knows its beginning only then', async () => {
     const state = new StateService(parts())
@@ -264,7 +298,7 @@ describe('the life of State', () => {
       }
       if (failing === 'consensus') made.consensus.start = () => Promise.reject(new CMeshError('CMESH_CONSENSUS_SECOND_NODE', { node: 'x' }))
       const state = new StateService(made)
-      const bad = { operator: OPERATOR.did, members: [MEMBER.did], contracts: [{ address: '0x001', pkg: Buffer.from('noise') }] }
+      const bad = { operator: OPERATOR.did, members: [MEMBER.did], contracts: [{ address: '0x001', pkg: Buffer.from('noise') }], meter: METER }
       const failure = await failureOf(() => state.start(() => bad))
       expect(failure.code).toBe(failing === 'consensus' ? 'CMESH_CONSENSUS_SECOND_NODE' : 'CMESH_DEPLOY_MALFORMED')
     }
@@ -279,13 +313,14 @@ describe('the life of State', () => {
       const id = Buffer.alloc(16, 7)
       await first.ask(first.root, '0xSW:0x002:increment:[41]', { id })
       await first.register(first.root, first.operator, 'kept.mcom', '0xS:0x002')
-      const { value: manifest } = await first.ask(first.root, '0xSW:0x000:deploy', { body: packageOf(contractModule('(data (i32.const 0) "7") (func (export "call_seven") (call $output (i32.const 0) (i32.const 1)))')) })
+      const { value: manifest } = await first.ask(first.root, '0xSW:0x000:deploy', { body: deploymentOf(contractModule('(data (i32.const 0) "7") (func (export "call_seven") (call $output (i32.const 0) (i32.const 1)))'), {}, first.operator) })
       const { head } = first.state
       await first.stop()
 
       const again = await startMesh({ key, state: { store: new HypercoreStateStore({ dir }) }, genesis: () => { throw new Error('there is a beginning already') } })
       expect({ ...again.state.head }).toEqual({ ...head })
       expect(again.state.genesis.operator).toBe(first.operator.did)
+      expect(again.state.stats.contracts).toBe(3)
       again.grants.set(first.operator.did, again.grants.get(again.operator.did) ?? [])
       const root = await again.open({ identity: first.operator })
       expect(await again.ask(root, '0xR:kept.mcom:get')).toMatchObject({ status: 200, value: 41 })
@@ -308,6 +343,19 @@ describe('the life of State', () => {
     const failure = await failureOf(() => new StateService(parts({ store })).start(genesis))
     expect({ code: failure.code, message: failure.message }).toEqual({
       code: 'CMESH_STATE_GENESIS', message: 'The genesis transaction is refused: the log does not start with it.',
+    })
+  })
+
+  test('a log from before gas was counted is not opened, and says why', async () => {
+    const store = new MockStateStore()
+    await store.open()
+    const value = Buffer.from(JSON.stringify({ operator: OPERATOR.did, members: [MEMBER.did] }))
+    store.space('0x000').set('genesis', value)
+    const record = { id: '1'.repeat(32), status: 200, gas: 0n, output: Buffer.alloc(0), events: [], writes: [{ space: '0x000', key: 'genesis', value }] }
+    await store.commit({ epoch: 0, seq: 1, timeMs: 0, message: batchOf([transactionOf('0xSW:0x000:genesis', { id: record.id })]), transactions: [record] })
+    const failure = await failureOf(() => new StateService(parts({ store })).start(genesis))
+    expect({ code: failure.code, message: failure.message }).toEqual({
+      code: 'CMESH_STATE_GENESIS', message: 'The genesis transaction is refused: the log is of a version before gas was counted.',
     })
   })
 

@@ -8,7 +8,8 @@ import { jsonReply } from '../../../services/call.ts'
 import { ViewCache, type ContractVersion } from '../../../services/state/view-cache.ts'
 import { abiText, contractModule } from '../../support/contract-module.ts'
 import { startMesh, type TestMesh } from '../../support/mesh.ts'
-import { packageOf } from '../../support/replica.ts'
+import { versionedContract } from '../../support/versioned-contracts.ts'
+import { deploymentOf, packageOf, replacementOf } from '../../support/replica.ts'
 
 const reply = jsonReply('kept')
 const PURE = { caller: false, clock: false }
@@ -20,30 +21,46 @@ describe('a cached view', () => {
 
   test('is given for the same address until its contract changes', () => {
     const cache = new ViewCache()
-    cache.set(route, 'did:a', 1, PURE, version, reply)
+    cache.set(route, 'did:a', 1, PURE, [version], reply)
     expect(cache.get(route, 'did:b', 9)).toBe(reply)
     expect(cache.get(routes.fromText('0xS:0x001:g'), 'did:a', 1)).toBeUndefined()
     version.value++
     expect(cache.get(route, 'did:a', 1)).toBeUndefined()
   })
 
+  test('is given as long as every contract it read stands', () => {
+    const cache = new ViewCache()
+    const [own, other] = [{ value: 3 }, { value: 7 }]
+    cache.set(route, 'did:a', 1, PURE, [own, other], reply)
+    expect(cache.get(route, 'did:a', 1)).toBe(reply)
+    other.value++
+    expect(cache.get(route, 'did:a', 1)).toBeUndefined()
+  })
+
+  test('is gone once the cache is cleared', () => {
+    const cache = new ViewCache()
+    cache.set(route, 'did:a', 1, PURE, [version], reply)
+    cache.clear()
+    expect(cache.get(route, 'did:a', 1)).toBeUndefined()
+  })
+
   test('that asked who calls is for that caller alone', () => {
     const cache = new ViewCache()
-    cache.set(route, 'did:a', 1, { caller: true, clock: false }, version, reply)
+    cache.set(route, 'did:a', 1, { caller: true, clock: false }, [version], reply)
     expect(cache.get(route, 'did:b', 1)).toBeUndefined()
     expect(cache.get(route, 'did:a', 2)).toBe(reply)
   })
 
   test('that asked the time is good for its block alone', () => {
     const cache = new ViewCache()
-    cache.set(route, 'did:a', 1, { caller: false, clock: true }, version, reply)
+    cache.set(route, 'did:a', 1, { caller: false, clock: true }, [version], reply)
     expect(cache.get(route, 'did:a', 2)).toBeUndefined()
     expect(cache.get(route, 'did:b', 1)).toBe(reply)
   })
 
   test('is kept nowhere when the cache is off', () => {
     const cache = new ViewCache({ entries: 0 })
-    cache.set(route, 'did:a', 1, PURE, version, reply)
+    cache.set(route, 'did:a', 1, PURE, [version], reply)
     expect(cache.get(route, 'did:a', 1)).toBeUndefined()
   })
 
@@ -53,7 +70,7 @@ describe('a cached view', () => {
     const large = { ...reply, body: Buffer.alloc(2_000) }
     const held = (): number => made.filter(each => cache.get(each, 'did:a', 1) !== undefined).length
     for (const each of made) {
-      cache.set(each, 'did:a', 1, PURE, version, large)
+      cache.set(each, 'did:a', 1, PURE, [version], large)
       // Asking moves what is old among the young: there it weighs what it did.
       expect(held()).toBeLessThanOrEqual(10)
     }
@@ -95,6 +112,41 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 1, max: 9 }) }) },
 )
 
+describe('a view that asks another contract', () => {
+  const ASKED = '0x0b2'
+  const ASKING = contractModule(`
+    (data (i32.const 0) "0xS:${ASKED}:value") (data (i32.const 64) "0xS:0x0c3:value")
+    (func $through (param $at i32) (drop (call $call (local.get $at) (i32.const 15) (i32.const 0) (i32.const 0) (i64.const 0)))
+      (call $reg (i32.const 1024)) (call $output (i32.const 1024) (call $reglen)))
+    (func (export "call_through") (call $through (i32.const 0))) (func (export "call_missing") (call $through (i32.const 64)))`, {
+    abi: abiText(['through', 'missing'].map(name => ({ name, mode: 'view' }))),
+  })
+
+  test('is kept while that one stands, and no longer: not over a write, a replacement or a change of the costs', async () => {
+    const mesh = await startMesh({ genesis: genesis => ({ ...genesis, contracts: [...genesis.contracts,
+      { address: '0x0a1', pkg: packageOf(ASKING) }, { address: ASKED, pkg: packageOf(versionedContract({ which: 1 })) }] }) })
+    const ask = async (): Promise<readonly [string, number]> => {
+      const { frame } = await mesh.askRaw(mesh.root, '0xS:0x0a1:through')
+      return [frame.body.toString(), mesh.state.stats.viewHits]
+    }
+    await mesh.ask(mesh.root, `0xSW:${ASKED}:put`, { body: '1' })
+    expect([await ask(), await ask()]).toEqual([['1', 0], ['1', 1]])
+    await mesh.ask(mesh.root, `0xSW:${ASKED}:put`, { body: '2' })
+    expect([await ask(), await ask()]).toEqual([['2', 1], ['2', 2]])
+    await mesh.ask(mesh.root, '0xSW:0x002:increment')
+    expect(await ask()).toEqual(['2', 3])
+    const body = replacementOf(ASKED, 2, versionedContract({ which: 2, migrate: 'keeps' }), {}, mesh.operator)
+    expect(await mesh.ask(mesh.root, `0xSW:0x000:replace:["${ASKED}"]`, { body })).toMatchObject({ status: 200 })
+    expect([await ask(), await ask()]).toEqual([['["1.0.0"]', 3], ['["1.0.0"]', 4]])
+    expect(await mesh.ask(mesh.root, '0xSW:0x000:meter:[1,1,19000000]')).toMatchObject({ status: 200 })
+    expect(await ask()).toEqual(['["1.0.0"]', 4])
+    // What is not there is part of what was read too.
+    const missing = async (): Promise<string> => (await mesh.askRaw(mesh.root, '0xS:0x0a1:missing')).frame.body.toString()
+    expect(await missing()).toMatch(/^CMESH_CONTRACT_NO_CONTRACT/)
+    await mesh.stop()
+  })
+})
+
 describe('a service with a cache', () => {
   test('answers exactly as one without, to whoever asks whatever when', async () => {
     const [key, operator] = [KeyPair.generate(), KeyPair.generate()]
@@ -105,9 +157,8 @@ describe('a service with a cache', () => {
       const contracts: string[] = []
       for (const salt of ['[1]', '[2]']) {
         // What tells the two apart is in the package, so that both meshes give them addresses of their own.
-        const pkg = packageOf(lookingModule())
-        pkg.write(salt, 5)
-        const { value } = await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body: pkg })
+        const body = deploymentOf(lookingModule(), { salt: Buffer.from(salt.padEnd(16)) }, mesh.operator)
+        const { value } = await mesh.ask(mesh.root, '0xSW:0x000:deploy', { body })
         contracts.push((value as { address: string }).address)
       }
       for (const [i, address] of contracts.entries()) await mesh.register(mesh.root, mesh.operator, `c${i}.mcom`, `0xS:${address}`)

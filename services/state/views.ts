@@ -1,0 +1,143 @@
+/**
+ * Reads of state: views of contracts, and what is told of the contracts themselves. They run here and now on the last applied
+ * block, under a gas limit of this node's own, and are remembered while nothing they were made from has changed.
+ */
+import { createHash } from 'node:crypto'
+import { CMeshError } from '../../cmtp/errors.ts'
+import { encodeHeaders } from '../../cmtp/headers.ts'
+import { sha256 } from '../../cmtp/layer.ts'
+import { argumentsOf, wireErrorReply, type Call, type Reply } from '../call.ts'
+import { DryRun } from '../contracts/dry-run.ts'
+import { contractError } from '../contracts/execution.ts'
+import { isMeterKey, type Metering } from '../contracts/metering.ts'
+import type { ContractEngine, Observed } from '../contracts/provider.ts'
+import { isContractKey } from '../contracts/records.ts'
+import { contractReply, systemReply } from '../contracts/system-reads.ts'
+import type { HopNotes } from '../endpoint.ts'
+import type { AuthContext, Guard } from '../iam/guard.ts'
+import type { Block, StateHead, StateStore } from './provider.ts'
+import { SYSTEM_SPACE } from './transaction.ts'
+import { ViewCache, type ContractVersion, type ViewCacheOptions } from './view-cache.ts'
+
+export interface ViewsParts {
+  readonly store: Pick<StateStore, 'head' | 'space'>
+  readonly engine: ContractEngine
+  readonly metering: Metering
+  readonly guard: Pick<Guard, 'authorise'>
+  /** Counted here. */
+  readonly stats: ViewStats
+  readonly cache?: ViewCacheOptions | undefined
+  /** Most gas one view may use. Default 2,000,000. */
+  readonly gasLimit?: number | undefined
+}
+
+export interface ViewStats {
+  views: number
+  viewHits: number
+  /** Gas that views used, those from the cache not counted. */
+  viewGas: number
+  /** Views and transactions that ended in a contract's failure. */
+  contractFailures: number
+}
+
+const DEFAULT_GAS = 2_000_000
+
+export class Views {
+  readonly #parts: ViewsParts
+  readonly #gasLimit: number
+  readonly #dryRun: DryRun
+  readonly #cache: ViewCache
+  readonly #versions = new Map<string, ContractVersion>()
+  #seed: { readonly chain: Uint8Array, readonly seed: Uint8Array } | undefined
+
+  constructor(parts: ViewsParts) {
+    const { engine, metering, guard, store } = parts
+    this.#parts = parts
+    this.#gasLimit = parts.gasLimit ?? DEFAULT_GAS
+    this.#cache = new ViewCache(parts.cache)
+    this.#dryRun = new DryRun({ engine, metering, guard, space: name => store.space(name), head: () => store.head })
+  }
+
+  /** Answers at once, but for a dry run. The caller's context was confirmed. */
+  read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
+    const { store, stats } = this.#parts
+    const { head } = store
+    notes.before = head
+    stats.views++
+    const cacheable = call.body.length === 0
+    if (cacheable) {
+      const hit = this.#cache.get(call.route, auth.sub, head.seq)
+      if (hit !== undefined) {
+        stats.viewHits++
+        return hit
+      }
+    }
+    const [contract = '', name] = call.route.segments
+    const system = store.space(SYSTEM_SPACE)
+    if (name === undefined) return contractReply(system, this.#parts.engine, contract)
+    if (contract !== SYSTEM_SPACE) return this.#view(contract, name, call, auth, head, notes)
+    return name === 'dryrun' ? this.#dryRun.read(call, auth) : systemReply(system, name, call.route)
+  }
+
+  /** A block is applied: what was made from what it changed is forgotten. */
+  changed(block: Block): void {
+    let everything = false
+    for (const transaction of block.transactions) {
+      for (const { space, key } of transaction.writes) {
+        this.#version(space).value++
+        // Other code, or other costs: what a view gave says nothing any more, its own contract's or another's that runs the same code.
+        if (space === SYSTEM_SPACE && (isContractKey(key) || isMeterKey(key))) everything = true
+      }
+    }
+    if (everything) this.#cache.clear()
+  }
+
+  #view(contract: string, name: string, call: Call, auth: AuthContext, head: StateHead, notes: HopNotes): Reply {
+    const { engine, metering, stats } = this.#parts
+    const abi = engine.abi(contract)
+    if (abi === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
+    const declared = abi.functions.find(f => f.name === name)
+    if (declared === undefined) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name })
+    if (declared.mode !== 'view') throw new CMeshError('CMESH_STATE_NOT_A_VIEW', { contract, function: name })
+    metering.at(head.seq + 1)
+    const result = engine.call({
+      address: contract,
+      function: name,
+      input: argumentsOf(call),
+      view: true,
+      gasLimit: this.#gasLimit,
+      context: { seq: head.seq, timeMs: head.timeMs, caller: auth.sub, origin: auth.sub, seed: this.#seedOf(head) },
+    })
+    notes.gas = BigInt(result.gas)
+    stats.viewGas += result.gas
+    if (!result.ok) {
+      stats.contractFailures++
+      const error = contractError(result)
+      return wireErrorReply(error.status, error.toWire(), [['x-cmesh-gas', String(result.gas)]])
+    }
+    const headers = encodeHeaders([['content-type', 'application/json'], ['x-cmesh-gas', String(result.gas)]])
+    const reply: Reply = { status: 200, headers, body: result.output, bodyHash: sha256(result.output) }
+    if (call.body.length === 0) this.#cache.set(call.route, auth.sub, head.seq, result.observed, this.#versionsOf(result.observed), reply)
+    return reply
+  }
+
+  /** The seed of every view on this head. */
+  #seedOf({ chain }: StateHead): Uint8Array {
+    if (this.#seed?.chain !== chain) this.#seed = { chain, seed: createHash('sha256').update(chain).digest() }
+    return this.#seed.seed
+  }
+
+  /** Of the contracts that are there: one that is not yet makes everything forgotten when it comes. */
+  #versionsOf({ spaces }: Observed): readonly ContractVersion[] {
+    return spaces.filter(space => this.#parts.engine.has(space)).map(space => this.#version(space))
+  }
+
+  #version(space: string): ContractVersion {
+    let version = this.#versions.get(space)
+    if (version === undefined) {
+      version = { value: 0 }
+      this.#versions.set(space, version)
+    }
+    return version
+  }
+}
