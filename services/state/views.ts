@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { encodeHeaders } from '../../cmtp/headers.ts'
 import { sha256 } from '../../cmtp/layer.ts'
+import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { argumentsOf, wireErrorReply, type Call, type Reply } from '../call.ts'
 import { DryRun } from '../contracts/dry-run.ts'
 import { contractError } from '../contracts/execution.ts'
@@ -48,6 +49,8 @@ export class Views {
   readonly #dryRun: DryRun
   readonly #cache: ViewCache
   readonly #versions = new Map<string, ContractVersion>()
+  /** By gas. */
+  readonly #headers = new TwoGenerations<number, Buffer>({ entries: 1_024 })
   #seed: { readonly chain: Uint8Array, readonly seed: Uint8Array } | undefined
 
   constructor(parts: ViewsParts) {
@@ -115,10 +118,19 @@ export class Views {
       const error = contractError(result)
       return wireErrorReply(error.status, error.toWire(), [['x-cmesh-gas', String(result.gas)]])
     }
-    const headers = encodeHeaders([['content-type', 'application/json'], ['x-cmesh-gas', String(result.gas)]])
-    const reply: Reply = { status: 200, headers, body: result.output, bodyHash: sha256(result.output) }
+    const reply: Reply = { status: 200, headers: this.#headersOf(result.gas), body: result.output, bodyHash: sha256(result.output) }
     if (call.body.length === 0) this.#cache.set(call.route, auth.sub, head.seq, result.observed, this.#versionsOf(result.observed), reply)
     return reply
+  }
+
+  /** The headers of a view that used so much gas: most views of a function use the same. */
+  #headersOf(gas: number): Buffer {
+    let headers = this.#headers.get(gas)
+    if (headers === undefined) {
+      headers = encodeHeaders([['content-type', 'application/json'], ['x-cmesh-gas', String(gas)]])
+      this.#headers.set(gas, headers)
+    }
+    return headers
   }
 
   /** The seed of every view on this head. */
