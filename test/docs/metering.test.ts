@@ -27,7 +27,8 @@ test('docs/metering.md says what is charged by size', async () => {
   await holds('sizes', ['what', 'gas'], [
     ['entering a function', grouped(costs.entry.base)],
     [`each ${costs.entry.localsPerGas} of its locals, parameters included, or part of them`, '1'],
-    ['each page by which a memory grows', grouped(costs.growPage)],
+    ['a memory that grows, be it by nothing', grouped(costs.grow.base)],
+    ['each page by which it grows', grouped(costs.grow.page)],
     [`each ${costs.bulkBytesPerGas} whole bytes of a bulk memory instruction`, '1'],
     ['entering a contract, from outside or by a nested call', grouped(costs.contract.base)],
     ['each page of memory that its instance starts with', grouped(costs.contract.page)],

@@ -168,8 +168,10 @@ function growFunction({ memory }: ModuleShape, added: Additions, schedule: Sched
   // Charge.
   out.op(OP.globalGet, added.gas)
   out.bytes(OP.localGet, pages, OP.i64ExtendU, OP.i64Const)
-  out.signed(schedule.growPage)
-  out.bytes(OP.i64Mul, OP.i64Sub)
+  out.signed(schedule.grow.page)
+  out.bytes(OP.i64Mul, OP.i64Const)
+  out.signed(schedule.grow.base)
+  out.bytes(OP.i64Add, OP.i64Sub)
   out.op(OP.globalSet, added.gas)
   out.op(OP.globalGet, added.gas)
   out.bytes(OP.i64Const, 0, OP.i64LtS, OP.if, TYPE.empty, OP.unreachable, OP.end)

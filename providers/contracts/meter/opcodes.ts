@@ -20,7 +20,7 @@ export const COST_CLASS_MEANINGS = {
   load: 'loads of all types and widths',
   store: 'stores of all types and widths',
   memorySize: '`memory.size`',
-  memoryGrow: '`memory.grow`, beside its pages',
+  memoryGrow: '`memory.grow`, beside what growing costs',
   bulk: '`memory.copy`, `memory.fill`, `memory.init`, beside their bytes',
   integer: 'integer addition, subtraction, logic, shifts, rotations, comparisons, extension, wrapping',
   multiply: '`i32.mul`, `i64.mul`',

@@ -23,8 +23,8 @@ export interface Schedule {
   readonly instruction: Readonly<Record<CostClass, number>>
   /** On entering a function: `base`, and 1 for each `localsPerGas` locals, parameters included. */
   readonly entry: { readonly base: number, readonly localsPerGas: number }
-  /** Each page of 64 KiB by which a memory grows, beside the instruction. */
-  readonly growPage: number
+  /** A memory that grows, be it by nothing: `base`, and `page` for each page of 64 KiB, beside the instruction. */
+  readonly grow: { readonly base: number, readonly page: number }
   /** Bytes of a bulk memory instruction that cost 1, beside the instruction; a power of two. */
   readonly bulkBytesPerGas: number
   /** On entering a contract, from outside or by a nested call: `base`, and `page` for each page of memory that its instance starts with. */
@@ -34,16 +34,16 @@ export interface Schedule {
 
 const SCHEDULE_1: Schedule = {
   version: 1,
-  // Filling nothing in a page that nobody touched takes a processor hundreds of nanoseconds: hence `bulk`. An instance whose memory grew is
-  // not used again: hence `memoryGrow`.
+  // Filling nothing in a page that nobody touched takes a processor hundreds of nanoseconds: hence `bulk`.
   instruction: {
     free: 0, loop: 1, branch: 1, branchTable: 4, call: 5, callIndirect: 12,
-    constant: 1, local: 1, global: 2, select: 2, load: 10, store: 4, memorySize: 3, memoryGrow: 200_000, bulk: 400,
+    constant: 1, local: 1, global: 2, select: 2, load: 10, store: 4, memorySize: 3, memoryGrow: 400, bulk: 400,
     integer: 1, multiply: 2, divide: 12, count: 2,
     float: 3, floatMove: 2, floatCompare: 2, floatRound: 4, floatDivide: 8, floatRoot: 10, convert: 4, truncate: 5,
   },
   entry: { base: 2, localsPerGas: 4 },
-  growPage: 32_768,
+  // An instance whose memory grew is not used again.
+  grow: { base: 200_000, page: 32_768 },
   bulkBytesPerGas: 8,
   // Each may need a new instance, of which every page costs the system a fault, whatever the pool holds at the moment.
   contract: { base: 10_000, page: 20_000 },

@@ -87,7 +87,7 @@ test('a program that would never end ends, and finishes under a limit exactly if
     expect(block.end === 'done').toBe(instruction.end === 'done')
     if (block.end === 'done') expect(block).toEqual(instruction)
     // Between two checks lies at most a function's length; pages are charged before they are there.
-    if (block.end === 'gas') expect(block.left).toBeGreaterThan(BigInt(-140 * wasm.length - 4 * costs.growPage))
+    if (block.end === 'gas') expect(block.left).toBeGreaterThan(BigInt(-140 * wasm.length - 4 * (costs.grow.base + costs.grow.page)))
     ends.set(block.end, (ends.get(block.end) ?? 0) + 1)
   }), { ...SETUP, seed: 15 })
   for (const end of ['done', 'gas', 'stack']) expect(ends.get(end)).toBeGreaterThan(0)

@@ -141,14 +141,15 @@ describe('memory.grow', () => {
   test('costs by the page, and the same whatever it finds', () => {
     const module = metered(GROW)
     expect([0, 1, 2].map((argument) => exact(module, argument).result)).toEqual([1, 1, 1])
-    expect(used(module, 3) - used(module, 2)).toBe(BigInt(costs.growPage))
-    expect(used(module, 63) - used(module, 62)).toBe(BigInt(costs.growPage))
+    expect(used(module, 3) - used(module, 2)).toBe(BigInt(costs.grow.page))
+    expect(used(module, 63) - used(module, 62)).toBe(BigInt(costs.grow.page))
+    expect(used(module, 0) - used(module, 64)).toBe(BigInt(costs.grow.base))
   })
 
-  test('beyond the maximum gives -1 and costs no page', () => {
+  test('beyond the maximum gives -1 and costs no growth', () => {
     const module = metered(GROW)
     expect([64, 65, 0x10000, -1].map((argument) => exact(module, argument).result)).toEqual([-1, -1, -1, -1])
-    expect(used(module, 64)).toBe(used(module, 0))
+    expect(used(module, 64)).toBe(used(module, 65))
   })
 
   test('is capped where the module sets no maximum, a larger one, or a smaller one', () => {
