@@ -32,6 +32,8 @@ export interface StartOutcome {
   readonly failure: ContractStop | undefined
   /** Pages of memory that a call begins with. */
   readonly pages: number
+  /** Whether an instance can be put back between calls; where it cannot, every call takes a new one. */
+  readonly kept: boolean
 }
 
 export class ContractCode {
@@ -49,12 +51,14 @@ export class ContractCode {
   uses = 0
   metered: Metered
   module: WebAssembly.Module
+  /** Gas for what an instance is made of, beyond what every call pays. */
+  burden: number
   /** Known once an instance was made, which is when it is installed. */
   start: StartOutcome | undefined
   /** The memory that a call begins with, known like `start`. */
-  content: Uint8Array | undefined
+  content: WeakRef<Uint8Array> | undefined
 
-  constructor(hash: string, { shape, abi }: Inspected, metered: Metered, module: WebAssembly.Module) {
+  constructor(hash: string, { shape, abi }: Inspected, { metered, module, burden }: Compiled) {
     this.hash = hash
     this.wasm = shape.wasm
     this.abi = abi
@@ -64,6 +68,7 @@ export class ContractCode {
     this.hasStartExport = shape.exports.has(START_EXPORT)
     this.metered = metered
     this.module = module
+    this.burden = burden
   }
 
   /** Exports that make up the start, in the order they run in. */
@@ -157,9 +162,10 @@ export class CodeStore {
     if (meter === this.#meter) return false
     const compiled = [...this.#codes.values()].map((code) => [code, this.#compile(readModule(code.wasm), meter)] as const)
     this.#meter = meter
-    for (const [code, { metered, module }] of compiled) {
+    for (const [code, { metered, module, burden }] of compiled) {
       code.metered = metered
       code.module = module
+      code.burden = burden
       code.start = undefined
       code.content = undefined
     }
@@ -173,14 +179,13 @@ export class CodeStore {
 
   #add(hash: string, wasm: Uint8Array): ContractCode {
     const inspected = inspectModule(wasm)
-    const { metered, module } = this.#compile(inspected.shape, this.#meter)
-    const code = new ContractCode(hash, inspected, metered, module)
+    const code = new ContractCode(hash, inspected, this.#compile(inspected.shape, this.#meter))
     this.#codes.set(hash, code)
     return code
   }
 
   #compile(shape: ModuleShape, meter: Meter): Compiled {
-    const metered = meterModule(shape, meter, { ...this.#rules, meters: this.#meters })
+    const metered = meterModule(shape, meter, { ...this.#rules, meters: this.#meters, keep: isWanted })
     const module = new WebAssembly.Module(metered.wasm)
     try {
       // Runs no code, since there is no start section: only segments can fail.
@@ -189,13 +194,20 @@ export class CodeStore {
       if (!(thrown instanceof WebAssembly.RuntimeError)) throw thrown
       throw new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: 'a segment does not fit into its memory or table' })
     }
-    return { metered, module }
+    return { metered, module, burden: burdenOf(shape, metered, meter.costs) }
   }
 }
 
 interface Compiled {
   readonly metered: Metered
   readonly module: WebAssembly.Module
+  readonly burden: number
+}
+
+/** What making and putting back an instance takes beyond an ordinary one, whichever of the two a call comes to. */
+function burdenOf({ elements }: ModuleShape, { exports, globals }: Metered, { contract }: Schedule): number {
+  const beyond = (count: number, { free, each }: { readonly free: number, readonly each: number }): number => Math.max(0, count - free) * each
+  return beyond(exports, contract.exports) + beyond(globals.length, contract.globals) + beyond(elements, contract.elements)
 }
 
 interface Inspected {
@@ -225,6 +237,11 @@ function checkProcedure({ exports }: ModuleShape, name: string): void {
 
 function missing(name: string, reason: string): CMeshError {
   return new CMeshError('CMESH_DEPLOY_EXPORT', { export: name, reason })
+}
+
+/** What the host looks for. */
+function isWanted(name: string): boolean {
+  return name === 'memory' || name === START_EXPORT || name.startsWith(exportOf(''))
 }
 
 /** The export behind a function of the ABI. */

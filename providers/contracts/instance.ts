@@ -31,7 +31,10 @@ export class ContractInstance {
     this.code = code
     this.#module = module
     this.#exports = exports
-    this.memory = new MemoryView(exports['memory'] as WebAssembly.Memory)
+    const { memory } = exports
+    // Without it nothing could be put back. The checks of a deployment let no such module in.
+    if (!(memory instanceof WebAssembly.Memory)) throw new Error('the module does not export its memory')
+    this.memory = new MemoryView(memory)
     const gauge = gaugeOf(exports[gasExport] as WebAssembly.Global, exports[depthExport] as WebAssembly.Global)
     this.#arm = gauge.arm
     this.#take = gauge.take
@@ -73,8 +76,12 @@ export class ContractInstance {
   /** Keeps memory and globals as what `reset` goes back to, if they can be kept. */
   save(): void {
     const bytes = this.memory.bytes
-    // The start gives every instance of a code the same memory, so that one copy of it does for all.
-    const content = this.code.content ??= usedPart(bytes)
+    // The start gives every instance of a code the same memory, so that one copy of it does for all, as long as there are any.
+    let content = this.code.content?.deref()
+    if (content === undefined) {
+      content = usedPart(bytes)
+      this.code.content = new WeakRef(content)
+    }
     const globals = this.code.metered.globals.map((name) => {
       const global = this.#exports[name] as WebAssembly.Global
       return [global, global.value] as const

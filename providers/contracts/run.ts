@@ -137,7 +137,8 @@ export class Run {
     if (gas < schedule.contract.base + schedule.contract.page * code.metered.memory.initial) return { gas, output: EMPTY, failure: outOfGas(gas) }
     const first = code.start === undefined ? this.#fresh(contract, code) : undefined
     const { start } = code as { readonly start: StartOutcome }
-    const armed = gas - schedule.contract.base - schedule.contract.page * start.pages - start.gas
+    const remade = start.kept ? 0 : schedule.grow.base
+    const armed = gas - schedule.contract.base - schedule.contract.page * start.pages - code.burden - remade - start.gas
     // Before there is an instance: who cannot pay for one does not get one.
     if (armed < 0 || start.failure !== undefined) {
       if (first !== undefined) pool.give(first)
@@ -183,8 +184,8 @@ export class Run {
       stage.frame = outer
     }
     const left = failure === undefined || isRefusal(failure) ? instance.gas : 0
-    code.start ??= { gas: START.gas - left, failure, pages: instance.memory.bytes.length / PAGE_BYTES }
     instance.save()
+    code.start ??= { gas: START.gas - left, failure, pages: instance.memory.bytes.length / PAGE_BYTES, kept: instance.reusable }
     return instance
   }
 }

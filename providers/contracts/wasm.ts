@@ -173,7 +173,10 @@ export class WasmEngine implements ContractEngine {
   }
 
   #put(contract: Contract): void {
-    if (contract.program.code?.scans === true) contract.sorted = new SortedKeys(contract.space.keys())
+    const before = this.#contracts.get(contract.address)
+    // Kept up to date by whoever had it before: a replacement need not sort anew.
+    const kept = before?.space === contract.space ? before.sorted : undefined
+    if (contract.program.code?.scans === true) contract.sorted = kept ?? new SortedKeys(contract.space.keys())
     this.#contracts.set(contract.address, contract)
   }
 

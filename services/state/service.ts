@@ -10,7 +10,7 @@
  *    told: memory is then ahead of the log.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { Route } from '../../cmtp/fqmn.ts'
+import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -19,7 +19,7 @@ import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/ar
 import { Courier } from '../contracts/courier.ts'
 import { installDeployed } from '../contracts/deployments.ts'
 import { encodeGenesis, readGenesis, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
-import { messageIdOf, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
+import { messageIdOf, OWN_IDS, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
 import { checkKnown, Metering } from '../contracts/metering.ts'
 import type { ContractEngine } from '../contracts/provider.ts'
 import { contractKeys, isContractKey } from '../contracts/records.ts'
@@ -181,6 +181,8 @@ export class StateService {
       throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the outbox of events', limit: OUTBOX_LIMIT, retryAfterMs: 1_000 })
     }
     const id = formatMessageId(call.id)
+    // Whoever had taken the id of a message of a contract would keep it from being delivered.
+    if (id.startsWith(OWN_IDS) && !isContractAddress(auth.sub)) throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
     call.proposed = true
     const outcome = await this.#proposer.submit({
       id,

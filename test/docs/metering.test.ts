@@ -32,6 +32,10 @@ test('docs/metering.md says what is charged by size', async () => {
     [`each ${costs.bulkBytesPerGas} whole bytes of a bulk memory instruction`, '1'],
     ['entering a contract, from outside or by a nested call', grouped(costs.contract.base)],
     ['each page of memory that its instance starts with', grouped(costs.contract.page)],
+    ['an instance that cannot be put back, since a global of it is NaN', grouped(costs.grow.base)],
+    [`each export of it beyond ${costs.contract.exports.free}`, grouped(costs.contract.exports.each)],
+    [`each mutable global beyond ${costs.contract.globals.free}`, grouped(costs.contract.globals.each)],
+    [`each function in element segments beyond ${costs.contract.elements.free}`, grouped(costs.contract.elements.each)],
   ])
 })
 

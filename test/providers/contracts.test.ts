@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals'
 import { METERS } from '../../providers/contracts/meter/index.ts'
 import type { Meter } from '../../providers/contracts/meter/index.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
-import { contractModule } from '../support/contract-module.ts'
+import { abiText, contractModule, type ModuleOptions } from '../support/contract-module.ts'
 import { callOf as named, failure, output, success } from '../support/engine-rig.ts'
 import { LEFTOVERS, failingModule, relayModule } from '../support/hand-made-contracts.ts'
 import { instancesMade } from '../support/instances.ts'
@@ -89,6 +89,43 @@ describe('the pool of the wasm engine', () => {
   })
 })
 
+describe('what an instance is made of', () => {
+  const gasOf = (body: string): number => {
+    const engine = new WasmEngine()
+    engine.install('0x1', contractModule(`${body} (func $run (export "call_run"))`), new Map())
+    return success(engine.call(callOf('0x1'))).gas
+  }
+  const some = (count: number, text: (i: number) => string): string => Array.from({ length: count }, (_, i) => text(i)).join('')
+  const { exports, globals, elements } = (METERS.at(-1) as Meter).costs.contract
+
+  test('is paid for at every call, beyond what an ordinary contract has', () => {
+    const plain = gasOf('')
+    const mutable = (i: number): string => `(global (mut i32) (i32.const ${i}))`
+    const more = globals.free + 3
+    expect(gasOf(some(globals.free, mutable))).toBe(plain)
+    expect(gasOf(some(more, mutable)) - plain).toBe(3 * globals.each)
+    expect(gasOf(some(exports.free + 10, i => `(export "call_${i}" (func $run))`)) - plain).toBe((10 + 2) * exports.each)
+    const table = `(table 1000 funcref) (elem (i32.const 0) ${some(elements.free + 5, () => '$run ')})`
+    expect(gasOf(table) - plain).toBe(5 * elements.each)
+  })
+
+  test('is not what nobody looks for: other exports are left out', () => {
+    expect(gasOf(some(500, i => `(export "other${i}" (func $run))`))).toBe(gasOf(''))
+  })
+
+  const MARK = '\\ef\\bb\\bf'
+
+  test.each<[string, string, ModuleOptions, string]>([
+    ['an import', '(func (export "call_run"))', { imports: `(import "${MARK}cmesh" "reglen" (func (result i32)))` }, 'CMESH_DEPLOY_IMPORT'],
+    ['a function', `(func (export "${MARK}call_run"))`, { abi: abiText([{ name: 'run' }]) }, 'CMESH_DEPLOY_EXPORT'],
+    ['the memory', '(func (export "call_run"))', { memory: `(memory (export "${MARK}memory") 1 64)` }, 'CMESH_DEPLOY_EXPORT'],
+  ])('is named as the engine names it: a byte order mark before %s is no detail', (_, body, options, code) => {
+    const engine = new WasmEngine()
+    expect(refusal(() => engine.install('0x1', contractModule(body, options), new Map())).code).toBe(code)
+    expect(engine.has('0x1')).toBe(false)
+  })
+})
+
 describe('what the wasm engine holds', () => {
   test('ten thousand contracts of 2,500 codes: no more instances than allowed, and memory within bounds', () => {
     const engine = new WasmEngine({ instances: 500 })
@@ -132,8 +169,8 @@ describe('what the wasm engine holds', () => {
 
 describe('meters', () => {
   const [first] = METERS as readonly [Meter]
-  const { base, page } = first.costs.contract
-  const dearer: Meter = { meter: 1, schedule: 2, costs: { ...first.costs, version: 2, contract: { base: base + 1, page } } }
+  const { contract } = first.costs
+  const dearer: Meter = { meter: 1, schedule: 2, costs: { ...first.costs, version: 2, contract: { ...contract, base: contract.base + 1 } } }
 
   test('another schedule counts for every contract at once, pooled or not, and can be taken back', () => {
     const engine = new WasmEngine({ meters: [first, dearer] })

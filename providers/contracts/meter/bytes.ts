@@ -6,6 +6,9 @@
  */
 import { malformed } from './refusals.ts'
 
+/** Keeps a byte order mark: to the engine it is part of the name. */
+const UTF8 = new TextDecoder('utf-8', { ignoreBOM: true })
+
 export class ByteReader {
   readonly bytes: Uint8Array
   readonly end: number
@@ -61,7 +64,7 @@ export class ByteReader {
     const length = this.u32()
     const from = this.at
     this.skip(length)
-    return new TextDecoder().decode(this.bytes.subarray(from, this.at))
+    return UTF8.decode(this.bytes.subarray(from, this.at))
   }
 }
 

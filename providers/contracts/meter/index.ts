@@ -46,6 +46,8 @@ export interface Metered {
   readonly startExport: typeof START_EXPORT | undefined
   /** Names of the module's own mutable globals: with the memory all that an instance keeps between calls. */
   readonly globals: readonly string[]
+  /** Exports that the host looks for, and the mutable globals. */
+  readonly exports: number
   /** Functions of the module itself. */
   readonly functions: number
   /** Names of imported functions of `cmesh`. */
@@ -66,6 +68,8 @@ export interface MeterOptions {
   readonly nan?: boolean
   /** `instruction` charges and checks at every instruction instead of every basic block. */
   readonly gas?: 'block' | 'instruction'
+  /** Which exports stay, by name: each makes an instance dearer. Default: all. */
+  readonly keep?: (name: string) => boolean
 }
 
 const MAGIC = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00] as const
@@ -96,13 +100,14 @@ export function meterModule(module: ModuleShape | Uint8Array, versions: MeterVer
   const meter = known.find((entry) => entry.meter === versions.meter && entry.schedule === versions.schedule)
   if (meter === undefined) throw new CMeshError('CMESH_DEPLOY_METER', { asked: named(versions), active: known.map(named).join(', ') })
   const shape = module instanceof Uint8Array ? readModule(module) : module
-  const { wasm, globals, frameSlots } = rewrite(shape, {
+  const { wasm, globals, exports, frameSlots } = rewrite(shape, {
     schedule: meter.costs, stack: options.stack ?? true, nan: options.nan ?? true, everyInstruction: options.gas === 'instruction',
+    keep: options.keep ?? (() => true),
   })
   if (!WebAssembly.validate(wasm)) throw new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: 'its metered form does not validate' })
   return {
     wasm, gasExport: GAS_EXPORT, depthExport: DEPTH_EXPORT, startExport: shape.start === undefined ? undefined : START_EXPORT,
-    globals, functions: shape.bodies.length, imports: shape.imports.map(({ name }) => name), memory: shape.memory, frameSlots, meter,
+    globals, exports, functions: shape.bodies.length, imports: shape.imports.map(({ name }) => name), memory: shape.memory, frameSlots, meter,
   }
 }
 

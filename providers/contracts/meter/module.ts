@@ -12,7 +12,7 @@ import { OP, TYPE } from './opcodes.ts'
 import { refuse } from './refusals.ts'
 import type { Schedule } from './schedule.ts'
 import { RESERVED, SECTION } from './sections.ts'
-import type { ModuleShape } from './shape.ts'
+import type { ExportShape, ModuleShape } from './shape.ts'
 
 /** What the stack slots are set to when the host has no memory left for a contract that may grow: the host's failure, not the contract's. */
 export const HOST_FAULT = -0x8000_0000
@@ -26,12 +26,16 @@ export interface RewriteOptions {
   readonly stack: boolean
   readonly nan: boolean
   readonly everyInstruction: boolean
+  /** Names of the exports to keep. */
+  readonly keep: (name: string) => boolean
 }
 
 export interface Rewritten {
   readonly wasm: Uint8Array
   /** Names under which the module's own mutable globals are exported. */
   readonly globals: readonly string[]
+  /** Exports that it has, those of the rewriter for gas, stack and start not counted. */
+  readonly exports: number
   /** Slots of the largest frame. */
   readonly frameSlots: number
 }
@@ -46,15 +50,19 @@ export function rewrite(shape: ModuleShape, options: RewriteOptions): Rewritten 
   const added: Additions = { gas: shape.globals.length, depth: shape.globals.length + 1, grow: shape.functions.length }
   const globals = shape.globals.flatMap(({ mutable }, index) => mutable ? [{ name: `${RESERVED}g${index}`, index }] : [])
   const code = rewriteBodies(shape, added, options)
+  const kept = [...shape.exports].filter(([name]) => options.keep(name))
   const out = new ByteWriter(code.content.length + shape.wasm.length)
   out.range(shape.wasm, 0, 8)
   for (const id of ORDER) {
-    const content = section(shape, id, added, globals, code)
+    const content = section(shape, id, added, globals, kept, code)
     if (content === undefined) continue
     out.byte(id)
     out.sized(content)
   }
-  return { wasm: out.written.slice(), globals: globals.map(({ name }) => name), frameSlots: code.frameSlots }
+  return {
+    wasm: out.written.slice(), globals: globals.map(({ name }) => name), frameSlots: code.frameSlots,
+    exports: kept.length + globals.length,
+  }
 }
 
 interface Code {
@@ -88,12 +96,16 @@ function rewriteBodies(shape: ModuleShape, added: Additions, options: RewriteOpt
   return { content, grows, frameSlots: most }
 }
 
+type NamedExport = readonly [name: string, shape: ExportShape]
+
 interface ExportedGlobal {
   readonly name: string
   readonly index: number
 }
 
-function section(shape: ModuleShape, id: number, added: Additions, globals: readonly ExportedGlobal[], code: Code): ByteWriter | undefined {
+function section(
+  shape: ModuleShape, id: number, added: Additions, globals: readonly ExportedGlobal[], exports: readonly NamedExport[], code: Code,
+): ByteWriter | undefined {
   const more = code.grows ? 1 : 0
   switch (id) {
     case SECTION.type: return extended(shape, id, more, (out) => { if (code.grows) out.bytes(TYPE.function, 1, TYPE.i32, 1, TYPE.i32) })
@@ -110,19 +122,21 @@ function section(shape: ModuleShape, id: number, added: Additions, globals: read
       out.bytes(TYPE.i32, 1, OP.i32Const, 0, OP.end)
     })
     case SECTION.export: {
-      const kind = { function: 0, global: 3 } as const
+      const kind = { function: 0, table: 1, memory: 2, global: 3 } as const
+      const kept = exports.map(([name, { kind: word, index }]) => ({ name, kind: kind[word], index }))
       const start = shape.start === undefined ? [] : [{ name: START_EXPORT, kind: kind.function, index: shape.start }]
       const all = [
-        { name: GAS_EXPORT, kind: kind.global, index: added.gas }, { name: DEPTH_EXPORT, kind: kind.global, index: added.depth },
+        ...kept, { name: GAS_EXPORT, kind: kind.global, index: added.gas }, { name: DEPTH_EXPORT, kind: kind.global, index: added.depth },
         ...globals.map((entry) => ({ ...entry, kind: kind.global })), ...start,
       ]
-      return extended(shape, id, all.length, (out) => {
-        for (const entry of all) {
-          out.name(entry.name)
-          out.byte(entry.kind)
-          out.u32(entry.index)
-        }
-      })
+      const out = new ByteWriter(64)
+      out.u32(all.length)
+      for (const entry of all) {
+        out.name(entry.name)
+        out.byte(entry.kind)
+        out.u32(entry.index)
+      }
+      return out
     }
     case SECTION.code: {
       if (shape.bodies.length === 0) return undefined

@@ -17,6 +17,12 @@ export interface HostCost {
   readonly entry?: number
 }
 
+/** What costs `each`, beyond the first `free`. */
+export interface Share {
+  readonly free: number
+  readonly each: number
+}
+
 export interface Schedule {
   readonly version: number
   /** By class of instruction; `opcodes.ts` says which instruction is of which class. */
@@ -27,8 +33,14 @@ export interface Schedule {
   readonly grow: { readonly base: number, readonly page: number }
   /** Bytes of a bulk memory instruction that cost 1, beside the instruction; a power of two. */
   readonly bulkBytesPerGas: number
-  /** On entering a contract, from outside or by a nested call: `base`, and `page` for each page of memory that its instance starts with. */
-  readonly contract: { readonly base: number, readonly page: number }
+  /**
+   * On entering a contract, from outside or by a nested call: `base`, `page` for each page of memory that its instance starts with, and for
+   * each export, mutable global and table element beyond what is `free`.
+   */
+  readonly contract: {
+    readonly base: number, readonly page: number,
+    readonly exports: Share, readonly globals: Share, readonly elements: Share,
+  }
   readonly host: Readonly<Record<HostFunctionName, HostCost>>
 }
 
@@ -46,7 +58,10 @@ const SCHEDULE_1: Schedule = {
   grow: { base: 200_000, page: 32_768 },
   bulkBytesPerGas: 8,
   // Each may need a new instance, of which every page costs the system a fault, whatever the pool holds at the moment.
-  contract: { base: 10_000, page: 20_000 },
+  contract: {
+    base: 10_000, page: 20_000,
+    exports: { free: 64, each: 4_000 }, globals: { free: 32, each: 4_000 }, elements: { free: 256, each: 100 },
+  },
   host: {
     input: { base: 100, byte: 1 }, reg: { base: 100, byte: 1 }, reglen: { base: 100, byte: 0 }, output: { base: 100, byte: 1 },
     get: { base: 800, byte: 4 }, set: { base: 1_000, byte: 4 }, del: { base: 1_000, byte: 4 },

@@ -53,7 +53,7 @@ export function readSections(wasm: Uint8Array, host: ReadonlyMap<string, string>
       readSection(id, at, section, draft, host)
     }
   }
-  const { memory, elements: _, ...shape } = draft
+  const { memory, ...shape } = draft
   if (memory === undefined) refuse('CMESH_DEPLOY_MEMORY', 'module', 'it has none', 'A contract exchanges its bytes through one memory, exported as `memory`.')
   if (shape.functions.length - shape.imports.length !== shape.bodies.length) malformed(wasm.length, 'the code section does not match the function section')
   const read: ModuleShape = { wasm, memory, ...shape }

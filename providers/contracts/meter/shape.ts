@@ -52,6 +52,8 @@ export interface ModuleShape {
   readonly exports: ReadonlyMap<string, ExportShape>
   /** Index of the start function. */
   readonly start: number | undefined
+  /** Functions that the element segments name together. */
+  readonly elements: number
   /** Of each function of the module itself, from its locals on. */
   readonly bodies: readonly ByteRange[]
   /** All but the custom ones, from their contents on, in the order of the module. */

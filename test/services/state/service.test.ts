@@ -30,6 +30,15 @@ beforeAll(async () => {
 })
 afterAll(() => mesh.stop())
 
+test('a message id of the mesh\'s own range is nobody else\'s: no contract\'s message is kept from being delivered', async () => {
+  const id = Buffer.concat([Buffer.of(0xff, 0xff), Buffer.alloc(14, 7)])
+  for (const who of [session, mesh.root]) {
+    const { status, value } = await mesh.ask(who, '0xSW:0x002:increment', { id })
+    if (who === mesh.root) expect({ status, value }).toMatchObject({ status: 409, value: { code: 'CMESH_ROUTER_DUPLICATE' } })
+    else expect(status).toBe(403)
+  }
+})
+
 describe('a view', () => {
   test.each<[fqmn: string, body: string, status: number, value: unknown]>([
     ['0xS:0x001:hello_world', '', 200, 'Hello, world'],
