@@ -7,6 +7,7 @@ import path from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { decodeBatchReply, encodeBatch, type BatchEntryFields } from '../../cmtp/batch.ts'
+import { takesBundle } from '../../cmtp/bundle.ts'
 import { CATALOGUE } from '../../cmtp/errors.ts'
 import { encodeRequest, type RequestFields } from '../../cmtp/frame.ts'
 import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
@@ -167,13 +168,20 @@ describe('frames that are none', () => {
 
   test('any noise is answered with a code', async () => {
     const sources = fc.constantFrom(request(), batch([{ fqmn: HELLO }, { fqmn: '0xE:x:read', body: Buffer.from('x') }]))
-    const noise = fc.sample(damaged(sources), 400)
+    // Whoever sets the flag gets bundles, which this bare client of NATS does not take apart.
+    const noise = fc.sample(damaged(sources), 400).map(frame => (takesBundle(frame) ? withByte(frame, 5, 0) : frame))
     for (const message of await inTurnsRaw(noise)) {
       expect(message.data.subarray(0, 2).toString()).toBe('CM')
       if (message.data[3] === 2) expectCoded(readRaw(message))
       else for (const entry of decodeBatchReply(message.data).entries) expect(entry.status).toBeGreaterThanOrEqual(200)
     }
   })
+
+  function withByte(frame: Buffer, at: number, value: number): Buffer {
+    const changed = Buffer.from(frame)
+    changed[at] = value
+    return changed
+  }
 
   /** Sends many without exceeding what one session may have under way. */
   async function inTurnsRaw(frames: readonly Buffer[]): Promise<RawMessage[]> {
