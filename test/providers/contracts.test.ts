@@ -109,6 +109,12 @@ describe('what an instance is made of', () => {
     expect(gasOf(table) - plain).toBe(5 * elements.each)
   })
 
+  test('is paid for as new at every call where a NaN keeps it from being put back', () => {
+    const { grow } = (METERS.at(-1) as Meter).costs
+    const float = (value: string): number => gasOf(`(global (mut f64) (f64.const ${value}))`)
+    expect(float('nan') - float('1')).toBe(grow.base)
+  })
+
   test('is not what nobody looks for: other exports are left out', () => {
     expect(gasOf(some(500, i => `(export "other${i}" (func $run))`))).toBe(gasOf(''))
   })
@@ -165,6 +171,18 @@ describe('what the wasm engine holds', () => {
       expect(engine.has('0x1')).toBe(false)
     }
   })
+})
+
+test('code in the place of other code finds the keys of the space in order, and need not look at them all again', () => {
+  const space = new Map<string, Uint8Array>()
+  let looks = 0
+  space.keys = () => {
+    looks++
+    return Map.prototype.keys.call(space) as MapIterator<string>
+  }
+  const engine = new WasmEngine()
+  for (let i = 0; i < 3; i++) engine.install('0x1', numbered(i), space)
+  expect(looks).toBe(1)
 })
 
 describe('meters', () => {
