@@ -47,6 +47,19 @@ beforeEach(async () => {
   session = await raw.login(operator)
 })
 
+/** The replies to what `ask` sends while the node stands still: it then finds all of it waiting, however fast it is. */
+async function atOnce(ask: () => Promise<RawReply>[]): Promise<RawReply[]> {
+  node.signal('SIGSTOP')
+  try {
+    const replies = Promise.all(ask())
+    await raw.flush()
+    node.signal('SIGCONT')
+    return await replies
+  } finally {
+    node.signal('SIGCONT')
+  }
+}
+
 /** Whatever was done to it: the node is up, healthy and answers somebody who keeps to the rules. */
 afterEach(async () => {
   const other = await open()
@@ -542,7 +555,7 @@ describe('the door of newcomers', () => {
 
   test('a flood of calls is bounded: each is answered or told to come back, and the next newcomer gets in', async () => {
     const body = canonicalBytes(makeCall({ sessionKey: KeyPair.generate().publicKey }))
-    const replies = await Promise.all(Array.from({ length: 1_500 }, () => raw.ask(HELLO_SUBJECT, hello('0xIW:call', body))))
+    const replies = await atOnce(() => Array.from({ length: 1_500 }, () => raw.ask(HELLO_SUBJECT, hello('0xIW:call', body))))
     for (const reply of replies) expectCoded(reply)
     expect(new Set(replies.map(reply => reply.code))).toEqual(new Set([undefined, 'CMESH_IAM_BUSY']))
     expect(replies.filter(reply => reply.status === 200).length).toBeGreaterThanOrEqual(64)
@@ -554,7 +567,7 @@ describe('the door of newcomers', () => {
 describe('a flood', () => {
   test('beyond what a session may have in flight is refused with a time to come back, and what was taken is done once', async () => {
     const before = await count()
-    const replies = await Promise.all(Array.from({ length: 1_000 }, () => call(INCREMENT)))
+    const replies = await atOnce(() => Array.from({ length: 1_000 }, () => call(INCREMENT)))
     const taken = replies.filter(reply => reply.status === 200)
     const refused = replies.filter(reply => reply.status !== 200)
     expect(taken.length).toBeGreaterThanOrEqual(PER_SESSION)

@@ -191,7 +191,7 @@ describe('lines of a log file', () => {
     const kept = path.join(launch.dir, 'miner', 'miner')
     const { size } = await stat(file)
     await until('the position is written down', async () => {
-      const [name] = await readdir(kept).catch(() => [])
+      const name = (await readdir(kept).catch(() => [])).find(each => each.endsWith('.json'))
       return name !== undefined && (JSON.parse(await readFile(path.join(kept, name), 'utf8')) as { offset: number }).offset === size
     })
     await client.close()
