@@ -24,11 +24,20 @@ const BUNDLE_BYTES = 65_536
 /** Inboxes with a bundle in one turn; past it replies leave alone. */
 const INBOXES = 64
 
+interface FirstReply {
+  readonly data: Uint8Array
+  readonly subject: string
+  readonly frame: Buffer
+}
+
 export class Replies {
   readonly #parts: RepliesParts
+  /** The first of this turn, until there is a second: one that stays alone is never copied. */
+  #first: FirstReply | undefined
   /** Of this turn, by inbox with the dot behind it. */
   readonly #bundles = new Map<string, BundleWriter>()
   readonly #spare: BundleWriter[] = []
+  #waiting = false
   #inbox = ''
   #bundle: BundleWriter | undefined
 
@@ -38,19 +47,44 @@ export class Replies {
 
   /** Sends the reply to a message, at the latest when this turn ends. Never throws. */
   send({ data }: BusMessage, subject: string, frame: Buffer): void {
-    if (frame.length > REPLY_BYTES || !takesBundle(data) || !this.#add(subject, frame)) {
-      sendAnswer(this.#parts, subject, frame, error => this.#parts.refuse(data, error))
+    if (frame.length > REPLY_BYTES || !takesBundle(data)) {
+      this.#alone(data, subject, frame)
+    } else if (this.#waiting) {
+      if (this.#first !== undefined) this.#together(this.#first)
+      this.#first = undefined
+      this.#together({ data, subject, frame })
+    } else if (bundleToken(subject, subject.lastIndexOf('.')) === undefined) {
+      this.#alone(data, subject, frame)
+    } else {
+      this.#waiting = true
+      this.#first = { data, subject, frame }
+      process.nextTick(this.flush)
     }
   }
 
   /** Sends what waits for the end of the turn now. */
   readonly flush = (): void => {
+    this.#waiting = false
+    const first = this.#first
+    if (first !== undefined) {
+      this.#first = undefined
+      this.#alone(first.data, first.subject, first.frame)
+    }
+    if (this.#bundles.size === 0) return
     this.#bundle = undefined
     for (const [inbox, bundle] of this.#bundles) {
       this.#leave(inbox, bundle)
       this.#spare.push(bundle)
     }
     this.#bundles.clear()
+  }
+
+  #alone(data: Uint8Array, subject: string, frame: Buffer): void {
+    sendAnswer(this.#parts, subject, frame, error => this.#parts.refuse(data, error))
+  }
+
+  #together({ data, subject, frame }: FirstReply): void {
+    if (!this.#add(subject, frame)) this.#alone(data, subject, frame)
   }
 
   #add(subject: string, frame: Buffer): boolean {
@@ -70,7 +104,6 @@ export class Replies {
     let bundle = this.#bundles.get(inbox)
     if (bundle === undefined) {
       if (this.#bundles.size === INBOXES) return undefined
-      if (this.#bundles.size === 0) process.nextTick(this.flush)
       bundle = this.#spare.pop() ?? new BundleWriter(BUNDLE_BYTES)
       this.#bundles.set(inbox, bundle)
     }
