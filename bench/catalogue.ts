@@ -2,9 +2,10 @@
 import { boot } from './boot.ts'
 import { contracts } from './contracts.ts'
 import type { Bench } from './harness.ts'
+import { identity } from './identity.ts'
 import { latency } from './latency.ts'
 import { reads } from './reads.ts'
 import { routing, routingBatch, routingWide } from './routing.ts'
 import { writes } from './writes.ts'
 
-export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, reads, boot, contracts]
+export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, reads, boot, contracts, identity]

@@ -262,7 +262,7 @@ function invalid(permission: string, reason: string): CMeshError {
  */
 export const NEWCOMER_READ_SET: readonly Permission[] = setOf(
   'read 0xC:>', 'read 0xE:>', 'read 0xI:>', 'read 0xR:>', 'read 0xS:>',
-  'write 0xIW:hangup', 'write 0xIW:refresh',
+  'write 0xIW:capability', 'write 0xIW:hangup', 'write 0xIW:prepare', 'write 0xIW:refresh', 'write 0xIW:rotate', 'write 0xIW:uncapability',
   'write 0xRW:register:>', 'write 0xRW:release:>', 'write 0xRW:renew:>', 'write 0xRW:transfer:>', 'write 0xRW:update:>',
 )
 

@@ -1,13 +1,18 @@
 /** The command line as a whole: its commands, its help and how it reports. Nothing here exits the process. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { attribute } from './commands/attribute.ts'
+import { authz } from './commands/authz.ts'
 import { call } from './commands/call.ts'
+import { capability } from './commands/capability.ts'
 import { completion } from './commands/completion.ts'
 import { contract } from './commands/contract/index.ts'
 import { demo } from './commands/demo.ts'
 import { deploy } from './commands/deploy.ts'
 import { events } from './commands/events.ts'
+import { identity } from './commands/identity.ts'
 import { login } from './commands/login.ts'
+import { operator } from './commands/operator.ts'
 import { register } from './commands/register.ts'
 import { resolve } from './commands/resolve.ts'
 import { spam } from './commands/spam.ts'
@@ -20,7 +25,9 @@ import { EXIT, EXIT_HELP, exitCodeOf, Reported } from './exit-codes.ts'
 import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
-const COMMANDS = [up, login, whoami, status, call, register, resolve, deploy, contract, events, spam, demo, completion]
+const COMMANDS = [
+  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, operator, spam, demo, completion,
+]
 
 export function buildProgram(terminal: Terminal): Command {
   const program = new Command('cmesh')

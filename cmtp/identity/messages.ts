@@ -7,14 +7,19 @@ import { CMeshError } from '../errors.ts'
 import { MAX_PERMISSIONS } from '../permission.ts'
 import { parseCanonicalJson } from './canonical-json.ts'
 import { isDid } from './did.ts'
+import type { KeySet } from './key-set.ts'
 
 /** What a client may ask of IAM by `0xIW:<action>`. */
 export type HandshakeAction = 'call' | 'confirm' | 'consent' | 'refresh' | 'hangup'
 
-/** Largest body of one step in bytes: room for the longest token and a proof. */
-export const HANDSHAKE_BODY_BYTES = 16_384
+/** Largest body of one step in bytes: room for the longest token, and for a proof with its presentations. */
+export const HANDSHAKE_BODY_BYTES = 49_152
 /** Largest challenge of a provider, in characters. */
 export const CHALLENGE_CHARACTERS = 4_096
+/** Longest cookie of an answer, in characters. */
+export const COOKIE_CHARACTERS = 2_048
+/** Most keys that one key set names. */
+export const KEY_SET_KEYS = 16
 
 /** Client: opens a handshake. */
 export interface CallMessage {
@@ -32,6 +37,10 @@ export interface CallMessage {
   readonly audience?: string
   /** The session of a gateway, whose frames may carry this session's requests too. */
   readonly via?: string
+  /** The nkey (`U…`) that the session's own connection will log in with; its possession is proven by the confirm. */
+  readonly nkey?: string
+  /** An X25519 public key, base64url. Reserved: nothing is sealed to it yet. */
+  readonly eph?: string
 }
 
 /** IAM: what the client must prove, signed by the mesh. */
@@ -51,6 +60,8 @@ export interface AnswerMessage {
   readonly ui?: { readonly kind: 'link' | 'qr', readonly value: string }
   /** By the node's clock, ms since 1970. */
   readonly expires: number
+  /** The handshake's state, sealed for IAM alone, base64url; the confirm gives it back. */
+  readonly cookie?: string
   readonly signature: string
 }
 
@@ -63,6 +74,10 @@ export interface ConfirmMessage {
   readonly transcript: string
   /** For the provider; any JSON. */
   readonly proof: unknown
+  /** The cookie of the answer, as it came. */
+  readonly cookie?: string
+  /** By the nkey of the call over the transcript, base64url; there when the call named one. */
+  readonly possession?: string
   readonly signature: string
 }
 
@@ -102,6 +117,10 @@ export interface SessionMessage {
   /** By the node's clock, ms since 1970. */
   readonly issued: number
   readonly expires: number
+  /** What the session's own connection logs in with, where the broker has accounts; `expires` in ms since 1970. */
+  readonly connection?: { readonly jwt: string, readonly expires: number }
+  /** The keys that the mesh signs tokens with, signed by the mesh. */
+  readonly keys?: KeySet
 }
 
 /** Client: a new token for a session, by a fresh signature of the session key. `hangup` ends it the same way. */
@@ -148,21 +167,32 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 const isId = isBytes(16)
 const isHash = isBytes(32)
 const isSignature = isBytes(64)
+/** base64url of any bytes, in its one spelling. */
+const isBase64url = (limit: number): Check => value => typeof value === 'string' && value.length > 0 && value.length <= limit
+  && Buffer.from(value, 'base64url').toString('base64url') === value
+const isUserNkey: Check = value => typeof value === 'string' && /^U[A-Z2-7]{55}$/.test(value)
+const isConnection = hasShape({ jwt: isText(4_096), expires: isTime })
+const isVerificationKey = hasShape({ kid: isHash, x: isBytes(32), notAfter: isTime })
+const isKeySet = hasShape({
+  version: isOneOf(1), mesh: isAnyDid, epoch: isTime, issued: isTime, signature: isSignature,
+  keys: value => Array.isArray(value) && value.length > 0 && value.length <= KEY_SET_KEYS && value.every(isVerificationKey),
+})
 const isAttribute = hasShape({ id: isText(256), value: isText(4_096), issuer: isText(256) })
 
 const CALL: Shape<CallMessage> = {
   step: isOneOf('call'), version: isOneOf(1), provider: isText(32), key: isBytes(32),
   want: isTexts(MAX_PERMISSIONS, 4_096), nonce: isBytes(16), audience: optional(isAnyDid), via: optional(isId),
+  nkey: optional(isUserNkey), eph: optional(isBytes(32)),
 }
 const ANSWER: Shape<AnswerMessage> = {
   step: isOneOf('answer'), handshake: isId, call: isHash, nonce: isBytes(32), audience: isAnyDid, node: isText(256),
   provider: isText(32), challenge: isText(CHALLENGE_CHARACTERS),
   ui: optional(hasShape({ kind: isOneOf('link', 'qr'), value: isText(CHALLENGE_CHARACTERS) })),
-  expires: isTime, signature: isSignature,
+  expires: isTime, cookie: optional(isBase64url(COOKIE_CHARACTERS)), signature: isSignature,
 }
 const CONFIRM: Shape<ConfirmMessage> = {
   step: isOneOf('confirm'), handshake: isId, nonce: isBytes(32), audience: isAnyDid, transcript: isHash,
-  proof: value => value !== undefined, signature: isSignature,
+  proof: value => value !== undefined, cookie: optional(isBase64url(COOKIE_CHARACTERS)), possession: optional(isSignature), signature: isSignature,
 }
 const GRANT: Shape<GrantMessage> = {
   step: isOneOf('grant'), handshake: isId, audience: isAnyDid, sub: isAnyDid, perms: isTexts(65_536, 4_200),
@@ -172,6 +202,7 @@ const GRANT: Shape<GrantMessage> = {
 const CONSENT: Shape<ConsentMessage> = { step: isOneOf('consent'), handshake: isId, grant: isHash, signature: isSignature }
 const SESSION: Shape<SessionMessage> = {
   step: isOneOf('session'), sid: isId, token: isText(4_096), issued: isTime, expires: isTime,
+  connection: optional(isConnection), keys: optional(isKeySet),
 }
 const RENEWAL: Shape<RenewalMessage> = {
   step: isOneOf('refresh', 'hangup'), token: isText(4_096), key: isBytes(32), issued: isTime, signature: isSignature,

@@ -39,14 +39,22 @@ export interface TokenClaims {
   readonly iat: number
   readonly exp: number
   readonly ver: typeof TOKEN_VERSION
-  /** Thumbprint of the session key (RFC 7800, RFC 7638). */
-  readonly cnf: { readonly jkt: string }
+  /** Thumbprint of the session key (RFC 7800, RFC 7638), and the nkey of the session's own connection where it has one. */
+  readonly cnf: { readonly jkt: string, readonly nkey?: string }
   /** Texts of permissions, or the name of a set (`cmtp/permission.ts`). */
   readonly perms: readonly string[]
   readonly amr: readonly string[]
   readonly aal: 0 | 1 | 2
   /** The session of a gateway, whose frames may carry requests under this token. */
   readonly via?: string
+  /** Attributes that were consented to and that a condition of the subject's grants names; nothing else. */
+  readonly att?: readonly TokenAttribute[]
+}
+
+export interface TokenAttribute {
+  readonly id: string
+  readonly value: string
+  readonly issuer: string
 }
 
 /** The payload as it is signed. */
@@ -81,12 +89,17 @@ export function decodeToken(token: string): TokenClaims {
 
 const ID = /^[A-Za-z0-9_-]{8,64}$/
 const THUMBPRINT = /^[A-Za-z0-9_-]{43}$/
+const USER_NKEY = /^U[A-Z2-7]{55}$/
 
 const isId = (value: unknown): boolean => typeof value === 'string' && ID.test(value)
 const isSeconds = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0
 const isTexts = (value: unknown): boolean => Array.isArray(value) && value.every(text => typeof text === 'string')
 const isConfirmation = (value: unknown): boolean => typeof value === 'object' && value !== null
-  && Object.keys(value).length === 1 && 'jkt' in value && typeof value.jkt === 'string' && THUMBPRINT.test(value.jkt)
+  && Object.keys(value).every(name => name === 'jkt' || name === 'nkey')
+  && 'jkt' in value && typeof value.jkt === 'string' && THUMBPRINT.test(value.jkt)
+  && (!('nkey' in value) || (typeof value.nkey === 'string' && USER_NKEY.test(value.nkey)))
+const isAttribute = (value: unknown): boolean => typeof value === 'object' && value !== null
+  && Object.keys(value).length === 3 && ['id', 'value', 'issuer'].every(name => typeof (value as Record<string, unknown>)[name] === 'string')
 
 const CLAIMS: { readonly [K in keyof TokenClaims]-?: (value: unknown) => boolean } = {
   iss: value => typeof value === 'string',
@@ -102,6 +115,7 @@ const CLAIMS: { readonly [K in keyof TokenClaims]-?: (value: unknown) => boolean
   amr: isTexts,
   aal: value => value === 0 || value === 1 || value === 2,
   via: value => value === undefined || isId(value),
+  att: value => value === undefined || (Array.isArray(value) && value.every(isAttribute)),
 }
 
 function readDid(segment: string, claim: string): string {

@@ -17,6 +17,7 @@ import { installDeployed } from '../../services/contracts/deployments.ts'
 import { ContractTransactions } from '../../services/contracts/transactions.ts'
 import { SILENT_LOG } from '../../services/log.ts'
 import type { Space, Write } from '../../services/state/provider.ts'
+import { NO_PROOF } from '../../services/state/batch.ts'
 import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext } from '../../services/state/transaction.ts'
 
 export interface LedgerOptions {
@@ -100,7 +101,7 @@ export class Ledger {
     const place = this.#next()
     const { id = hash('sha256', Buffer.concat([Buffer.from('cmesh/testing/transaction\0'), this.#chain]), 'hex').slice(0, 32), jti = '' } = more
     const system = new Recorder(SYSTEM_SPACE, this.space(SYSTEM_SPACE))
-    const transaction = { id, sub, sid: '', jti, grantSeq: 0, fqmn, body, deadlineMs: Number.MAX_SAFE_INTEGER }
+    const transaction = { id, sub, sid: '', jti, grantSeq: 0, fqmn, body, deadlineMs: Number.MAX_SAFE_INTEGER, proof: NO_PROOF }
     let execution: Execution
     try {
       this.#transactions.begin(place.seq)

@@ -28,6 +28,7 @@ import {
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { asBuffer } from '../../cmtp/wire.ts'
 import { contractRefusal } from './contract-principal.ts'
+import type { Facts } from './provider.ts'
 import type { Revocation } from './revocations.ts'
 import { Revocations } from './revocations.ts'
 import { TokenVerifier } from './session-token.ts'
@@ -40,7 +41,11 @@ export interface GuardParts {
    * What a DID may do right now. Synchronous, and cheap enough to be asked once a session and minute. An array is never changed
    * once it was returned, and is best the same one for the same grants: what was compiled from it is then shared.
    */
-  readonly grantsOf: (did: string) => readonly Permission[]
+  readonly grantsOf: (did: string, facts?: Facts) => readonly Permission[]
+  /** When time alone changes that answer the next time, ms since 1970. Default: never. */
+  readonly changesAt?: (did: string, nowMs: number) => number
+  /** When the feed of revocations was last heard, ms since 1970. Default: always now. */
+  readonly heardMs?: () => number
   /** ms since 1970. Default `Date.now`. */
   readonly now?: () => number
   /** Most sessions whose token is remembered, at least the half of them last seen. Default 10,000. */

@@ -30,6 +30,16 @@ export interface IdentityAttribute {
   readonly issuer: string
 }
 
+/** What a condition of a grant may ask about beyond the DID. */
+export interface Facts {
+  /** The session's assurance. */
+  readonly aal: 0 | 1 | 2
+  /** The attributes that the session's token holds. */
+  readonly attributes: readonly IdentityAttribute[]
+  /** ms since 1970. */
+  readonly nowMs: number
+}
+
 export interface VerifiedIdentity {
   /** The DID that was proven. */
   readonly sub: string
@@ -44,6 +54,10 @@ export interface VerifiedIdentity {
 
 export interface IdentityProvider {
   readonly name: string
+  /**
+   * `begin` keeps nothing and `verify` needs nothing but its context: IAM then keeps nothing either until the confirm. Default: false.
+   */
+  readonly stateless?: boolean
   /** Memoised. A provider that must not run here rejects with `CMESH_IAM_PROVIDER`. */
   start(): Promise<void>
   begin(context: IdentityContext): Promise<Challenge>

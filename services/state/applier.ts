@@ -14,6 +14,7 @@ import { parseFqmn, type ServiceLetter } from '../../cmtp/fqmn.ts'
 import type { StatePosition } from '../../cmtp/layer.ts'
 import type { LogEntry } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
+import type { Authority } from './authority.ts'
 import { decodeBatch, verifyBatch, type Batch, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { Block, StateHead, StateStore, TransactionRecord } from './provider.ts'
@@ -28,6 +29,8 @@ export interface ApplierParts {
   readonly index: TransactionIndex
   /** Who executes what, by the service of the transaction's address. */
   readonly handlers: Partial<Record<ServiceLetter, TransactionHandler>>
+  /** Who may have what, asked before each handler. Default: whatever was ordered is executed. */
+  readonly authority?: Authority
   /** Whether the DID is a member of this mesh and its signature over the bytes holds. */
   readonly verifyMember: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
   readonly log: Log
@@ -123,7 +126,9 @@ export class Applier {
       const route = parseFqmn(transaction.fqmn)
       const handler = this.#parts.handlers[route.service]
       if (handler === undefined) throw new CMeshError('CMESH_CONSENSUS_BATCH', { reason: `nothing executes ${route.bare}` })
-      execution = handler.execute(transaction, route, { ...place, system })
+      const context = { ...place, system }
+      this.#parts.authority?.check(transaction, route, context)
+      execution = handler.execute(transaction, route, context)
     } catch (error) {
       system.undo()
       if (!(error instanceof CMeshError) || error.retry === 'bug') throw error

@@ -4,18 +4,24 @@
  * (binary.ts); they open with a text of their own, so that no other signed thing of the mesh can pass for a batch.
  *
  *   batch       'cmesh/batch' · version · member (UTF-8) · proposedMs · count · transaction… · signature (64)
- *   transaction id (16) · sub · sid · jti (table) · grantSeq · fqmn (table) · deadlineMs · body
+ *   transaction id (16) · sub · sid · jti (table) · grantSeq · fqmn (table) · deadlineMs · body · proof
  *
- * The signature is over every byte before it.
+ * The signature is over every byte before it. Version 1, which is read but not written any more, has no proofs.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import { BOUND, ByteReader, ByteWriter } from './binary.ts'
+import { BOUND, ByteReader, ByteWriter, type Refuse } from './binary.ts'
 
 const MAGIC = Buffer.from('cmesh/batch')
-const VERSION = 1
+const VERSION = 2
+/** The version without proofs. */
+const PLAIN_VERSION = 1
 const SIGNATURE_BYTES = 64
+const PROOF_BYTES = 96
 const LEAST_TRANSACTION = 23
+
+/** Of a transaction that needs no signature of its own. */
+export const NO_PROOF: Uint8Array = new Uint8Array(0)
 
 /** What one batch may hold. A full request fits with all that is added to it: a frame has the same bound. */
 export const BATCH_LIMITS = Object.freeze({ transactions: 256, bytes: LIMITS.frameBytes })
@@ -39,6 +45,8 @@ export interface Transaction {
   readonly body: Uint8Array
   /** Absolute, ms since 1970. */
   readonly deadlineMs: number
+  /** The caller's own signature over this request: SHA-256 of its token (32) and Ed25519 (64), else `NO_PROOF`. */
+  readonly proof: Uint8Array
 }
 
 export interface BatchContent {
@@ -57,9 +65,9 @@ export interface Batch extends BatchContent {
 
 /** An upper bound of what one transaction adds to a batch, in bytes. */
 export function transactionBytes(transaction: Transaction): number {
-  const { sub, sid, jti, fqmn, body } = transaction
+  const { sub, sid, jti, fqmn, body, proof } = transaction
   const texts = BOUND.text(sub) + BOUND.text(sid) + BOUND.text(jti) + BOUND.text(fqmn)
-  return BOUND.id + texts + 2 * BOUND.integer + BOUND.bytes(body.length)
+  return BOUND.id + texts + 2 * BOUND.integer + BOUND.bytes(body.length) + BOUND.bytes(proof.length)
 }
 
 /**
@@ -89,6 +97,8 @@ export function encodeBatch(content: BatchContent, sign: (bytes: Uint8Array) => 
     out.reference(transaction.fqmn)
     out.integer(transaction.deadlineMs)
     out.bytes(transaction.body)
+    if (!isProofLength(transaction.proof.length)) refuse(0, `a proof of 0 or ${PROOF_BYTES} bytes`)
+    out.bytes(transaction.proof)
   }
   const signature = sign(out.written())
   if (signature.length !== SIGNATURE_BYTES) refused(`its signature has ${signature.length} bytes, not ${SIGNATURE_BYTES}`)
@@ -99,8 +109,8 @@ export function encodeBatch(content: BatchContent, sign: (bytes: Uint8Array) => 
 }
 
 /**
- * The batch in `bytes`; bodies and signature are views into them. Says nothing about who signed it. Throws
- * `CMESH_CONSENSUS_BATCH` with the offset for anything that `encodeBatch` does not write.
+ * The batch in `bytes`; bodies, proofs and signature are views into them. Says nothing about who signed it. Throws
+ * `CMESH_CONSENSUS_BATCH` with the offset for anything that `encodeBatch` of this version or the one before does not write.
  */
 export function decodeBatch(bytes: Uint8Array): Batch {
   const refuse = (offset: number, expected: string): never => refused(`byte ${offset} is not ${expected}`, offset)
@@ -109,20 +119,21 @@ export function decodeBatch(bytes: Uint8Array): Batch {
   if (signed < MAGIC.length + 1) refuse(bytes.length, `a batch of at least ${MAGIC.length + 1 + SIGNATURE_BYTES} bytes`)
   const from = new ByteReader(bytes, refuse, signed)
   if (!MAGIC.equals(from.raw(MAGIC.length, 'the start of a batch'))) refuse(0, 'the start of a batch')
-  if (from.u8('a version') !== VERSION) refuse(MAGIC.length, `version ${VERSION} of a batch`)
+  const version = from.u8('a version')
+  if (version !== VERSION && version !== PLAIN_VERSION) refuse(MAGIC.length, `version ${PLAIN_VERSION} or ${VERSION} of a batch`)
   const member = from.utf8('the member')
   const proposedMs = from.integer('the time of the proposal')
   const countAt = from.offset
-  const count = from.count(LEAST_TRANSACTION, 'a count of transactions')
+  const count = from.count(version === VERSION ? LEAST_TRANSACTION + 1 : LEAST_TRANSACTION, 'a count of transactions')
   if (count > BATCH_LIMITS.transactions) refuse(countAt, `a count of at most ${BATCH_LIMITS.transactions} transactions`)
   const transactions = new Array<Transaction>(count)
-  for (let i = 0; i < count; i++) transactions[i] = readTransaction(from)
+  for (let i = 0; i < count; i++) transactions[i] = readTransaction(from, version, refuse)
   from.done()
   return { member, proposedMs, transactions, signature: bytes.subarray(signed) }
 }
 
-function readTransaction(from: ByteReader): Transaction {
-  return {
+function readTransaction(from: ByteReader, version: number, refuse: Refuse): Transaction {
+  const plain = {
     id: from.id('a transaction id'),
     sub: from.reference('a sub'),
     sid: from.reference('a sid'),
@@ -132,6 +143,15 @@ function readTransaction(from: ByteReader): Transaction {
     deadlineMs: from.integer('a deadline'),
     body: from.bytes('a body'),
   }
+  if (version === PLAIN_VERSION) return { ...plain, proof: NO_PROOF }
+  const proofAt = from.offset
+  const proof = from.bytes('a proof')
+  if (!isProofLength(proof.length)) refuse(proofAt, `a proof of 0 or ${PROOF_BYTES} bytes`)
+  return { ...plain, proof }
+}
+
+function isProofLength(length: number): boolean {
+  return length === 0 || length === PROOF_BYTES
 }
 
 /**

@@ -28,6 +28,7 @@ import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Log } from '../log.ts'
 import { Applier } from './applier.ts'
+import { NO_PROOF } from './batch.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
 import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
@@ -194,6 +195,7 @@ export class StateService {
       // The frame's memory is the broker connection's; the transaction outlives it.
       body: call.body.length === 0 ? call.body : Uint8Array.from(call.body),
       deadlineMs: call.deadlineMs,
+      proof: NO_PROOF,
     })
     this.stats.transactions++
     this.stats.transactionGas += Number(outcome.gas)
@@ -246,6 +248,7 @@ export class StateService {
       fqmn: `0xSW:${SYSTEM_SPACE}:genesis`,
       body: encodeGenesis(genesis),
       deadlineMs: clock.nowMs() + 30_000,
+      proof: NO_PROOF,
     })
     if (outcome.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
   }
@@ -309,6 +312,7 @@ export class StateService {
       fqmn: `0xSW:${SYSTEM_SPACE}:answer:${JSON.stringify([id])}`,
       body: Buffer.from(JSON.stringify(delivered)),
       deadlineMs: clock.nowMs() + 30_000,
+      proof: NO_PROOF,
     })
     if (outcome.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
   }

@@ -11,7 +11,7 @@ import { Metering, type MeterRecord } from '../../services/contracts/metering.ts
 import { ContractTransactions } from '../../services/contracts/transactions.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
 import { Applier, type ApplierParts } from '../../services/state/applier.ts'
-import { encodeBatch, type Transaction } from '../../services/state/batch.ts'
+import { encodeBatch, NO_PROOF, type Transaction } from '../../services/state/batch.ts'
 import type { Block, StateStore, TransactionRecord } from '../../services/state/provider.ts'
 import { SYSTEM_SPACE } from '../../services/state/transaction.ts'
 import { TransactionIndex, type Outcome } from '../../services/state/transaction-index.ts'
@@ -32,7 +32,7 @@ let ids = 0
 export function transactionOf(fqmn: string, fields: Partial<Transaction> = {}): Transaction {
   return {
     id: (++ids).toString(16).padStart(32, '0'), sub: OPERATOR.did, sid: 'session-1', jti: 'token-01', grantSeq: 0, fqmn, body: NOTHING,
-    deadlineMs: START_MS + 60_000, ...fields,
+    deadlineMs: START_MS + 60_000, proof: NO_PROOF, ...fields,
   }
 }
 
