@@ -12,6 +12,7 @@ import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { BUNDLE_TOKEN, decodeBundle } from '../cmtp/bundle.ts'
 import { Correlator } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
+import { EARLY_SENDING } from '../cmtp/nats.ts'
 
 export type ConnectionStatus = 'connected' | 'disconnected' | 'closed'
 
@@ -70,6 +71,7 @@ export class Connection {
         maxPingOut: 2,
         // Capturing a stack for each request would cost more than the request.
         noAsyncTraces: true,
+        ...EARLY_SENDING,
       })
       return new Connection(nats, options)
     } catch (cause) {

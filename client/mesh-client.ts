@@ -168,9 +168,10 @@ export class MeshClient {
     checkOptions('a batch', options, BATCH_CHECKS)
     if (entries.length === 0 || entries.length > LIMITS.batchEntries) throw usage(`A batch has 1 to ${LIMITS.batchEntries} entries, not ${entries.length}.`)
     const fields = entries.map((entry): BatchEntryFields => {
+      const bare = plain(entry)
+      if (bare !== undefined) return bare
       checkOptions('an entry of a batch', entry, ENTRY_CHECKS)
-      const plain = entry.body === undefined && entry.args === undefined && entry.headers === undefined
-      return plain ? { fqmn: entry.fqmn } : { fqmn: entry.fqmn, ...partsOf(entry, undefined) }
+      return { fqmn: entry.fqmn, ...partsOf(entry, undefined) }
     })
     return await this.#requester.batch(fields, this.#ask(options))
   }
@@ -363,6 +364,12 @@ export class MeshClient {
       signal: options.signal,
     }
   }
+}
+
+/** An entry that is its address and nothing else, as most are: there is nothing to check then. */
+function plain(entry: BatchEntry): BatchEntryFields | undefined {
+  for (const key in entry) if (key !== 'fqmn') return undefined
+  return typeof entry.fqmn === 'string' ? entry as { readonly fqmn: string } : undefined
 }
 
 /** The variable parts of a request; `undefined` when it has none, which is what a template is for. */

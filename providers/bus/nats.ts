@@ -6,6 +6,7 @@ import { connect, errors, nuid } from '@nats-io/transport-node'
 import type { ConnectionOptions, Msg, NatsConnection, Status, Subscription } from '@nats-io/transport-node'
 import { Correlator } from '../../cmtp/correlate.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { EARLY_SENDING } from '../../cmtp/nats.ts'
 import type { Bus, BusMessage, BusRequestOptions, BusStatus, BusSubscription } from '../../services/bus/provider.ts'
 import { authenticatorOf, type NatsLogin, withoutCredentials } from './nats-login.ts'
 
@@ -57,6 +58,7 @@ export async function connectNats(options: NatsBusOptions): Promise<NatsBus> {
     pingInterval: PING_MS,
     maxPingOut: 2,
     noAsyncTraces: true,
+    ...EARLY_SENDING,
     ...(authenticator && { authenticator }),
   }
   try {

@@ -163,6 +163,7 @@ describe('a bundle of replies', () => {
     const { held, replies } = await both(200)
     mesh.publish(`${inboxOf(held[0])}.b`, damage(bundle([numberOf(held[0]), good(held[0])], [numberOf(held[1]), good(held[1])])))
     expect(await replies).toMatchObject([{ reason: { code: 'CMESH_BUS_TIMEOUT', status: 504 } }, { reason: { code: 'CMESH_BUS_TIMEOUT' } }])
+    await until('the warning came', () => warnings.length > 0)
     expect(warnings).toMatchObject([{ code: expect.stringMatching(/^CMESH_FRAME_(MALFORMED|TOO_LARGE)$/), status: expect.any(Number) }])
     mesh.behaviour = ok
     expect((await client.call('0xS:0x001:a')).status).toBe(200)

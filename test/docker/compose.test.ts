@@ -3,9 +3,10 @@
  * command of theirs started here on the same configuration, with the container's places put in those of a temporary directory.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer, type AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -210,18 +211,25 @@ async function until(what: string, child: ChildProcess, holds: () => Promise<boo
   }
 }
 
+/** Ports below those that systems give out by themselves: nobody else's connection gets one of them before it is used. */
 async function freePorts(): Promise<{ nats: number, monitor: number, http: number }> {
-  const servers = [createServer(), createServer(), createServer()]
-  await Promise.all(servers.map(async server => {
-    server.listen(0, '127.0.0.1')
-    await once(server, 'listening')
-  }))
-  const [broker = 0, monitor = 0, http = 0] = servers.map(server => (server.address() as AddressInfo).port)
-  await Promise.all(servers.map(async server => {
-    server.close()
-    await once(server, 'close')
-  }))
+  const free = new Set<number>()
+  while (free.size < 3) {
+    const port = randomInt(20_000, 32_000)
+    if (await isFree(port)) free.add(port)
+  }
+  const [broker = 0, monitor = 0, http = 0] = free
   return { nats: broker, monitor, http }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer()
+  const listening = once(server, 'listening').then(() => true, () => false)
+  server.listen(port, '127.0.0.1')
+  if (!await listening) return false
+  server.close()
+  await once(server, 'close')
+  return true
 }
 
 /** The schema says `id` where its draft says `$id`, and names the draft by an address it does not have; nothing refers to either. */

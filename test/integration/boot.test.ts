@@ -55,6 +55,8 @@ describe('a node that boots', () => {
     const node = await room.start()
     expect(node.steps).toEqual(STEPS)
     const { did, url, http, pid } = node.descriptor
+    // It comes by another channel than the word that the node is ready.
+    await until('the line was read', () => node.stdout.includes('\n'))
     expect(node.stdout).toBe(`cmesh: ready as ${did}, clients at ${url}, health at ${http}/healthz\n`)
     expect(pid).toBe(node.pid)
     expect([url, http].map(each => new URL(each).hostname)).toEqual(['127.0.0.1', '127.0.0.1'])

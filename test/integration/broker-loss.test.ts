@@ -97,7 +97,8 @@ describe('the node\'s own broker, killed under load', () => {
     // The blunt one was told "disconnected" of writes that may have been done: at most those that were in flight at a kill.
     expect(counted).toBeGreaterThanOrEqual(before + acknowledged.size)
     expect(counted).toBeLessThanOrEqual(before + acknowledged.size + 2 * 8)
-    const ids = [...acknowledged]
+    // A node knows at least the newest 65,536 transactions; a fast one may have done more.
+    const ids = [...acknowledged].slice(-60_000)
     for (let at = 0; at < ids.length; at += 1_000) {
       const looks = await patient.batch(ids.slice(at, at + 1_000).map(id => ({ fqmn: `0xC:tx:${id}` })))
       expect(looks.filter(reply => !reply.ok || reply.json<{ status: number }>().status !== 200)).toEqual([])

@@ -60,9 +60,18 @@ describe('cmesh up', () => {
   test('interrupted while it boots it ends with 130 and leaves nothing running', async () => {
     const other = await CliHome.make()
     try {
-      const run = other.start(['up'])
-      const pid = await bootingNode(run)
+      // A broker that is not ready keeps the node booting for as long as it is looked at.
+      const [broker, file] = [join(other.directory, 'sleeper'), join(other.directory, 'sleeper.pid')]
+      await writeFile(broker, `#!/bin/sh\n[ "$1" = -v ] && echo 'nats-server: v2.99.0' && exit\necho $$ > '${file}'; exec sleep 600\n`, { mode: 0o755 })
+      const run = other.start(['up'], { NATS_SERVER_BIN: broker })
+      let [pid, brokerPid] = [0, 0]
+      await until('the node waits for its broker', async () => {
+        brokerPid = Number(await readFile(file, 'utf8').catch(() => ''))
+        pid = await nodeOf(run)
+        return pid !== 0 && brokerPid !== 0
+      })
       run.child.kill('SIGINT')
+      await until('the broker was left', () => !isAlive(brokerPid), 40_000)
       expect(await run.result).toMatchObject({ code: 130, stdout: '' })
       await until('the node is gone', () => !isAlive(pid))
     } finally {
@@ -71,17 +80,13 @@ describe('cmesh up', () => {
   })
 })
 
-/** Process id of the node that a command has just started. */
-async function bootingNode(run: CliRun): Promise<number> {
-  let pid = 0
-  await until('a node was started', async () => {
-    for (const entry of await readdir('/proc')) {
-      const text = /^\d+$/.test(entry) ? await readFile(`/proc/${entry}/stat`, 'utf8').catch(() => '') : ''
-      if (Number(text.slice(text.lastIndexOf(')')).split(' ')[2]) === run.child.pid) pid = Number(entry)
-    }
-    return pid !== 0
-  })
-  return pid
+/** Process id of the node that a command has started; 0 when it has not. */
+async function nodeOf(run: CliRun): Promise<number> {
+  for (const entry of await readdir('/proc')) {
+    const text = /^\d+$/.test(entry) ? await readFile(`/proc/${entry}/stat`, 'utf8').catch(() => '') : ''
+    if (Number(text.slice(text.lastIndexOf(')')).split(' ')[2]) === run.child.pid) return Number(entry)
+  }
+  return 0
 }
 
 describe('credentials', () => {

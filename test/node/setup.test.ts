@@ -6,7 +6,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { locateNatsServer } from '../../node/broker/locate.ts'
 import { build, buildNeeded } from '../../node/setup/build.mjs'
@@ -169,19 +169,19 @@ describe('the official release', () => {
   })
 })
 
-const noApt = await reasonAgainstApt()
-const aptTest = noApt === undefined ? test : test.skip
-describe(`apt-get download${noApt === undefined ? '' : ` (skipped: ${noApt})`}`, () => {
+const apt = await throughApt()
+const aptTest = apt.against === undefined ? test : test.skip
+describe(`apt-get download${apt.against === undefined ? '' : ` (skipped: ${apt.against})`}`, () => {
+  afterAll(() => rm(apt.cache, { recursive: true, force: true }))
+
   aptTest('brings a nats-server into the cache, where the search finds it', async () => {
-    const env = { PATH: '', XDG_CACHE_HOME: path.join(dir, 'cache') }
-    expect(await locate({ env, extraDirectories: [] })).toEqual({ tried: ['none on the PATH'] })
-    const lines: string[] = []
-    const { found } = await obtain({ env, ways: ['apt'], log: (line) => lines.push(line) })
+    const { before, cache, found, lines } = apt
+    expect(before).toEqual({ tried: ['none on the PATH'] })
     expect(lines[0]).toBe('downloading nats-server with apt-get, without root')
-    expect(found).toMatchObject({ source: 'apt', path: expect.stringContaining(path.join(dir, 'cache', 'cmesh', 'nats')) })
-    const located = await locate({ env, extraDirectories: [] })
+    expect(found).toMatchObject({ source: 'apt', path: expect.stringContaining(path.join(cache, 'cmesh', 'nats')) })
+    const located = await locate({ env: { PATH: '', XDG_CACHE_HOME: cache }, extraDirectories: [] })
     expect(located).toEqual({ found: { ...found, source: 'cache' }, tried: ['none on the PATH'] })
-    expect(await readdir(path.join(dir, 'cache', 'cmesh', 'nats'))).toHaveLength(1)
+    expect(await readdir(path.join(cache, 'cmesh', 'nats'))).toHaveLength(1)
   })
 })
 
@@ -393,15 +393,14 @@ describe('the set-up', () => {
   })
 })
 
-/** Why the way by apt-get cannot be tried here; a machine without it or without a network is no failure of ours. */
-async function reasonAgainstApt(): Promise<string | undefined> {
-  if (!existsSync('/usr/bin/apt-get')) return 'this machine has no apt-get'
+/** One try by apt-get, and why it says nothing here: a machine without it or without a network is no failure of ours. */
+async function throughApt() {
   const cache = await mkdtemp(path.join(os.tmpdir(), 'cmesh-setup-apt-'))
-  try {
-    const { tried } = await obtain({ env: { XDG_CACHE_HOME: cache }, ways: ['apt'] })
-    const network = tried.find((reason) => /resolve|connect|fetch|locate/i.test(reason))
-    return network === undefined ? undefined : `Debian's packages cannot be reached: ${network}`
-  } finally {
-    await rm(cache, { recursive: true, force: true })
-  }
+  const env = { PATH: '', XDG_CACHE_HOME: cache }
+  const lines: string[] = []
+  const before = await locate({ env, extraDirectories: [] })
+  if (!existsSync('/usr/bin/apt-get')) return { before, cache, found: undefined, lines, against: 'this machine has no apt-get' }
+  const { found, tried } = await obtain({ env, ways: ['apt'], log: (line) => lines.push(line) })
+  const network = tried.find((reason) => /resolve|connect|fetch|locate/i.test(reason))
+  return { before, cache, found, lines, against: network === undefined ? undefined : `Debian's packages cannot be reached: ${network}` }
 }

@@ -265,7 +265,7 @@ describe('when the connection is lost', () => {
     await expect(within(-1)).rejects.toMatchObject({
       code: 'CMESH_BUS_TIMEOUT', message: 'No answer on cmesh.v1.evt.late within 0 ms.',
     })
-    await expect(within(30)).rejects.toMatchObject({
+    await expect(within(500)).rejects.toMatchObject({
       code: 'CMESH_BUS_DISCONNECTED', message: 'The connection to the broker is down.',
     })
     const waiting = events.publish('late', bytes('kept'), { deadlineMs: Date.now() + 60_000 })

@@ -111,10 +111,13 @@ export class TestNode {
     return this.#stdout
   }
 
-  /** Process id of the nats-server of its own; `undefined` when it never had one. */
+  /** Process id of the nats-server of its own; `undefined` when there is none, or one is just writing it down. */
   get brokerPid(): number | undefined {
-    const file = path.join(this.dir, 'broker', 'nats.pid')
-    return existsSync(file) ? Number(readFileSync(file, 'utf8')) : undefined
+    try {
+      return Number(/^\d+$/.exec(readFileSync(path.join(this.dir, 'broker', 'nats.pid'), 'utf8').trim())?.[0]) || undefined
+    } catch {
+      return undefined
+    }
   }
 
   signal(signal: NodeJS.Signals): void {

@@ -67,13 +67,18 @@ export class CliRun {
   readonly result: Promise<CliResult>
   stdout = ''
   stderr = ''
+  /** Its output is complete. */
+  #closed = false
 
   constructor(child: ChildProcess) {
     this.child = child
     child.stdout?.setEncoding('utf8').on('data', (text: string) => { this.stdout += text })
     child.stderr?.setEncoding('utf8').on('data', (text: string) => { this.stderr += text })
     this.result = new Promise((resolve) => {
-      child.once('close', (code) => { resolve({ code, stdout: this.stdout, stderr: this.stderr }) })
+      child.once('close', (code) => {
+        this.#closed = true
+        resolve({ code, stdout: this.stdout, stderr: this.stderr })
+      })
     })
   }
 
@@ -81,7 +86,7 @@ export class CliRun {
   async printed(text: string): Promise<void> {
     await until(`printed ${text}: ${this.stderr}`, () => {
       if (this.stdout.includes(text)) return true
-      if (this.child.exitCode !== null) throw new Error(`it ended with ${this.child.exitCode}: ${this.stderr}`)
+      if (this.#closed) throw new Error(`it ended with ${String(this.child.exitCode ?? this.child.signalCode)}: ${this.stderr}`)
       return false
     }, 40_000)
   }

@@ -111,7 +111,7 @@ describe('replicas of one order', () => {
   test('hold the same chain, the same state and the same outcomes, restarted or not', async () => {
     let runs = 0
     const statuses = new Set<number>()
-    await fc.assert(fc.asyncProperty(anyMessages, fc.nat(8), async (messages, cut) => {
+    const property = fc.asyncProperty(anyMessages, fc.nat(8), async (messages, cut) => {
       const log = [batchOf([genesis]), ...messages]
       const [a, b] = [await replica(), await replica()]
       for (const message of log) a.next(message)
@@ -137,9 +137,9 @@ describe('replicas of one order', () => {
       await rm(at, { recursive: true, force: true })
       a.engine.close()
       b.engine.close()
-    }), { numRuns: 40 })
-    // The property is worth little unless much of what can happen did.
-    expect([...statuses]).toEqual(expect.arrayContaining([200, 403, 404, 409, 412, 422]))
+    })
+    // The property is worth little unless much of what can happen did: where chance left something out it is tried on.
+    do await fc.assert(property, { numRuns: 40 }); while (![200, 403, 404, 409, 412, 422].every(status => statuses.has(status)))
   })
 
   test('of another order hold another chain', async () => {
