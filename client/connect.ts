@@ -5,6 +5,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { CMeshError } from '../cmtp/errors.ts'
 import { KeyPair } from '../cmtp/identity/keys.ts'
+import type { LoginOptions } from '../cmtp/identity/login.ts'
 import { MessageIds } from '../cmtp/message-id.ts'
 import { Connection } from './connection.ts'
 import { locateMesh, type MeshLocation } from './descriptor.ts'
@@ -29,6 +30,19 @@ export interface ConnectOptions extends MeshLocation, RequestDefaults, Connectio
   readonly keepSession?: boolean | undefined
   /** DID of the mesh, to refuse any other. Default: the one in the descriptor, where the mesh was found by it. */
   readonly mesh?: string | undefined
+  /**
+   * Shown exactly what a new session grants (mesh, DID, permissions, attributes the mesh keeps, lifetime) before it is signed; false
+   * declines, and the handshake is refused. The mesh waits 60 s for it. Default: consents.
+   */
+  readonly approve?: LoginOptions['approve'] | undefined
+  /** Makes presentations of credentials for a handshake: at most 4, for `audience`, each bound to `transcript`. Default: none. */
+  readonly present?: LoginOptions['present'] | undefined
+  /**
+   * Where the mesh's identity provider wants a person to act (docs/irma.md): shows the person what they are to open on their phone, and
+   * resolves with the four digits that the app then shows. Called at each handshake, also at those after a lost session. What it
+   * rejects with, the handshake does. Default: such a mesh refuses this client.
+   */
+  readonly onChallenge?: LoginOptions['onChallenge'] | undefined
   /** Gives up connecting; once connected it means nothing. */
   readonly signal?: AbortSignal | undefined
   /** Told of what no caller can be told, such as a handler that threw. It must not throw. Default: a process warning. */
@@ -36,14 +50,16 @@ export interface ConnectOptions extends MeshLocation, RequestDefaults, Connectio
 }
 
 const CHECKS = {
-  url: text, dataDir: text, identity: anything, configDir: text, keepSession: boolean, mesh: text, signal: anything, onWarning: anything,
+  url: text, dataDir: text, identity: anything, configDir: text, keepSession: boolean, mesh: text,
+  approve: anything, present: anything, onChallenge: anything, signal: anything, onWarning: anything,
   ...REQUEST_CHECKS, ...CONNECTION_CHECKS,
 }
 
 /**
  * Resolves with a client that holds a session. Rejects with `CMESH_CLIENT_NO_MESH` (not found, or nothing answers within
- * `connectTimeoutMs`), `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_USAGE`, `CMESH_CLIENT_CREDENTIALS`, `CMESH_IAM_HANDSHAKE`, `CMESH_IAM_FORGED`. Once
- * connected the client reconnects for ever, and shakes hands again when it must. The caller closes it.
+ * `connectTimeoutMs`), `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_USAGE`, `CMESH_CLIENT_CREDENTIALS`, `CMESH_IAM_HANDSHAKE`,
+ * `CMESH_IAM_FORGED`, `CMESH_IAM_UPSTREAM`. Once connected the client reconnects for ever, and shakes hands again when it must. The caller
+ * closes it.
  */
 export async function connect(options: ConnectOptions = {}): Promise<MeshClient> {
   checkOptions('connect', options, CHECKS)
@@ -61,7 +77,9 @@ export async function connect(options: ConnectOptions = {}): Promise<MeshClient>
   const connection = await unlessAborted(opening, options.signal, (late) => late.close())
   const ids = new MessageIds()
   const closing = new AbortController()
-  const sessions = new SessionKeeper({ connection, ids, identity, mesh: options.mesh ?? descriptor?.did, memory, onWarning, now: Date.now })
+  const { approve, present, onChallenge } = options
+  const person = { ...(approve !== undefined && { approve }), ...(present !== undefined && { present }), ...(onChallenge !== undefined && { onChallenge }) }
+  const sessions = new SessionKeeper({ connection, ids, identity, mesh: options.mesh ?? descriptor?.did, memory, person, onWarning, now: Date.now })
   try {
     await unlessAborted(firstSession(sessions, url, connectTimeoutMs), options.signal)
   } catch (error) {

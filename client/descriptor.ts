@@ -17,8 +17,6 @@ export interface MeshDescriptor {
   readonly http: string
   readonly version: string
   readonly pid: number
-  /** What newcomers log in to the broker with; it wins over the constants that everybody knows. Absent: the broker has no accounts, or uses those. */
-  readonly guest?: { readonly account: string, readonly key: string }
 }
 
 export interface MeshLocation {
@@ -74,12 +72,7 @@ function isDescriptor(value: unknown): value is MeshDescriptor {
   if (typeof value !== 'object' || value === null) return false
   const fields = value as Record<string, unknown>
   return ['url', 'did', 'node', 'http', 'version'].every((key) => typeof fields[key] === 'string')
-    && typeof fields['pid'] === 'number' && (fields['guest'] === undefined || isGuest(fields['guest']))
-}
-
-function isGuest(value: unknown): boolean {
-  return typeof value === 'object' && value !== null
-    && 'account' in value && typeof value.account === 'string' && 'key' in value && typeof value.key === 'string'
+    && typeof fields['pid'] === 'number'
 }
 
 function isMissing(error: unknown): boolean {

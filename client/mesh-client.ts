@@ -10,11 +10,14 @@
  */
 import type { BatchEntryFields } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
+import { parseFqmn } from '../cmtp/fqmn.ts'
 import { encodeHeaders, type HeaderList } from '../cmtp/headers.ts'
 import { KeyPair } from '../cmtp/identity/keys.ts'
+import { needsProof } from '../cmtp/identity/request-proof.ts'
 import { LIMITS } from '../cmtp/limits.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
 import { Coalescer } from './coalescer.ts'
+import type { ConnectOptions } from './connect.ts'
 import type { Connection, ConnectionStatus } from './connection.ts'
 import type {
   CodeOptions, ContractInfo, ContractVersion, Deployment, DeployOptions, DryDeployment, DryReplacement, DryRunOptions, ProxyContract, ProxyOptions, Replacement,
@@ -88,6 +91,8 @@ export function shareConnection({ coalesce, ...parts }: Omit<SharedParts, 'entri
   return { ...parts, entries, carried: new Set(), coalescer: coalesce ? new Coalescer({ ...parts, entries }) : undefined }
 }
 
+/** Where all addresses begin that need a signature of their own. */
+const SYSTEM_WRITES = '0xSW:0x000:'
 const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, signal: anything }
 const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anything }
 const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text }
@@ -146,14 +151,15 @@ export class MeshClient {
    */
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
-    if (options === undefined) return this.#requester.request(fqmn, undefined, this.#plain)
-    return this.#send(fqmn, options)
+    if (options === undefined && !isSigned(fqmn)) return this.#requester.request(fqmn, undefined, this.#plain)
+    return this.#send(fqmn, options ?? {})
   }
 
   #send(fqmn: string, options: CallOptions): Promise<Reply> {
     try {
       checkOptions('a call', options, CALL_CHECKS)
-      return this.#requester.request(fqmn, partsOf(options, options.idempotencyKey), this.#ask(options))
+      const parts = partsOf(options, options.idempotencyKey)
+      return this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options))
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }
@@ -290,14 +296,17 @@ export class MeshClient {
    * A client under another identity on the same connection: for gateways, which act for many. It has the defaults of this one and a
    * session of its own, which it renews; its reads may leave in one frame with those of the others. Closing it ends nobody else, and
    * what it has in flight is still answered; closing the client that `connect` gave ends all. One handshake, not tried again: rejects with
-   * what that fails with (`CMESH_IAM_*`, `CMESH_BUS_*`), `CMESH_CLIENT_USAGE` or `CMESH_CLIENT_CLOSED`.
+   * what that fails with (`CMESH_IAM_*`, `CMESH_BUS_*`), `CMESH_CLIENT_USAGE` or `CMESH_CLIENT_CLOSED`. `onChallenge` is as for `connect`,
+   * for the person behind this identity.
    */
-  async as(identity: KeyPair): Promise<MeshClient> {
+  async as(identity: KeyPair, options: Pick<ConnectOptions, 'onChallenge'> = {}): Promise<MeshClient> {
+    checkOptions('as', options, { onChallenge: anything })
     if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
     if (!(identity instanceof KeyPair)) throw usage('The identity of another client on this connection is a KeyPair.')
     const { gateway, connection, ids, carried, onWarning } = this.#parts
     const via = (): string | undefined => gateway.current?.session.sid
-    const sessions = new SessionKeeper({ connection, ids, identity, mesh: this.mesh, memory: undefined, via, onWarning, now: Date.now })
+    const person = options.onChallenge === undefined ? {} : { onChallenge: options.onChallenge }
+    const sessions = new SessionKeeper({ connection, ids, identity, mesh: this.mesh, memory: undefined, via, person, onWarning, now: Date.now })
     try {
       await sessions.ensure()
       if (this.#closing()) throw new CMeshError('CMESH_CLIENT_CLOSED')
@@ -363,6 +372,17 @@ export class MeshClient {
       throwOnError: options.throwOnError ?? defaults.throwOnError,
       signal: options.signal,
     }
+  }
+}
+
+/** Whether an address needs the signature of its caller beside the session (`cmtp/identity/request-proof.ts`). What is no address needs none. */
+function isSigned(fqmn: string): boolean {
+  if (!fqmn.startsWith(SYSTEM_WRITES)) return false
+  try {
+    return needsProof(parseFqmn(fqmn))
+  } catch {
+    // The mesh says what is wrong with it.
+    return false
   }
 }
 

@@ -3,7 +3,7 @@
  * have replaced is refused, never repaired in silence: who read it before cannot be known. What the files mean is their owners'.
  */
 import { randomBytes } from 'node:crypto'
-import { link, mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { link, mkdir, open, rename, rm, stat, unlink } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
@@ -63,6 +63,18 @@ export class PrivateFiles {
   /** Resolves as well when there is no such file. */
   async remove(path: string): Promise<void> {
     await rm(path, { force: true })
+  }
+
+  /** Removes a file, and says whether it was this call that did: of several at once it is true for one. */
+  async take(path: string): Promise<boolean> {
+    try {
+      // Not `rm`, which looks before it removes and is content when another did.
+      await unlink(path)
+      return true
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return false
+      throw asUnusable(path, 'removed', error)
+    }
   }
 
   /** Whoever can write to a directory can replace the files in it. */

@@ -14,6 +14,7 @@ import { assembleBatch, BATCH_ID_AT, type BatchEntryFields } from '../cmtp/batch
 import { REQUEST } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest } from '../cmtp/frame.ts'
+import type { KeyPair } from '../cmtp/identity/keys.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
 import { AbortFan } from './abort-fan.ts'
 import type { Connection } from './connection.ts'
@@ -23,7 +24,7 @@ import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
 import { ANSWER_MS, mayChangeState, pauseBeforeRetry } from './retry.ts'
 import type { ActiveSession, SessionKeeper } from './session.ts'
-import { withToken } from './with-token.ts'
+import { withProof, withToken } from './with-token.ts'
 
 export interface RequesterParts {
   readonly connection: Connection
@@ -46,6 +47,8 @@ export interface Ask extends ResolvedRequestDefaults {
 export interface RequestParts {
   readonly headers?: Uint8Array
   readonly body?: Uint8Array
+  /** Whose signature the request needs beside its session; made anew under each. */
+  readonly signer?: KeyPair
 }
 
 /** What stays of a request while it is tried again. */
@@ -54,6 +57,7 @@ interface Attempt<T> {
   readonly deadlineMs: number
   readonly changesState: boolean
   readonly read: (data: Uint8Array, frame: Buffer) => T | Reply
+  readonly signer?: KeyPair | undefined
   frame: Buffer
   /** The session whose token stands in the frame. */
   session: ActiveSession | undefined
@@ -77,6 +81,7 @@ export class Requester {
   request(fqmn: string, parts: RequestParts | undefined, ask: Ask): Promise<Reply> {
     const { connection, sessions, ids, now, coalescer } = this.#parts
     const { receipt } = ask
+    const signer = parts?.signer
     const deadlineMs = now() + ask.timeoutMs
     const session = sessions.current
     if (session !== undefined && parts === undefined && ask.signal === undefined && coalescer?.takes(fqmn) === true) {
@@ -86,14 +91,14 @@ export class Requester {
     try {
       frame = session !== undefined && parts === undefined
         ? session.templates.frame(fqmn, receipt, deadlineMs)
-        : encodeRequest({ id: ids.next(), fqmn, token: session?.token ?? NO_TOKEN, deadlineMs, receipt, bundle: true, ...parts })
+        : signed(encodeRequest({ id: ids.next(), fqmn, token: session?.token ?? NO_TOKEN, deadlineMs, receipt, bundle: true, ...parts }), session, signer)
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }
     const sent = session !== undefined && connection.status === 'connected'
     const again = (failure: Reply | CMeshError | undefined): Promise<Reply> => {
       const read = (data: Uint8Array, asked: Buffer): Reply => readReply(data, asked, receipt)
-      return this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, frame, session, sent, lost: false }, failure)
+      return this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, signer, frame, session, sent, lost: false }, failure)
     }
     if (session === undefined) return again(undefined)
     return connection.request(session.subject, frame, waitOf(ask.timeoutMs, ask.signal)).then(
@@ -192,7 +197,7 @@ export class Requester {
 
   async #send<T>(attempt: Attempt<T>, session: ActiveSession): Promise<T | Reply> {
     if (attempt.session !== session) {
-      attempt.frame = withToken(attempt.frame, session.token)
+      attempt.frame = signed(withToken(attempt.frame, session.token), session, attempt.signer)
       attempt.session = session
     }
     const { connection, now } = this.#parts
@@ -228,6 +233,11 @@ export class Requester {
       stop.abort()
     }
   }
+}
+
+/** The frame with the signature it needs under a session: over the session's whole token, whatever stands in the frame for it. */
+function signed(frame: Buffer, session: ActiveSession | undefined, signer: KeyPair | undefined): Buffer {
+  return session === undefined || signer === undefined ? frame : withProof(frame, Buffer.from(session.session.token, 'ascii'), signer)
 }
 
 function waitOf(leftMs: number, signal: AbortSignal | undefined): { readonly timeoutMs: number, readonly signal?: AbortSignal } {

@@ -50,13 +50,14 @@ export class SessionStore {
 
 function readSession(path: string, url: string, value: unknown): Session {
   const { version, url: savedUrl, key, ...fields } = fieldsOf(value)
-  const { sid, token, sub, mesh, node, perms, issued, expires } = fields
+  const { sid, token, sub, mesh, node, perms, keyEpoch, issued, expires } = fields
   if (
     version !== 1 || savedUrl !== url || typeof key !== 'string' || typeof sid !== 'string' || typeof token !== 'string'
     || typeof sub !== 'string' || typeof mesh !== 'string' || typeof node !== 'string' || !Array.isArray(perms)
     || !perms.every(text => typeof text === 'string') || typeof issued !== 'number' || typeof expires !== 'number'
+    || (keyEpoch !== undefined && typeof keyEpoch !== 'number')
   ) {
     throw unusable(path, 'it does not hold a session with this mesh')
   }
-  return { sid, token, sub, mesh, node, perms, issued, expires, key: keyOf(path, key) }
+  return { sid, token, sub, mesh, node, perms, ...(keyEpoch !== undefined && { keyEpoch }), issued, expires, key: keyOf(path, key) }
 }

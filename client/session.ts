@@ -10,9 +10,10 @@
  * long before a request could meet an expired one; (3) a failed renewal is no error of any request: the next request that is
  * answered 401 starts a handshake.
  */
+import { REQUEST } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest } from '../cmtp/frame.ts'
-import { login, refresh, type SendStep, type Session } from '../cmtp/identity/login.ts'
+import { login, refresh, type LoginOptions, type SendStep, type Session } from '../cmtp/identity/login.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import { tokenReference } from '../cmtp/identity/token.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
@@ -36,6 +37,8 @@ export interface SessionParts {
   readonly memory: SessionMemory | undefined
   /** The session of the gateway whose frames may carry this one's requests; asked at each handshake and renewal. Default: none. */
   readonly via?: () => string | undefined
+  /** What a person has a say in at each handshake; a renewal asks nobody. Default: consents, and presents nothing. */
+  readonly person?: Pick<LoginOptions, 'approve' | 'present' | 'onChallenge'>
   readonly onWarning: (error: CMeshError) => void
   /** ms since 1970. */
   readonly now: () => number
@@ -68,6 +71,8 @@ export class SessionKeeper {
   readonly #parts: SessionParts
   #mesh: string | undefined
   #current: ActiveSession | undefined
+  /** Of the mesh's keys, as far as was seen: older ones are refused. */
+  #keyEpoch: number | undefined
   #pending: Promise<ActiveSession> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
   /** When `doubt` last asked the mesh. */
@@ -146,10 +151,11 @@ export class SessionKeeper {
   }
 
   async #handshake(): Promise<ActiveSession> {
-    const { identity } = this.#parts
+    const { identity, person } = this.#parts
     const via = this.#parts.via?.()
     const session = await login({
-      identity, send: this.#send, ...(this.#mesh !== undefined && { mesh: this.#mesh }), ...(via !== undefined && { via }),
+      ...person, identity, send: this.#send, ...(this.#mesh !== undefined && { mesh: this.#mesh }), ...(via !== undefined && { via }),
+      ...(this.#keyEpoch !== undefined && { keyEpoch: this.#keyEpoch }),
     })
     // From here on it is this mesh or none: another one under the same address is somebody else.
     this.#mesh = session.mesh
@@ -188,6 +194,7 @@ export class SessionKeeper {
 
   /** `bornMs`: when its life began, in ms from now. A fresh one's began now, whatever the two clocks think of each other. */
   #adopt(session: Session, bornMs: number): ActiveSession {
+    this.#keyEpoch = session.keyEpoch
     this.#current = this.#active(session, false)
     const lifeMs = session.expires - session.issued
     // A token counts whole seconds, so a fresh one has lived up to one already. A clock that is off says nothing of that.
@@ -225,14 +232,18 @@ export class SessionKeeper {
   }
 
   /** One step of the handshake: a request without a token. */
-  readonly #send: SendStep = async (action, body, node) => {
+  readonly #send: SendStep = async (action, body, node, until) => {
     const { ids, connection, now } = this.#parts
-    const fields = { id: ids.next(), fqmn: `0xIW:${action}`, token: Buffer.alloc(0), deadlineMs: now() + STEP_MS, receipt: 'none' as const, body }
+    const waitMs = until === undefined ? STEP_MS : personMs(until - now())
+    const fields = { id: ids.next(), fqmn: `0xIW:${action}`, token: Buffer.alloc(0), deadlineMs: now() + waitMs, receipt: 'none' as const, body }
     const frame = encodeRequest(fields)
-    const data = await connection.request(node === undefined ? HELLO_SUBJECT : helloSubject(node), frame, { timeoutMs: STEP_MS })
+    const data = await connection.request(node === undefined ? HELLO_SUBJECT : helloSubject(node), frame, { timeoutMs: waitMs })
     const reply = readReply(data, frame, 'none')
     const error = reply.error()
     if (error !== undefined) throw error
     return reply.body
   }
 }
+
+/** How long to wait for a step while a person acts, `leftMs` by the node's clock. Clocks that disagree say nothing: the longest it is. */
+const personMs = (leftMs: number): number => (leftMs > STEP_MS && leftMs < REQUEST.timeoutMaxMs ? Math.ceil(leftMs) : REQUEST.timeoutMaxMs)

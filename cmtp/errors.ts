@@ -44,13 +44,13 @@ export const CATALOGUE = {
   CMESH_IAM_DENIED: { status: 403, retry: 'terminal', message: 'Permission {permission} on {fqmn} is missing.' },
   CMESH_IAM_PROVIDER: { status: 500, retry: 'terminal', message: 'The identity provider {provider} cannot start: {reason}.' },
   CMESH_IAM_BUSY: { status: 429, retry: 'retry', message: 'Too many handshakes are open; try again in {retryAfterMs} ms.' },
+  CMESH_IAM_UPSTREAM: { status: 502, retry: 'retry', message: 'The {server} did not do its part: {reason}. Start again with a new call.' },
   CMESH_IAM_STALE: { status: 503, retry: 'retry', message: 'The revocation feed has been silent for {silentMs} ms; try again in {retryAfterMs} ms.' },
   CMESH_IAM_PROOF: { status: 403, retry: 'terminal', message: '{fqmn} needs a signature of its own: {reason}.' },
   CMESH_IAM_REVOKED: { status: 401, retry: 'terminal', message: 'The {what} was revoked before the transaction was ordered.' },
   CMESH_IAM_CAPABILITY: { status: 403, retry: 'terminal', message: 'The capability is refused: {reason}.' },
   CMESH_IAM_CREDENTIAL: { status: 401, retry: 'terminal', message: 'The credential is refused: {reason}.' },
   CMESH_IAM_GRANT: { status: 409, retry: 'terminal', message: 'The change of grants is refused: {reason}.' },
-  CMESH_IAM_ROTATION: { status: 409, retry: 'terminal', message: 'The rotation is refused: {reason}.' },
 
   // --- router
   CMESH_ROUTER_ACTION: { status: 405, retry: 'terminal', message: 'The {service} service has no action {action} for {access}.' },
@@ -146,7 +146,6 @@ export const CATALOGUE = {
   CMESH_BOOT_DATA_IN_USE: { status: 500, retry: 'terminal', message: 'The data directory {path} is in use by process {pid}.' },
   CMESH_BROKER_NOT_FOUND: { status: 500, retry: 'terminal', message: 'No usable nats-server was found: {tried}. Four ways to get one: (1) set NATS_SERVER_BIN to its path; (2) put nats-server on the PATH; (3) run `npm run setup` where the official release can be downloaded; (4) on Debian or Ubuntu, run `npm run setup`, which uses apt-get download without root. Or give an existing cluster by CMESH_NATS_URL.' },
   CMESH_BROKER_FAILED: { status: 500, retry: 'terminal', message: 'The nats-server did not start: {reason}' },
-  CMESH_BROKER_ACCOUNTS: { status: 500, retry: 'terminal', message: 'The broker\'s accounts cannot be used: {reason}.' },
   CMESH_BUS_DISCONNECTED: { status: 503, retry: 'retry', message: 'The connection to the broker is down.' },
   CMESH_BUS_NO_RESPONDERS: { status: 503, retry: 'retry', message: 'Nobody answers on {subject}.' },
   CMESH_BUS_TIMEOUT: { status: 504, retry: 'retry', message: 'No answer on {subject} within {timeoutMs} ms.' },

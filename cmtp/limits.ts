@@ -13,7 +13,7 @@ export const LIMITS = Object.freeze({
   nameBytes: 253,
   /** Longest label of a mesh name in bytes of its normal form (RFC 1035 section 2.3.4). */
   labelBytes: 63,
-  /** Longest compact session token in bytes. A token of this mesh is about 600. */
+  /** Longest compact session token in bytes. A token of this mesh is about 650. */
   tokenBytes: 4_096,
   /** Most headers on one message. */
   headerCount: 64,

@@ -210,6 +210,12 @@ export function intersectPermissions(a: readonly Permission[], b: readonly Permi
   return normalPermissions(both)
 }
 
+/** Whether the list allows at least all that one permission allows: what one may hand on. May say no for a pattern whose opcode is `*`. */
+export function isCovered({ actions, pattern }: Permission, list: readonly Permission[]): boolean {
+  const common = intersectPermissions([{ actions, pattern }], list).find(each => each.pattern === pattern)
+  return common !== undefined && (common.actions & actions) === actions
+}
+
 function intersectPatterns(a: readonly string[], b: readonly string[]): string | undefined {
   const tokens: string[] = []
   for (let i = 0; ; i++) {
@@ -262,7 +268,7 @@ function invalid(permission: string, reason: string): CMeshError {
  */
 export const NEWCOMER_READ_SET: readonly Permission[] = setOf(
   'read 0xC:>', 'read 0xE:>', 'read 0xI:>', 'read 0xR:>', 'read 0xS:>',
-  'write 0xIW:capability', 'write 0xIW:hangup', 'write 0xIW:prepare', 'write 0xIW:refresh', 'write 0xIW:rotate', 'write 0xIW:uncapability',
+  'write 0xIW:capability', 'write 0xIW:hangup', 'write 0xIW:refresh', 'write 0xIW:uncapability',
   'write 0xRW:register:>', 'write 0xRW:release:>', 'write 0xRW:renew:>', 'write 0xRW:transfer:>', 'write 0xRW:update:>',
 )
 

@@ -14,8 +14,6 @@ export interface MeshDescriptor {
   readonly http: string
   readonly version: string
   readonly pid: number
-  /** What newcomers log in to the broker with; it wins over the constants that everybody knows. Absent: the broker has no accounts, or uses those. */
-  readonly guest?: { readonly account: string, readonly key: string }
 }
 
 export const DESCRIPTOR_FILE = 'mesh.json'

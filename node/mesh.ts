@@ -13,11 +13,17 @@ import { deliver } from '../services/contracts/delivery.ts'
 import { Endpoint, type ServiceHandler } from '../services/endpoint.ts'
 import { EventsService } from '../services/events/service.ts'
 import { Tails } from '../services/events/tails.ts'
-import { Grants, parseGrants } from '../services/iam/grants.ts'
+import { GrantBook } from '../services/iam/grant-book.ts'
+import { parseGrants } from '../services/iam/grants.ts'
+import { Feed } from '../services/iam/feed.ts'
 import { Guard } from '../services/iam/guard.ts'
 import { iamHandler } from '../services/iam/handler.ts'
+import { KeyRing } from '../services/iam/key-ring.ts'
+import { parseIssuers } from '../services/iam/issuers.ts'
 import { IamListener } from '../services/iam/listener.ts'
+import type { Revocation } from '../services/iam/revocations.ts'
 import { IamService } from '../services/iam/service.ts'
+import { IdentityTransactions } from '../services/iam/transactions.ts'
 import type { Log } from '../services/log.ts'
 import { RegistrarService } from '../services/registrar/service.ts'
 import { NameTransactions } from '../services/registrar/transactions.ts'
@@ -26,9 +32,13 @@ import { Dispatcher, type ServiceName } from '../services/router/dispatcher.ts'
 import { FrontDoor } from '../services/router/front-door.ts'
 import { RemoteCalls, ServiceListener } from '../services/router/remote.ts'
 import { Router } from '../services/router/service.ts'
+import { OrderedAuthority } from '../services/state/authority.ts'
 import { Outbox } from '../services/state/outbox.ts'
+import type { Block } from '../services/state/provider.ts'
 import { StateService } from '../services/state/service.ts'
 import type { Buses } from './bus.ts'
+import { FileKeyStore } from './key-store.ts'
+import { RevocationFile } from './revocation-file.ts'
 import type { Config } from './settings.ts'
 import { Watchdog } from './watchdog.ts'
 import { FileWatermark } from './watermark.ts'
@@ -43,6 +53,9 @@ export interface MeshParts {
 }
 
 export type Mesh = ReturnType<typeof buildMesh>
+
+/** Longest life of a session token with its grace, ms: so long a revocation is remembered, and a key verifies that was replaced. */
+const TOKEN_LIFE_MS = 360_000
 
 /** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows. */
 export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
@@ -60,6 +73,11 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     watch: { enter: watchdog.enter, leave: watchdog.leave },
     options: {
       mockIdentity: config['iam.mockEnabled'],
+      irma: {
+        url: config['iam.irma.url'], requestor: config['iam.irma.requestor'], key: config['iam.irma.key'],
+        serverKey: config['iam.irma.serverKey'], disclose: config['iam.irma.disclose'], timeoutMs: config['iam.irma.timeoutMs'],
+      },
+      issuers: parseIssuers(config['iam.issuers'] ?? ''),
       durability: config['state.durability'],
       consensusMembers: config['consensus.members'],
       eventsMaxBytes: config['events.maxBytes'],
@@ -67,9 +85,23 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     },
   } satisfies ProviderContext)
 
-  const grants = new Grants({ node, operator: config.operator ?? node, granted: parseGrants(config['iam.grants'] ?? '') })
-  const guard = new Guard({ key: identity.publicKey, grantsOf: grants.grantsOf, now })
-  const iam = new IamService({ provider: provide('iam', config['iam.provider']), signer: identity, guard, grantsOf: grants.grantsOf, node, now, sessionTtlMs: config['iam.sessionTtlMs'] })
+  const granted = parseGrants(config['iam.grants'] ?? '')
+  const book = new GrantBook({ records: () => state.system, node, operator: config.operator ?? node, now })
+  const ring = new KeyRing({ root: identity, store: new FileKeyStore(dir('iam')), now })
+  const feed = new Feed({
+    bus: buses.core, signer: identity, revocations: new RevocationFile(dir('iam'), TOKEN_LIFE_MS, now), log, now,
+    onEntry: ({ atMs, ...revocation }) => { guard.revoke(revocation, atMs) },
+  })
+  const guard: Guard = new Guard({
+    key: identity.publicKey, keys: ring, heardMs: feed.heardMs, tokenLifeMs: TOKEN_LIFE_MS, grantsOf: book.grantsOf, changesAt: book.changesAt, now,
+  })
+  const iamParts = {
+    provider: provide('iam', config['iam.provider']), signer: identity, ring, revoke: (revocation: Revocation) => feed.publish(revocation), guard,
+    grantsOf: book.possible, node, now, sessionTtlMs: config['iam.sessionTtlMs'],
+  }
+  const iam = new IamService(iamParts)
+  // Where a person must act the node cannot log in. It knows its own key, so that proof will do; nothing from outside gets here.
+  const ownIam = iamParts.provider.patienceMs === undefined ? iam : new IamService({ ...iamParts, provider: provide('iam', 'did') })
   const hello = new IamListener({ bus: buses.mesh, iam, node, clock, log })
 
   const events = provide('events', config['events.provider'])
@@ -86,12 +118,15 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     guard,
     outbox,
     names: new NameTransactions(),
+    identities: new IdentityTransactions(),
+    authority: new OrderedAuthority(),
     member: { did: node, sign: bytes => identity.sign(bytes), verify: signatureCheck() },
     clock,
     log,
     viewCache: { entries: config['state.viewCache'] },
     viewGas: config['contracts.viewGas'],
     deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock }),
+    onApplied: block => { followRights(block, book, guard) },
     onHalt,
   })
   const registrar = new RegistrarService({ state, guard })
@@ -102,7 +137,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
-    iam: iamHandler(iam),
+    iam: iamHandler({ iam, guard, book, state, now }),
     consensus: new ConsensusService({ provider: consensus, state }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
@@ -116,9 +151,18 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   }))
 
   return {
-    node, grants, guard, iam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher, frontDoor, router,
-    endpoints, listeners, watchdog, provide,
+    node, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
+    frontDoor, router, endpoints, listeners, watchdog, provide,
   }
+}
+
+/** What an applied block says of rights takes hold of the sessions there are, here and on every node that applies it. */
+function followRights(block: Block, book: GrantBook, guard: Guard): void {
+  const change = GrantBook.changeOf(block)
+  if (change === undefined) return
+  for (const sub of change.banned) guard.revoke({ sub })
+  if (change.sessions) for (const sid of book.revokedSessions) guard.revoke({ sid })
+  guard.grantsChanged()
 }
 
 /** Checks members' signatures; a public key is decoded once. */

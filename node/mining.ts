@@ -31,7 +31,7 @@ export class Mining {
 
   constructor({ config, log, mesh, identity }: MiningParts) {
     const readOnly = NEWCOMER_READ_SET.filter(({ actions }) => actions === 1).map(formatPermission)
-    const session = new OwnSession({ iam: mesh.iam, identity, mesh: mesh.node, want: readOnly, now: Date.now })
+    const session = new OwnSession({ iam: mesh.ownIam, identity, mesh: mesh.node, want: readOnly, now: Date.now, keys: mesh.ring })
     const sources = [
       ...(config['miner.stream'] ? [mesh.provide('miner', 'stream')] : []),
       ...(config['miner.logFile'] === undefined ? [] : [mesh.provide('miner', 'logfile')]),

@@ -25,6 +25,7 @@ import { meshMetrics } from './mesh-metrics.ts'
 import type { Metrics } from './metrics.ts'
 import { Mining } from './mining.ts'
 import { OwnSession } from './own-session.ts'
+import { orderSeeds } from './seeds.ts'
 import { selfTest } from './self-test.ts'
 import type { Config } from './settings.ts'
 import { Steps, type Step } from './steps.ts'
@@ -194,14 +195,21 @@ class Boot {
       start: async () => {
         const identity = made(this.#identity)
         this.#mesh = buildMesh({ config, identity, buses: this.buses, log, onHalt: this.#onHalt })
-        const { iam, guard, node, dispatcher, endpoints } = this.#mesh
+        const { ring, feed, iam, ownIam, guard, node, dispatcher, endpoints } = this.#mesh
+        // The guard lets nobody pass before it is known who was revoked.
+        await feed.start()
         await iam.start()
-        await selfTestIam({ iam, guard, identity, mesh: node })
+        await ownIam.start()
+        await selfTestIam({ iam: ownIam, guard, identity, mesh: node })
         dispatcher.attach('iam', endpoints.iam.call)
         // No more than it needs, so that the refusals it expects are refused also where the node is its own operator.
-        this.#session = new OwnSession({ iam, identity, mesh: node, want: formatPermissions(NODE_SET), now: Date.now })
+        this.#session = new OwnSession({ iam: ownIam, identity, mesh: node, want: formatPermissions(NODE_SET), now: Date.now, keys: ring })
       },
-      stop: () => this.#mesh?.iam.stop(),
+      stop: async () => {
+        await this.#mesh?.iam.stop()
+        await this.#mesh?.ownIam.stop()
+        this.#mesh?.feed.stop()
+      },
     }
   }
 
@@ -221,16 +229,16 @@ class Boot {
     return {
       name: 'state',
       start: async () => {
-        const { state, engine, events, watchdog, dispatcher, endpoints, grants, guard, node } = this.mesh
+        const { state, engine, events, watchdog, dispatcher, endpoints, book, guard, node } = this.mesh
         watchdog.start()
         await events.start()
-        const report = await state.start(() => genesisOf({ operator: grants.operator, node, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] } }))
+        const report = await state.start(() => genesisOf({ operator: book.operator, node, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] } }))
         log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
         const { operator } = state.genesis
         if (config.operator !== undefined && config.operator !== operator) {
           log.warn({ configured: config.operator, recorded: operator }, 'the operator is the one recorded at genesis, not the one configured')
         }
-        grants.recorded(operator)
+        for (const sid of book.revokedSessions) guard.revoke({ sid })
         guard.grantsChanged()
         dispatcher.attach('consensus', endpoints.consensus.call)
         dispatcher.attach('state', endpoints.state.call)
@@ -248,8 +256,9 @@ class Boot {
   #services(): Step {
     return {
       name: 'services',
-      start: () => {
-        const { state, dispatcher, endpoints, listeners } = this.mesh
+      start: async () => {
+        const { state, dispatcher, endpoints, listeners, book, granted, node } = this.mesh
+        await orderSeeds({ book, state, node, granted })
         dispatcher.attach('registrar', endpoints.registrar.call)
         dispatcher.attach('events', endpoints.events.call)
         for (const listener of listeners) listener.start()

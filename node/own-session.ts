@@ -2,9 +2,11 @@
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import { login, type Session } from '../cmtp/identity/login.ts'
 import { encodeRequest } from '../cmtp/frame.ts'
+import { tokenKeyId } from '../cmtp/identity/token.ts'
 import { LIMITS } from '../cmtp/limits.ts'
 import { MessageIds } from '../cmtp/message-id.ts'
 import type { ReceiptLevel } from '../cmtp/wire.ts'
+import type { TokenKeys } from '../services/iam/key-ring.ts'
 import type { IamService } from '../services/iam/service.ts'
 
 /** A token is renewed when less than this is left of it, in ms. */
@@ -17,6 +19,8 @@ export interface OwnSessionParts {
   /** Permissions asked for. */
   readonly want: readonly string[]
   readonly now: () => number
+  /** The keys that the mesh signs by: a session under one that was dropped is no good. */
+  readonly keys: TokenKeys
 }
 
 export class OwnSession {
@@ -31,8 +35,9 @@ export class OwnSession {
   /** A session that is good for a while yet; logs in when there is none. */
   async current(): Promise<Session> {
     const session = await this.#session
-    if (session !== undefined && session.expires - this.#parts.now() > RENEW_BEFORE_MS) return session
-    const { iam, identity, mesh, want } = this.#parts
+    const { iam, identity, mesh, want, now, keys } = this.#parts
+    const isGood = session !== undefined && session.expires - now() > RENEW_BEFORE_MS && keys.verifierOf(tokenKeyId(session.token)) !== undefined
+    if (isGood) return session
     this.#session = login({ identity, mesh, want, send: (action, body) => iam.handle(action, body) })
     // A login that fails must not be what the next caller gets.
     this.#session.catch(() => { this.#session = undefined })

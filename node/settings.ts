@@ -2,7 +2,9 @@
  * Every setting of a node: its meaning, unit, range and default, in one table. `docs/configuration.md` is held equal to it
  * by a test. A setting `a.bCd` is the environment variable `CMESH_A_B_CD`.
  */
+import { IRMA_CHECKS } from '../providers/registry.ts'
 import { parseGrants } from '../services/iam/grants.ts'
+import { parseIssuers } from '../services/iam/issuers.ts'
 
 interface TextSetting {
   readonly kind: 'text'
@@ -43,7 +45,6 @@ export const SETTINGS = {
   'operator': { kind: 'text', default: undefined, doc: 'DID that holds every right; recorded at genesis, ignored afterwards. Default: the node\'s own DID.' },
   'bus.url': { kind: 'text', default: undefined, doc: 'An existing NATS server or cluster: URLs separated by commas. Default: a nats-server of the node\'s own.' },
   'bus.nkeySeed': { kind: 'text', default: undefined, doc: 'Seed of the nkey to log in with at `bus.url`. A secret: give it by the environment or a file of mode 0600.' },
-  'bus.accounts': { kind: 'text', default: undefined, doc: 'The node\'s accounts at `bus.url`, made by `cmesh operator export`: path of a `node.json` of mode 0600. Default: none, and the broker enforces nothing.' },
   'bus.port': { kind: 'number', default: undefined, min: 1, max: 65_535, unit: 'port', doc: 'Loopback port of the managed nats-server. Default: the one used last, else a free one.' },
   'http.port': { kind: 'number', default: 0, min: 0, max: 65_535, unit: 'port', doc: 'Loopback port of `/healthz` and `/metrics`; 0 takes a free one.' },
   'http.host': { kind: 'text', default: '127.0.0.1', doc: 'Address that `/healthz` and `/metrics` listen on.' },
@@ -51,14 +52,13 @@ export const SETTINGS = {
   'iam.grants': { kind: 'text', default: undefined, check: parseGrants, doc: 'What some may do beyond the newcomer\'s set: `DID=permission|permission`, one entry a DID, separated by `;`; proposed to the log at boot where missing. Default: nobody anything.' },
   'iam.mockEnabled': { kind: 'flag', default: false, doc: 'Lets the `mock` identity provider run, which proves nothing. For tests.' },
   'iam.sessionTtlMs': { kind: 'number', default: 300_000, min: 1_000, max: 300_000, unit: 'ms', doc: 'Life of a session token.' },
-  'iam.connectionTtlMs': { kind: 'number', default: 3_600_000, min: 2_000, max: 86_400_000, unit: 'ms', doc: 'Life of the login of a session\'s own connection; it is renewed with the session.' },
-  'iam.issuers': { kind: 'text', default: undefined, doc: 'DIDs whose credentials count, separated by `|`. Default: none, and presentations are refused.' },
-  'iam.irma.url': { kind: 'text', default: undefined, doc: 'Base URL of the IRMA server that the `irma` provider asks.' },
-  'iam.irma.requestor': { kind: 'text', default: undefined, doc: 'Name of this mesh as a requestor at the IRMA server.' },
-  'iam.irma.key': { kind: 'text', default: undefined, doc: 'Key that requests to the IRMA server are signed with: an HS256 secret in base64, or an RS256 key in PEM. A secret: give it by the environment or a file of mode 0600.' },
-  'iam.irma.serverKey': { kind: 'text', default: undefined, doc: 'Public key of the IRMA server in PEM (RS256): only results signed by it count.' },
-  'iam.irma.disclose': { kind: 'text', default: undefined, doc: 'What is to be disclosed, as a condiscon in JSON.' },
-  'iam.irma.timeoutMs': { kind: 'number', default: 120_000, min: 1_000, max: 600_000, unit: 'ms', doc: 'How long a person may take to disclose.' },
+  'iam.issuers': { kind: 'text', default: undefined, check: parseIssuers, doc: 'DIDs whose credentials count, separated by `|`. Default: none, and presentations are refused.' },
+  'iam.irma.url': { kind: 'text', default: undefined, check: IRMA_CHECKS.url, doc: 'Base URL of the IRMA server that the `irma` provider asks: `https`, or `http` to this machine.' },
+  'iam.irma.requestor': { kind: 'text', default: undefined, check: IRMA_CHECKS.requestor, doc: 'Name of this mesh as a requestor at the IRMA server.' },
+  'iam.irma.key': { kind: 'text', default: undefined, check: IRMA_CHECKS.key, doc: 'Key that requests to the IRMA server are signed with: an HS256 secret of 32 bytes or more in base64, or an RS256 key of 2,048 bits or more in PEM. A secret: give it by the environment or a file of mode 0600.' },
+  'iam.irma.serverKey': { kind: 'text', default: undefined, check: IRMA_CHECKS.serverKey, doc: 'Public key of the IRMA server in PEM, RSA of 2,048 bits or more: only results signed by it count.' },
+  'iam.irma.disclose': { kind: 'text', default: undefined, check: IRMA_CHECKS.disclose, doc: 'What is to be disclosed, as a condiscon in JSON.' },
+  'iam.irma.timeoutMs': { kind: 'number', default: 120_000, min: 1_000, max: 240_000, unit: 'ms', doc: 'How long a person may take to disclose.' },
   'state.provider': { kind: 'text', default: 'hypercore', doc: 'Where state is kept.' },
   'state.durability': { kind: 'choice', default: 'os', choices: ['os', 'disk'], doc: 'What an acknowledged write survives: kill −9 of every process (`os`), a power cut (`disk`).' },
   'state.viewCache': { kind: 'number', default: 16_384, min: 0, max: 1_048_576, unit: 'views', doc: 'Results of views kept at least; 0 turns the cache off.' },

@@ -16,11 +16,16 @@ import { WasmEngine } from './contracts/wasm.ts'
 import { JetStreamEvents } from './events/jetstream.ts'
 import { MockEvents } from './events/mock.ts'
 import { DidIdentityProvider } from './iam/did.ts'
+import { IrmaIdentityProvider } from './iam/irma.ts'
+import { IRMA_CHECKS, readIrmaSettings, type IrmaSettings } from './iam/irma-settings.ts'
 import { MockIdentityProvider } from './iam/mock.ts'
 import { LogfileSource } from './miner/logfile.ts'
 import { StreamSource } from './miner/stream.ts'
 import { HypercoreStateStore } from './state/hypercore.ts'
 import { MockStateStore } from './state/mock.ts'
+
+/** Checks of the settings that only a provider can read, for who keeps the settings. */
+export { IRMA_CHECKS }
 
 /** What a provider may be built from. */
 export interface ProviderContext {
@@ -37,6 +42,10 @@ export interface ProviderContext {
   readonly watch: { readonly enter: (address: string) => void, readonly leave: () => void }
   readonly options: {
     readonly mockIdentity: boolean
+    /** The settings under `iam.irma`. Default: none, and the provider of that name is refused. */
+    readonly irma?: IrmaSettings
+    /** DIDs whose credentials count. */
+    readonly issuers: readonly string[]
     readonly durability: 'os' | 'disk'
     readonly consensusMembers: number
     readonly eventsMaxBytes: number
@@ -59,7 +68,8 @@ type Factory<P> = (context: ProviderContext) => P
 
 export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, Factory<Kinds[K]>>> } = {
   iam: {
-    did: () => new DidIdentityProvider(),
+    did: ({ options }) => new DidIdentityProvider({ issuers: options.issuers }),
+    irma: ({ options }) => new IrmaIdentityProvider(readIrmaSettings(options.irma ?? {})),
     mock: ({ options }) => new MockIdentityProvider({ enabled: options.mockIdentity }),
   },
   state: {

@@ -1,5 +1,7 @@
 /** What a client process can drive: the table of drivers by name. */
 import { openBatches } from './batches.ts'
+import { openGuard } from './guard.ts'
+import { openHandshake } from './handshake.ts'
 import { openHyperbee } from './hyperbee.ts'
 import { openJetStream } from './jetstream.ts'
 import { openMix } from './mix.ts'
@@ -18,8 +20,8 @@ export interface Driver {
 }
 
 export const DRIVERS = {
-  batches: openBatches, hyperbee: openHyperbee, jetstream: openJetStream, mix: openMix, moleculer: openMoleculer, raw: openRaw,
-  views: openViews, wide: openWide, writes: openWrites,
+  batches: openBatches, guard: openGuard, handshake: openHandshake, hyperbee: openHyperbee, jetstream: openJetStream, mix: openMix,
+  moleculer: openMoleculer, raw: openRaw, views: openViews, wide: openWide, writes: openWrites,
 } as const
 
 export type DriverName = keyof typeof DRIVERS

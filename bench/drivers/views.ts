@@ -5,9 +5,11 @@
 import { encodePackage, packageManifest, signPackage } from '../../cmtp/package.ts'
 import { parseFqmn, type Route } from '../../cmtp/fqmn.ts'
 import { encodeRequest, ReplyFrame } from '../../cmtp/frame.ts'
+import { encodeHeaders } from '../../cmtp/headers.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { login, type Session } from '../../cmtp/identity/login.ts'
-import { MessageIds } from '../../cmtp/message-id.ts'
+import { makeRequestProof, PROOF_HEADER } from '../../cmtp/identity/request-proof.ts'
+import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { closeBuses, openBuses } from '../../node/bus.ts'
 import { resolveConfig } from '../../node/config.ts'
 import { genesisOf } from '../../node/genesis.ts'
@@ -54,15 +56,21 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
   const token = Buffer.from(session.token)
   const auth = await mesh.guard.check(token, session.sid)
   const frameOf = (fqmn: string, body: Uint8Array): Buffer => encodeRequest({ id: ids.next(), fqmn, token, deadlineMs: Date.now() + DEADLINE_MS, receipt: 'hash', body })
-  const ask = async (fqmn: string, body: Uint8Array): Promise<ReplyFrame> => {
-    const reply = ReplyFrame.decode(await mesh.frontDoor.route(frameOf(fqmn, body), session.sid))
+  const signedFrameOf = (fqmn: string, body: Uint8Array): Buffer => {
+    const [id, deadlineMs] = [ids.next(), Date.now() + DEADLINE_MS]
+    const headers = encodeHeaders([[PROOF_HEADER, makeRequestProof({ id: formatMessageId(id), fqmn, body, deadlineMs, token }, identity)]])
+    return encodeRequest({ id, fqmn, token, deadlineMs, receipt: 'hash', headers, body })
+  }
+  const ask = async (fqmn: string, body: Uint8Array, frame = frameOf(fqmn, body)): Promise<ReplyFrame> => {
+    const reply = ReplyFrame.decode(await mesh.frontDoor.route(frame, session.sid))
     if (reply.status >= 400) throw new Error(`${fqmn} gave ${reply.status}: ${reply.body.toString()}`)
     return reply
   }
 
   const manifest = packageManifest({ name: 'store', version: '1.0.0', compiler: 'assemblyscript', sdk: '1' })
   const pkg = encodePackage({ salt: Buffer.alloc(16), strategy: 'immutable', manifest, init: NOTHING, module })
-  const { address } = JSON.parse((await ask('0xSW:0x000:deploy', signPackage(pkg, { purpose: 'deploy' }, identity))).body.toString()) as { readonly address: string }
+  const signed = signPackage(pkg, { purpose: 'deploy' }, identity)
+  const { address } = JSON.parse((await ask('0xSW:0x000:deploy', signed, signedFrameOf('0xSW:0x000:deploy', signed))).body.toString()) as { readonly address: string }
   await inParallel(keys, AT_ONCE, i => ask(`0xSW:${address}:put`, Buffer.from(`["${keyOf(i)}","${valueOf(i)}"]`)))
 
   const routes = Array.from({ length: keys }, (_, i) => parseFqmn(`0xS:${address}:get:["${keyOf(i)}"]`))
@@ -82,6 +90,7 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
       await mesh.state.stop()
       await mesh.events.stop()
       await mesh.iam.stop()
+      mesh.feed.stop()
       mesh.watermark.close()
       await mesh.watchdog.stop()
       await closeBuses(buses)
@@ -90,12 +99,12 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
 }
 
 /** As a node starts them, without the parts that are for clients. */
-async function start({ iam, watchdog, events, engine, state, grants, guard, node, dispatcher, endpoints }: Mesh, operator: KeyPair): Promise<void> {
+async function start({ iam, feed, watchdog, events, engine, state, guard, node, dispatcher, endpoints }: Mesh, operator: KeyPair): Promise<void> {
+  await feed.start()
   await iam.start()
   watchdog.start()
   await events.start()
   await state.start(() => genesisOf({ operator: operator.did, node, meter: { ...engine.meter, transactionGas: 20_000_000 } }))
-  grants.recorded(operator.did)
   guard.grantsChanged()
   dispatcher.attach('state', endpoints.state.call)
 }

@@ -7,6 +7,7 @@ import { connect, type ConnectOptions } from '../connect.ts'
 import { locateMesh } from '../descriptor.ts'
 import { configDirectory, IdentityStore } from '../identity-store.ts'
 import type { MeshClient } from '../mesh-client.ts'
+import { answerChallenge } from './challenge.ts'
 import { withProgress } from './progress.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -64,10 +65,14 @@ export async function withClient<T>(
   terminal: Terminal, options: MeshOptions, use: (client: MeshClient) => Promise<T>, more: ConnectOptions = {},
 ): Promise<T> {
   const { url, descriptor } = await meshOf(terminal, options)
-  const client = await withProgress(terminal, `connecting to ${url}`, () => connect({
+  const { approve } = more
+  const client = await withProgress(terminal, `connecting to ${url}`, (progress) => connect({
     url, mesh: descriptor?.did, identity: options.identity, configDir: configDirectory(terminal.env), timeoutMs: options.timeout,
     name: 'cmesh cli', signal: terminal.interrupted,
     onWarning: (warning) => terminal.note(`warning ${warning.code}: ${warning.message}`), ...more,
+    // Where a person is asked, no line may move.
+    ...(approve !== undefined && { approve: (grant) => (progress.stop(), approve(grant)) }),
+    ...(terminal.answers && { onChallenge: (challenge) => (progress.stop(), answerChallenge(terminal, challenge)) }),
   }))
   try {
     return await use(client)

@@ -44,7 +44,7 @@ export function hintOf(error: CMeshError): string | undefined {
     case 'CMESH_STATE_NO_FUNCTION': return '`cmesh contract inspect` lists the functions of a contract.'
     case 'CMESH_DEPLOY_IMMUTABLE': return 'Only what was deployed with --replaceable can be replaced, by its deployer; other code needs an address of its own.'
     case 'CMESH_DEPLOY_EXISTS': return 'The same package by the same deployer has the same address; another --salt gives another.'
-    case 'CMESH_IAM_DENIED': return 'A newcomer may read and claim names; the operator may do everything, and let others deploy by the setting iam.grants.'
+    case 'CMESH_IAM_DENIED': return 'An operator lets you by `cmesh authz grant`, or from the start by iam.grants; what you were granted counts from your next `cmesh login` on.'
     default: return undefined
   }
 }

@@ -20,7 +20,11 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error
 })
 
-const terminal = new Terminal({ stdout: process.stdout, stderr: process.stderr, env: process.env, interrupted: interrupt.signal })
+const terminal = new Terminal({
+  // Opened by who asks alone: most commands never do.
+  get stdin() { return process.stdin },
+  stdout: process.stdout, stderr: process.stderr, env: process.env, interrupted: interrupt.signal,
+})
 const code = await run(process.argv.slice(2), terminal)
 // What the results are written to may be a pipe that takes them later.
 process.stdout.write('', () => process.exit(code))

@@ -6,6 +6,8 @@
 export interface TerminalParts {
   readonly stdout: NodeJS.WritableStream & { readonly isTTY?: boolean, readonly columns?: number }
   readonly stderr: NodeJS.WritableStream & { readonly isTTY?: boolean, readonly columns?: number }
+  /** Where a person answers. Default: nobody does. */
+  readonly stdin?: NodeJS.ReadableStream & { readonly isTTY?: boolean }
   readonly env: NodeJS.ProcessEnv
   /** Fires when the user interrupts. */
   readonly interrupted: AbortSignal
@@ -45,6 +47,11 @@ export class Terminal {
     return this.#parts.stderr.isTTY === true && this.#parts.env['TERM'] !== 'dumb'
   }
 
+  /** Whether a person is there to ask. */
+  get answers(): boolean {
+    return this.#parts.stdin?.isTTY === true && this.#parts.stderr.isTTY === true
+  }
+
   get columns(): number {
     return this.#parts.stderr.columns ?? 80
   }
@@ -82,6 +89,31 @@ export class Terminal {
   /** Text beside the result that is not a line, for progress. */
   scribble(text: string): void {
     this.#parts.stderr.write(text)
+  }
+
+  /** Asks a person, where `answers`. Only yes is yes: an empty line, an end of input and an interruption are no. */
+  async confirm(question: string): Promise<boolean> {
+    return /^\s*y(es)?\s*$/i.test(await this.ask(`${question} [y/N] `) ?? '')
+  }
+
+  /** The line that a person answers with, where `answers`; `undefined` at an end of input or an interruption. */
+  async ask(question: string): Promise<string | undefined> {
+    const { stdin } = this.#parts
+    if (stdin === undefined) return undefined
+    const { createInterface } = await import('node:readline')
+    this.scribble(question)
+    // Without its own line editing, Ctrl-C interrupts the command as everywhere else.
+    const lines = createInterface({ input: stdin, terminal: false })
+    return await new Promise((resolve) => {
+      const end = (line?: string): void => {
+        resolve(line)
+        lines.close()
+      }
+      lines.once('line', end)
+      lines.once('close', () => end())
+      if (this.interrupted.aborted) end()
+      else this.interrupted.addEventListener('abort', () => end(), { once: true })
+    })
   }
 
   /** The text in a style, where results may have one. */

@@ -9,13 +9,14 @@
 import { hash, randomBytes } from 'node:crypto'
 import { CMeshError } from '../errors.ts'
 import { canonicalJson } from './canonical-json.ts'
+import { checkKeySet } from './key-set.ts'
 import type { KeyPair } from './keys.ts'
 import { PublicKey } from './keys.ts'
 import type {
   AnswerMessage, CallMessage, ConfirmMessage, ConsentMessage, GrantMessage, RenewalMessage, SessionMessage, Step,
 } from './messages.ts'
 import type { TokenClaims } from './token.ts'
-import { decodeToken } from './token.ts'
+import { decodeToken, tokenKeyId } from './token.ts'
 
 /** What a proof is made for, and bound to. Shaped like the `IdentityContext` of `services/iam/provider.ts`. */
 export interface HandshakeContext {
@@ -76,8 +77,9 @@ export function checkAnswer(call: CallMessage, answer: AnswerMessage): Handshake
 
 // --- confirm and grant
 
-export function makeConfirm(context: HandshakeContext, proof: unknown, sessionKey: KeyPair): ConfirmMessage {
-  return sign({ step: 'confirm', ...context, proof }, sessionKey)
+/** `cookie`: the answer's, where it had one. */
+export function makeConfirm(context: HandshakeContext, proof: unknown, sessionKey: KeyPair, cookie?: string): ConfirmMessage {
+  return sign({ step: 'confirm', ...context, proof, ...(cookie !== undefined && { cookie }) }, sessionKey)
 }
 
 /** The node's check that a confirm belongs to the handshake and that its sender holds the session key of the call. */
@@ -111,13 +113,20 @@ export function checkConsent(grant: GrantMessage, sessionKey: PublicKey, consent
 
 /**
  * The client's check of what it got: a token by this mesh, for this session, this key and this subject. What the token may
- * do is the node's word and is checked there. Throws `CMESH_IAM_FORGED`, `CMESH_IAM_HANDSHAKE` or `CMESH_IAM_NO_SESSION`.
+ * do is the node's word and is checked there. The mesh signs by its own key or by one of the set that came with the session, which must
+ * not be older than `keyEpoch`. Throws `CMESH_IAM_FORGED`, `CMESH_IAM_HANDSHAKE` or `CMESH_IAM_NO_SESSION`.
  */
-export function checkSession(session: SessionMessage, audience: string, subject: string, sessionKey: PublicKey): TokenClaims {
+export function checkSession(session: SessionMessage, audience: string, subject: string, sessionKey: PublicKey, keyEpoch = 0): TokenClaims {
   const claims = decodeToken(session.token)
+  const kid = tokenKeyId(session.token)
+  const root = PublicKey.fromDid(audience)
+  const keys = session.keys === undefined ? undefined : checkKeySet(session.keys, audience, keyEpoch)
+  // Whoever was shown a set once is not led back to a time before it.
+  if (keys === undefined && keyEpoch > 0) throw refused('session', 'its keys are older than those seen before')
+  const key = keys?.get(kid) ?? (kid === root.thumbprint ? root : undefined)
   const cut = session.token.lastIndexOf('.')
   const signature = Buffer.from(session.token.slice(cut + 1), 'base64url')
-  if (!PublicKey.fromDid(audience).verify(Buffer.from(session.token.slice(0, cut)), signature)) throw forged('session token')
+  if (key === undefined || !key.verify(Buffer.from(session.token.slice(0, cut)), signature)) throw forged('session token')
   const ours = claims.iss === audience && claims.sub === subject && claims.sid === session.sid
   if (!ours || claims.cnf.jkt !== sessionKey.thumbprint) throw refused('session', 'its token belongs to another session')
   return claims

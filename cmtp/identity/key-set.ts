@@ -1,14 +1,17 @@
 /**
  * The keys that a mesh signs session tokens with, signed by the mesh's root DID, so that a client and another node know which
- * `kid` counts. This file owns their form.
+ * `kid` counts. This file owns their form, their signature and its check.
  */
+import { CMeshError } from '../errors.ts'
+import { canonicalJson } from './canonical-json.ts'
+import { PublicKey, type KeyPair } from './keys.ts'
 
 export interface VerificationKey {
   /** RFC 7638 thumbprint of the key, 43 characters. */
   readonly kid: string
   /** The Ed25519 public key, base64url. */
   readonly x: string
-  /** The last moment a token by this key counts, ms since 1970. */
+  /** From then on no token by this key counts, ms since 1970; 0 for the key that signs now, whose end is not planned. */
   readonly notAfter: number
 }
 
@@ -23,4 +26,32 @@ export interface KeySet {
   readonly keys: readonly VerificationKey[]
   /** By the root over `CMesh/1 keys\n` and the canonical JSON of the rest, base64url. */
   readonly signature: string
+}
+
+export function signKeySet(set: Omit<KeySet, 'signature'>, root: KeyPair): KeySet {
+  return { ...set, signature: root.sign(signedBytes(set)).toString('base64url') }
+}
+
+/**
+ * The keys of a set by `kid`, once it is shown to be the mesh's own. `epoch`: the highest seen before. Throws `CMESH_IAM_FORGED` for a
+ * set that the root of `mesh` did not sign, `CMESH_IAM_HANDSHAKE` for another mesh's, an older one's, or a key under another's `kid`.
+ */
+export function checkKeySet(set: KeySet, mesh: string, epoch = 0): ReadonlyMap<string, PublicKey> {
+  const { signature, ...signed } = set
+  if (set.mesh !== mesh) throw refused('its keys are those of another mesh')
+  if (!PublicKey.fromDid(mesh).verify(signedBytes(signed), Buffer.from(signature, 'base64url'))) throw new CMeshError('CMESH_IAM_FORGED', { what: 'set of keys' })
+  if (set.epoch < epoch) throw refused('its keys are older than those seen before')
+  return new Map(set.keys.map(({ kid, x }) => {
+    const key = PublicKey.fromText(x)
+    if (key.thumbprint !== kid) throw refused('a key of its set stands under another key\'s id')
+    return [kid, key]
+  }))
+}
+
+function signedBytes(set: Omit<KeySet, 'signature'>): Buffer {
+  return Buffer.from(`CMesh/1 keys\n${canonicalJson(set)}`, 'utf8')
+}
+
+function refused(reason: string): CMeshError {
+  return new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'session', reason })
 }

@@ -9,13 +9,19 @@ import { checkAnswer, checkGrant, checkSession, makeCall, makeConfirm, makeConse
 import { KeyPair } from './keys.ts'
 import type { AnswerMessage, GrantMessage, HandshakeAction, SessionMessage } from './messages.ts'
 import { readMessage } from './messages.ts'
+import type { PersonChallenge } from './paired-proof.ts'
+import { makePairedProof } from './paired-proof.ts'
 import { makeDidProof, makeMockProof } from './proof.ts'
 
 /**
  * Carries one body to `0xIW:<action>` and resolves with the body of the reply; rejects with the reply's error. `node`
- * names the node that keeps the handshake, which alone can go on with it; `undefined` means that any node will do.
+ * names the node that keeps the handshake, which alone can go on with it; `undefined` means that any node will do. `until`: a person
+ * is acting, so that the reply may take until then, by the node's clock, ms since 1970.
  */
-export type SendStep = (action: HandshakeAction, body: Uint8Array, node: string | undefined) => Promise<Uint8Array>
+export type SendStep = (action: HandshakeAction, body: Uint8Array, node: string | undefined, until?: number) => Promise<Uint8Array>
+
+/** Providers whose proof is a signature by the identity, so that the grant must be made out to it. */
+const PROVES_THE_DID: ReadonlySet<string> = new Set(['did', 'mock', 'irma'])
 
 export interface LoginOptions {
   readonly identity: KeyPair
@@ -28,9 +34,15 @@ export interface LoginOptions {
   readonly mesh?: string
   /** The session of a gateway, whose frames may carry requests of this one. Default: none. */
   readonly via?: string
+  /** The highest `keyEpoch` seen of this mesh: a session under older keys is refused. Default 0. */
+  readonly keyEpoch?: number
   /** Shown the exact grant before it is consented to. Default: consents. */
   readonly approve?: (grant: GrantMessage) => boolean | Promise<boolean>
-  /** Makes the proof for a provider other than `did` and `mock`. */
+  /** Makes presentations of credentials for a proof by `did`: for `audience`, bound to `transcript`; at most 4. Default: none. */
+  readonly present?: (context: HandshakeContext) => Promise<readonly string[]>
+  /** Shows a person what a provider wants them to see, and resolves with the code that their app shows. Default: such a provider cannot be used. */
+  readonly onChallenge?: (challenge: PersonChallenge) => string | Promise<string>
+  /** Makes the proof for a provider other than `did`, `mock` and `irma`. */
   readonly prove?: (answer: AnswerMessage, context: HandshakeContext) => unknown
 }
 
@@ -49,6 +61,8 @@ export interface Session {
   readonly perms: readonly string[]
   /** The session of a gateway, whose frames may carry requests of this one. */
   readonly via?: string
+  /** Epoch of the keys that the mesh signed with; absent where it signs by its own. */
+  readonly keyEpoch?: number
   /** By the node's clock, ms since 1970. */
   readonly issued: number
   readonly expires: number
@@ -58,7 +72,7 @@ export interface Session {
  * Resolves with a session. Rejects with `CMESH_IAM_FORGED` (an answer, grant or token not by the mesh), `CMESH_IAM_HANDSHAKE`
  * (a step refused on either side, a gateway named that was not asked for, the grant declined) or what `send` rejects with.
  */
-export async function login({ identity, send, provider, want, mesh, via, approve, prove }: LoginOptions): Promise<Session> {
+export async function login({ identity, send, provider, want, mesh, via, keyEpoch, approve, present, onChallenge, prove }: LoginOptions): Promise<Session> {
   const key = KeyPair.generate()
   const call = makeCall({
     sessionKey: key.publicKey,
@@ -71,9 +85,10 @@ export async function login({ identity, send, provider, want, mesh, via, approve
   const context = checkAnswer(call, answer)
   const { node } = answer
 
-  const proof = await makeProof(answer, context, identity, prove)
-  const grant = readMessage('grant', await send('confirm', canonicalBytes(makeConfirm(context, proof, key)), node))
-  const provesItself = answer.provider === 'did' || answer.provider === 'mock'
+  const proof = await makeProof(answer, context, identity, { present, onChallenge, prove })
+  const until = answer.ui === undefined ? undefined : answer.expires
+  const grant = readMessage('grant', await send('confirm', canonicalBytes(makeConfirm(context, proof, key, answer.cookie)), node, until))
+  const provesItself = PROVES_THE_DID.has(answer.provider)
   checkGrant(context, grant, provesItself ? identity.did : undefined)
   if (grant.via !== via) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'grant', reason: 'it names another gateway' })
   if (approve !== undefined && !await approve(grant)) {
@@ -81,7 +96,7 @@ export async function login({ identity, send, provider, want, mesh, via, approve
   }
 
   const session = readMessage('session', await send('consent', canonicalBytes(makeConsent(grant, key)), node))
-  return opened(session, { key, sub: grant.sub, mesh: context.audience, node, ...(via !== undefined && { via }) })
+  return opened(session, { key, sub: grant.sub, mesh: context.audience, node, ...(via !== undefined && { via }), ...(keyEpoch !== undefined && { keyEpoch }) })
 }
 
 /** Resolves with the same session under a new token. `now`: ms since 1970. Rejects like `login`. */
@@ -100,20 +115,25 @@ export async function hangup(session: Session, send: SendStep, now: number): Pro
   readMessage('bye', await send('hangup', canonicalBytes(renewal), undefined))
 }
 
-function opened(message: SessionMessage, { key, sub, mesh, node, via }: Pick<Session, 'key' | 'sub' | 'mesh' | 'node' | 'via'>): Session {
-  const claims = checkSession(message, mesh, sub, key.publicKey)
+function opened(message: SessionMessage, { key, sub, mesh, node, via, keyEpoch }: Pick<Session, 'key' | 'sub' | 'mesh' | 'node' | 'via' | 'keyEpoch'>): Session {
+  const claims = checkSession(message, mesh, sub, key.publicKey, keyEpoch)
   // Whose frames may carry the session's requests is what was consented to, in every token of it.
   if (claims.via !== via) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'session', reason: 'its token names another gateway' })
   const { perms } = claims
-  const { sid, token, issued, expires } = message
-  return { sid, token, key, sub, mesh, node, perms, ...(via !== undefined && { via }), issued, expires }
+  const { sid, token, issued, expires, keys } = message
+  return { sid, token, key, sub, mesh, node, perms, ...(via !== undefined && { via }), ...(keys !== undefined && { keyEpoch: keys.epoch }), issued, expires }
 }
 
 async function makeProof(
-  answer: AnswerMessage, context: HandshakeContext, identity: KeyPair, prove: LoginOptions['prove'],
+  answer: AnswerMessage, context: HandshakeContext, identity: KeyPair,
+  { present, onChallenge, prove }: { readonly [K in 'present' | 'onChallenge' | 'prove']: LoginOptions[K] | undefined },
 ): Promise<unknown> {
-  if (answer.provider === 'did') return makeDidProof(context, identity)
+  if (answer.provider === 'did') return makeDidProof(context, identity, await present?.(context))
   if (answer.provider === 'mock') return makeMockProof(answer.challenge, identity.did)
+  if (answer.provider === 'irma' && answer.ui !== undefined && onChallenge !== undefined) {
+    const { provider, ui, expires } = answer
+    return makePairedProof(context, identity, await onChallenge({ provider, did: identity.did, ...ui, expires }))
+  }
   if (prove !== undefined) return await prove(answer, context)
   const reason = `it wants a proof by ${answer.provider}, which this client cannot make`
   throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'answer', reason })

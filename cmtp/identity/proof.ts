@@ -10,15 +10,21 @@ import type { HandshakeContext } from './handshake.ts'
 import type { KeyPair } from './keys.ts'
 import { PublicKey } from './keys.ts'
 
+/** Most presentations of credentials in one proof. */
+export const MAX_PRESENTATIONS = 4
+
 export interface DidProof {
   readonly did: string
   /** base64url, over `proofBytes`. */
   readonly signature: string
+  /** Credentials shown beside it, 1 to 4, each bound to the transcript by the key it was issued to (`credential.ts`). */
+  readonly presentations?: readonly string[]
 }
 
 /** The DID's signature over handshake, nonce, audience and transcript; through the transcript, over the session key. */
-export function makeDidProof(context: HandshakeContext, identity: KeyPair): DidProof {
-  return { did: identity.did, signature: identity.sign(proofBytes(context)).toString('base64url') }
+export function makeDidProof(context: HandshakeContext, identity: KeyPair, presentations: readonly string[] = []): DidProof {
+  const proof = { did: identity.did, signature: identity.sign(proofBytes(context)).toString('base64url') }
+  return presentations.length === 0 ? proof : { ...proof, presentations }
 }
 
 /** The DID that was proven. Throws `CMESH_IAM_FORGED`, or `CMESH_IAM_HANDSHAKE` for anything else than a proof by a sound key. */

@@ -1,5 +1,5 @@
 /**
- * The session token's claims and their wire form: a compact JWS (RFC 7515) with `alg: EdDSA` and `typ: cmesh-at+jwt`. It
+ * The session token's claims and their wire form: a compact JWS (RFC 7515) with `alg: EdDSA`, `typ: cmesh-at+jwt` and a `kid`. It
  * travels in every request, so DIDs are written as their `z…` part and a whole set of permissions as its name. This file
  * neither signs nor verifies; `readClaims` is total and takes exactly the claims listed here.
  */
@@ -26,7 +26,7 @@ export function tokenReference(token: Uint8Array): Buffer {
 }
 
 export interface TokenClaims {
-  /** The mesh's DID, whose key signs. */
+  /** The mesh's DID, whose root vouches for the key that signs. */
   readonly iss: string
   readonly aud: typeof TOKEN_AUDIENCE
   /** The DID that was proven. */
@@ -39,8 +39,8 @@ export interface TokenClaims {
   readonly iat: number
   readonly exp: number
   readonly ver: typeof TOKEN_VERSION
-  /** Thumbprint of the session key (RFC 7800, RFC 7638), and the nkey of the session's own connection where it has one. */
-  readonly cnf: { readonly jkt: string, readonly nkey?: string }
+  /** Thumbprint of the session key (RFC 7800, RFC 7638). */
+  readonly cnf: { readonly jkt: string }
   /** Texts of permissions, or the name of a set (`cmtp/permission.ts`). */
   readonly perms: readonly string[]
   readonly amr: readonly string[]
@@ -87,17 +87,27 @@ export function decodeToken(token: string): TokenClaims {
   return readClaims(payload)
 }
 
+/** The `kid` in the header of a compact token whose signature nobody checked here; empty when there is none. Total. */
+export function tokenKeyId(token: string): string {
+  const [header = ''] = token.split('.', 1)
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.from(header, 'base64url').toString('utf8'))
+  } catch {
+    return ''
+  }
+  return typeof value === 'object' && value !== null && 'kid' in value && typeof value.kid === 'string' ? value.kid : ''
+}
+
 const ID = /^[A-Za-z0-9_-]{8,64}$/
 const THUMBPRINT = /^[A-Za-z0-9_-]{43}$/
-const USER_NKEY = /^U[A-Z2-7]{55}$/
 
 const isId = (value: unknown): boolean => typeof value === 'string' && ID.test(value)
 const isSeconds = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0
 const isTexts = (value: unknown): boolean => Array.isArray(value) && value.every(text => typeof text === 'string')
 const isConfirmation = (value: unknown): boolean => typeof value === 'object' && value !== null
-  && Object.keys(value).every(name => name === 'jkt' || name === 'nkey')
+  && Object.keys(value).length === 1
   && 'jkt' in value && typeof value.jkt === 'string' && THUMBPRINT.test(value.jkt)
-  && (!('nkey' in value) || (typeof value.nkey === 'string' && USER_NKEY.test(value.nkey)))
 const isAttribute = (value: unknown): boolean => typeof value === 'object' && value !== null
   && Object.keys(value).length === 3 && ['id', 'value', 'issuer'].every(name => typeof (value as Record<string, unknown>)[name] === 'string')
 

@@ -180,7 +180,7 @@ const NO_NODE: ProviderContext = {
   log: SILENT_LOG,
   onFailed: (error) => { throw error },
   watch: { enter: ignore, leave: ignore },
-  options: { mockIdentity: false, durability: 'os', consensusMembers: 1, eventsMaxBytes: 0, logFile: '' },
+  options: { mockIdentity: false, issuers: [], durability: 'os', consensusMembers: 1, eventsMaxBytes: 0, logFile: '' },
 }
 
 function ignore(): void {

@@ -16,6 +16,7 @@ export interface MockIdentityOptions {
 
 export class MockIdentityProvider implements IdentityProvider {
   readonly name = 'mock'
+  readonly stateless = true
   readonly #enabled: boolean
 
   constructor({ enabled = false }: MockIdentityOptions = {}) {

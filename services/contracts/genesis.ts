@@ -27,7 +27,8 @@ export interface GenesisRecord {
   readonly members: readonly string[]
 }
 
-const KEY = 'genesis'
+/** Where the record stands in the system space. */
+export const GENESIS_KEY = 'genesis'
 
 export function encodeGenesis(genesis: Genesis): Buffer {
   const contracts = genesis.contracts.map(({ address, pkg }) => ({ address, package: Buffer.from(pkg).toString('base64') }))
@@ -77,11 +78,11 @@ function isTextList(value: unknown): value is string[] {
 
 export function writeGenesis(system: Recorder, genesis: Genesis): void {
   const record: GenesisRecord = { operator: genesis.operator, members: genesis.members }
-  system.setJson(KEY, record)
+  system.setJson(GENESIS_KEY, record)
   changeMeter(system, { ...genesis.meter, from: 1 })
 }
 
 export function readGenesis(system: { get(key: string): Uint8Array | undefined }): GenesisRecord | undefined {
-  const bytes = system.get(KEY)
+  const bytes = system.get(GENESIS_KEY)
   return bytes === undefined ? undefined : (JSON.parse(Buffer.from(bytes).toString('utf8')) as GenesisRecord)
 }

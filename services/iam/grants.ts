@@ -1,49 +1,10 @@
-/**
- * Who may do what: the operator everything, the mesh's own node what its self-test and miner need, anybody else the newcomer's
- * set and what the configuration adds to it. The operator is the one genesis recorded, once state is open.
- */
+/** What the node itself may do, and the text in which the configuration says what else is to be granted to whom. */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isDid } from '../../cmtp/identity/did.ts'
-import { NEWCOMER_READ_SET, normalPermissions, OPERATOR_SET, parsePermission, parsePermissions, type Permission } from '../../cmtp/permission.ts'
+import { NEWCOMER_READ_SET, normalPermissions, parsePermission, parsePermissions, type Permission } from '../../cmtp/permission.ts'
 
 /** What the node does under its own name: prove at boot that state and names work. Its miner asks for the newcomer's set alone. */
 export const NODE_SET: readonly Permission[] = normalPermissions([...NEWCOMER_READ_SET, parsePermission('write 0xSW:0x002:>')])
-
-export interface GrantsParts {
-  /** The node's DID. */
-  readonly node: string
-  /** The operator's DID as configured; genesis' own replaces it. */
-  readonly operator: string
-  /** What some may do beyond the newcomer's set, as `parseGrants` gives it. Default: nobody anything. */
-  readonly granted?: ReadonlyMap<string, readonly Permission[]>
-}
-
-export class Grants {
-  readonly #node: string
-  readonly #granted: ReadonlyMap<string, readonly Permission[]>
-  #operator: string
-
-  constructor({ node, operator, granted = new Map() }: GrantsParts) {
-    this.#node = node
-    this.#operator = operator
-    const base = (did: string): readonly Permission[] => (did === node ? NODE_SET : NEWCOMER_READ_SET)
-    this.#granted = new Map([...granted].map(([did, more]) => [did, normalPermissions([...base(did), ...more])]))
-  }
-
-  get operator(): string {
-    return this.#operator
-  }
-
-  /** Genesis says who the operator is; what was configured counts no longer. Contexts must be narrowed anew by whoever calls. */
-  recorded(operator: string): void {
-    this.#operator = operator
-  }
-
-  readonly grantsOf = (did: string): readonly Permission[] => {
-    if (did === this.#operator) return OPERATOR_SET
-    return this.#granted.get(did) ?? (did === this.#node ? NODE_SET : NEWCOMER_READ_SET)
-  }
-}
 
 /**
  * Grants from their text: `DID=permission|permission`, one entry per DID, separated by `;`; white space around the parts is ignored.

@@ -1,7 +1,7 @@
 /**
  * The guard: the one place where a session token becomes an `AuthContext`, and where that context meets an address. Every
- * service asks it before each read and before each proposal. It owns the table of verified tokens, the revocations and
- * the key it trusts; it grants nothing and talks to nobody.
+ * service asks it before each read and before each proposal. It owns the table of verified tokens and the revocations; it
+ * grants nothing and talks to nobody.
  *
  * 1. Nobody else can make an `AuthContext`: the class is exported as a type alone, its constructor wants a seal that never
  *    leaves this file, and a look-alike fails the brand check. A context of another guard is refused like a forged one.
@@ -13,30 +13,33 @@
  * 6. Memory is bounded by `maxSessions`, and for revocations by the sessions that can be revoked within one token life.
  * 7. A frame of another session speaks for a token only where the mesh wrote that session into the token (`via`), by a reference,
  *    and only with the last token that was verified of its session.
+ * 8. While the feed of revocations is silent nobody passes: `CMESH_IAM_STALE`, and never a 401, since nobody's session is at fault.
  */
 import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
 import type { PublicKey } from '../../cmtp/identity/keys.ts'
-import { TOKEN_AUDIENCE, TOKEN_REFERENCE_BYTES, TOKEN_VERSION, tokenReference, type TokenClaims } from '../../cmtp/identity/token.ts'
+import { TOKEN_AUDIENCE, TOKEN_REFERENCE_BYTES, TOKEN_VERSION, tokenReference, type TokenAttribute, type TokenClaims } from '../../cmtp/identity/token.ts'
 import { callerBytes } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { CompiledPermissions, Permission } from '../../cmtp/permission.ts'
-import {
-  actionName, actionOf, allowedBy, compilePermissions, intersectPermissions, parsePermissions,
-} from '../../cmtp/permission.ts'
+import { actionName, actionOf, allowedBy, compilePermissions } from '../../cmtp/permission.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { asBuffer } from '../../cmtp/wire.ts'
 import { contractRefusal } from './contract-principal.ts'
+import type { TokenKeys } from './key-ring.ts'
 import type { Facts } from './provider.ts'
 import type { Revocation } from './revocations.ts'
 import { Revocations } from './revocations.ts'
+import { Rules } from './rules.ts'
 import { TokenVerifier } from './session-token.ts'
 import { Throttle } from './throttle.ts'
 
 export interface GuardParts {
-  /** The mesh's public key: who signs tokens. */
+  /** The mesh's public key, whose DID stands in tokens as their issuer. */
   readonly key: PublicKey
+  /** The keys that tokens are signed with. Default: the mesh's own and no other. */
+  readonly keys?: TokenKeys
   /**
    * What a DID may do right now. Synchronous, and cheap enough to be asked once a session and minute. An array is never changed
    * once it was returned, and is best the same one for the same grants: what was compiled from it is then shared.
@@ -61,8 +64,10 @@ const REVERIFY_MS = 60_000
 /** Verifications that may fail in a row on one session, and how long until another may. */
 const BAD_TOKEN_BURST = 10
 const BAD_TOKEN_REFILL_MS = 1_000
-/** Different tokens' permissions kept compiled for one array of grants. */
-const COMPILED_SETS = 256
+/** How long the feed of revocations may be silent, ms. */
+const FEED_SILENCE_MS = 5_000
+/** What a caller that came while it was is told to wait, ms. */
+const STALE_RETRY_MS = 500
 /** How long a contract's context lasts, in seconds: longer than any delivery. */
 const CONTRACT_SECONDS = 60
 const NO_TOKEN = Buffer.alloc(0)
@@ -73,9 +78,13 @@ interface Inside {
   readonly guard: Guard
   readonly claims: TokenClaims
   readonly token: Buffer
+  /** The key the token was signed with. */
+  readonly kid: string
   rules: CompiledPermissions
-  /** The rules are all there is: no grants narrow them. */
+  /** The rules are all there is: no grants narrow them, and no session is behind them that could be revoked. */
   readonly fixed: boolean
+  /** When time alone changes what is granted the next time, ms since 1970. */
+  changesMs: number
   /** The guard's revision at which revocations and grants were last looked at. */
   revision: number
 }
@@ -95,6 +104,8 @@ class AuthContext {
   readonly issuedMs: number
   readonly amr: readonly string[]
   readonly aal: 0 | 1 | 2
+  /** What was consented to that the mesh keeps. */
+  readonly attributes: readonly TokenAttribute[]
   /** Thumbprint of the session key. */
   readonly jkt: string
   /** Session and DID as final hashes bind them. Nobody's to change. */
@@ -110,6 +121,7 @@ class AuthContext {
     this.issuedMs = claims.iat * 1_000
     this.amr = Object.freeze([...claims.amr])
     this.aal = claims.aal
+    this.attributes = Object.freeze((claims.att ?? []).map(attribute => Object.freeze({ ...attribute })))
     this.jkt = claims.cnf.jkt
     this.caller = callerBytes(claims.sid, claims.sub)
     this.#inside = inside
@@ -141,32 +153,38 @@ export class Guard {
   /** How long a revocation is remembered, ms. */
   readonly tokenLifeMs: number
   readonly #now: () => number
-  readonly #grantsOf: (did: string) => readonly Permission[]
+  readonly #grantsOf: (did: string, facts?: Facts) => readonly Permission[]
+  readonly #changesAt: (did: string, nowMs: number) => number
+  readonly #heardMs: () => number
   readonly #sessions: TwoGenerations<string, Entry>
   /** Those that a gateway's frames may carry, by the reference of their token: one for each session. */
   readonly #carried: TwoGenerations<string, Entry>
   readonly #verifying = new Map<string, Promise<AuthContext>>()
   readonly #maxVerifying: number
-  /** By the grants and the token's permissions they narrow. Most sessions hold the same two: one compiled copy serves them. */
-  readonly #compiled = new WeakMap<readonly Permission[], Map<string, CompiledPermissions>>()
+  readonly #rules = new Rules()
   readonly #revocations: Revocations
   readonly #throttle: Throttle
   #verifier: TokenVerifier
   /** Rises with every revocation and every change of grants. */
   #revision = 0
-  /** Rises with every change of the trusted key. */
+  /** Rises with every change of the trusted keys. */
   #keyEpoch = 0
 
-  constructor({ key, grantsOf, now = Date.now, maxSessions = 10_000, maxVerifying = 1_024, tokenLifeMs = 360_000 }: GuardParts) {
+  constructor({
+    key, keys = only(key), grantsOf, changesAt = () => Infinity, heardMs = () => Infinity, now = Date.now, maxSessions = 10_000,
+    maxVerifying = 1_024, tokenLifeMs = 360_000,
+  }: GuardParts) {
     this.tokenLifeMs = tokenLifeMs
     this.#now = now
     this.#grantsOf = grantsOf
+    this.#changesAt = changesAt
+    this.#heardMs = heardMs
     this.#sessions = new TwoGenerations({ entries: Math.ceil(maxSessions / 2) })
     this.#carried = new TwoGenerations({ entries: Math.ceil(maxSessions / 2) })
     this.#maxVerifying = maxVerifying
     this.#revocations = new Revocations(now, tokenLifeMs)
     this.#throttle = new Throttle({ now, burst: BAD_TOKEN_BURST, refillMs: BAD_TOKEN_REFILL_MS, max: maxSessions })
-    this.#verifier = new TokenVerifier(key, now)
+    this.#verifier = new TokenVerifier(key.did, keys, now)
   }
 
   /** Sessions whose token is remembered. */
@@ -182,13 +200,16 @@ export class Guard {
   /**
    * Who sends a token on the subject of session `sid`. Answers synchronously for the session's last good token, else with a
    * promise. In place of a token that was verified here before, its reference (`tokenReference`) will do. Throws or rejects
-   * with `CMESH_IAM_NO_SESSION` and the reason, `CMESH_IAM_TOKEN` for a reference to a token that is not remembered, or
-   * `CMESH_ROUTER_BUSY` when too many tokens are being verified. Keeps a copy of `token`, which stays the caller's.
+   * with `CMESH_IAM_NO_SESSION` and the reason, `CMESH_IAM_TOKEN` for a reference to a token that is not remembered,
+   * `CMESH_ROUTER_BUSY` when too many tokens are being verified, or `CMESH_IAM_STALE`. Keeps a copy of `token`, which stays the caller's.
    */
   check(token: Uint8Array, sid: string): AuthContext | Promise<AuthContext> {
+    const nowMs = this.#now()
+    if (nowMs - this.#heardMs() > FEED_SILENCE_MS) throw this.#stale(nowMs)
     const entry = this.#sessions.get(sid)
-    if (entry !== undefined && this.#now() < entry.untilMs && isTokenOf(entry, token)) {
-      if (entry.inside.revision !== this.#revision) this.#review(entry.inside)
+    if (entry !== undefined && nowMs < entry.untilMs && isTokenOf(entry, token)) {
+      const { inside } = entry
+      if (inside.revision !== this.#revision || nowMs >= inside.changesMs) this.#review(inside, nowMs)
       return entry.auth
     }
     return token.length === TOKEN_REFERENCE_BYTES ? this.#recall(token, sid, entry) : this.#miss(token, sid)
@@ -200,10 +221,13 @@ export class Guard {
    * it; a newer token of its session takes its place. Answers and throws like `check`; a reference that does not count is `CMESH_IAM_TOKEN`.
    */
   checkCarried(reference: Uint8Array, via: string): AuthContext | Promise<AuthContext> {
+    const nowMs = this.#now()
+    if (nowMs - this.#heardMs() > FEED_SILENCE_MS) throw this.#stale(nowMs)
     const entry = this.#carried.get(asBuffer(reference).toString('latin1'))
     if (entry === undefined || entry.inside.claims.via !== via) throw new CMeshError('CMESH_IAM_TOKEN')
-    if (this.#now() >= entry.untilMs) return this.#miss(entry.token, entry.auth.sid)
-    if (entry.inside.revision !== this.#revision) this.#review(entry.inside)
+    if (nowMs >= entry.untilMs) return this.#miss(entry.token, entry.auth.sid)
+    const { inside } = entry
+    if (inside.revision !== this.#revision || nowMs >= inside.changesMs) this.#review(inside, nowMs)
     return entry.auth
   }
 
@@ -214,7 +238,7 @@ export class Guard {
 
   /**
    * Confirms that this guard made the context and that it still holds. Throws `CMESH_IAM_NO_SESSION` for one that was forged,
-   * made by another guard, revoked or expired.
+   * made by another guard, revoked or expired, and `CMESH_IAM_STALE`.
    */
   confirm(auth: AuthContext): void {
     this.#open(auth)
@@ -247,16 +271,22 @@ export class Guard {
       perms: [], amr: ['contract'], aal: 0,
     }
     const rules = compilePermissions([{ actions: action, pattern: route.bare }])
-    return mint(claims, { guard: this, claims, token: NO_TOKEN, rules, fixed: true, revision: this.#revision })
+    return mint(claims, { guard: this, claims, token: NO_TOKEN, kid: '', rules, fixed: true, changesMs: Infinity, revision: this.#revision })
   }
 
   /**
-   * Refuses from now on what matches any one of the given: a session, a token, or every token a subject got until now. Bites
-   * contexts already handed out too.
+   * Refuses from now on what matches any one of the given: a session, a token, every token by a key, or every token a subject got until
+   * `atMs` (ms since 1970; default now). Bites contexts already handed out too.
    */
-  revoke(revocation: Revocation): void {
-    this.#revocations.add(revocation)
+  revoke(revocation: Revocation, atMs?: number): void {
+    this.#revocations.add(revocation, atMs)
     this.#revision++
+  }
+
+  /** Throws `CMESH_IAM_STALE` while nothing was heard of revocations for too long to say who is still good. */
+  checkFresh(): void {
+    const nowMs = this.#now()
+    if (nowMs - this.#heardMs() > FEED_SILENCE_MS) throw this.#stale(nowMs)
   }
 
   /**
@@ -264,8 +294,8 @@ export class Guard {
    * makes no context: for IAM, which renews and ends sessions. Rejects with `CMESH_IAM_NO_SESSION`.
    */
   async verify(token: string, graceMs: number): Promise<TokenClaims> {
-    const claims = await this.#verifier.verify(token, graceMs)
-    if (this.#revocations.has(claims)) throw noSession('the session was revoked')
+    const { claims, kid } = await this.#verifier.verify(token, graceMs)
+    if (this.#revocations.has(claims, kid)) throw noSession('the session was revoked')
     return claims
   }
 
@@ -276,8 +306,14 @@ export class Guard {
 
   /** Trusts this mesh key and no other; every token is verified again. */
   trust(key: PublicKey): void {
+    this.#verifier = new TokenVerifier(key.did, only(key), this.#now)
+    this.keysChanged()
+  }
+
+  /** To be called after a key stopped to count: every token is verified again, and no context made before holds any more. */
+  keysChanged(): void {
     this.#keyEpoch++
-    this.#verifier = new TokenVerifier(key, this.#now)
+    this.#revision++
     this.#sessions.clear()
     this.#carried.clear()
     this.#throttle.clear()
@@ -286,16 +322,26 @@ export class Guard {
   #open(auth: unknown): Inside {
     const inside = inspect(auth)
     if (inside === undefined || inside.guard !== this) throw noSession('this node did not authenticate the caller')
-    if (this.#now() >= inside.claims.exp * 1_000) throw noSession('the token has expired')
-    if (inside.revision !== this.#revision) this.#review(inside)
+    const nowMs = this.#now()
+    if (nowMs >= inside.claims.exp * 1_000) throw noSession('the token has expired')
+    if (inside.fixed) return inside
+    if (nowMs - this.#heardMs() > FEED_SILENCE_MS) throw this.#stale(nowMs)
+    if (inside.revision !== this.#revision || nowMs >= inside.changesMs) this.#review(inside, nowMs)
     return inside
   }
 
-  /** Looks at revocations and grants again, once a revision. */
-  #review(inside: Inside): void {
-    if (this.#revocations.has(inside.claims)) throw noSession('the session was revoked')
-    if (!inside.fixed) inside.rules = this.#rulesOf(inside.claims)
+  /** Looks at keys, revocations and grants again, once a revision and whenever time alone changed what is granted. */
+  #review(inside: Inside, nowMs: number): void {
+    const { claims, kid } = inside
+    if (!this.#verifier.knows(kid)) throw noSession('the token is not valid')
+    if (this.#revocations.has(claims, kid)) throw noSession('the session was revoked')
+    inside.rules = this.#rulesOf(claims, nowMs)
+    inside.changesMs = this.#changesAt(claims.sub, nowMs)
     inside.revision = this.#revision
+  }
+
+  #stale(nowMs: number): CMeshError {
+    return new CMeshError('CMESH_IAM_STALE', { silentMs: nowMs - this.#heardMs(), retryAfterMs: STALE_RETRY_MS })
   }
 
   /** A reference whose token has to be verified again, or is not known. */
@@ -333,15 +379,17 @@ export class Guard {
 
   async #admit(token: Buffer, sid: string): Promise<AuthContext> {
     const keyEpoch = this.#keyEpoch
-    const claims = await this.#verifier.verify(token)
-    // The trusted key changed meanwhile: the word of the old one counts for nothing.
+    const { claims, kid } = await this.#verifier.verify(token)
+    // The trusted keys changed meanwhile: the word of one that was dropped counts for nothing.
     if (keyEpoch !== this.#keyEpoch) return this.#admit(token, sid)
     if (claims.sid !== sid) throw noSession('the token belongs to another session')
-    if (this.#revocations.has(claims)) throw noSession('the session was revoked')
+    if (this.#revocations.has(claims, kid)) throw noSession('the session was revoked')
 
-    const inside: Inside = { guard: this, claims, token, rules: this.#rulesOf(claims), fixed: false, revision: this.#revision }
+    const nowMs = this.#now()
+    const rules = this.#rulesOf(claims, nowMs)
+    const inside: Inside = { guard: this, claims, token, kid, rules, fixed: false, changesMs: this.#changesAt(claims.sub, nowMs), revision: this.#revision }
     const auth = mint(claims, inside)
-    const untilMs = Math.min(claims.exp * 1_000, this.#now() + REVERIFY_MS)
+    const untilMs = Math.min(claims.exp * 1_000, nowMs + REVERIFY_MS)
     const entry = { token, reference: tokenReference(token), auth, inside, untilMs }
     const before = this.#sessions.peek(sid)
     // As on the session's own subject: the token verified last is the one that is known by its reference.
@@ -351,28 +399,14 @@ export class Guard {
     return auth
   }
 
-  #rulesOf({ perms, sub }: TokenClaims): CompiledPermissions {
-    const grants = this.#grantsOf(sub)
-    let compiled = this.#compiled.get(grants)
-    if (compiled === undefined || compiled.size >= COMPILED_SETS) {
-      compiled = new Map<string, CompiledPermissions>()
-      this.#compiled.set(grants, compiled)
-    }
-    const text = JSON.stringify(perms)
-    let rules = compiled.get(text)
-    if (rules === undefined) compiled.set(text, rules = compilePermissions(intersectPermissions(parsePerms(perms), grants)))
-    return rules
+  #rulesOf({ perms, sub, aal, att = [] }: TokenClaims, nowMs: number): CompiledPermissions {
+    return this.#rules.of(perms, this.#grantsOf(sub, { aal, attributes: att, nowMs }))
   }
 }
 
-/** The permissions in a token. Throws `CMESH_IAM_NO_SESSION`. */
-function parsePerms(perms: readonly string[]): readonly Permission[] {
-  try {
-    return parsePermissions(perms)
-  } catch (cause) {
-    if (!(cause instanceof CMeshError)) throw cause
-    throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the token has no valid perms' }, { cause })
-  }
+/** A key that signs tokens alone. */
+function only(key: PublicKey): TokenKeys {
+  return { verifierOf: kid => (kid === key.thumbprint ? key : undefined) }
 }
 
 /** Whether the bytes are the entry's token, or its reference. */

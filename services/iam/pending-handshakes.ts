@@ -7,6 +7,8 @@ import type { PublicKey } from '../../cmtp/identity/keys.ts'
 import type { GrantMessage } from '../../cmtp/identity/messages.ts'
 import type { IdentityContext, VerifiedIdentity } from './provider.ts'
 
+/** Why a step of a handshake is refused that is not known here. */
+export const NO_HANDSHAKE = 'there is no such handshake, or it is over'
 /** From the answer to the consent, ms. */
 export const HANDSHAKE_MS = 60_000
 
@@ -77,7 +79,7 @@ export class PendingHandshakes {
     handshake: string, step: S, onBurned: (pending: Pending) => void,
   ): Extract<Pending, { awaits: S }> {
     const pending = this.#entries.get(handshake)
-    if (pending === undefined) throw refused(step, 'there is no such handshake, or it is over')
+    if (pending === undefined) throw refused(step, NO_HANDSHAKE)
     this.#entries.delete(handshake)
     if (pending.expiresMs <= this.#now()) {
       onBurned(pending)

@@ -58,6 +58,11 @@ export interface IdentityProvider {
    * `begin` keeps nothing and `verify` needs nothing but its context: IAM then keeps nothing either until the confirm. Default: false.
    */
   readonly stateless?: boolean
+  /**
+   * There for a provider that wants a person to act: how long that may take, in ms, on top of what programs need for a handshake. The
+   * node itself cannot prove anything by such a provider.
+   */
+  readonly patienceMs?: number
   /** Memoised. A provider that must not run here rejects with `CMESH_IAM_PROVIDER`. */
   start(): Promise<void>
   begin(context: IdentityContext): Promise<Challenge>

@@ -8,8 +8,6 @@ export interface RevocationEntry {
   readonly sub?: string
   /** A key that tokens were signed with. */
   readonly kid?: string
-  /** The connection that went with the session. */
-  readonly nkey?: string
   /** ms since 1970. */
   readonly atMs: number
 }

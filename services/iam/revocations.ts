@@ -1,5 +1,5 @@
 /**
- * What was revoked, by session, token or subject. An entry is kept for one token life: after that nothing it could match is
+ * What was revoked, by session, token, subject or key. An entry is kept for one token life: after that nothing it could match is
  * valid any more. A subject is revoked up to a moment, so that it may prove itself again afterwards.
  */
 import type { TokenClaims } from '../../cmtp/identity/token.ts'
@@ -9,6 +9,8 @@ export interface Revocation {
   readonly sid?: string
   readonly jti?: string
   readonly sub?: string
+  /** Id of a key: every token it signed. */
+  readonly kid?: string
 }
 
 interface Mark {
@@ -32,17 +34,18 @@ export class Revocations {
     return this.#marks.size
   }
 
-  add({ sid, jti, sub }: Revocation): void {
-    const atMs = this.#now()
-    this.#forget(atMs - this.#keepMs)
+  /** `atMs`: when it was revoked, ms since 1970. Default now. */
+  add({ sid, jti, sub, kid }: Revocation, atMs = this.#now()): void {
+    this.#forget(this.#now() - this.#keepMs)
     if (sid !== undefined) this.#mark(`sid ${sid}`, atMs)
     if (jti !== undefined) this.#mark(`jti ${jti}`, atMs)
-    if (sub !== undefined) this.#mark(`sub ${sub}`, atMs)
+    if (sub !== undefined) this.#mark(`sub ${sub}`, Math.max(atMs, this.#marks.get(`sub ${sub}`)?.atMs ?? 0))
+    if (kid !== undefined) this.#mark(`kid ${kid}`, atMs)
   }
 
-  has({ sid, jti, sub, iat }: Pick<TokenClaims, 'sid' | 'jti' | 'sub' | 'iat'>): boolean {
+  has({ sid, jti, sub, iat }: Pick<TokenClaims, 'sid' | 'jti' | 'sub' | 'iat'>, kid: string): boolean {
     if (this.#marks.size === 0) return false
-    if (this.#marks.has(`sid ${sid}`) || this.#marks.has(`jti ${jti}`)) return true
+    if (this.#marks.has(`sid ${sid}`) || this.#marks.has(`jti ${jti}`) || this.#marks.has(`kid ${kid}`)) return true
     const mark = this.#marks.get(`sub ${sub}`)
     // iat counts whole seconds: a token of the same second is refused too, rather than one too many let through.
     return mark !== undefined && iat <= Math.floor(mark.atMs / 1_000)

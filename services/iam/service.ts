@@ -5,29 +5,38 @@
  * 1. No token without a proof that the provider accepted, a session key its sender holds, and a signed consent to the exact
  *    grant. A token never carries more than that grant, and a refreshed one never more than the one before it.
  * 2. A step that fails burns its handshake; nothing can be tried twice on one.
- * 3. At most `maxHandshakes` are open, for 60 s each.
+ * 3. At most `maxHandshakes` are open, for 60 s each. A handshake by a stateless provider is none of them until its confirm: the
+ *    client holds it, sealed, and the confirm that brings it back burns it.
  */
 import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { canonicalBytes } from '../../cmtp/identity/canonical-json.ts'
 import { callHash, checkConfirm, checkConsent, handshakeContext, sign } from '../../cmtp/identity/handshake.ts'
+import { signKeySet, type KeySet } from '../../cmtp/identity/key-set.ts'
 import { PublicKey } from '../../cmtp/identity/keys.ts'
 import type { KeyPair } from '../../cmtp/identity/keys.ts'
-import type { AnswerMessage, GrantMessage, HandshakeAction, SessionMessage } from '../../cmtp/identity/messages.ts'
+import type { AnswerMessage, ConfirmMessage, GrantMessage, HandshakeAction, SessionMessage } from '../../cmtp/identity/messages.ts'
 import { CHALLENGE_CHARACTERS, HANDSHAKE_BODY_BYTES, readMessage } from '../../cmtp/identity/messages.ts'
 import { TOKEN_ALGORITHM } from '../../cmtp/identity/token.ts'
 import type { Permission } from '../../cmtp/permission.ts'
 import { formatPermission, intersectPermissions, normalPermissions, parsePermissions } from '../../cmtp/permission.ts'
 import type { AuthContext, Guard } from './guard.ts'
-import type { Granted, Pending } from './pending-handshakes.ts'
-import { HANDSHAKE_MS, PendingHandshakes } from './pending-handshakes.ts'
+import type { KeyRing } from './key-ring.ts'
+import { Burned, Cookies } from './cookie.ts'
+import type { Answered, Granted, Pending } from './pending-handshakes.ts'
+import { HANDSHAKE_MS, NO_HANDSHAKE, PendingHandshakes } from './pending-handshakes.ts'
 import type { IdentityProvider } from './provider.ts'
+import type { Revocation } from './revocations.ts'
 import { REFRESH_GRACE_MS, Sessions } from './sessions.ts'
 
 export interface IamParts {
   readonly provider: IdentityProvider
-  /** The mesh's key pair. */
+  /** The mesh's key pair: signs answers and grants, and tokens where there is no ring. */
   readonly signer: KeyPair
+  /** The keys that sign tokens. The guard trusts the same. Default: the mesh's own key and no other. */
+  readonly ring?: KeyRing
+  /** Tells the other nodes what was revoked, and keeps it. Default: it is in force on this node until it stops. */
+  readonly revoke?: (revocation: Revocation) => Promise<void>
   /** Built on the same mesh key and grants. */
   readonly guard: Guard
   /** What a DID may do right now; a DID nobody granted anything to is a newcomer. */
@@ -43,6 +52,8 @@ export interface IamParts {
 }
 
 const SWEEP_MS = 10_000
+/** Most handshakes whose cookie was used and has not expired yet. */
+const MAX_BURNED = 65_536
 /** What a session may be used for, as the grant puts it. */
 const PURPOSE = 'a session with this mesh'
 
@@ -53,7 +64,10 @@ export class IamService {
   readonly #now: () => number
   readonly #ttlMs: number
   readonly #handshakes: PendingHandshakes
+  readonly #cookies = new Cookies()
+  readonly #burned: Burned
   readonly #sessions: Sessions
+  readonly #revoke: (revocation: Revocation) => Promise<void>
   #state: State = 'idle'
   #started: Promise<void> | undefined
   #stopped: Promise<void> | undefined
@@ -61,7 +75,7 @@ export class IamService {
 
   /** Throws `CMESH_CONFIG_INVALID` for a token life that the guard's memory of revocations does not cover. */
   constructor(parts: IamParts) {
-    const { signer, guard, grantsOf, now = Date.now, sessionTtlMs = 300_000, maxHandshakes = 10_000 } = parts
+    const { signer, ring, guard, grantsOf, now = Date.now, sessionTtlMs = 300_000, maxHandshakes = 10_000 } = parts
     if (!Number.isSafeInteger(sessionTtlMs) || sessionTtlMs < 1_000 || sessionTtlMs + REFRESH_GRACE_MS > guard.tokenLifeMs) {
       const most = guard.tokenLifeMs - REFRESH_GRACE_MS
       const reason = `it must lie between 1000 and ${most}, which the guard's tokenLifeMs allows`
@@ -71,7 +85,13 @@ export class IamService {
     this.#now = now
     this.#ttlMs = sessionTtlMs
     this.#handshakes = new PendingHandshakes({ now, max: maxHandshakes, onExpired: pending => { void this.#cancel(pending) } })
-    this.#sessions = new Sessions({ signer, guard, grantsOf, now, ttlMs: sessionTtlMs })
+    this.#burned = new Burned(now, MAX_BURNED)
+    this.#revoke = parts.revoke ?? (async revocation => { guard.revoke(revocation) })
+    this.#sessions = new Sessions({
+      mesh: signer.did, keys: () => ({ signer: ring?.current ?? signer, keySet: ring?.keySet }), guard, revoke: this.#revoke, grantsOf, now,
+      ttlMs: sessionTtlMs,
+    })
+    ring?.onDrop(() => { guard.keysChanged() })
   }
 
   /** Handshakes open right now. */
@@ -112,11 +132,13 @@ export class IamService {
 
   /**
    * Takes one step: the body of `0xIW:<action>` in, the body of the reply out, both canonical JSON. `auth`: the caller, where
-   * the step came over a session; `hangup` with an empty body ends that session. Rejects with `CMESH_IAM_*`, and with
+   * the step came over a session; `hangup` with an empty body ends that session. Rejects with `CMESH_IAM_*`, among them
+   * `CMESH_IAM_STALE` while it is not known who was revoked, and with
    * `CMESH_ROUTER_DRAINING` outside of start and stop.
    */
   async handle(action: HandshakeAction, body: Uint8Array, auth?: AuthContext): Promise<Uint8Array> {
     this.#checkRunning()
+    this.#parts.guard.checkFresh()
     if (body.length > HANDSHAKE_BODY_BYTES) {
       const detail = { part: 'handshake message', bytes: body.length, limit: HANDSHAKE_BODY_BYTES }
       throw new CMeshError('CMESH_FRAME_TOO_LARGE', detail)
@@ -128,14 +150,14 @@ export class IamService {
       case 'refresh': return canonicalBytes(await this.#sessions.refresh(readMessage('refresh', body)))
       case 'hangup': {
         const own = body.length === 0 && auth !== undefined
-        return canonicalBytes(own ? this.#sessions.hangupOwn(auth) : await this.#sessions.hangup(readMessage('hangup', body)))
+        return canonicalBytes(own ? await this.#sessions.hangupOwn(auth) : await this.#sessions.hangup(readMessage('hangup', body)))
       }
       default: throw noAction(String(action), 'writing')
     }
   }
 
   /**
-   * The answer to `0xI:<action>` for an authenticated caller: `whoami`, `session`, `grants` or `jwks`, as a JSON value. Throws
+   * The answer to `0xI:<action>` for an authenticated caller: `whoami`, `session`, `grants`, `keys` or `jwks`, as a JSON value. Throws
    * `CMESH_ROUTER_ACTION` for any other.
    */
   describe(action: string, auth: AuthContext): Readonly<Record<string, unknown>> {
@@ -143,18 +165,44 @@ export class IamService {
     switch (action) {
       case 'whoami': return {
         did: auth.sub, aal: auth.aal, amr: auth.amr, sid: auth.sid, mesh: signer.did, provider: provider.name,
+        ...(auth.attributes.length > 0 && { attributes: auth.attributes }),
       }
       case 'session': return {
         sid: auth.sid, jti: auth.jti, did: auth.sub, issued: auth.issuedMs, expires: auth.expiresMs, jkt: auth.jkt,
         perms: auth.permissions.map(formatPermission),
       }
       case 'grants': return { did: auth.sub, perms: normalPermissions(grantsOf(auth.sub)).map(formatPermission) }
-      case 'jwks': {
-        const { jwk, thumbprint } = signer.publicKey
-        return { keys: [{ ...jwk, kid: thumbprint, alg: TOKEN_ALGORITHM, use: 'sig' }] }
+      case 'keys': return { ...this.#keySet() }
+      case 'jwks': return {
+        keys: this.#keySet().keys.map(({ kid, x }) => ({ ...PublicKey.fromText(x).jwk, kid, alg: TOKEN_ALGORITHM, use: 'sig' })),
       }
       default: throw noAction(action, 'reading')
     }
+  }
+
+  /**
+   * Puts another key in the place of the one that signs tokens, or lets none by the key `kid` count from now on. Resolves with the keys
+   * after that. Who may ask for it is the caller's to check. Rejects with `CMESH_IAM_KEY` for a key that is none of the mesh's own, and
+   * `CMESH_ROUTER_ACTION` where tokens are signed by the mesh's root, which nothing replaces.
+   */
+  async changeKeys(change: 'rotate' | { readonly drop: string }): Promise<KeySet> {
+    const { ring } = this.#parts
+    this.#checkRunning()
+    if (ring === undefined) throw noAction('keys', 'writing')
+    if (change === 'rotate') {
+      ring.rotate()
+    } else {
+      ring.drop(change.drop)
+      await this.#revoke({ kid: change.drop })
+    }
+    return ring.keySet
+  }
+
+  #keySet(): KeySet {
+    const { ring, signer } = this.#parts
+    if (ring !== undefined) return ring.keySet
+    const { thumbprint: kid, text: x } = signer.publicKey
+    return signKeySet({ version: 1, mesh: signer.did, epoch: 0, issued: this.#now(), keys: [{ kid, x, notAfter: 0 }] }, signer)
   }
 
   async #call(body: Uint8Array): Promise<AnswerMessage> {
@@ -179,7 +227,7 @@ export class IamService {
         audience: signer.did,
         node,
         provider: provider.name,
-        expires: this.#now() + HANDSHAKE_MS,
+        expires: this.#now() + HANDSHAKE_MS + (provider.patienceMs ?? 0),
       }
       const context = handshakeContext(opening)
       const { challenge, ui } = await this.#ask(() => provider.begin(context))
@@ -187,8 +235,11 @@ export class IamService {
         throw new CMeshError('CMESH_INTERNAL', { component: `the identity provider ${provider.name}`, id: opening.handshake })
       }
       this.#checkRunning()
-      this.#handshakes.put({ awaits: 'confirm', context, sessionKey, want: call.want, via: call.via, expiresMs: opening.expires })
-      return sign(ui === undefined ? { ...opening, challenge } : { ...opening, challenge, ui }, signer)
+      const answered: Answered = { awaits: 'confirm', context, sessionKey, want: call.want, via: call.via, expiresMs: opening.expires }
+      const answer = ui === undefined ? { ...opening, challenge } : { ...opening, challenge, ui }
+      if (provider.stateless === true) return sign({ ...answer, cookie: this.#cookies.seal(answered) }, signer)
+      this.#handshakes.put(answered)
+      return sign(answer, signer)
     } finally {
       this.#handshakes.release()
     }
@@ -197,7 +248,7 @@ export class IamService {
   async #confirm(body: Uint8Array): Promise<GrantMessage> {
     const { provider, signer, grantsOf } = this.#parts
     const confirm = readMessage('confirm', body)
-    const pending = this.#handshakes.take(confirm.handshake, 'confirm', burned => { void this.#cancel(burned) })
+    const pending = this.#answered(confirm)
     const { context, sessionKey, want, via, expiresMs } = pending
     try {
       checkConfirm(context, sessionKey, confirm)
@@ -229,14 +280,37 @@ export class IamService {
     }
   }
 
+  /**
+   * The handshake that a confirm belongs to, burned, and its room reserved. One and the same refusal for every confirm whose handshake
+   * this node does not know, whatever is wrong with its cookie.
+   */
+  #answered({ handshake, cookie }: ConfirmMessage): Answered {
+    const take = (): Answered => this.#handshakes.take(handshake, 'confirm', burned => { void this.#cancel(burned) })
+    if (this.#parts.provider.stateless !== true) return take()
+    const answered = cookie === undefined ? undefined : this.#cookies.open(cookie)
+    if (answered === undefined || answered.context.handshake !== handshake) throw refused('confirm', NO_HANDSHAKE)
+    // A second confirm takes down with it what the first one was granted.
+    if (this.#burned.has(handshake)) return take()
+    if (answered.expiresMs <= this.#now()) throw refused('confirm', 'the call has expired')
+    this.#handshakes.reserve()
+    try {
+      this.#burned.add(handshake, answered.expiresMs)
+    } catch (error) {
+      this.#handshakes.release()
+      throw error
+    }
+    return answered
+  }
+
   async #consent(body: Uint8Array): Promise<SessionMessage> {
     const consent = readMessage('consent', body)
     const pending: Granted = this.#handshakes.take(consent.handshake, 'consent', burned => { void this.#cancel(burned) })
     try {
       checkConsent(pending.grant, pending.sessionKey, consent)
-      const { sub, perms, amr, aal, via } = pending.grant
+      const { sub, perms, amr, aal, via, claims } = pending.grant
       const cnf = { jkt: pending.sessionKey.thumbprint }
-      return await this.#sessions.open({ sub, amr, aal, cnf, ...(via !== undefined && { via }) }, parsePermissions(perms))
+      const more = { ...(via !== undefined && { via }), ...(claims.length > 0 && { att: claims }) }
+      return await this.#sessions.open({ sub, amr, aal, cnf, ...more }, parsePermissions(perms))
     } finally {
       this.#handshakes.release()
     }

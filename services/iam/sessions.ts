@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { checkRenewal } from '../../cmtp/identity/handshake.ts'
+import type { KeySet } from '../../cmtp/identity/key-set.ts'
 import type { KeyPair } from '../../cmtp/identity/keys.ts'
 import type { ByeMessage, RenewalMessage, SessionMessage } from '../../cmtp/identity/messages.ts'
 import type { TokenClaims } from '../../cmtp/identity/token.ts'
@@ -14,21 +15,27 @@ import type { Permission } from '../../cmtp/permission.ts'
 import { formatPermissions, intersectPermissions, parsePermissions } from '../../cmtp/permission.ts'
 import type { AuthContext, Guard } from './guard.ts'
 import { Renewals } from './renewals.ts'
+import type { Revocation } from './revocations.ts'
 import { signToken } from './session-token.ts'
 
 /** How long after its expiry a token can still be refreshed, and how far a client's clock may be off while it does, ms. */
 export const REFRESH_GRACE_MS = 60_000
 
 export interface SessionsParts {
-  readonly signer: KeyPair
+  /** The mesh's DID. */
+  readonly mesh: string
+  /** What signs tokens now, and the set it stands in; without a set it is the mesh's own key. */
+  readonly keys: () => { readonly signer: KeyPair, readonly keySet: KeySet | undefined }
   readonly guard: Guard
+  /** Resolves when what was revoked survives a restart and was told to the other nodes. */
+  readonly revoke: (revocation: Revocation) => Promise<void>
   readonly grantsOf: (did: string) => readonly Permission[]
   readonly now: () => number
   readonly ttlMs: number
 }
 
 /** What a session is from its first token to its last. */
-type Standing = Pick<TokenClaims, 'sub' | 'sid' | 'amr' | 'aal' | 'cnf' | 'via'>
+type Standing = Pick<TokenClaims, 'sub' | 'sid' | 'amr' | 'aal' | 'cnf' | 'via' | 'att'>
 
 export class Sessions {
   readonly #parts: SessionsParts
@@ -62,31 +69,35 @@ export class Sessions {
     return this.#end(claims.sid)
   }
 
-  /** Ends the session that asks for it. Throws `CMESH_IAM_NO_SESSION`. */
-  hangupOwn(auth: AuthContext): ByeMessage {
+  /** Ends the session that asks for it. Rejects with `CMESH_IAM_NO_SESSION`. */
+  async hangupOwn(auth: AuthContext): Promise<ByeMessage> {
     this.#parts.guard.confirm(auth)
     return this.#end(auth.sid)
   }
 
-  #end(sid: string): ByeMessage {
-    this.#parts.guard.revoke({ sid })
+  async #end(sid: string): Promise<ByeMessage> {
+    await this.#parts.revoke({ sid })
     return { step: 'bye', sid }
   }
 
-  async #issue({ sub, sid, amr, aal, cnf, via }: Standing, permissions: readonly Permission[]): Promise<SessionMessage> {
-    const { signer, now, ttlMs } = this.#parts
+  async #issue({ sub, sid, amr, aal, cnf, via, att }: Standing, permissions: readonly Permission[]): Promise<SessionMessage> {
+    const { mesh, keys, now, ttlMs } = this.#parts
+    const { signer, keySet } = keys()
     const iat = Math.floor(now() / 1_000)
     const exp = iat + Math.floor(ttlMs / 1_000)
     const jti = randomBytes(9).toString('base64url')
     const perms = formatPermissions(permissions)
     const token = await signToken(
-      { iss: signer.did, aud: TOKEN_AUDIENCE, sub, sid, jti, iat, exp, ver: TOKEN_VERSION, cnf, perms, amr, aal, ...(via !== undefined && { via }) },
+      {
+        iss: mesh, aud: TOKEN_AUDIENCE, sub, sid, jti, iat, exp, ver: TOKEN_VERSION, cnf, perms, amr, aal,
+        ...(via !== undefined && { via }), ...(att !== undefined && { att }),
+      },
       signer,
     )
     if (token.length > LIMITS.tokenBytes) {
       const reason = `a token for ${perms.length} permissions is longer than ${LIMITS.tokenBytes} bytes; ask for fewer`
       throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason })
     }
-    return { step: 'session', sid, token, issued: iat * 1_000, expires: exp * 1_000 }
+    return { step: 'session', sid, token, issued: iat * 1_000, expires: exp * 1_000, ...(keySet !== undefined && { keys: keySet }) }
   }
 }

@@ -11,6 +11,8 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
+import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
+import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '../../cmtp/identity/request-proof.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -26,8 +28,10 @@ import { contractKeys, isContractKey } from '../contracts/records.ts'
 import { ContractTransactions } from '../contracts/transactions.ts'
 import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
+import { GRANTSEQ_KEY, readSeq } from '../iam/records.ts'
 import type { Log } from '../log.ts'
 import { Applier } from './applier.ts'
+import type { Authority } from './authority.ts'
 import { NO_PROOF } from './batch.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
@@ -39,15 +43,21 @@ import { Views, type ViewStats } from './views.ts'
 
 /** Blocks with events that may wait for the events provider; past it writes are refused until it catches up. */
 const OUTBOX_LIMIT = 4_096
+/** How long what this node orders in its own name may wait for its place. */
+const OWN_DEADLINE_MS = 30_000
 
 export interface StateServiceParts {
   readonly store: StateStore
   readonly consensus: ConsensusProvider
   readonly engine: ContractEngine
-  readonly guard: Pick<Guard, 'confirm' | 'authorise'>
+  readonly guard: Pick<Guard, 'confirm' | 'authorise' | 'tokenOf'>
   readonly outbox: Outbox
   /** Executes the Registrar's transactions. */
   readonly names: TransactionHandler
+  /** Executes transactions on rights. Default: nobody does, and they are refused. */
+  readonly identities?: TransactionHandler
+  /** Who may have what, asked again where a transaction is ordered. Default: whatever was ordered is executed. */
+  readonly authority?: Authority
   readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array, verify(did: string, bytes: Uint8Array, signature: Uint8Array): boolean }
   readonly clock: Clock
   readonly log: Log
@@ -56,6 +66,8 @@ export interface StateServiceParts {
   readonly viewGas?: number
   /** Asks whom a contract's message is for; see `CourierParts.deliver`. Default: nobody can be asked, and messages wait. */
   readonly deliver?: (message: OutboxMessage) => Promise<Delivered>
+  /** Told each block as soon as it is applied. */
+  readonly onApplied?: (block: Block) => void
   /** Called once when state stops for good. */
   readonly onHalt: (error: CMeshError) => void
 }
@@ -101,12 +113,17 @@ export class StateService {
     this.#applier = new Applier({
       store,
       index: this.#index,
-      handlers: { S: new ContractTransactions({ engine, space, metering: this.#metering }), R: parts.names },
+      handlers: {
+        S: new ContractTransactions({ engine, space, metering: this.#metering }), R: parts.names,
+        ...(parts.identities !== undefined && { I: parts.identities }),
+      },
+      ...(parts.authority !== undefined && { authority: parts.authority }),
       verifyMember: (did, bytes, signature) => this.#isMember(did) && member.verify(did, bytes, signature),
       log,
       onApplied: block => {
         this.stats.blocks++
         this.#views.changed(block)
+        parts.onApplied?.(block)
       },
       onDurable: (block, outcomes) => {
         this.#proposer.settle(outcomes)
@@ -184,18 +201,23 @@ export class StateService {
     const id = formatMessageId(call.id)
     // Whoever had taken the id of a message of a contract would keep it from being delivered.
     if (id.startsWith(OWN_IDS) && !isContractAddress(auth.sub)) throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
-    call.proposed = true
-    const outcome = await this.#proposer.submit({
+    const asked = {
       id,
-      sub: auth.sub,
-      sid: auth.sid,
-      jti: auth.jti,
-      grantSeq: 0,
       fqmn: route.text,
       // The frame's memory is the broker connection's; the transaction outlives it.
       body: call.body.length === 0 ? call.body : Uint8Array.from(call.body),
       deadlineMs: call.deadlineMs,
-      proof: NO_PROOF,
+    }
+    const proof = needsProof(route) ? readRequestProof(headerValue(decodeHeaders(call.headers), PROOF_HEADER), route.text) : NO_PROOF
+    if (proof !== NO_PROOF) checkProofOfToken(proof, this.#parts.guard.tokenOf(auth), { sub: auth.sub, ...asked })
+    call.proposed = true
+    const outcome = await this.#proposer.submit({
+      ...asked,
+      sub: auth.sub,
+      sid: auth.sid,
+      jti: auth.jti,
+      grantSeq: readSeq(this.system, GRANTSEQ_KEY),
+      proof,
     })
     this.stats.transactions++
     this.stats.transactionGas += Number(outcome.gas)
@@ -203,6 +225,11 @@ export class StateService {
     notes.before = outcome.span?.before
     notes.after = outcome.span?.after
     return this.#replyOf(outcome)
+  }
+
+  /** Orders in this member's own name; `body` as JSON. Resolves when it is durable; rejects with its outcome's error, or as `write` does. */
+  orderOwn(fqmn: string, body: unknown): Promise<void> {
+    return this.#order(this.#parts.member.did, fqmn, Buffer.from(JSON.stringify(body)))
   }
 
   /** Refuses new writes, answers those under way, gives their events a while to get out, closes. Idempotent. */
@@ -238,19 +265,7 @@ export class StateService {
   }
 
   async #begin(genesis: Genesis): Promise<void> {
-    const { clock } = this.#parts
-    const outcome = await this.#proposer.submit({
-      id: formatMessageId(new MessageIds(clock.nowMs).next()),
-      sub: genesis.operator,
-      sid: '',
-      jti: '',
-      grantSeq: 0,
-      fqmn: `0xSW:${SYSTEM_SPACE}:genesis`,
-      body: encodeGenesis(genesis),
-      deadlineMs: clock.nowMs() + 30_000,
-      proof: NO_PROOF,
-    })
-    if (outcome.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
+    await this.#order(genesis.operator, `0xSW:${SYSTEM_SPACE}:genesis`, encodeGenesis(genesis))
   }
 
   async #stop(): Promise<void> {
@@ -302,16 +317,20 @@ export class StateService {
 
   /** Orders the answer to a message. Each try is a transaction of its own: that there is one answer is the message's doing, which the first takes out. */
   async #answer(id: string, delivered: Delivered): Promise<void> {
-    const { clock, member } = this.#parts
+    await this.orderOwn(`0xSW:${SYSTEM_SPACE}:answer:${JSON.stringify([id])}`, delivered)
+  }
+
+  async #order(sub: string, fqmn: string, body: Uint8Array): Promise<void> {
+    const { clock } = this.#parts
     const outcome = await this.#proposer.submit({
       id: formatMessageId(new MessageIds(clock.nowMs).next()),
-      sub: member.did,
+      sub,
       sid: '',
       jti: '',
       grantSeq: 0,
-      fqmn: `0xSW:${SYSTEM_SPACE}:answer:${JSON.stringify([id])}`,
-      body: Buffer.from(JSON.stringify(delivered)),
-      deadlineMs: clock.nowMs() + 30_000,
+      fqmn,
+      body,
+      deadlineMs: clock.nowMs() + OWN_DEADLINE_MS,
       proof: NO_PROOF,
     })
     if (outcome.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))

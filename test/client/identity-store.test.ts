@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { configDirectory, IdentityStore } from '../../client/identity-store.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
+import { deriveSeed, seedOfWords } from '../../cmtp/identity/root.ts'
 import { failureOf } from '../support/iam.ts'
 
 const URL = 'nats://127.0.0.1:4222'
@@ -127,6 +128,99 @@ describe('an identity', () => {
     await writeFile(identityFile(), (await readFile(identityFile(), 'utf8')).replace(key.did, 'did:key:zOther'))
     const failure = await failureOf(() => store.loadOrCreateIdentity())
     expect(`${failure.message}${JSON.stringify(failure.toWire())}`).not.toContain(seed)
+  })
+})
+
+describe('the file of an identity', () => {
+  const WORDS = `${'abandon '.repeat(23)}art`
+
+  test('of version 1 is read, keeps its DID and is left as it is', async () => {
+    const key = KeyPair.fromSeed(Buffer.alloc(32, 7))
+    const text = JSON.stringify({ version: 1, did: key.did, seed: key.exportSeed().toString('base64url') })
+    await mkdir(join(directory, 'identities'), { recursive: true, mode: 0o700 })
+    await writeFile(identityFile(), text, { mode: 0o600 })
+    expect((await store.loadOrCreateIdentity()).did).toBe(key.did)
+    expect(await store.describe()).toEqual({ name: 'default', did: key.did, kind: 'seed', context: undefined, root: undefined })
+    expect(await readFile(identityFile(), 'utf8')).toBe(text)
+    expect(await store.exportSeed('default')).toBe(key.exportSeed().toString('base64url'))
+    for (const work of [() => store.exportWords('default'), () => store.derive('default', 'shop', 'shop')]) {
+      expect((await failureOf(work)).code).toBe('CMESH_CLIENT_USAGE')
+    }
+  })
+
+  test('of a new identity is a root, whose words give it again elsewhere', async () => {
+    const { did } = await store.loadOrCreateIdentity()
+    expect(await store.describe()).toMatchObject({ did, kind: 'root', context: 'default' })
+    const words = await store.exportWords('default')
+    expect(words.split(' ')).toHaveLength(24)
+    expect(KeyPair.fromSeed(deriveSeed(seedOfWords(words), 'did', 'default')).did).toBe(did)
+    const elsewhere = new IdentityStore(join(home, 'elsewhere'))
+    expect(await elsewhere.import('mine', `${words.toUpperCase()}\n`)).toMatchObject({ name: 'mine', did, kind: 'root' })
+    expect((await elsewhere.loadIdentity('mine'))?.did).toBe(did)
+    expect(await elsewhere.exportWords('mine')).toBe(words)
+  })
+
+  test('of a derived one holds neither the root nor what leads to it', async () => {
+    const root = await store.import('root', WORDS)
+    const shop = await store.derive('root', 'shop', 'shop')
+    expect(shop).toEqual({ name: 'shop', did: shop.did, kind: 'derived', context: 'shop', root: root.did })
+    expect(shop.did).not.toBe(root.did)
+    expect((await store.loadIdentity('shop'))?.did).toBe(shop.did)
+    expect((await store.derive('root', 'shop', 'again')).did).toBe(shop.did)
+    const text = await readFile(identityFile('shop'), 'utf8')
+    for (const secret of [Buffer.alloc(32), seedOfWords(WORDS), Buffer.from(await store.exportSeed('root'), 'base64url')]) {
+      for (const encoding of ['hex', 'base64', 'base64url'] as const) expect(text).not.toContain(secret.toString(encoding))
+    }
+    expect((await failureOf(() => store.exportWords('shop'))).message).toContain('The identity shop has no words: it is no root.')
+    expect((await failureOf(() => store.derive('shop', 'deeper', 'deeper'))).message).toContain('The identity shop is no root')
+  })
+
+  test('comes from a seed too, which gives back the same DID', async () => {
+    const seed = Buffer.alloc(32, 5)
+    const made = await store.import('seed', ` ${seed.toString('base64url')}\n`)
+    expect(made).toMatchObject({ did: KeyPair.fromSeed(seed).did, kind: 'seed' })
+    expect(await store.exportSeed('seed')).toBe(seed.toString('base64url'))
+  })
+
+  test('is never put over another one', async () => {
+    await store.create('mine')
+    const before = await readFile(identityFile('mine'), 'utf8')
+    for (const work of [() => store.create('mine'), () => store.import('mine', WORDS), () => store.derive('mine', 'shop', 'mine')]) {
+      expect((await failureOf(work)).message).toContain('There is an identity mine already.')
+    }
+    expect(await readFile(identityFile('mine'), 'utf8')).toBe(before)
+  })
+
+  test('that is missing cannot be exported or derived of', async () => {
+    for (const work of [() => store.exportWords('none'), () => store.exportSeed('none'), () => store.derive('none', 'a', 'b')]) {
+      expect((await failureOf(work)).message).toContain('There is no identity none.')
+    }
+  })
+
+  test.each(['', 'abandon', WORDS.replace('art', 'able'), 'A'.repeat(44), `${'A'.repeat(42)}B`, '\u0000'])('is not made of "%.20s", which no refusal repeats', async secret => {
+    const failure = await failureOf(() => store.import('mine', secret))
+    expect(failure.code).toBe('CMESH_IAM_KEY')
+    if (secret.length > 7) expect(`${failure.message}${JSON.stringify(failure.toWire())}`).not.toContain(secret)
+    expect(await store.describe('mine')).toBeUndefined()
+  })
+
+  test('whose root is not the one of its DID is refused before anything leaves it', async () => {
+    await store.create('mine')
+    const file = JSON.parse(await readFile(identityFile('mine'), 'utf8')) as object
+    await writeFile(identityFile('mine'), JSON.stringify({ ...file, entropy: Buffer.alloc(32).toString('base64url') }))
+    for (const work of [() => store.exportWords('mine'), () => store.derive('mine', 'shop', 'shop')]) {
+      expect(await failureOf(work)).toMatchObject(unusable(identityFile('mine'), 'its root is not the one of its DID'))
+    }
+  })
+
+  test('is listed by its name, without a secret', async () => {
+    expect(await store.list()).toEqual([])
+    await store.import('work', WORDS)
+    await store.derive('work', 'shop', 'a-shop')
+    await writeFile(join(directory, 'identities', 'note.txt'), 'no identity', { mode: 0o600 })
+    const all = await store.list()
+    expect(all.map(({ name, kind }) => [name, kind])).toEqual([['a-shop', 'derived'], ['work', 'root']])
+    expect(JSON.stringify(all)).not.toMatch(/seed"|entropy/)
   })
 })
 

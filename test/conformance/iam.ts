@@ -13,10 +13,12 @@ import { failureOf } from '../support/iam.ts'
 export interface IamSubject {
   readonly provider: IdentityProvider
   readonly sub: string
+  /** Parts of the proof that may be left out. */
+  readonly optional?: readonly string[]
   prove(context: IdentityContext, challenge: Challenge): Promise<unknown>
 }
 
-const REFUSALS = ['CMESH_IAM_HANDSHAKE', 'CMESH_IAM_FORGED']
+const REFUSALS = ['CMESH_IAM_HANDSHAKE', 'CMESH_IAM_FORGED', 'CMESH_IAM_CREDENTIAL']
 const random = (bytes: number): string => randomBytes(bytes).toString('base64url')
 
 export function anyContext(): IdentityContext {
@@ -48,6 +50,9 @@ export function iamConformance(name: string, create: () => IamSubject | Promise<
       expect(isDid(identity.sub)).toBe(true)
       expect([0, 1, 2]).toContain(identity.aal)
       expect(identity.evidenceHash).toMatch(/^[A-Za-z0-9_-]{43}$/)
+      for (const { id, value, issuer } of identity.attributes) expect([typeof id, typeof value, typeof issuer]).toEqual(['string', 'string', 'string'])
+      // What an issuer said is what assurance 2 means, and nothing less gives it.
+      expect(identity.aal === 2).toBe(identity.attributes.length > 0)
     })
 
     test('takes a proof that travelled as JSON', async () => {
@@ -89,7 +94,8 @@ export function iamConformance(name: string, create: () => IamSubject | Promise<
       const proof = await subject.prove(context, await subject.provider.begin(context)) as Record<string, unknown>
       for (const key of Object.keys(proof)) {
         const { [key]: _, ...rest } = proof
-        for (const broken of [rest, { ...proof, [key]: 1 }, { ...proof, [key]: '' }, { ...proof, extra: 'x' }]) {
+        const missing = subject.optional?.includes(key) === true ? [] : [rest]
+        for (const broken of [...missing, { ...proof, [key]: 1 }, { ...proof, [key]: '' }, { ...proof, extra: 'x' }]) {
           const failure = await failureOf(() => subject.provider.verify(context, broken))
           expect(REFUSALS).toContain(failure.code)
         }

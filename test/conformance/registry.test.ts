@@ -8,12 +8,14 @@ import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { makePairedProof } from '../../cmtp/identity/paired-proof.ts'
 import { makeDidProof, makeMockProof } from '../../cmtp/identity/proof.ts'
 import { MINE_SUBJECT } from '../../cmtp/subject.ts'
 import { createProvider, REGISTRY, type ProviderContext, type ProviderKind } from '../../providers/registry.ts'
 import { SILENT_LOG } from '../../services/log.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
 import { refusal } from '../support/refusal.ts'
+import { StandInIrma } from '../support/stand-in-irma.ts'
 import { consensusConformance } from './consensus.ts'
 import { contractsConformance } from './contracts.ts'
 import { eventsConformance } from './events.ts'
@@ -22,12 +24,15 @@ import { minerConformance } from './miner.ts'
 import { stateConformance } from './state.ts'
 
 let broker: TestBroker
+let irma: StandInIrma | undefined
 let dir: string
 beforeAll(async () => {
   dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-registry-'))
   broker = await startBroker()
+  irma = await StandInIrma.start()
 })
 afterAll(async () => {
+  await irma?.stop()
   await broker.stop()
   await rm(dir, { recursive: true, force: true })
 })
@@ -42,13 +47,14 @@ function context({ options, ...fields }: ContextFields = {}): ProviderContext {
     dir, node: 'did:key:z6MkTest', core: broker?.core, log: SILENT_LOG, onFailed: () => undefined,
     watch: { enter: () => undefined, leave: () => undefined },
     ...fields,
-    options: { mockIdentity: true, durability: 'os', consensusMembers: 3, eventsMaxBytes: 512 * 1024 * 1024, logFile: '', ...options },
+    options: { mockIdentity: true, issuers: [], ...(irma !== undefined && { irma: irma.settings }), durability: 'os', consensusMembers: 3, eventsMaxBytes: 512 * 1024 * 1024, logFile: '', ...options },
   }
 }
 
 /** What an honest client answers to each identity provider. */
 const PROVERS: Readonly<Record<string, (identity: KeyPair) => IamSubject['prove']>> = {
   did: identity => async context => makeDidProof(context, identity),
+  irma: identity => async (context, { ui }) => makePairedProof(context, identity, irma?.scan(ui?.value ?? '') ?? ''),
   mock: identity => async (_, { challenge }) => makeMockProof(challenge, identity.did),
 }
 

@@ -33,7 +33,7 @@ describe('the pages of the contracts that ship', () => {
     await shell.run('kill -INT $mesh; wait $mesh')
     const { did } = JSON.parse(output) as { did: string }
     await mesh(`--set "iam.grants=${did}=write 0xSW:>"`)
-    await shell.run('cmesh login --identity bob')
+    await shell.run('cmesh login --yes --identity bob')
   })
   afterAll(async () => {
     await shell.run('kill -INT $mesh; wait $mesh')

@@ -10,14 +10,16 @@ import { decodeBatchReply, encodeBatch, type BatchEntryFields } from '../../cmtp
 import { takesBundle } from '../../cmtp/bundle.ts'
 import { CATALOGUE } from '../../cmtp/errors.ts'
 import { encodeRequest, type RequestFields } from '../../cmtp/frame.ts'
-import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
+import { decodeHeaders, encodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import { canonicalBytes } from '../../cmtp/identity/canonical-json.ts'
 import { makeCall } from '../../cmtp/identity/handshake.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { HANDSHAKE_BODY_BYTES } from '../../cmtp/identity/messages.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
+import { makeRequestProof, PROOF_HEADER } from '../../cmtp/identity/request-proof.ts'
 import { decodeToken, tokenReference, type TokenClaims } from '../../cmtp/identity/token.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import { entryId } from '../../cmtp/message-id.ts'
+import { entryId, formatMessageId } from '../../cmtp/message-id.ts'
 import { HELLO_SUBJECT, helloSubject, MINE_SUBJECT, requestSubject } from '../../cmtp/subject.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import { signToken } from '../../services/iam/session-token.ts'
@@ -326,8 +328,7 @@ describe('addresses and bodies', () => {
     ['more than 64 bits', '0xSW:0x002:increment', '[99999999999999999999999]', 422, /CMESH_CONTRACT_/],
     ['arguments twice', '0xS:0x001:hello_world:["a"]', '["b"]', 400, /CMESH_FQMN_ARGUMENTS_TWICE/],
     ['a payload twice', '0xEW:x:a', 'b', 400, /CMESH_FQMN_ARGUMENTS_TWICE/],
-    ['a package that is none', '0xSW:0x000:deploy', 'not a package', 400, /CMESH_DEPLOY_/],
-    ['an empty package', '0xSW:0x000:deploy', '', 400, /CMESH_DEPLOY_/],
+    ['a deployment without a signature of its own', '0xSW:0x000:deploy', 'not a package', 403, /CMESH_IAM_PROOF/],
     ['a range that is no array', '0xE:x:range', '{}', 400, /CMESH_EVENTS_RANGE/],
     ['a range that runs backwards', '0xE:x:range', '[5,1]', 400, /CMESH_EVENTS_RANGE/],
     ['a range of too many', '0xE:x:range', '[1,null,1001]', 400, /CMESH_EVENTS_RANGE/],
@@ -345,6 +346,17 @@ describe('addresses and bodies', () => {
     const reply = await call(fqmn, body)
     expect(reply.code).toMatch(code)
     if (reply.code !== 'CMESH_IAM_HANDSHAKE') expect(reply.status).toBe(status)
+    expectCoded(reply)
+    expect(await count()).toBe(before)
+  })
+
+  test.each(['not a package', ''])('a signed deployment of a package that is none: %j', async text => {
+    const before = await count()
+    const [id, fqmn, body, deadlineMs, token] = [raw.ids.next(), '0xSW:0x000:deploy', Buffer.from(text), Date.now() + 5_000, Buffer.from(session.token)]
+    const proof = makeRequestProof({ id: formatMessageId(id), fqmn, body, deadlineMs, token }, operator)
+    const reply = await ask(request({ id, fqmn, body, deadlineMs, headers: encodeHeaders([[PROOF_HEADER, proof]]) }))
+    expect(reply.status).toBe(400)
+    expect(reply.code).toMatch(/CMESH_DEPLOY_/)
     expectCoded(reply)
     expect(await count()).toBe(before)
   })
@@ -478,21 +490,22 @@ describe('where answers go', () => {
 })
 
 describe('tokens', () => {
-  /** A token by this mesh's own key, with any claims. */
+  /** A token by the key that this mesh signs with, with any claims. */
   async function minted(change: Partial<TokenClaims>, signer?: KeyPair): Promise<Buffer> {
-    const seed = Buffer.from((await readFile(path.join(node.dir, 'node.key'), 'utf8')).trim(), 'base64url')
-    return Buffer.from(await signToken({ ...decodeToken(session.token), ...change }, signer ?? KeyPair.fromSeed(seed)))
+    const { keys: [first] } = JSON.parse(await readFile(path.join(node.dir, 'iam', 'keys.json'), 'utf8')) as { keys: [{ seed: string }] }
+    const own = KeyPair.fromSeed(Buffer.from(first.seed, 'base64url'))
+    return Buffer.from(await signToken({ ...decodeToken(session.token), ...change }, signer ?? own))
   }
 
   const now = (): number => Math.floor(Date.now() / 1_000)
 
   test.each<[string, () => Promise<Uint8Array> | Uint8Array, string, RegExp]>([
     ['none', () => Buffer.alloc(0), 'identity', /the request carries no token/],
-    ['noise', () => Buffer.from('noise'), 'identity', /the token is malformed/],
-    ['a token whose last letter differs', () => Buffer.from(session.token.slice(0, -3) + (session.token.endsWith('AAA') ? 'BBB' : 'AAA')), 'identity', /not signed by this mesh|malformed/],
-    ['a token signed by nobody', () => Buffer.from(`${Buffer.from('{"alg":"none","typ":"cmesh-at+jwt"}').toString('base64url')}.${session.token.split('.')[1]}.`), 'identity', /./],
-    ['a token by another mesh', () => minted({}, KeyPair.generate()), 'identity', /the token is not signed by this mesh/],
-    ['a token in the name of another mesh', () => minted({ iss: KeyPair.generate().did }), 'identity', /the token has no valid iss/],
+    ['noise', () => Buffer.from('noise'), 'identity', /the token is not valid/],
+    ['a token whose last letter differs', () => Buffer.from(session.token.slice(0, -3) + (session.token.endsWith('AAA') ? 'BBB' : 'AAA')), 'identity', /the token is not valid/],
+    ['a token signed by nobody', () => Buffer.from(`${Buffer.from('{"alg":"none","typ":"cmesh-at+jwt"}').toString('base64url')}.${session.token.split('.')[1]}.`), 'identity', /the token is not valid/],
+    ['a token by another mesh', () => minted({}, KeyPair.generate()), 'identity', /the token is not valid/],
+    ['a token in the name of another mesh', () => minted({ iss: KeyPair.generate().did }), 'identity', /the token is not valid/],
     ['a token that has expired', () => minted({ iat: now() - 20, exp: now() - 10, jti: 'expired-1' }), 'identity', /the token has expired/],
     ['a token of another session', () => minted({ sid: 'another-session', jti: 'foreign-1' }), 'identity', /the token belongs to another session/],
     ['a reference to a token never seen', () => tokenReference(Buffer.from('never')), 'token', /send the token itself/],
@@ -544,7 +557,7 @@ describe('the door of newcomers', () => {
     ['a call of nobody', () => hello('0xIW:call', '{}'), /CMESH_(IAM|FRAME)_/],
     ['a confirm of no handshake', () => hello('0xIW:confirm', '{"step":"confirm","handshake":"AAAAAAAAAAAAAAAAAAAAAA"}'), /CMESH_(IAM|FRAME)_/],
     ['a consent out of the blue', () => hello('0xIW:consent', '{}'), /CMESH_(IAM|FRAME)_/],
-    ['a body beyond all handshakes', () => hello('0xIW:call', Buffer.alloc(20_000, 'x')), /CMESH_FRAME_TOO_LARGE/],
+    ['a body beyond all handshakes', () => hello('0xIW:call', Buffer.alloc(HANDSHAKE_BODY_BYTES + 1, 'x')), /CMESH_FRAME_TOO_LARGE/],
   ])('%s is answered with a code', async (_, frame, code) => {
     for (const subject of [HELLO_SUBJECT, helloSubject(node.descriptor.node)]) {
       const reply = await raw.ask(subject, frame())

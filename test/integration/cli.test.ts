@@ -91,14 +91,14 @@ async function nodeOf(run: CliRun): Promise<number> {
 
 describe('credentials', () => {
   test('are kept for their owner alone, and the session is used again', async () => {
-    await home.json('login')
+    await home.json('login', '--yes')
     const files = (await readdir(join(home.directory, 'config'), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile())
     expect(files.map(({ name }) => name)).toHaveLength(2)
     for (const { parentPath, name } of files) expect((await stat(join(parentPath, name))).mode & 0o777).toBe(0o600)
     const first = await home.json('whoami') as { sid: string }
     const second = await home.json('whoami') as { sid: string }
     expect(second.sid).toBe(first.sid)
-    await home.json('login')
+    await home.json('login', '--yes')
     expect((await home.json('whoami') as { sid: string }).sid).not.toBe(first.sid)
   })
 
@@ -119,9 +119,10 @@ describe('credentials', () => {
 
 describe('cmesh login, whoami and status', () => {
   test('login says who you are and what you may do', async () => {
-    expect(await home.json('login')).toEqual({
+    expect(await home.json('login', '--yes')).toEqual({
       did: expect.stringMatching(/^did:key:z6Mk/), mesh: expect.stringMatching(/^did:key:z6Mk/), url: expect.stringMatching(/^nats:/),
       sid: expect.any(String), expiresAtMs: expect.any(Number), permissions: expect.arrayContaining([expect.stringContaining('deploy')]),
+      assurance: 1, attributes: [],
     })
   })
 

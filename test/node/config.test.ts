@@ -1,3 +1,4 @@
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
@@ -12,6 +13,15 @@ beforeAll(async () => { dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-config
 afterAll(() => rm(dir, { recursive: true, force: true }))
 
 const DID = 'did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK'
+/** A text that means something, for each setting that not every text will do for. */
+const TEXTS: Readonly<Record<string, string>> = {
+  'iam.grants': `${DID}=read 0xC:>`,
+  'iam.issuers': DID,
+  'iam.irma.url': 'https://irma.example',
+  'iam.irma.key': randomBytes(32).toString('base64'),
+  'iam.irma.serverKey': generateKeyPairSync('rsa', { modulusLength: 2_048 }).publicKey.export({ type: 'spki', format: 'pem' }) as string,
+  'iam.irma.disclose': '[[["pbdf.sidn-pbdf.email.email"]]]',
+}
 const settings = Object.entries(SETTINGS) as [SettingKey, Setting][]
 
 async function fileWith(text: string): Promise<string> {
@@ -48,7 +58,7 @@ describe('where a setting comes from', () => {
     expect(variableOf('state.viewCache')).toBe('CMESH_STATE_VIEW_CACHE')
     expect(variableOf('iam.sessionTtlMs')).toBe('CMESH_IAM_SESSION_TTL_MS')
     for (const [key, setting] of settings) {
-      const value = { text: key === 'iam.grants' ? `${DID}=read 0xC:>` : 'a', flag: 'true', choice: setting.kind === 'choice' ? setting.choices.at(-1) : '', number: setting.kind === 'number' ? String(setting.max) : '' }[setting.kind]
+      const value = { text: TEXTS[key] ?? 'a', flag: 'true', choice: setting.kind === 'choice' ? setting.choices.at(-1) : '', number: setting.kind === 'number' ? String(setting.max) : '' }[setting.kind]
       const read = resolveConfig({ env: { [variableOf(key)]: value } })[key]
       expect({ key, read: String(read) }).toEqual({ key, read: key === 'data.dir' ? path.resolve('a') : value })
     }
@@ -128,6 +138,16 @@ describe('what is refused', () => {
     expect(refusal(() => resolveConfig({ env: { CMESH_IAM_GRANTS: text } }))).toMatchObject({
       code: 'CMESH_CONFIG_INVALID', message: `The setting iam.grants is not valid: ${reason}.`,
     })
+  })
+
+  test.each([
+    ['CMESH_IAM_IRMA_URL', 'http://irma.example', 'it must be https, or http to this machine'],
+    ['CMESH_IAM_IRMA_REQUESTOR', 'two words', 'it is 1 to 64 letters, digits, dots, underscores, @ and hyphens'],
+    ['CMESH_IAM_IRMA_KEY', 'c2hvcnQ=', 'it is neither an RSA key in PEM nor base64 of at least 32 bytes'],
+    ['CMESH_IAM_IRMA_SERVER_KEY', 'none', 'it is no RSA key of at least 2048 bits in PEM'],
+    ['CMESH_IAM_IRMA_DISCLOSE', '[[[]]]', 'it asks for nothing that cannot be left out'],
+  ])('a setting of irma that means nothing: %s', (variable, text, reason) => {
+    expect(refusal(() => resolveConfig({ env: { [variable]: text } })).detail['reason']).toBe(reason)
   })
 
   test.each([

@@ -224,56 +224,56 @@ describe('the reference of a token', () => {
 
 describe('a token is refused', () => {
   const payload = writeClaims(claimsOf())
-  const header = { alg: 'EdDSA', typ: 'cmesh-at+jwt' }
+  const header = { alg: 'EdDSA', typ: 'cmesh-at+jwt', kid: mesh.publicKey.thumbprint }
   const hs256 = (input: string): string => createHmac('sha256', mesh.publicKey.toBytes()).update(input).digest('base64url')
   const other = KeyPair.generate()
 
   test.each<[string, () => Buffer | Promise<Buffer>, string]>([
-    ['signed by another key', () => tokenOf({}, other), 'the token is not signed by this mesh'],
-    ['signed by its own subject', () => tokenOf({}, caller), 'the token is not signed by this mesh'],
-    ['without a signature', () => craft(header, payload, () => ''), 'the token is not signed by this mesh'],
-    ['with alg none', () => craft({ ...header, alg: 'none' }, payload, () => ''), 'the token is not signed with EdDSA'],
+    ['signed by another key', () => tokenOf({}, other), 'the token is not valid'],
+    ['signed by its own subject', () => tokenOf({}, caller), 'the token is not valid'],
+    ['without a signature', () => craft(header, payload, () => ''), 'the token is not valid'],
+    ['with alg none', () => craft({ ...header, alg: 'none' }, payload, () => ''), 'the token is not valid'],
     [
       'with the public key as HMAC secret', () => craft({ ...header, alg: 'HS256' }, payload, hs256),
-      'the token is not signed with EdDSA',
+      'the token is not valid',
     ],
     [
       'of the algorithm\'s other name', () => craft({ ...header, alg: 'Ed25519' }, payload, byMesh),
-      'the token is not signed with EdDSA',
+      'the token is not valid',
     ],
-    ['of another type', () => craft({ ...header, typ: 'JWT' }, payload, byMesh), 'the token has no valid typ'],
-    ['without a type', () => craft({ alg: 'EdDSA' }, payload, byMesh), 'the token has no valid typ'],
+    ['of another type', () => craft({ ...header, typ: 'JWT' }, payload, byMesh), 'the token is not valid'],
+    ['without a type', () => craft({ alg: 'EdDSA', kid: mesh.publicKey.thumbprint }, payload, byMesh), 'the token is not valid'],
     [
       'with a critical header nobody knows', () => craft({ ...header, crit: ['x'], x: 1 }, payload, byMesh),
-      'the token is malformed',
+      'the token is not valid',
     ],
     [
       'that brings its own key',
       () => craft(
         { ...header, jwk: other.publicKey.jwk }, payload, input => other.sign(Buffer.from(input)).toString('base64url'),
       ),
-      'the token is not signed by this mesh',
+      'the token is not valid',
     ],
-    ['for another audience', () => craft(header, { ...payload, aud: 'http' }, byMesh), 'the token has no valid aud'],
-    ['by another issuer', () => tokenOf({ iss: other.did }), 'the token has no valid iss'],
+    ['for another audience', () => craft(header, { ...payload, aud: 'http' }, byMesh), 'the token is not valid'],
+    ['by another issuer', () => tokenOf({ iss: other.did }), 'the token is not valid'],
     [
       'of another version', () => craft(header, { ...payload, ver: 2 }, byMesh),
-      'the token is malformed: the claim ver is not valid',
+      'the token is not valid',
     ],
-    ['without expiry', () => craft(header, { ...payload, exp: undefined }, byMesh), 'the token has no valid exp'],
+    ['without expiry', () => craft(header, { ...payload, exp: undefined }, byMesh), 'the token is not valid'],
     ['that has expired', () => tokenOf({ exp: NOW / 1_000 }), 'the token has expired'],
-    ['not valid yet', () => craft(header, { ...payload, nbf: NOW / 1_000 + 1 }, byMesh), 'the token has no valid nbf'],
+    ['not valid yet', () => craft(header, { ...payload, nbf: NOW / 1_000 + 1 }, byMesh), 'the token is not valid'],
     [
       'without a session key', () => craft(header, { ...payload, cnf: undefined }, byMesh),
-      'the token is malformed: the claim cnf is not valid',
+      'the token is not valid',
     ],
     ['with permissions that are none', () => tokenOf({ perms: ['fly 0xS:>'] }), 'the token has no valid perms'],
     [
       'with claims nobody knows', () => craft(header, { ...payload, admin: true }, byMesh),
-      'the token is malformed: the claim admin is not known',
+      'the token is not valid',
     ],
-    ['that is no JWS', () => Buffer.from('not a token'), 'the token is malformed'],
-    ['that is not even text', () => Buffer.from([0xff, 0xfe, 0x2e, 0x00, 0x2e]), 'the token is malformed'],
+    ['that is no JWS', () => Buffer.from('not a token'), 'the token is not valid'],
+    ['that is not even text', () => Buffer.from([0xff, 0xfe, 0x2e, 0x00, 0x2e]), 'the token is not valid'],
   ])('%s', async (_, make, reason) => {
     const { guard } = makeGuard()
     expect(await failureOf(async () => guard.check(await make(), SID))).toMatchObject(noSession(reason))
@@ -295,14 +295,14 @@ describe('bad tokens', () => {
       const failure = await failureOf(() => guard.check(Buffer.from(`forged.${i}.token`), SID))
       return failure.detail['reason']
     }
-    for (let i = 0; i < 10; i++) expect(await attempt(i)).toBe('the token is malformed')
+    for (let i = 0; i < 10; i++) expect(await attempt(i)).toBe('the token is not valid')
     expect(await attempt(10)).toBe('too many bad tokens came for this session; wait a second')
     expect(verifications()).toBe(10)
     clock.ms += 1_000
-    expect(await attempt(11)).toBe('the token is malformed')
+    expect(await attempt(11)).toBe('the token is not valid')
     expect(await attempt(12)).toBe('too many bad tokens came for this session; wait a second')
     clock.ms += 3_600_000
-    for (let i = 13; i < 23; i++) expect(await attempt(i)).toBe('the token is malformed')
+    for (let i = 13; i < 23; i++) expect(await attempt(i)).toBe('the token is not valid')
     expect(await attempt(23)).toBe('too many bad tokens came for this session; wait a second')
   })
 
@@ -437,9 +437,47 @@ describe('authorise', () => {
   })
 })
 
+describe('what time and facts decide', () => {
+  test('a grant that ends at a moment ends at that moment, on contexts in use, and is asked for no more often than it changes', async () => {
+    const wide = parsePermissions(['newcomer', 'write 0xSW:0x001:>'])
+    const endsMs = NOW + 20_000
+    let asked = 0
+    const { guard, clock } = makeGuard({
+      grantsOf: (_, facts) => {
+        asked++
+        return (facts?.nowMs ?? 0) < endsMs ? wide : NEWCOMER_READ_SET
+      },
+      changesAt: (_, nowMs) => (nowMs < endsMs ? endsMs : Infinity),
+    })
+    const token = await tokenOf({ perms: ['newcomer', 'write 0xSW:0x001:>'] })
+    const auth = await checked(guard, token)
+    clock.ms = endsMs - 1
+    for (let i = 0; i < 5; i++) expect(guard.check(token, SID)).toBe(auth)
+    expect([guard.authorise(auth, write), asked]).toEqual(['0xSW:0x001:>', 1])
+    clock.ms = endsMs
+    expect((await failureOf(() => guard.authorise(auth, write))).code).toBe('CMESH_IAM_DENIED')
+    for (let i = 0; i < 5; i++) expect(guard.check(token, SID)).toBe(auth)
+    expect([guard.authorise(auth, read), asked]).toEqual(['0xS:>', 2])
+  })
+
+  test('grants are asked for with the session\'s assurance and the attributes in its token, and no others', async () => {
+    const seen: unknown[] = []
+    const { guard } = makeGuard({
+      grantsOf: (did, facts) => {
+        seen.push([did, facts])
+        return NEWCOMER_READ_SET
+      },
+    })
+    const att = [{ id: 'card#age_over_18', value: 'true', issuer: mesh.did }]
+    await checked(guard, await tokenOf({ aal: 2, att }))
+    await checked(guard, await tokenOf({ sid: 'another-session' }), 'another-session')
+    expect(seen).toEqual([[caller.did, { aal: 2, attributes: att, nowMs: NOW }], [caller.did, { aal: 1, attributes: [], nowMs: NOW }]])
+  })
+})
+
 describe('a revocation', () => {
   test.each([
-    ['sid', { sid: SID }], ['jti', { jti: 'token-one' }], ['sub', { sub: caller.did }],
+    ['sid', { sid: SID }], ['jti', { jti: 'token-one' }], ['sub', { sub: caller.did }], ['kid', { kid: mesh.publicKey.thumbprint }],
   ])('by %s bites at once: known tokens, new ones and contexts in use', async (_, revocation) => {
     const { guard } = makeGuard()
     const token = await tokenOf()
@@ -477,18 +515,6 @@ describe('a revocation', () => {
       .toMatchObject(noSession('the session was revoked'))
   })
 
-  test('bites a token known by another spelling of the same signature', async () => {
-    const { guard } = makeGuard()
-    const token = (await tokenOf()).toString()
-    // The last of the 86 characters carries two bits; base64url decoders drop the other four.
-    const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
-    const other = `${token.slice(0, -1)}${alphabet[alphabet.indexOf(token.at(-1)) ^ 1]}`
-    await expect(checked(guard, Buffer.from(other))).resolves.toMatchObject({ jti: 'token-one' })
-    guard.revoke({ jti: 'token-one' })
-    for (const spelling of [token, other]) expect(await failureOf(() => guard.check(Buffer.from(spelling), SID)))
-      .toMatchObject(noSession('the session was revoked'))
-  })
-
   test('is remembered for as long as a token of that session could live', async () => {
     const { guard, clock } = makeGuard({ tokenLifeMs: 360_000 })
     guard.revoke({ sid: SID })
@@ -510,7 +536,7 @@ describe('a change of the mesh key', () => {
     const next = KeyPair.generate()
     guard.trust(next.publicKey)
     expect(guard.size).toBe(0)
-    expect((await failureOf(() => guard.check(token, SID))).detail['reason']).toMatch(/not signed by this mesh|no valid iss/)
+    expect((await failureOf(() => guard.check(token, SID))).detail['reason']).toBe('the token is not valid')
     await expect(checked(guard, await tokenOf({ iss: next.did }, next))).resolves.toMatchObject({ sub: caller.did })
   })
 
@@ -521,18 +547,18 @@ describe('a change of the mesh key', () => {
     expect((await pending).code).toBe('CMESH_IAM_NO_SESSION')
     expect(guard.size).toBe(0)
   })
-  const tokenNow = craft({ alg: 'EdDSA', typ: 'cmesh-at+jwt' }, writeClaims(claimsOf()), byMesh)
+  const tokenNow = craft({ alg: 'EdDSA', typ: 'cmesh-at+jwt', kid: mesh.publicKey.thumbprint }, writeClaims(claimsOf()), byMesh)
 })
 
 describe('a token of IAM', () => {
   test('is a JWS that jose alone verifies, with the pinned header', async () => {
     const token = await signToken(claimsOf(), mesh)
     const { payload, protectedHeader } = await jose.jwtVerify(token, mesh.publicKey.keyObject, { currentDate: new Date(NOW) })
-    expect(protectedHeader).toEqual({ alg: 'EdDSA', typ: 'cmesh-at+jwt' })
+    expect(protectedHeader).toEqual({ alg: 'EdDSA', typ: 'cmesh-at+jwt', kid: mesh.publicKey.thumbprint })
     expect(payload).toEqual({ ...writeClaims(claimsOf()) })
   })
 
-  test('holds in 600 bytes for a newcomer', async () => {
-    expect((await tokenOf({ sid: 'a'.repeat(22), jti: 'b'.repeat(12) })).length).toBeLessThan(600)
+  test('holds in 700 bytes for a newcomer', async () => {
+    expect((await tokenOf({ sid: 'a'.repeat(22), jti: 'b'.repeat(12) })).length).toBeLessThan(700)
   })
 })

@@ -60,7 +60,7 @@ class Hand {
 
   confirmation(change: Partial<ConfirmMessage> = {}, signer = this.key): ConfirmMessage {
     const { signature: _, ...confirm } = {
-      ...makeConfirm(this.context, makeDidProof(this.context, this.identity), this.key), ...change,
+      ...makeConfirm(this.context, makeDidProof(this.context, this.identity), this.key, this.answer.cookie), ...change,
     }
     return sign(confirm, signer)
   }
@@ -84,6 +84,9 @@ class Hand {
   }
 }
 
+/** The same provider, for an IAM that has to keep its handshakes itself. */
+const stateful = (): DidIdentityProvider => Object.defineProperty(new DidIdentityProvider(), 'stateless', { value: false })
+
 const random = (bytes: number): string => randomBytes(bytes).toString('base64url')
 const refused = (step: string, reason: string): object => ({ code: 'CMESH_IAM_HANDSHAKE', status: 401, detail: { step, reason } })
 const forged = (what: string): object => ({ code: 'CMESH_IAM_FORGED', status: 401, detail: { what } })
@@ -106,7 +109,7 @@ describe('the handshake', () => {
     expect(auth)
       .toMatchObject({ sub: identity.did, sid: session.sid, aal: 1, amr: ['swk'], jkt: session.key.publicKey.thumbprint })
     expect(fixture.guard.authorise(auth, parseFqmn('0xS:0x001:hello_world'))).toBe('0xS:>')
-    expect(session.token.length).toBeLessThan(600)
+    expect(session.token.length).toBeLessThan(700)
     expect(fixture.iam.open).toBe(0)
   })
 
@@ -324,7 +327,7 @@ describe('the node refuses, and burns the handshake for', () => {
     const [victim, thief] = [new Hand(fixture), new Hand(fixture)]
     await victim.open()
     await thief.open()
-    const stolen = { ...victim.confirmation(), handshake: thief.context.handshake }
+    const stolen = { ...victim.confirmation({ cookie: thief.answer.cookie as string }), handshake: thief.context.handshake }
     expect(await failureOf(() => thief.send('confirm', stolen)))
       .toMatchObject(refused('confirm', 'its nonce is not the one of this handshake'))
   })
@@ -355,7 +358,8 @@ describe('the node refuses, and burns the handshake for', () => {
   })
 
   test('a consent before the confirm', async () => {
-    const hand = await opened()
+    const hand = new Hand(await start({ provider: stateful() }))
+    await hand.open()
     const consent: ConsentMessage = sign({ step: 'consent', handshake: hand.context.handshake, grant: random(32) }, hand.key)
     expect(await failureOf(() => hand.send('consent', consent)))
       .toMatchObject(refused('consent', 'this handshake awaits its confirm'))
@@ -363,7 +367,7 @@ describe('the node refuses, and burns the handshake for', () => {
   })
 
   test('a call that has expired, at either step', async () => {
-    const fixture = await start()
+    const fixture = await start({ provider: stateful() })
     for (const steps of [0, 1]) {
       const hand = new Hand(fixture)
       await hand.open()
@@ -419,7 +423,7 @@ describe('the node refuses', () => {
 
   test('a body that is too large, not JSON or another step\'s', async () => {
     const { iam } = await start()
-    expect(await failureOf(() => iam.handle('call', Buffer.alloc(16_385))))
+    expect(await failureOf(() => iam.handle('call', Buffer.alloc(49_153))))
       .toMatchObject({ code: 'CMESH_FRAME_TOO_LARGE', status: 413 })
     expect(await failureOf(() => iam.handle('call', Buffer.from('{'))))
       .toMatchObject(refused('call', 'its body is not canonical JSON'))
@@ -430,7 +434,7 @@ describe('the node refuses', () => {
   })
 
   test('more handshakes than it keeps, until the oldest has expired', async () => {
-    const provider = new DidIdentityProvider()
+    const provider = stateful()
     const cancel = jest.spyOn(provider, 'cancel')
     const fixture = await start({ provider, maxHandshakes: 2 })
     const hands = [new Hand(fixture), new Hand(fixture), new Hand(fixture)] as const
@@ -449,7 +453,7 @@ describe('the node refuses', () => {
   })
 
   test('no handshake for those that are being worked on but not yet answered', async () => {
-    const provider = new DidIdentityProvider()
+    const provider = stateful()
     let letGo = (): void => {}
     const held = new Promise<void>(resolve => { letGo = resolve })
     jest.spyOn(provider, 'begin').mockImplementation(async context => {
@@ -626,7 +630,7 @@ describe('the life of IAM', () => {
   })
 
   test('cancels at its end what is under way', async () => {
-    const provider = new DidIdentityProvider()
+    const provider = stateful()
     const cancel = jest.spyOn(provider, 'cancel')
     const fixture = await start({ provider })
     const hand = new Hand(fixture)
@@ -655,7 +659,7 @@ describe('the self-test', () => {
     selfTestIam({ iam: fixture.iam, guard: fixture.guard, identity: KeyPair.generate(), mesh: fixture.mesh.did })
 
   test('leaves one session behind that works, and no handshake', async () => {
-    const fixture = await start()
+    const fixture = await start({ provider: stateful() })
     const session = await run(fixture)
     await expect(fixture.enter(session)).resolves.toMatchObject({ sid: session.sid })
     expect(fixture.iam.open).toBe(1)

@@ -3,13 +3,15 @@
  * and the real engine. Frames go in at the front door and come out of it, as they do behind the router.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
+import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { encodeRequest, ReplyFrame, type RequestFields } from '../../cmtp/frame.ts'
-import { decodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
+import { decodeHeaders, encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
 import { KeyPair, PublicKey } from '../../cmtp/identity/keys.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
+import { makeRequestProof, needsProof, PROOF_HEADER } from '../../cmtp/identity/request-proof.ts'
 import { signNameRecord } from '../../cmtp/identity/name-record.ts'
 import { decodeLayers, type DecodedLayer } from '../../cmtp/layer.ts'
-import { MessageIds } from '../../cmtp/message-id.ts'
+import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { OPERATOR_SET } from '../../cmtp/permission.ts'
 import { genesisOf } from '../../node/genesis.ts'
 import { MockConsensus } from '../../providers/consensus/mock.ts'
@@ -23,8 +25,10 @@ import type { Genesis } from '../../services/contracts/genesis.ts'
 import { Endpoint, type ServiceHandler } from '../../services/endpoint.ts'
 import { EventsService } from '../../services/events/service.ts'
 import { Tails } from '../../services/events/tails.ts'
+import { GrantBook } from '../../services/iam/grant-book.ts'
 import type { Guard } from '../../services/iam/guard.ts'
 import { iamHandler } from '../../services/iam/handler.ts'
+import { IdentityTransactions } from '../../services/iam/transactions.ts'
 import type { Log } from '../../services/log.ts'
 import { RegistrarService } from '../../services/registrar/service.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
@@ -158,6 +162,14 @@ export interface TestMeshOptions {
   readonly genesis?: (genesis: Genesis) => Genesis
 }
 
+/** Whose sessions these are: their requests to deploy, replace and proxy are signed as a client's are. */
+const SIGNERS = new Map<string, KeyPair>()
+
+/** The header that signs a request for its whole token. */
+export function proofHeaders({ id, token, ...request }: Pick<RequestFields, 'id' | 'fqmn' | 'token' | 'deadlineMs'> & { readonly body: Uint8Array }, signer: KeyPair): Buffer {
+  return encodeHeaders([[PROOF_HEADER, makeRequestProof({ id: formatMessageId(id), token, ...request }, signer)]])
+}
+
 export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh> {
   const iam = await startIam(options.key === undefined ? {} : { signer: options.key })
   const { guard, mesh: key, clock, grants } = iam
@@ -179,12 +191,13 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const deadlines = new Deadlines(time)
   const state: StateService = new StateService({
     deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock: time }),
-    store, engine, consensus, guard, outbox, names: new NameTransactions(), member: memberOf(nodeKey), clock: time, log,
+    store, engine, consensus, guard, outbox, names: new NameTransactions(), identities: new IdentityTransactions(), member: memberOf(nodeKey), clock: time, log,
     onHalt: error => { halts.push(error) }, ...options.state,
   })
+  const book = new GrantBook({ records: () => state.system, node, operator: operator.did, now: time.nowMs })
   const registrar = new RegistrarService({ state, guard })
   const handlers: Record<ServiceName, ServiceHandler> = {
-    iam: iamHandler(iam.iam),
+    iam: iamHandler({ iam: iam.iam, guard, book, state, now: time.nowMs }),
     consensus: new ConsensusService({ provider: options.state?.consensus ?? consensus, state }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
@@ -207,13 +220,24 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   await state.start(() => options.genesis?.(genesis) ?? genesis)
   state.courier.start()
   await outbox.flush()
-  const root = await iam.open({ identity: operator })
+  const open: TestMesh['open'] = async (fields = {}) => {
+    const identity = fields.identity ?? KeyPair.generate()
+    const session = await iam.open({ ...fields, identity })
+    SIGNERS.set(session.sid, identity)
+    return session
+  }
+  const root = await open({ identity: operator })
   const ids = new MessageIds(time.nowMs)
 
-  const frame: TestMesh['frame'] = (session, fqmn, { sid: _sid, replySubject: _reply, body, ...fields } = {}) => encodeRequest({
-    id: ids.next(), fqmn, token: Buffer.from(session?.token ?? ''), deadlineMs: time.ms + 5_000, receipt: 'hash', ...fields,
-    ...(body !== undefined && { body: Buffer.from(body) }),
-  })
+  const frame: TestMesh['frame'] = (session, fqmn, { sid: _sid, replySubject: _reply, body, ...fields } = {}) => {
+    const request = {
+      id: ids.next(), fqmn, token: Buffer.from(session?.token ?? ''), deadlineMs: time.ms + 5_000, receipt: 'hash' as const, ...fields,
+      body: Buffer.from(body ?? ''),
+    }
+    const signer = session === undefined ? undefined : SIGNERS.get(session.sid)
+    const signs = fields.headers === undefined && signer !== undefined && fqmn.startsWith('0xSW:0x000:') && needsProof(parseFqmn(fqmn))
+    return encodeRequest(signs ? { ...request, headers: proofHeaders(request, signer) } : request)
+  }
   const send = (session: Session | undefined, fqmn: string, fields: AskFields): Promise<Buffer> => new Promise(resolve => {
     const origin = { sid: fields.sid ?? session?.sid ?? '', replySubject: fields.replySubject ?? '' }
     frontDoor.handle(frame(session, fqmn, fields), origin, resolve)
@@ -224,7 +248,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
     return { status: reply.status, frame: reply }
   }
   return {
-    ...iam, time, log, node, store, engine, consensus, events, outbox, tails, state, registrar, deadlines, dispatcher, endpoints, frontDoor, halts,
+    ...iam, open, time, log, node, store, engine, consensus, events, outbox, tails, state, registrar, deadlines, dispatcher, endpoints, frontDoor, halts,
     published, operator, root, frame, ask, askRaw,
     register: (session, owner, name, target) => ask(session, `0xRW:register:${name}:${target}`, { body: nameBody(owner, name, target, 1) }),
     stop: async () => {

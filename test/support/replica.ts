@@ -9,6 +9,7 @@ import { encodeGenesis, readGenesis, type Genesis } from '../../services/contrac
 import { installDeployed } from '../../services/contracts/deployments.ts'
 import { Metering, type MeterRecord } from '../../services/contracts/metering.ts'
 import { ContractTransactions } from '../../services/contracts/transactions.ts'
+import { IdentityTransactions } from '../../services/iam/transactions.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
 import { Applier, type ApplierParts } from '../../services/state/applier.ts'
 import { encodeBatch, NO_PROOF, type Transaction } from '../../services/state/batch.ts'
@@ -101,7 +102,7 @@ export async function replica(
   const { verify } = memberOf(MEMBER)
   const applier = new Applier({
     store, index, log,
-    handlers: { S: new ContractTransactions({ engine, space: name => store.space(name) }), R: new NameTransactions() },
+    handlers: { S: new ContractTransactions({ engine, space: name => store.space(name) }), R: new NameTransactions(), I: new IdentityTransactions() },
     verifyMember: (did, bytes, signature) => (readGenesis(store.space(SYSTEM_SPACE))?.members ?? [MEMBER.did]).includes(did) && verify(did, bytes, signature),
     onApplied: block => { applied.push(block) },
     onDurable: (block, outcomes) => { durable.push({ block, outcomes }) },

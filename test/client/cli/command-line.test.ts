@@ -28,10 +28,14 @@ const COMMANDS = leaves(buildProgram(capture().terminal)).map(pathOf)
 describe('help', () => {
   test('names every command that is promised', () => {
     expect(COMMANDS.map((path) => path.join(' ')).sort()).toEqual([
-      'call', 'completion',
+      'attribute hold', 'attribute issue', 'attribute list', 'attribute present', 'attribute request',
+      'authz explain', 'authz grant', 'authz list', 'authz revoke',
+      'call', 'capability delegate', 'capability export', 'capability import', 'capability list', 'capability revoke', 'completion',
       'contract build', 'contract call', 'contract check', 'contract client', 'contract deploy', 'contract dry-run', 'contract gas', 'contract inspect',
       'contract new', 'contract proxy', 'contract replace', 'contract test', 'contract verify',
-      'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail', 'login', 'register', 'resolve',
+      'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail',
+      'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity show',
+      'keys drop', 'keys rotate', 'keys show', 'login', 'register', 'resolve',
       'spam', 'status', 'up', 'whoami',
     ])
   })
@@ -129,7 +133,7 @@ describe('a wrong command line', () => {
 })
 
 describe('no mesh', () => {
-  test.each([[['whoami']], [['status']], [['login']], [['call', '0xS:0x001']], [['events', 'read', 'news']], [['resolve', 'a.mcom']]])('%j ends with 3 and says where it looked', async (args) => {
+  test.each([[['whoami']], [['status']], [['login', '--yes']], [['call', '0xS:0x001']], [['events', 'read', 'news']], [['resolve', 'a.mcom']]])('%j ends with 3 and says where it looked', async (args) => {
     const { terminal, out, err } = capture({ env: nowhere() })
     expect(await run(args, terminal)).toBe(EXIT.unreachable)
     expect(err()).toBe(`error CMESH_CLIENT_NO_MESH: No mesh answers at ${join(dir, 'none', 'mesh.json')}: there is no descriptor of a running mesh. Start one with \`cmesh up\`, or say where it is by --url or CMESH_URL.\n`)

@@ -171,7 +171,7 @@ export class StandInMesh {
   #session(sid: string, sub: string, jkt: string, via: string | undefined): Buffer {
     const issued = Math.floor(Date.now() / 1000) * 1000
     const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
-    const signed = `${part({ alg: 'EdDSA', typ: 'cmesh-at+jwt' })}.${part({
+    const signed = `${part({ alg: 'EdDSA', typ: 'cmesh-at+jwt', kid: this.mesh.publicKey.thumbprint })}.${part({
       iss: didToSegment(this.mesh.did), aud: 'cmtp', sub: didToSegment(sub), sid, jti: randomBytes(16).toString('base64url'),
       iat: issued / 1000, exp: Math.ceil((issued + this.sessionTtlMs) / 1000), ver: 1, cnf: { jkt }, perms: ['read 0xS:>'], amr: ['pop'], aal: 1, ...(via !== undefined && { via }),
     })}`

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, jest, test } from '@jest/globals'
 import { parseFqmn } from '../../../cmtp/fqmn.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
-import { tokenReference, type TokenClaims } from '../../../cmtp/identity/token.ts'
+import { decodeToken, tokenReference, type TokenClaims } from '../../../cmtp/identity/token.ts'
 import { NEWCOMER_READ_SET, parsePermissions, type Permission } from '../../../cmtp/permission.ts'
 import { Guard, type AuthContext, type GuardParts } from '../../../services/iam/guard.ts'
 import { signToken, TokenVerifier } from '../../../services/iam/session-token.ts'
@@ -25,7 +25,7 @@ async function tokenOf(change: Partial<TokenClaims> = {}, signer = mesh): Promis
 
 /** The same claims without a gateway. */
 async function lone(): Promise<Buffer> {
-  const { via: _, ...claims } = (await new TokenVerifier(mesh.publicKey, () => NOW).verify(await tokenOf()))
+  const { via: _, ...claims } = decodeToken((await tokenOf()).toString())
   return Buffer.from(await signToken(claims, mesh))
 }
 

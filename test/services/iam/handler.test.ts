@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { canonicalBytes } from '../../../cmtp/identity/canonical-json.ts'
 import { makeRenewal } from '../../../cmtp/identity/handshake.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
+import { decodeBatch, type Batch } from '../../../services/state/batch.ts'
 import { startMesh, type TestMesh } from '../../support/mesh.ts'
 
 let mesh: TestMesh
@@ -39,5 +41,41 @@ describe('what a session asks of IAM', () => {
         status: 405, code: 'CMESH_ROUTER_ACTION', message: `The iam service has no action ${action} for writing with a session.`,
       })
     }
+  })
+})
+
+describe('rights, as sessions ask for them', () => {
+  const GRANT = { did: KeyPair.generate().did, permission: 'write 0xSW:0x002:increment' }
+
+  test('are changed by an order, which later writes name', async () => {
+    const batches: Batch[] = []
+    const own = await startMesh({ state: { onApplied: block => { batches.push(decodeBatch(block.message)) } } })
+    expect(await own.ask(own.root, '0xSW:0x002:increment')).toMatchObject({ status: 200 })
+    const granted = await own.ask(own.root, '0xIW:grant', { body: JSON.stringify(GRANT) })
+    expect(granted).toMatchObject({ status: 200, value: { did: GRANT.did, perm: GRANT.permission, by: own.operator.did } })
+    expect(await own.ask(own.root, '0xSW:0x002:increment')).toMatchObject({ status: 200 })
+    expect(batches.flatMap(({ transactions }) => transactions.map(({ grantSeq }) => grantSeq))).toEqual([0, 0, 0, (granted.value as { seq: number }).seq])
+    await own.stop()
+  })
+
+  test('are told of oneself, and of others to whoever may grant', async () => {
+    await mesh.ask(mesh.root, '0xIW:grant', { body: JSON.stringify(GRANT) })
+    const args = JSON.stringify([GRANT.did])
+    const why = JSON.stringify([GRANT.did, '0xSW:0x002:increment'])
+    expect((await mesh.ask(mesh.root, `0xI:grants:${args}`)).value).toMatchObject({ did: GRANT.did, grants: [{ perm: GRANT.permission }], banned: false })
+    expect((await mesh.ask(mesh.root, `0xI:explain:${why}`)).value).toMatchObject({ allowed: true, missing: null, by: [{ from: 'grant', perm: GRANT.permission }] })
+    expect((await mesh.ask(mesh.root, `0xI:capabilities:${args}`)).value).toEqual({ did: GRANT.did, capabilities: [] })
+    for (const fqmn of [`0xI:grants:${args}`, `0xI:explain:${why}`, `0xI:capabilities:${args}`]) {
+      expect(await mesh.ask(session, fqmn)).toMatchObject({ status: 403, code: 'CMESH_IAM_DENIED', message: 'Permission write on 0xIW:grant is missing.' })
+    }
+    expect((await mesh.ask(session, `0xI:explain:${JSON.stringify([session.sub, '0xSW:0x002:increment'])}`)).value).toMatchObject({ allowed: false, missing: GRANT.permission })
+    expect((await mesh.ask(session, '0xI:capabilities')).value).toEqual({ did: session.sub, capabilities: [] })
+  })
+
+  test.each([
+    ['0xI:explain', 400, 'CMESH_FRAME_MALFORMED'], ['0xI:explain:["x"]', 400, 'CMESH_FRAME_MALFORMED'], ['0xI:grants:[1]', 400, 'CMESH_FRAME_MALFORMED'],
+    ['0xI:grants:["did:key:z"]', 400, 'CMESH_IAM_KEY'], ['0xI:capabilities:["a","b"]', 400, 'CMESH_FRAME_MALFORMED'],
+  ])('are not told for %s', async (fqmn, status, code) => {
+    expect(await mesh.ask(mesh.root, fqmn)).toMatchObject({ status, code })
   })
 })

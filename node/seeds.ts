@@ -1,0 +1,40 @@
+/**
+ * What this node orders of rights when it starts: that every transaction is checked against the ordered grants, once in the life of a
+ * mesh, and the grants of its configuration where they are missing. Each of those has an id that follows from what it says, so nothing is
+ * granted twice, and what was taken back stays so.
+ */
+import { hash } from 'node:crypto'
+import { formatPermission, type Permission } from '../cmtp/permission.ts'
+import type { GrantBook } from '../services/iam/grant-book.ts'
+import { RECHECK_KEY, seededKey } from '../services/iam/records.ts'
+import type { StateService } from '../services/state/service.ts'
+
+export interface SeedParts {
+  readonly book: GrantBook
+  readonly state: Pick<StateService, 'orderOwn'>
+  /** This node's DID. */
+  readonly node: string
+  /** As `parseGrants` gives it. */
+  readonly granted: ReadonlyMap<string, readonly Permission[]>
+}
+
+/** Resolves when what was missing is durable; rejects as `StateService.orderOwn` does. A node that is no member orders nothing. */
+export async function orderSeeds({ book, state, node, granted }: SeedParts): Promise<void> {
+  if (!book.rights.isMember(book.records, node)) return
+  const orders: Promise<void>[] = []
+  if (book.records.get(RECHECK_KEY) === undefined) orders.push(state.orderOwn('0xIW:recheck', {}))
+  for (const [did, permissions] of granted) {
+    const standing = new Set(book.grants(did).map(grant => grant.id))
+    for (const permission of permissions.map(formatPermission)) {
+      const seed = seedOf(did, permission)
+      if (!standing.has(seed) && book.records.get(seededKey(seed)) === undefined) orders.push(state.orderOwn('0xIW:grant', { did, permission, seed }))
+    }
+  }
+  // All of one turn, so that they are ordered together.
+  await Promise.all(orders)
+}
+
+/** The id of a grant of the configuration: 32 hex digits. */
+export function seedOf(did: string, permission: string): string {
+  return hash('sha256', `CMesh/1 seed\n${did}\n${permission}`, 'hex').slice(0, 32)
+}

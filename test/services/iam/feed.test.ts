@@ -1,0 +1,240 @@
+import { mkdtemp, readFile, rm, stat, writeFile, appendFile, chmod } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals'
+import fc from 'fast-check'
+import { parseFqmn } from '../../../cmtp/fqmn.ts'
+import { canonicalBytes, parseCanonicalJson } from '../../../cmtp/identity/canonical-json.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import { REVOKED_SUBJECT } from '../../../cmtp/subject.ts'
+import { FileKeyStore } from '../../../node/key-store.ts'
+import { RevocationFile } from '../../../node/revocation-file.ts'
+import { Feed, readFeed } from '../../../services/iam/feed.ts'
+import { KeyRing } from '../../../services/iam/key-ring.ts'
+import type { RevocationEntry } from '../../../services/iam/revocation-log.ts'
+import { HandBus } from '../../support/hand-bus.ts'
+import { failureOf, startIam, type IamFixture } from '../../support/iam.ts'
+import { keptLog } from '../../support/mesh.ts'
+
+const root = KeyPair.fromSeed(Buffer.alloc(32, 9))
+const START = 1_800_000_000_000
+const READ = parseFqmn('0xI:whoami')
+
+class MemoryLog {
+  readonly entries: RevocationEntry[] = []
+  load(): readonly RevocationEntry[] { return this.entries }
+  async append(entry: RevocationEntry): Promise<void> { this.entries.push(entry) }
+}
+
+/** A broker that brings every message back at once, unless it is told not to. */
+class EchoBus extends HandBus {
+  deaf = false
+  override publish(subject: string, data: Uint8Array): void {
+    super.publish(subject, data)
+    if (!this.deaf) this.bring(subject, { subject, data, reply: '' })
+  }
+}
+
+interface Room { readonly fixture: IamFixture, readonly feed: Feed, readonly bus: EchoBus, readonly log: MemoryLog }
+const started: Room[] = []
+
+beforeEach(() => { jest.useFakeTimers() })
+afterEach(async () => {
+  jest.useRealTimers()
+  for (const { feed, fixture } of started.splice(0)) {
+    feed.stop()
+    await fixture.iam.stop()
+  }
+})
+
+async function start(log = new MemoryLog()): Promise<Room> {
+  const clock = { ms: START }
+  const bus = new EchoBus()
+  const feed: Feed = new Feed({
+    bus, signer: root, revocations: log, log: keptLog(), now: () => clock.ms, onEntry: ({ atMs, ...entry }) => { fixture.guard.revoke(entry, atMs) },
+  })
+  const fixture: IamFixture = { ...await startIam({ signer: root, now: () => clock.ms, heardMs: feed.heardMs, revoke: entry => feed.publish(entry) }), clock }
+  await feed.start()
+  const room = { fixture, feed, bus, log }
+  started.push(room)
+  return room
+}
+
+/** Time passes: the clock and the timers. */
+async function pass(room: Room, ms: number): Promise<void> {
+  for (let left = ms; left > 0; left -= 1_000) {
+    room.fixture.clock.ms += Math.min(left, 1_000)
+    await jest.advanceTimersByTimeAsync(Math.min(left, 1_000))
+  }
+}
+
+describe('a feed that is heard', () => {
+  test('lets everybody pass, for as long as its heart beats', async () => {
+    const room = await start()
+    const session = await room.fixture.open()
+    const auth = await room.fixture.enter(session)
+    await pass(room, 60_000)
+    expect(room.fixture.guard.authorise(auth, READ)).toBe('0xI:>')
+    expect(room.bus.published.length).toBe(61)
+    expect(room.feed.heardMs()).toBe(room.fixture.clock.ms)
+  })
+
+  test('carries a hangup to the other nodes, and answers it when it is on disk', async () => {
+    const room = await start()
+    const { fixture, log, bus } = room
+    const session = await fixture.open()
+    const auth = await fixture.enter(session)
+    await fixture.iam.handle('hangup', Buffer.alloc(0), auth)
+    expect(log.entries).toEqual([{ sid: session.sid, atMs: START }])
+    expect(readFeed(bus.published.at(-1)?.data)).toMatchObject({ entries: [{ sid: session.sid, atMs: START }] })
+    expect(await failureOf(() => fixture.enter(session))).toMatchObject({ code: 'CMESH_IAM_NO_SESSION', detail: { reason: 'the session was revoked' } })
+  })
+
+  test('puts in force what another node of the mesh revoked', async () => {
+    const one = await start()
+    const session = await one.fixture.open()
+    await one.fixture.enter(session)
+    const other = await start()
+    await other.feed.publish({ sid: session.sid })
+    const { data } = other.bus.published.at(-1) as { data: Uint8Array }
+    one.bus.bring(REVOKED_SUBJECT, { subject: REVOKED_SUBJECT, data, reply: '' })
+    expect(await failureOf(() => one.fixture.enter(session))).toMatchObject({ detail: { reason: 'the session was revoked' } })
+  })
+
+  test('takes nothing that the mesh did not sign, whatever it says', async () => {
+    const { fixture, bus } = await start()
+    const session = await fixture.open()
+    await fixture.enter(session)
+    const own = parseCanonicalJson(bus.published.at(-1)?.data) as Record<string, unknown>
+    const entries = [{ sid: session.sid, atMs: START }]
+    const forgeries: unknown[] = [
+      { ...own, entries }, { ...own, entries, boot: 'another' }, { ...own, entries, mesh: KeyPair.generate().did },
+      { ...own, entries, boot: 'another', signature: KeyPair.generate().sign(canonicalBytes({ ...own, entries })).toString('base64url') },
+    ]
+    for (const forgery of forgeries) bus.bring(REVOKED_SUBJECT, { subject: REVOKED_SUBJECT, data: canonicalBytes(forgery), reply: '' })
+    await expect(fixture.enter(session)).resolves.toMatchObject({ sid: session.sid })
+  })
+
+  test('is read whole or not at all, whatever the bytes', () => {
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), bytes => { expect(readFeed(bytes)).toBeUndefined() }))
+    const entry = { v: 1, mesh: 'm', boot: 'b', n: 1, timeMs: 1, entries: [{ sid: 's', atMs: 1 }], signature: 'x' }
+    expect(readFeed(canonicalBytes(entry))).toEqual(entry)
+    for (const change of [{ v: 2 }, { n: -1 }, { timeMs: 0.5 }, { entries: [{}] }, { entries: [{ atMs: 1 }] }, { entries: [{ sid: 1, atMs: 1 }] }, { entries: [{ sid: 's', atMs: 1, admin: 'x' }] }, { more: 1 }]) {
+      expect(readFeed(canonicalBytes({ ...entry, ...change }))).toBeUndefined()
+    }
+  })
+})
+
+describe('a feed that is silent', () => {
+  test('for more than 5 s lets nobody pass: 503, and never a 401 that would start a handshake', async () => {
+    const room = await start()
+    const { fixture, bus } = room
+    const session = await fixture.open()
+    const auth = await fixture.enter(session)
+    bus.deaf = true
+    await pass(room, 5_000)
+    await expect(fixture.enter(session)).resolves.toBe(auth)
+    await pass(room, 1)
+    const stale = { code: 'CMESH_IAM_STALE', status: 503, retry: 'retry', detail: { silentMs: 5_001, retryAfterMs: 500 } }
+    for (const use of [
+      () => fixture.enter(session), () => fixture.guard.authorise(auth, READ), () => { fixture.guard.confirm(auth) }, () => fixture.open(),
+      () => fixture.guard.check(Buffer.from('not a token at all'), session.sid), () => fixture.guard.checkCarried(Buffer.alloc(16), session.sid),
+    ]) {
+      const failure = await failureOf(use)
+      expect(failure).toMatchObject(stale)
+      expect(failure.toWire().prompt).toBeUndefined()
+    }
+  })
+
+  test('is forgiven with the next message that comes back, and nobody has lost a session', async () => {
+    const room = await start()
+    const session = await room.fixture.open()
+    room.bus.deaf = true
+    await pass(room, 10_000)
+    expect((await failureOf(() => room.fixture.enter(session))).code).toBe('CMESH_IAM_STALE')
+    room.bus.deaf = false
+    await pass(room, 1_000)
+    await expect(room.fixture.enter(session)).resolves.toMatchObject({ sid: session.sid })
+  })
+
+  test('is not made to look alive by its own messages of before', async () => {
+    const room = await start()
+    await pass(room, 3_000)
+    const recorded = room.bus.published.map(({ data }) => data)
+    // Nor dead: an old one does not turn back what was heard since.
+    room.bus.bring(REVOKED_SUBJECT, { subject: REVOKED_SUBJECT, data: recorded[0] as Uint8Array, reply: '' })
+    expect(room.feed.heardMs()).toBe(room.fixture.clock.ms)
+    room.bus.deaf = true
+    await pass(room, 6_000)
+    for (const data of recorded) room.bus.bring(REVOKED_SUBJECT, { subject: REVOKED_SUBJECT, data, reply: '' })
+    expect((await failureOf(() => room.fixture.open())).code).toBe('CMESH_IAM_STALE')
+  })
+
+  test('at its start keeps the node from opening', async () => {
+    const bus = new EchoBus()
+    bus.deaf = true
+    const feed = new Feed({ bus, signer: root, revocations: new MemoryLog(), log: keptLog(), now: () => START, onEntry: () => {} })
+    const failure = failureOf(() => feed.start())
+    await jest.advanceTimersByTimeAsync(3_000)
+    expect(await failure).toMatchObject({ code: 'CMESH_IAM_STALE' })
+    expect(bus.subscriptions.every(({ open }) => !open)).toBe(true)
+  })
+})
+
+describe('what was revoked', () => {
+  let dir: string
+  beforeEach(async () => {
+    jest.useRealTimers()
+    dir = await mkdtemp(path.join(tmpdir(), 'cmesh-revoked-'))
+  })
+  afterEach(() => rm(dir, { recursive: true, force: true }))
+
+  test('counts after a restart, for the moment it was revoked at and no later one', async () => {
+    const log = new MemoryLog()
+    const before = await start(log)
+    const session = await before.fixture.open()
+    await before.feed.publish({ sub: session.sub })
+    const after = await start(log)
+    expect(await failureOf(() => after.fixture.enter(session))).toMatchObject({ detail: { reason: 'the session was revoked' } })
+  })
+
+  test('is kept in a file that nobody else can read, without what is too old to match and lines that were torn', async () => {
+    const inner = path.join(dir, 'iam')
+    const file = new RevocationFile(inner, 360_000, () => START)
+    expect(file.load()).toEqual([])
+    const fresh = Array.from({ length: 50 }, (_, i): RevocationEntry => ({ sid: `session-${i}`, atMs: START - i }))
+    await Promise.all([...fresh, { jti: 'old', atMs: START - 360_001 }].map(entry => file.append(entry)))
+    await appendFile(path.join(inner, 'revoked.jsonl'), '{"sid":"torn')
+    expect(new RevocationFile(inner, 360_000, () => START).load()).toEqual(fresh)
+    const text = await readFile(path.join(inner, 'revoked.jsonl'), 'utf8')
+    expect(text.split('\n')).toHaveLength(51)
+    expect((await stat(path.join(inner, 'revoked.jsonl'))).mode & 0o077).toBe(0)
+  })
+
+  test('goes on behind a line that was torn', async () => {
+    const file = new RevocationFile(dir, 360_000, () => START)
+    await writeFile(path.join(dir, 'revoked.jsonl'), '{"sid":"torn')
+    expect(file.load()).toEqual([])
+    await file.append({ sid: 'session-one', atMs: START })
+    expect(file.load()).toEqual([{ sid: 'session-one', atMs: START }])
+  })
+
+  test('of keys, and the keys themselves, come back from a file that nobody else can read', async () => {
+    const store = new FileKeyStore(path.join(dir, 'iam'))
+    expect(store.load()).toBeUndefined()
+    const ring = new KeyRing({ root, store, now: () => START })
+    const dropped = ring.current.publicKey.thumbprint
+    ring.drop(dropped)
+    const again = new KeyRing({ root, store, now: () => START })
+    expect([again.current.did, again.verifierOf(dropped)]).toEqual([ring.current.did, undefined])
+    const file = path.join(dir, 'iam', 'keys.json')
+    expect((await stat(file)).mode & 0o077).toBe(0)
+    await chmod(file, 0o644)
+    expect(await failureOf(() => store.load())).toMatchObject({ code: 'CMESH_IAM_KEY', message: `The key is refused: ${file} can be read by others; run chmod 600 on it.` })
+    await chmod(file, 0o600)
+    for (const text of ['', '{', '{}', '{"version":1,"epoch":1,"keys":[]}', '{"version":1,"epoch":1,"keys":[{"seed":"AA","notAfter":0}]}']) {
+      await writeFile(file, text)
+      expect(await failureOf(() => store.load())).toMatchObject({ code: 'CMESH_IAM_KEY' })
+    }
+  })
+})
