@@ -61,7 +61,7 @@ test('a node sends before its turn ends', async () => {
 })
 
 test('a client sends before its turn ends', async () => {
-  const connection = await Connection.open({ url, name: 'test', connectTimeoutMs: 5_000, maxInFlight: 64 })
+  const connection = await Connection.open({ url, name: 'test', connectTimeoutMs: 5_000, maxInFlight: 64, onWarning: () => undefined })
   const failed: Error[] = []
   try {
     const ask = (): void => { connection.ask('a.subject', MESSAGE, { timeoutMs: 60_000 }, () => undefined, error => { failed.push(error) }) }
