@@ -223,12 +223,7 @@ export class BatchReplyWriter {
   add(status: number, finalHash: string, headers: Uint8Array, layers: Uint8Array, body: Uint8Array): void {
     const hashBytes = this.#receipt === 'none' ? 0 : HASH_BYTES
     const end = this.#at + REPLY_ENTRY_HEADER_BYTES + hashBytes + headers.length + layers.length + body.length
-    if (end > this.#frame.length) {
-      const grown = Buffer.allocUnsafe(Math.max(end, this.#frame.length * 2))
-      grown.set(this.#frame.subarray(0, this.#at))
-      this.#frame = grown
-    }
-    const frame = this.#frame
+    const frame = this.#reach(end)
     let at = this.#at
     frame[at] = status >> 8
     frame[at + 1] = status & 0xff
@@ -247,6 +242,26 @@ export class BatchReplyWriter {
     at += layers.length
     if (body.length !== 0) frame.set(body, at)
     this.#at = end
+  }
+
+  /** Appends the entry in `[start, end)`, which was added before, again with another final hash. */
+  repeat(start: number, end: number, finalHash: string): void {
+    const at = this.#at
+    const next = at + end - start
+    const frame = this.#reach(next)
+    frame.copyWithin(at, start, end)
+    if (this.#receipt !== 'none') frame.write(finalHash, at + REPLY_ENTRY_HEADER_BYTES, HASH_BYTES, 'latin1')
+    this.#at = next
+  }
+
+  /** The frame, with room up to `end`. */
+  #reach(end: number): Buffer {
+    if (end > this.#frame.length) {
+      const grown = Buffer.allocUnsafe(Math.max(end, this.#frame.length * 2))
+      grown.set(this.#frame.subarray(0, this.#at))
+      this.#frame = grown
+    }
+    return this.#frame
   }
 
   finish(): Buffer {

@@ -15,6 +15,7 @@ import { CMeshError } from './errors.ts'
 import type { Route } from './fqmn.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
+import { putEntryId } from './message-id.ts'
 import { Sealed, SEALED_BYTES } from './sealed.ts'
 import { TwoGenerations } from './two-generations.ts'
 import { asBuffer } from './wire.ts'
@@ -150,9 +151,32 @@ export class LayerSealer {
     const { site } = layers[layers.length - 1] as Layer
     const { sealed } = site
     if (encoded === undefined && sealed instanceof Sealed && this.#fill(sealed, layers, binding)) return hash('sha256', sealed.bytes, 'binary')
-    const scratch = this.#scratch
     const bound = this.#bind(binding)
     const starts: number[] = []
+    const bytes = this.#view(this.#lay(layers, bound, starts, encoded))
+    // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit.
+    if (sealed !== 'asked once' || bytes.length > SEALED_BYTES) site.sealed = 'asked once'
+    else {
+      const caller = HEADERS_AT + binding.replyHeaders.length
+      site.sealed = new Sealed(bytes, layers, binding, { id: ID_AT, caller, callerEnd: bound, layers: starts, time: TIME_AT })
+    }
+    return hash('sha256', bytes, 'binary')
+  }
+
+  /** What `seal` hashes, for `sealAs` to hash it under other ids. */
+  preimage(layers: readonly Layer[], binding: Binding): Buffer {
+    return Buffer.from(this.#scratch.subarray(0, this.#lay(layers, this.#bind(binding), [], undefined)))
+  }
+
+  /** The final hash of the message in `preimage` as entry `index` of the batch with id `batch`. */
+  sealAs(preimage: Buffer, batch: Uint8Array, index: number): string {
+    putEntryId(preimage, batch, index, ID_AT)
+    return hash('sha256', preimage, 'binary')
+  }
+
+  /** Writes the layers behind the binding, which ends at `bound`; gives where they end. */
+  #lay(layers: readonly Layer[], bound: number, starts: number[], encoded: Buffer[] | undefined): number {
+    const scratch = this.#scratch
     let at = bound
     scratch[at++] = layers.length
     for (const layer of layers) {
@@ -161,14 +185,7 @@ export class LayerSealer {
       starts.push(at)
       at = end
     }
-    const bytes = this.#view(at)
-    // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit.
-    if (sealed !== 'asked once' || bytes.length > SEALED_BYTES) site.sealed = 'asked once'
-    else {
-      const caller = HEADERS_AT + binding.replyHeaders.length
-      site.sealed = new Sealed(bytes, layers, binding, { id: ID_AT, caller, callerEnd: bound, layers: starts, time: TIME_AT })
-    }
-    return hash('sha256', bytes, 'binary')
+    return at
   }
 
   /** Whether the bytes kept are those of this message, once what is its own was put in. */

@@ -59,12 +59,12 @@ export function entryId(batch: Uint8Array, index: number): Buffer {
   return id
 }
 
-/** Writes the id of entry `index` of the batch with id `batch`. */
-export function putEntryId(target: Uint8Array, batch: Uint8Array, index: number): void {
-  for (let i = 0; i < 12; i++) target[i] = batch[i] as number
+/** Writes the id of entry `index` of the batch with id `batch` into `target` at `at`. */
+export function putEntryId(target: Uint8Array, batch: Uint8Array, index: number, at = 0): void {
+  for (let i = 0; i < 12; i++) target[at + i] = batch[i] as number
   const last = (((batch[12] as number) << 24 | (batch[13] as number) << 16 | (batch[14] as number) << 8 | (batch[15] as number)) + index) >>> 0
-  target[12] = last >>> 24
-  target[13] = last >>> 16
-  target[14] = last >>> 8
-  target[15] = last
+  target[at + 12] = last >>> 24
+  target[at + 13] = last >>> 16
+  target[at + 14] = last >>> 8
+  target[at + 15] = last
 }

@@ -19,12 +19,18 @@ export interface Buses {
   readonly broker: ManagedBroker | undefined
 }
 
-/** Connects, after starting a broker where the settings name none. Rejects with `CMESH_BROKER_*` or `CMESH_BUS_*`; undone then. */
-export async function openBuses(config: Config, log: Log): Promise<Buses> {
+/**
+ * Connects, after starting a broker where the settings name none. Rejects with `CMESH_BROKER_*` or `CMESH_BUS_*`; undone then, as it is
+ * when `signal` fires while the broker starts.
+ */
+export async function openBuses(config: Config, log: Log, signal?: AbortSignal): Promise<Buses> {
   const url = config['bus.url']
   const broker = url === undefined ? managed(config, log) : undefined
   const opened: NatsBus[] = []
+  const interrupt = (): void => { void broker?.stop() }
   try {
+    signal?.addEventListener('abort', interrupt)
+    if (signal?.aborted === true) interrupt()
     await broker?.start()
     const open = async (name: string, nkeySeed: string | undefined): Promise<NatsBus> => {
       const bus = await connectNats({
@@ -46,6 +52,8 @@ export async function openBuses(config: Config, log: Log): Promise<Buses> {
     await Promise.all(opened.map(bus => bus.close()))
     await broker?.stop()
     throw error
+  } finally {
+    signal?.removeEventListener('abort', interrupt)
   }
 }
 

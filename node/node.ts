@@ -54,6 +54,8 @@ export class MeshNode {
   #stopped: Promise<void> | undefined
   #mesh: Mesh | undefined
   #buses: Buses | undefined
+  /** Fires when a start under way is no longer wanted. */
+  readonly #unwanted = new AbortController()
 
   constructor(parts: NodeParts) {
     this.#parts = parts
@@ -70,7 +72,7 @@ export class MeshNode {
     return this.#started
   }
 
-  /** Drains and stops. Memoised; waits for a start under way. */
+  /** Drains and stops. Memoised; ends a start under way where it waits for its broker, and else waits for it. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop()
     return this.#stopped
@@ -82,7 +84,7 @@ export class MeshNode {
 
   async #start(): Promise<MeshDescriptor> {
     this.#phase = 'starting'
-    const boot = new Boot(this.#parts, error => { this.#halted(error) }, () => this.#health())
+    const boot = new Boot(this.#parts, error => { this.#halted(error) }, () => this.#health(), this.#unwanted.signal)
     try {
       await this.#steps.start(boot.steps(), name => {
         this.#parts.log.debug({ step: name }, 'boot')
@@ -99,6 +101,7 @@ export class MeshNode {
   }
 
   async #stop(): Promise<void> {
+    this.#unwanted.abort()
     await this.#started?.catch(() => undefined)
     this.#phase = 'draining'
     try {
@@ -134,6 +137,7 @@ class Boot {
   readonly #parts: NodeParts
   readonly #onHalt: (error: CMeshError) => void
   readonly #health: () => Health
+  readonly #unwanted: AbortSignal
   readonly #lock: DataLock
   #identity: KeyPair | undefined
   #buses: Buses | undefined
@@ -144,10 +148,11 @@ class Boot {
   #session: OwnSession | undefined
   #draining: Promise<void> | undefined
 
-  constructor(parts: NodeParts, onHalt: (error: CMeshError) => void, health: () => Health) {
+  constructor(parts: NodeParts, onHalt: (error: CMeshError) => void, health: () => Health, unwanted: AbortSignal) {
     this.#parts = parts
     this.#onHalt = onHalt
     this.#health = health
+    this.#unwanted = unwanted
     this.#lock = new DataLock(parts.config['data.dir'])
   }
 
@@ -183,7 +188,7 @@ class Boot {
     const { config, log } = this.#parts
     return {
       name: 'bus',
-      start: async () => { this.#buses = await openBuses(config, log) },
+      start: async () => { this.#buses = await openBuses(config, log, this.#unwanted) },
       stop: async () => { if (this.#buses !== undefined) await closeBuses(this.#buses) },
     }
   }

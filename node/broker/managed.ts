@@ -195,7 +195,7 @@ export class ManagedBroker {
       ...(this.#options.maxFileStoreBytes !== undefined && { maxFileStoreBytes: this.#options.maxFileStoreBytes }),
     })
     await this.#write(BROKER_FILES.config, text)
-    return ServerProcess.launch({ binary: binary.path, dir: this.#dir, readyMs: this.#options.readyMs ?? 15_000 })
+    return ServerProcess.launch({ binary: binary.path, dir: this.#dir, readyMs: this.#options.readyMs ?? 15_000, signal: this.#stopping.signal })
   }
 
   async #lastPort(): Promise<number | undefined> {

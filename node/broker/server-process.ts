@@ -23,6 +23,8 @@ export interface ServerLaunch {
   readonly dir: string
   /** Longest wait for ready in ms. */
   readonly readyMs: number
+  /** Ends the wait. */
+  readonly signal?: AbortSignal
 }
 
 /** How long a server may take to stop before it is killed, in ms. The guard allows as much. */
@@ -82,6 +84,7 @@ export class ServerProcess {
       const deadline = performance.now() + launch.readyMs
       const check = (): void => {
         if (gone !== undefined) throw new Error('it exited')
+        if (launch.signal?.aborted === true) throw new Error('it was stopped')
         if (performance.now() > deadline) throw new Error(`it was not ready after ${launch.readyMs} ms`)
       }
       pid = await Promise.race([serverPid(child), exited.then(() => undefined)])

@@ -139,18 +139,20 @@ export class Journal {
   /** Puts everything into the spaces and gives it as writes. When a space fails, puts back what they had taken and throws. */
   commit(): Write[] {
     const before: (readonly [Home, string, Uint8Array | undefined])[] = []
+    const writes: Write[] = []
     try {
       for (const { home, pending } of this.#all) {
         for (const [key, value] of pending) {
           before.push([home, key, home.space.get(key)])
           apply(home, key, value)
+          writes.push({ space: home.address, key, value })
         }
       }
     } catch (thrown) {
       for (const [home, key, value] of before.reverse()) apply(home, key, value)
       throw thrown
     }
-    return this.writes()
+    return writes
   }
 
   get #all(): Iterable<Draft> {

@@ -1,12 +1,20 @@
 /**
- * A contract's memory as bytes. It lives as long as the instance, since making it costs as much as using it, and follows the
- * memory when that grows.
+ * A contract's memory as bytes and as short texts. It lives as long as the instance, since making it costs as much as using it, and
+ * follows the memory when that grows.
+ *
+ * A call that does what the one before did has its keys and topics in the same places: a text is kept by its place, and compared instead
+ * of made. It is the same string then, so that whoever looks it up need not hash it again.
  */
 
 const EMPTY = new Uint8Array(0)
+/** Longest text that is kept: comparing a longer one would take longer than making it. */
+const KEPT_LENGTH = 31
+/** Most texts kept of one instance. */
+const KEPT_TEXTS = 64
 
 export class MemoryView {
   readonly #memory: WebAssembly.Memory | undefined
+  readonly #texts = new Map<number, string>()
   #bytes: Uint8Array = EMPTY
   #text = Buffer.from(EMPTY.buffer)
 
@@ -23,11 +31,21 @@ export class MemoryView {
     return this.#bytes
   }
 
-  /** A range that lies within `bytes`, byte by byte up to where one native call is cheaper. */
+  /** A range that lies within `bytes`, byte by byte. */
   latin1(at: number, length: number): string {
-    if (length > 8) return this.#text.toString('latin1', at, at + length)
-    let text = ''
-    for (let i = at; i < at + length; i++) text += String.fromCharCode(this.#bytes[i] ?? 0)
+    if (length > KEPT_LENGTH) return this.#text.toString('latin1', at, at + length)
+    const place = at * (KEPT_LENGTH + 1) + length
+    const known = this.#texts.get(place)
+    if (known !== undefined && this.#holds(known, at)) return known
+    const text = this.#text.toString('latin1', at, at + length)
+    if (this.#texts.size >= KEPT_TEXTS) this.#texts.clear()
+    this.#texts.set(place, text)
     return text
+  }
+
+  #holds(text: string, at: number): boolean {
+    const bytes = this.#bytes
+    for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false
+    return true
   }
 }

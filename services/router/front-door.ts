@@ -13,7 +13,7 @@ import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
 import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, siteAt, type Binding, type LayerSite } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import { entryId, formatMessageId, MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
+import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -178,27 +178,29 @@ export class FrontDoor {
       if (reply instanceof Promise) void reply.then(late => { settle(i, passage, entry, late) })
       else {
         const alone = i === next
+        const replyStart = writer.length
         settle(i, passage, entry, reply)
         // What was too large for the frame was not sent.
         const sent = alone && (receipt === 'none' || passage.layers.at(-1)?.status === reply.status)
         if (bare && sent && reply.status < 400 && !route.write && receipt !== 'full' && answered.length < DISTINCT) {
-          answered.push({ passage, reply, binding: this.#binding(passage, entry, reply), start: fqmnStart, end: fqmnEnd })
+          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, preimage: undefined })
         }
       }
     }
   }
 
   /** Answers an entry with what an earlier one of its batch was told, under its own id; false when that does not fit. */
-  #repeat({ passage, reply, binding }: Answered, writer: BatchReplyWriter, id: Buffer, index: number, count: number): boolean {
-    const { headers, body } = reply
+  #repeat(answered: Answered, writer: BatchReplyWriter, id: Buffer, index: number, count: number): boolean {
+    const { passage, reply, replyStart, replyEnd } = answered
     const limit = LIMITS.frameBytes - (count - index - 1) * REFUSED_ENTRY_BYTES
-    if (writer.length + ENTRY_FRAME_BYTES + headers.length + body.length > limit) return false
+    if (writer.length + replyEnd - replyStart > limit) return false
     let finalHash = ''
     if (passage.receipt !== 'none') {
-      putEntryId(binding.id, id, index)
-      finalHash = this.#sealer.seal(passage.layers, binding)
+      answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply))
+      finalHash = this.#sealer.sealAs(answered.preimage, id, index)
     }
-    writer.add(this.#counted(reply).status, finalHash, headers, EMPTY, body)
+    writer.repeat(replyStart, replyEnd, finalHash)
+    this.#counted(reply)
     this.stats.repeated++
     return true
   }
@@ -359,8 +361,11 @@ export class FrontDoor {
 interface Answered {
   readonly passage: Passage
   readonly reply: Reply
-  /** Its id is written anew for each. */
-  readonly binding: Binding
+  /** Where its entry stands in the batch reply. */
+  readonly replyStart: number
+  readonly replyEnd: number
+  /** What its final hash is made of, from the first repetition on; the id is written anew for each. */
+  preimage: Buffer | undefined
   /** Where its address stands in the frame. */
   readonly start: number
   readonly end: number

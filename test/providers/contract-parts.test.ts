@@ -4,6 +4,7 @@ import binaryen from 'assemblyscript/binaryen'
 import fc from 'fast-check'
 import { GAUGE_BYTES, GAUGE_TEXT, gaugeOf } from '../../providers/contracts/gauge.ts'
 import type { ContractInstance } from '../../providers/contracts/instance.ts'
+import { MemoryView } from '../../providers/contracts/memory.ts'
 import { HOST_FAULT } from '../../providers/contracts/meter/index.ts'
 import { SortedKeys, type KeyCursor } from '../../providers/contracts/sorted-keys.ts'
 import { stopOf } from '../../providers/contracts/traps.ts'
@@ -62,6 +63,24 @@ describe('the gauge', () => {
     expect([gauge.take(7), gauge.gas()]).toEqual([0, -7])
     slots.value = -3
     expect(gauge.slots()).toBe(-3)
+  })
+})
+
+describe('texts of a memory', () => {
+  test('are what stands there now, whatever stood there when they were read before', () => {
+    const place = fc.record({ at: fc.nat(40), length: fc.oneof(fc.nat(12), fc.integer({ min: 28, max: 36 })) })
+    const step = fc.tuple(place, fc.nat(255), fc.boolean())
+    fc.assert(fc.property(fc.array(step, { minLength: 1, maxLength: 300, size: 'max' }), (steps) => {
+      const memory = new WebAssembly.Memory({ initial: 1, maximum: 2 })
+      const view = new MemoryView(memory)
+      for (const [{ at, length }, byte, grow] of steps) {
+        // Few places and few bytes, so that most are read again, some of them changed.
+        if (byte < 40) view.bytes[at + (byte % 8)] = byte * 6
+        if (grow && byte === 255 && memory.buffer.byteLength === 65_536) (memory as unknown as { grow: (pages: number) => void }).grow(1)
+        expect(view.bytes.length).toBe(memory.buffer.byteLength)
+        expect(view.latin1(at, length)).toBe(Buffer.from(memory.buffer).toString('latin1', at, at + length))
+      }
+    }), { numRuns: 200 })
   })
 })
 

@@ -28,12 +28,18 @@ export function start(frame: Frame, pointer: number, length: number): number {
 }
 
 const EMPTY = new Uint8Array(0)
+/** Up to here bytes are copied one by one: a native call would take longer. */
+const SHORT = 32
 
 /** A copy of a range. */
 export function copy(frame: Frame, pointer: number, length: number): Uint8Array {
   const at = start(frame, pointer, length)
   if (length === 0) return EMPTY
-  return frame.instance.memory.bytes.slice(at, at + length)
+  const { bytes } = frame.instance.memory
+  if (length > SHORT) return bytes.slice(at, at + length)
+  const own = new Uint8Array(length)
+  for (let i = 0; i < length; i++) own[i] = bytes[at + i] as number
+  return own
 }
 
 /** A range as a byte string. */

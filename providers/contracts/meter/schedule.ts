@@ -66,8 +66,8 @@ const SCHEDULE_1: Schedule = {
     input: { base: 100, byte: 1 }, reg: { base: 100, byte: 1 }, reglen: { base: 100, byte: 0 }, output: { base: 100, byte: 1 },
     get: { base: 800, byte: 4 }, set: { base: 1_000, byte: 4 }, del: { base: 1_000, byte: 4 },
     scan: { base: 4_000, byte: 2, entry: 500 }, emit: { base: 1_000, byte: 4 },
-    // An address of 4,096 bytes is parsed to its end before it is refused.
-    call: { base: 40_000, byte: 32 }, send: { base: 10_000, byte: 8 },
+    // An address of 4,096 bytes is parsed to its end before it is refused, and whoever calls many contracts by turns makes instances of all.
+    call: { base: 100_000, byte: 32 }, send: { base: 10_000, byte: 8 },
     ctx: { base: 100, byte: 0 }, ctxs: { base: 250, byte: 1 },
     sha256: { base: 4_000, byte: 8 }, verify: { base: 400_000, byte: 8 }, seed: { base: 4_000, byte: 0 },
     fail: { base: 100, byte: 1 },
