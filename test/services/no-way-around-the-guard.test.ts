@@ -240,11 +240,11 @@ describe('in the sources', () => {
     expect(found(node => ts.isImportDeclaration(node) && ts.isStringLiteral(node.moduleSpecifier) && node.moduleSpecifier.text.includes('/kit/'))).toEqual([])
   })
 
-  test('State is read and written by its endpoint and by the Registrar, which have a context to show', () => {
+  test('State is read and written by its endpoint, by IAM and by the Registrar, which have a context to show', () => {
     const asked = found(node => ts.isCallExpression(node) && /(^|[.#])state\.(read|write)$/.test(node.expression.getText()))
     // The views are State's own room behind its service.
     expect(importsOf('/views.ts')).toEqual(['services/state/service.ts'])
-    expect(filesOf(asked)).toEqual(['node/mesh.ts', 'services/registrar/service.ts'])
+    expect(filesOf(asked)).toEqual(['node/mesh.ts', 'services/iam/handler.ts', 'services/registrar/service.ts'])
     for (const { text } of asked) expect(text).toMatch(/\(call, auth, notes/)
   })
 
