@@ -147,7 +147,10 @@ export class WasmEngine implements ContractEngine {
     if (this.#stage.frame !== undefined || this.#stage.starting !== undefined) throw hostFailure(address, new Error('a call was made inside a call'))
     const run = new Run(this.#parts, contract, call)
     const entry = code.entries.get(call.function)
-    if (entry === undefined) return failed(run, address, 'CMESH_CONTRACT_NO_FUNCTION', `there is no function ${call.function}`, 0)
+    if (entry === undefined) {
+      const gas = Math.min(this.#codes.costs.contract.base, gasLimit)
+      return failed(run, address, 'CMESH_CONTRACT_NO_FUNCTION', `there is no function ${call.function}`, gas)
+    }
     this.#options.onEnter?.(address)
     try {
       return resultOf(run, address, run.outermost(code, entry, call), keep)

@@ -43,13 +43,14 @@ export function gasConformance(engine: EngineMaker): void {
       expect(first - success(plain.call('run')).gas).toBeGreaterThan(2_000)
     })
 
-    test('a refusal costs what was done, any other failure the whole limit, a function that does not exist nothing', () => {
+    test('a refusal costs what was done, any other failure the whole limit, a function that does not exist what entering does', () => {
       const { call } = new Rig(engine(), failingModule())
       const gasOf = (name: string) => call(name, { gasLimit: 1_000_000 }).gas
       expect(gasOf('revert')).toBeGreaterThan(success(call('dirty')).gas)
       expect(gasOf('revert')).toBeLessThan(success(call('dirty')).gas + 1_000)
       for (const name of ['trap', 'stack', 'gas', 'pointer', 'limit', 'text', 'abi']) expect([name, gasOf(name)]).toEqual([name, 1_000_000])
-      expect(gasOf('missing')).toBe(0)
+      expect(gasOf('missing')).toBe(10_000)
+      expect(call('missing', { gasLimit: 7 }).gas).toBe(7)
     })
 
     test('an instance costs by the memory it starts with', () => {

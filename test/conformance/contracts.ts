@@ -46,7 +46,9 @@ export function contractsConformance(name: string, create: EngineMaker): void {
           { abi: abiText([{ name: 'a' }]) }))
         expect(call('a').ok).toBe(true)
         for (const fn of ['b', 'memory', 'call_a', '__proto__', '']) {
-          expect(failure(call(fn))).toEqual(['NO_FUNCTION', `there is no function ${fn}`])
+          const result = call(fn)
+          expect(failure(result)).toEqual(['NO_FUNCTION', `there is no function ${fn}`])
+          expect(result.gas).toBe(10_000)
         }
       })
 

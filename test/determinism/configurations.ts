@@ -25,10 +25,10 @@ const STACK = `--stack-size=${SMALLEST_STACK_KB}`
 
 /** On every engine, in both forms. */
 const TIERS: readonly (readonly string[])[] = [[], ['--liftoff-only'], ['--no-liftoff'], [STACK]]
-/** On the engine that runs the tests in both forms, on the others in the long form. */
+/** On the engine that runs the tests in both forms, on the others in the long form. Lazy compilation is none of them: the engine switches it off. */
 const MORE: readonly (readonly string[])[] = [
   [STACK, '--liftoff-only'], [STACK, '--no-liftoff'],
-  ['--no-wasm-tier-up'], ['--wasm-lazy-compilation'], ['--no-wasm-dynamic-tiering'], ['--wasm-tiering-budget=1'], ['--single-threaded'], ['--no-opt'], ['--no-enable-avx'],
+  ['--no-wasm-tier-up'], ['--no-wasm-dynamic-tiering'], ['--wasm-tiering-budget=1'], ['--single-threaded'], ['--no-opt'], ['--no-enable-avx'],
 ]
 /**
  * In the long form. `--turboshaft-wasm` is not among them: an experiment in Node.js 20, where it crashes, and 22, where it gives another NaN for
@@ -39,7 +39,7 @@ const LONG: readonly (readonly string[])[] = [
   ['--no-enable-fma3', '--no-liftoff'], ['--no-enable-sse4-1', '--no-liftoff'],
   ['--no-enable-popcnt', '--no-enable-lzcnt', '--no-enable-bmi1'], ['--predictable'],
   ['--experimental-wasm-inlining', '--no-liftoff'], ['--wasm-inlining', '--no-liftoff'], ['--no-turboshaft-wasm', '--no-liftoff'],
-  ['--always-sparkplug'], ['--gc-interval=2000'], ['--stress-wasm-code-gc'], ['--wasm-lazy-compilation', '--wasm-lazy-validation'], ['--stack-size=900', '--wasm-tiering-budget=100'],
+  ['--always-sparkplug'], ['--gc-interval=2000'], ['--stress-wasm-code-gc'], ['--stack-size=900', '--wasm-tiering-budget=100'],
 ]
 
 const CHILD = fileURLToPath(new URL('./child.ts', import.meta.url))

@@ -107,4 +107,8 @@ describe('without a rule of the meter', () => {
     expect(different(await run('nan', made, { nan: false }))).toBeGreaterThan(1)
     expect(different(await run('nan', made, {}))).toBe(1)
   }, 300_000)
+
+  test.each<[string, Rules]>([['stack slots counted', { stack: false }], ['one NaN for all', { nan: false }]])('the whole workload differs without %s', async (_, rules) => {
+    expect(different(await run(`without-${Object.keys(rules).join()}`, workload(modules, 20_261_121, 1), rules))).toBeGreaterThan(1)
+  }, 300_000)
 })
