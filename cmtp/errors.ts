@@ -43,7 +43,7 @@ export const CATALOGUE = {
   CMESH_IAM_PERMISSION: { status: 400, retry: 'terminal', message: 'The permission {permission} is not valid: {reason}.' },
   CMESH_IAM_DENIED: { status: 403, retry: 'terminal', message: 'Permission {permission} on {fqmn} is missing.' },
   CMESH_IAM_PROVIDER: { status: 500, retry: 'terminal', message: 'The identity provider {provider} cannot start: {reason}.' },
-  CMESH_IAM_BUSY: { status: 429, retry: 'retry', message: 'Too many handshakes are open; try again in {retryAfterMs} ms.' },
+  CMESH_IAM_BUSY: { status: 429, retry: 'retry', message: 'Too much of it is open at once; try again in {retryAfterMs} ms.' },
   CMESH_IAM_UPSTREAM: { status: 502, retry: 'retry', message: 'The {server} did not do its part: {reason}. Start again with a new call.' },
   CMESH_IAM_STALE: { status: 503, retry: 'retry', message: 'The revocation feed has been silent for {silentMs} ms; try again in {retryAfterMs} ms.' },
   CMESH_IAM_PROOF: { status: 403, retry: 'terminal', message: '{fqmn} needs a signature of its own: {reason}.' },

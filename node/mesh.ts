@@ -126,7 +126,12 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     viewCache: { entries: config['state.viewCache'] },
     viewGas: config['contracts.viewGas'],
     deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock }),
-    onApplied: block => { followRights(block, book, guard) },
+    onApplied: block => {
+      // On disk as well: lifting the ban revives no session of before, whenever the node was started again.
+      followRights(block, book, guard, sub => {
+        feed.publish({ sub }).catch((error: unknown) => { log.warn({ err: error }, 'a ban could not be written to the revocations') })
+      })
+    },
     onHalt,
   })
   const registrar = new RegistrarService({ state, guard })
@@ -137,7 +142,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
-    iam: iamHandler({ iam, guard, book, state, now }),
+    iam: iamHandler({ iam, guard, book, state, now, resolve: route => (RegistrarService.isByName(route) ? registrar.resolve(route) : route) }),
     consensus: new ConsensusService({ provider: consensus, state }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
@@ -157,10 +162,10 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
 }
 
 /** What an applied block says of rights takes hold of the sessions there are, here and on every node that applies it. */
-function followRights(block: Block, book: GrantBook, guard: Guard): void {
+function followRights(block: Block, book: GrantBook, guard: Guard, revoke: (sub: string) => void): void {
   const change = GrantBook.changeOf(block)
   if (change === undefined) return
-  for (const sub of change.banned) guard.revoke({ sub })
+  for (const sub of change.banned) revoke(sub)
   if (change.sessions) for (const sid of book.revokedSessions) guard.revoke({ sid })
   guard.grantsChanged()
 }

@@ -19,6 +19,8 @@ export class RevocationFile implements RevocationLog {
   /** The last append: one at a time, so that lines never mix. */
   #tail: Promise<void> = Promise.resolve()
   #appended = 0
+  /** The last append failed, perhaps half-way: the next begins on a line of its own. */
+  #torn = false
 
   /** `keepMs`: the longest life of a token; `now`: ms since 1970. `dir` is made when it is first needed. */
   constructor(dir: string, keepMs: number, now: () => number) {
@@ -44,9 +46,12 @@ export class RevocationFile implements RevocationLog {
   }
 
   append(entry: RevocationEntry): Promise<void> {
-    const write = this.#tail.then(() => {
+    const write = this.#tail.then(async () => {
       mkdirSync(path.dirname(this.#file), { recursive: true, mode: 0o700 })
-      return appendFile(this.#file, line(entry), { mode: 0o600 })
+      const text = this.#torn ? `\n${line(entry)}` : line(entry)
+      this.#torn = true
+      await appendFile(this.#file, text, { mode: 0o600 })
+      this.#torn = false
     }).then(() => { if (++this.#appended % COMPACT_AFTER === 0) this.load() })
     this.#tail = write.catch(() => undefined)
     return write

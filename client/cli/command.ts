@@ -3,6 +3,7 @@
  * person or as JSON.
  */
 import { InvalidArgumentError, Option, type Command } from 'commander'
+import { decodeDid } from '../../cmtp/identity/did.ts'
 import { connect, type ConnectOptions } from '../connect.ts'
 import { locateMesh } from '../descriptor.ts'
 import { configDirectory, IdentityStore } from '../identity-store.ts'
@@ -40,6 +41,16 @@ export function withMesh(command: Command, json?: string): Command {
 export function examples(...lines: readonly (readonly [command: string, says: string])[]): string {
   const width = Math.max(...lines.map(([command]) => command.length))
   return `\nExamples:\n${lines.map(([command, says]) => `  $ ${command.padEnd(width)}  ${says}`).join('\n')}`
+}
+
+/** A parser of an argument that is a DID: an identity's name is what one types first. */
+export function didFrom(text: string): string {
+  try {
+    decodeDid(text)
+  } catch {
+    throw new InvalidArgumentError('It must be a DID like did:key:z6Mk…; `cmesh identity show NAME` prints that of an identity of yours.')
+  }
+  return text
 }
 
 /** A parser of option values. */

@@ -4,7 +4,7 @@
  * `write 0xIW:keys` as the operator does, for a change of the keys that sign tokens, which is this node's own.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { parseFqmn } from '../../cmtp/fqmn.ts'
+import { parseFqmn, type Route } from '../../cmtp/fqmn.ts'
 import { decodeDid } from '../../cmtp/identity/did.ts'
 import { formatPermission, normalPermissions } from '../../cmtp/permission.ts'
 import { argumentsOf, jsonReply, jsonTextReply, type Call, type Reply } from '../call.ts'
@@ -23,12 +23,16 @@ export interface IamHandlerParts {
   readonly state: Pick<StateService, 'write'>
   /** ms since 1970. */
   readonly now: () => number
+  /** The final address of one by name, any other as it is. Throws what the Registrar throws. */
+  readonly resolve: (route: Route) => Route
 }
 
 /** Whoever may grant may look at what others were granted. */
 const GRANT = parseFqmn('0xIW:grant')
 
-export function iamHandler({ iam, guard, book, state, now }: IamHandlerParts): (call: Call, auth: AuthContext, notes: HopNotes) => Reply | Promise<Reply> {
+type IamHandler = (call: Call, auth: AuthContext, notes: HopNotes) => Reply | Promise<Reply>
+
+export function iamHandler({ iam, guard, book, state, now, resolve }: IamHandlerParts): IamHandler {
   const whose = (auth: AuthContext, did: string = auth.sub): string => {
     decodeDid(did)
     if (did !== auth.sub) guard.authorise(auth, GRANT)
@@ -55,7 +59,7 @@ export function iamHandler({ iam, guard, book, state, now }: IamHandlerParts): (
       }
       case 'explain': {
         const [did, fqmn] = textsOf(call, 2, 2)
-        return jsonReply(explain(book, whose(auth, did), parseFqmn(fqmn as string), now()))
+        return jsonReply(explain(book, whose(auth, did), resolve(parseFqmn(fqmn as string)), now()))
       }
       default:
         return jsonReply(iam.describe(action, auth))

@@ -59,7 +59,7 @@ export interface BanRecord {
 }
 
 /** Most entries of one record. */
-export const RECORD_LIMITS = Object.freeze({ grants: 256, capabilities: 64, uncaps: 1_024, sessions: 4_096, reasonCharacters: 256 })
+export const RECORD_LIMITS = Object.freeze({ grants: 256, capabilities: 64, capabilityPermissions: 256, uncaps: 1_024, sessions: 4_096, reasonCharacters: 256 })
 /** How long a session that was ended by order is remembered, in ms: longer than any of its tokens lasts. */
 export const REVOKED_MS = 3_600_000
 

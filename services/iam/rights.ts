@@ -27,6 +27,8 @@ export const NO_PERMISSIONS: readonly Permission[] = Object.freeze([])
 
 /** Parsed records, permissions and sets that are kept, each. */
 const KEPT = 8_192
+/** Characters kept of parsed records, and of sets, each: whoever hands itself on many rights in many ways fills no memory. */
+const KEPT_CHARACTERS = 1_048_576
 /** Different capabilities kept for one array of a root's rights. */
 const NARROWED = 256
 
@@ -36,10 +38,10 @@ interface Held {
 }
 
 export class Rights {
-  readonly #parsed = new TwoGenerations<string, Held>({ entries: KEPT })
+  readonly #parsed = new TwoGenerations<string, Held>({ entries: KEPT, weight: KEPT_CHARACTERS })
   readonly #permissions = new TwoGenerations<string, readonly Permission[]>({ entries: KEPT })
   /** Sets by the numbers of the arrays they were put together from: what the same parts make is the same. */
-  readonly #unions = new TwoGenerations<string, readonly Permission[]>({ entries: KEPT })
+  readonly #unions = new TwoGenerations<string, readonly Permission[]>({ entries: KEPT, weight: KEPT_CHARACTERS })
   readonly #numbers = new WeakMap<readonly Permission[], number>()
   #numbered = 0
   readonly #narrowed = new WeakMap<readonly Permission[], Map<string, readonly Permission[]>>()
@@ -140,8 +142,11 @@ export class Rights {
   #union(base: readonly Permission[], parts: readonly (readonly Permission[])[]): readonly Permission[] {
     if (parts.every(part => part.length === 0)) return base
     const key = [base, ...parts].map(part => this.#numberOf(part)).join()
-    let whole = this.#unions.get(key)
-    if (whole === undefined) this.#unions.set(key, whole = normalPermissions([...base, ...parts.flat()]))
+    let whole = this.#unions.get(key, charactersOf)
+    if (whole === undefined) {
+      whole = normalPermissions([...base, ...parts.flat()])
+      this.#unions.set(key, whole, charactersOf(whole))
+    }
     return whole
   }
 
@@ -165,10 +170,14 @@ export class Rights {
   #read<T>(records: Records, key: string): T | undefined {
     const bytes = records.get(key)
     if (bytes === undefined) return undefined
-    const held = this.#parsed.get(key)
+    const held = this.#parsed.get(key, ({ bytes: { length } }) => length)
     if (held !== undefined && (held.bytes === bytes || Buffer.compare(held.bytes, bytes) === 0)) return held.value as T
     const value: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'))
-    this.#parsed.set(key, { bytes, value })
+    this.#parsed.set(key, { bytes, value }, bytes.length)
     return value as T
   }
+}
+
+function charactersOf(list: readonly Permission[]): number {
+  return list.reduce((sum, { pattern }) => sum + pattern.length, 0)
 }

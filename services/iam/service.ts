@@ -19,7 +19,7 @@ import type { AnswerMessage, ConfirmMessage, GrantMessage, HandshakeAction, Sess
 import { CHALLENGE_CHARACTERS, HANDSHAKE_BODY_BYTES, readMessage } from '../../cmtp/identity/messages.ts'
 import { TOKEN_ALGORITHM } from '../../cmtp/identity/token.ts'
 import type { Permission } from '../../cmtp/permission.ts'
-import { formatPermission, intersectPermissions, normalPermissions, parsePermissions } from '../../cmtp/permission.ts'
+import { formatPermission, intersectPermissions, normalPermissions, parsePermissions, withoutCovered } from '../../cmtp/permission.ts'
 import type { AuthContext, Guard } from './guard.ts'
 import type { KeyRing } from './key-ring.ts'
 import { Burned, Cookies } from './cookie.ts'
@@ -254,7 +254,7 @@ export class IamService {
       checkConfirm(context, sessionKey, confirm)
       const identity = await this.#ask(() => provider.verify(context, confirm.proof))
       const held = grantsOf(identity.sub)
-      const perms = want.length === 0 ? normalPermissions(held) : intersectPermissions(parsePermissions(want), held)
+      const perms = withoutCovered(want.length === 0 ? normalPermissions(held) : intersectPermissions(parsePermissions(want), held))
       if (perms.length === 0) throw refused('confirm', 'nothing of what it wants is granted to this identity')
       const grant = sign({
         step: 'grant' as const,

@@ -12,7 +12,7 @@ import type { TokenClaims } from '../../cmtp/identity/token.ts'
 import { TOKEN_AUDIENCE, TOKEN_VERSION } from '../../cmtp/identity/token.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Permission } from '../../cmtp/permission.ts'
-import { formatPermissions, intersectPermissions, parsePermissions } from '../../cmtp/permission.ts'
+import { formatPermissions, intersectPermissions, parsePermissions, withoutCovered } from '../../cmtp/permission.ts'
 import type { AuthContext, Guard } from './guard.ts'
 import { Renewals } from './renewals.ts'
 import type { Revocation } from './revocations.ts'
@@ -57,7 +57,7 @@ export class Sessions {
     const claims = await guard.verify(renewal.token, REFRESH_GRACE_MS)
     checkRenewal(renewal, claims)
     this.#renewals.accept(claims.sid, renewal.issued)
-    const perms = intersectPermissions(parsePermissions(claims.perms), grantsOf(claims.sub))
+    const perms = withoutCovered(intersectPermissions(parsePermissions(claims.perms), grantsOf(claims.sub)))
     if (perms.length === 0) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'nothing it may do is granted any more' })
     return this.#issue(claims, perms)
   }

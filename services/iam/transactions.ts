@@ -62,7 +62,11 @@ export class IdentityTransactions implements TransactionHandler {
     if (condition.notAfter !== undefined && condition.notAfter <= timeMs) throw refused('it would have ended already')
     const standing = this.#rights.grants(system, did).filter(grant => grant.notAfter === undefined || grant.notAfter > timeMs)
     const same = standing.find(grant => grant.id === seed || (grant.perm === perm && sameCondition(grant, condition)))
-    if (same !== undefined) return jsonExecution({ did, ...same })
+    if (same !== undefined) {
+      // It stands already: the configuration's is dealt with from now on, and whoever takes it back does so for good.
+      if (seed !== undefined && same.id !== seed) system.set(seededKey(seed), Buffer.from(String(seq)))
+      return jsonExecution({ did, ...same })
+    }
     if (seed !== undefined && system.get(seededKey(seed)) !== undefined) throw refused('it was taken back; grant it anew')
     if (standing.length >= RECORD_LIMITS.grants) throw refused(`a DID has at most ${RECORD_LIMITS.grants} grants`)
     const grant: Grant = { id: seed ?? tx, perm, by: sub, seq, timeMs, ...condition }
@@ -119,8 +123,15 @@ export class IdentityTransactions implements TransactionHandler {
     }
     if (!this.#rights.isLive(system, cap, timeMs)) throw unfit('a link of it was taken back, or its issuer is banned')
     const jti = links.at(-1)?.jti as string
-    const others = this.#rights.capabilities(system, sub).filter(held => held.exp * 1_000 > timeMs && held.links.at(-1)?.jti !== jti)
+    const standing = this.#rights.capabilities(system, sub).filter(held => held.exp * 1_000 > timeMs)
+    // Presented again it changes nothing, and costs neither log nor memory.
+    if (standing.some(held => JSON.stringify({ ...held, importedSeq: seq }) === JSON.stringify(cap))) {
+      return jsonExecution({ root, holder, perms: formatPermissions(permissions), exp, jti })
+    }
+    const others = standing.filter(held => held.links.at(-1)?.jti !== jti)
     if (others.length >= RECORD_LIMITS.capabilities) throw unfit(`a DID holds at most ${RECORD_LIMITS.capabilities}`)
+    const all = others.reduce((sum, { perms }) => sum + perms.length, cap.perms.length)
+    if (all > RECORD_LIMITS.capabilityPermissions) throw unfit(`the capabilities of a DID have at most ${RECORD_LIMITS.capabilityPermissions} permissions together`)
     system.setJson(capabilitiesKey(sub), { caps: [...others, cap] } satisfies CapabilitiesRecord)
     changed(system, seq)
     return jsonExecution({ root, holder, perms: formatPermissions(permissions), exp, jti })

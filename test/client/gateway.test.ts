@@ -327,7 +327,7 @@ describe('`as`', () => {
 
   test('that the mesh refuses says why, and the next one works', async () => {
     mesh.refuseHandshakes = new CMeshError('CMESH_IAM_BUSY', { retryAfterMs: 5 })
-    await expect(owner.as(KeyPair.generate())).rejects.toMatchObject({ code: 'CMESH_IAM_BUSY', status: 429, message: 'Too many handshakes are open; try again in 5 ms.' })
+    await expect(owner.as(KeyPair.generate())).rejects.toMatchObject({ code: 'CMESH_IAM_BUSY', status: 429, message: 'Too much of it is open at once; try again in 5 ms.' })
     mesh.refuseHandshakes = undefined
     expect((await owner.as(KeyPair.generate())).mesh).toBe(mesh.mesh.did)
   })

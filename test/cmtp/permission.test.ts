@@ -5,7 +5,7 @@ import { parseFqmn } from '../../cmtp/fqmn.ts'
 import type { Action, Permission } from '../../cmtp/permission.ts'
 import {
   ACTIONS, actionName, actionOf, allowedBy, compilePermissions, covers, formatPermission, formatPermissions, intersectPermissions,
-  NEWCOMER_READ_SET, normalPermissions, OPERATOR_SET, parsePermission, parsePermissions,
+  NEWCOMER_READ_SET, normalPermissions, OPERATOR_SET, parsePermission, parsePermissions, withoutCovered,
 } from '../../cmtp/permission.ts'
 
 // --- addresses and patterns over so few words that they often meet
@@ -230,6 +230,20 @@ describe('what two lists allow together', () => {
     const everything = parsePermissions(['operator', 'exec >'])
     expect(intersectPermissions(NEWCOMER_READ_SET, everything)).toEqual(NEWCOMER_READ_SET)
     expect(intersectPermissions(parsePermissions(['read >']), OPERATOR_SET).map(formatPermission)).toEqual(['read >'])
+  })
+})
+
+describe('a list without what others of it cover', () => {
+  test('allows the very same, in fewer entries', () => {
+    fc.assert(fc.property(permissions, action, address, (list, wanted, text) => {
+      const route = parseFqmn(text)
+      const whole = normalPermissions(list)
+      const short = withoutCovered(whole)
+      expect(covers(compilePermissions(short), wanted, route)).toBe(covers(compilePermissions(whole), wanted, route))
+      expect(whole).toEqual(expect.arrayContaining([...short]))
+    }), { numRuns: 2_000 })
+    const many = Array.from({ length: 80 }, (_, i) => `read 0xS:0x001:f${i}`)
+    expect(formatPermissions(withoutCovered(parsePermissions(['read 0xS:>', ...many])))).toEqual(['read 0xS:>'])
   })
 })
 

@@ -197,7 +197,10 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const book = new GrantBook({ records: () => state.system, node, operator: operator.did, now: time.nowMs })
   const registrar = new RegistrarService({ state, guard })
   const handlers: Record<ServiceName, ServiceHandler> = {
-    iam: iamHandler({ iam: iam.iam, guard, book, state, now: time.nowMs }),
+    iam: iamHandler({
+      iam: iam.iam, guard, book, state, now: time.nowMs,
+      resolve: route => (RegistrarService.isByName(route) ? registrar.resolve(route) : route),
+    }),
     consensus: new ConsensusService({ provider: options.state?.consensus ?? consensus, state }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,

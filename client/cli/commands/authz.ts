@@ -1,7 +1,7 @@
 /** `cmesh authz`: who may do what in the mesh, and why. What it changes is ordered like any other write, and counts on every node alike. */
 import { InvalidArgumentError, type Command } from 'commander'
 import { usage } from '../../options.ts'
-import { examples, fields, integerFrom, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { didFrom, examples, fields, integerFrom, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
 
@@ -57,7 +57,7 @@ export function authz(program: Command, terminal: Terminal): void {
     ))
 
   withMesh(group.command('grant').description('let an identity do something'))
-    .argument('<did>', 'who')
+    .argument('<did>', 'who', didFrom)
     .argument('<permission>', 'actions, one space, and a pattern of addresses: "read,write 0xSW:0x002:>"')
     .option('--not-before <time>', 'from when it counts, ISO 8601', timeFrom)
     .option('--not-after <time>', 'until when it counts, ISO 8601', timeFrom)
@@ -70,13 +70,14 @@ export function authz(program: Command, terminal: Terminal): void {
     .addHelpText('after', '\nOne grants no more than one holds oneself. It counts in sessions that begin after it: `cmesh login` begins one.')
     .action((did: string, permission: string, options: MeshOptions & Condition) => withClient(terminal, options, async (client) => {
       const { notBefore, notAfter, aal, attribute } = options
+      if (notBefore !== undefined && notAfter !== undefined && notAfter <= notBefore) throw usage('--not-after must be later than --not-before.')
       const body = JSON.stringify({ did, permission, notBefore, notAfter, aal, attribute })
       const grant = (await client.call('0xIW:grant', { body, signal: terminal.interrupted })).json<Grant>()
       printResult(terminal, options, grant, () => fields(terminal, [['granted', grant.perm], ['to', did], ['id', grant.id], ...conditionFields(grant)]))
     }))
 
   withMesh(group.command('revoke').description('take a grant back, or ban an identity'))
-    .argument('<did>', 'whose')
+    .argument('<did>', 'whose', didFrom)
     .argument('[grant]', 'the grant, by its id or by its permission')
     .option('--all', 'all of its grants')
     .option('--ban', 'let it do nothing any more, not even read, and end its sessions')
@@ -97,7 +98,7 @@ export function authz(program: Command, terminal: Terminal): void {
     })
 
   withMesh(group.command('list').description('list what an identity was granted'))
-    .argument('[did]', 'whose; others\' only for who may grant (default: yours)')
+    .argument('[did]', 'whose; others\' only for who may grant (default: yours)', didFrom)
     .addHelpText('after', examples(
       ['cmesh authz list', 'what you may do, and by whom'],
       ['cmesh authz list did:key:z6Mk… --json', 'another\'s, as one JSON document'],
@@ -118,7 +119,7 @@ export function authz(program: Command, terminal: Terminal): void {
     }))
 
   withMesh(group.command('explain').description('say why an identity may call an address, or what it lacks'))
-    .argument('<did>', 'who; others only for who may grant')
+    .argument('<did>', 'who; others only for who may grant', didFrom)
     .argument('<fqmn>', 'the address')
     .addHelpText('after', examples(['cmesh authz explain did:key:z6Mk… 0xSW:0x002:increment', 'which grant allows it, or what is missing']))
     .action((did: string, fqmn: string, options: MeshOptions) => withClient(terminal, options, async (client) => {
@@ -133,7 +134,7 @@ function explanationLines(terminal: Terminal, { allowed, by, conditional, missin
     return `  ${perm}  ${terminal.style('dim', more.join(' · '))}`
   }
   return [
-    allowed ? terminal.style('green', 'allowed') : banned ? 'denied: it is banned' : `denied: it lacks ${missing ?? ''}`,
+    allowed ? terminal.style('green', 'allowed') : banned ? 'denied: it is banned' : conditional.length > 0 ? 'depends on the session' : `denied: it lacks ${missing ?? ''}`,
     ...by.map(line),
     ...(conditional.length === 0 ? [] : ['under a condition:', ...conditional.map(line)]),
   ]

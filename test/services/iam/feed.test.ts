@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile, appendFile, chmod } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, rmdir, stat, writeFile, appendFile, chmod } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals'
@@ -209,6 +209,19 @@ describe('what was revoked', () => {
     const text = await readFile(path.join(inner, 'revoked.jsonl'), 'utf8')
     expect(text.split('\n')).toHaveLength(51)
     expect((await stat(path.join(inner, 'revoked.jsonl'))).mode & 0o077).toBe(0)
+  })
+
+  test('goes on on a line of its own behind an append that failed half-way', async () => {
+    const file = new RevocationFile(dir, 360_000, () => START)
+    file.load()
+    const at = path.join(dir, 'revoked.jsonl')
+    await rm(at, { force: true })
+    await mkdir(at)
+    await expect(file.append({ sid: 'session-b', atMs: START })).rejects.toThrow()
+    await rmdir(at)
+    await writeFile(at, '{"sid":"half')
+    await file.append({ sid: 'session-c', atMs: START })
+    expect(new RevocationFile(dir, 360_000, () => START).load()).toEqual([{ sid: 'session-c', atMs: START }])
   })
 
   test('goes on behind a line that was torn', async () => {

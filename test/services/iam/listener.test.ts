@@ -115,7 +115,7 @@ describe('the door for newcomers', () => {
     expect(bus.published).toEqual([])
     const refused = new Promise<Uint8Array>(resolve => { bus.onPublish = (_, frame) => { resolve(frame) } })
     bring(step('0xIW:call'))
-    expect(readAnswer(await refused)).toMatchObject({ status: 429, code: 'CMESH_IAM_BUSY', message: 'Too many handshakes are open; try again in 100 ms.' })
+    expect(readAnswer(await refused)).toMatchObject({ status: 429, code: 'CMESH_IAM_BUSY', message: 'Too much of it is open at once; try again in 100 ms.' })
     expect(release).toHaveLength(64)
 
     // A drain answers what was taken, and takes nothing more.

@@ -34,6 +34,15 @@ const may = (permissions: readonly Permission[], fqmn: string): boolean => cover
 const mayIncrement = (did: string, facts?: Facts): boolean => may(book.grantsOf(did, facts), '0xSW:0x002:increment')
 
 describe('a grant', () => {
+  test('that the configuration names as well, once taken back by whoever made it, does not return with the configuration', () => {
+    const seed = 'b'.repeat(32)
+    grant(ANN.did, INCREMENT)
+    expect(grant(ANN.did, INCREMENT, { seed }, MEMBER)).toMatchObject({ status: 200, value: { by: OPERATOR.did } })
+    expect(order(OPERATOR, 'ungrant', { did: ANN.did, permission: INCREMENT }).status).toBe(200)
+    expect(grant(ANN.did, INCREMENT, { seed }, MEMBER)).toMatchObject({ code: 'CMESH_IAM_GRANT', message: 'The change of grants is refused: it was taken back; grant it anew.' })
+    expect(mayIncrement(ANN.did)).toBe(false)
+  })
+
   test('gives what it says and nothing else, from the block on that holds it, until it is taken back', () => {
     expect(mayIncrement(ANN.did)).toBe(false)
     const { status, value } = grant(ANN.did, INCREMENT)
@@ -261,6 +270,20 @@ describe('a capability', () => {
       expect([mayIncrement(CAT.did), order(by, 'uncapability', { jti }).status, mayIncrement(CAT.did)]).toEqual([true, 200, false])
       made.store.space(SYSTEM_SPACE).delete(`uncap/${by.did}`)
     }
+  })
+
+  test('presented again changes nothing, and all that one holds is bounded', () => {
+    const held = (): string => Buffer.from(made.store.space(SYSTEM_SPACE).get(`cap/${CAT.did}`) ?? []).toString()
+    order(CAT, 'capability', { links })
+    const before = held()
+    expect(order(CAT, 'capability', { links }).status).toBe(200)
+    expect(held()).toBe(before)
+    const many = (from: number): string[] => Array.from({ length: 32 }, (_, i) => `write 0xSW:0x002:f${from + i}`)
+    for (let i = 0; i < 7; i++) expect(order(CAT, 'capability', { links: [link(ANN, CAT, many(i * 32))] }).status).toBe(200)
+    const full = held()
+    expect(order(CAT, 'capability', { links: [link(ANN, CAT, many(500))] }))
+      .toMatchObject({ code: 'CMESH_IAM_CAPABILITY', message: 'The capability is refused: the capabilities of a DID have at most 256 permissions together.' })
+    expect(held()).toBe(full)
   })
 
   test('gives nothing while anybody in its chain is banned', () => {
