@@ -1,6 +1,9 @@
 /** What a client says of contracts and is told of them: options and records, as types alone. */
-import type { ContractManifest, ContractStrategy } from '../cmtp/package.ts'
+import type { ContractRecord, DryOutcome } from '../cmtp/contract-info.ts'
+import type { ContractStrategy } from '../cmtp/package.ts'
 import type { VerbOptions } from './verbs.ts'
+
+export type { ContractVersion, DryOutcome } from '../cmtp/contract-info.ts'
 
 /** A module and what is told of it. */
 export interface CodeOptions extends VerbOptions {
@@ -64,20 +67,6 @@ export interface ProxyContract {
   readonly name: string
 }
 
-/** One version of a contract's code. */
-export interface ContractVersion {
-  /** 1 and up. */
-  readonly version: number
-  readonly codeHash: string
-  /** DID of who put it there. */
-  readonly deployer: string
-  readonly strategy: ContractStrategy
-  readonly manifest: ContractManifest
-  /** Sequence of the log that it is in force from, and its time in ms since 1970. */
-  readonly seq: number
-  readonly timeMs: number
-}
-
 export interface NamedType {
   readonly name: string
   readonly type: string
@@ -93,19 +82,7 @@ export interface FunctionInfo {
 }
 
 /** What stands at an address. */
-export interface ContractInfo {
-  readonly address: string
-  /** Whose code runs there; absent where the code is its own. */
-  readonly proxyOf?: string
-  /** Of the code in force. */
-  readonly version: number
-  readonly codeHash: string
-  readonly deployer: string
-  readonly strategy: ContractStrategy
-  readonly manifest: ContractManifest
-  /** Sequence and time of the deployment. */
-  readonly seq: number
-  readonly deployedAtMs: number
+export interface ContractInfo extends ContractRecord {
   readonly abi: {
     readonly abi: 1
     readonly sdk: string
@@ -125,16 +102,6 @@ export interface RecordedCall {
 export interface DryRunOptions extends CodeOptions {
   /** At most 64; what one writes is there for those after it. Default: none. */
   readonly calls?: readonly RecordedCall[] | undefined
-}
-
-export interface DryOutcome {
-  readonly status: number
-  readonly gas: number
-  /** The result as text, or the wire error. */
-  readonly output: unknown
-  readonly writes: readonly { readonly space: string, readonly key: unknown, readonly value: unknown }[]
-  readonly events: readonly { readonly contract: string, readonly topic: string, readonly data: unknown }[]
-  readonly messages: readonly { readonly fqmn: string, readonly body: unknown, readonly reply: string }[]
 }
 
 export interface DryDeployment {

@@ -1,24 +1,11 @@
 /** Contracts of the benchmarks in WebAssembly text: what no compiler would write, and nothing around it. */
+import { HOST_FUNCTIONS } from '../../providers/contracts/meter/imports.ts'
 
 /** Every host function, by its name. */
-const IMPORTS = `
-  (import "cmesh" "input" (func $input (result i32)))
-  (import "cmesh" "reg" (func $reg (param i32)))
-  (import "cmesh" "reglen" (func $reglen (result i32)))
-  (import "cmesh" "output" (func $output (param i32 i32)))
-  (import "cmesh" "get" (func $get (param i32 i32) (result i32)))
-  (import "cmesh" "set" (func $set (param i32 i32 i32 i32)))
-  (import "cmesh" "del" (func $del (param i32 i32) (result i32)))
-  (import "cmesh" "scan" (func $scan (param i32 i32 i32 i32 i32 i32) (result i32)))
-  (import "cmesh" "emit" (func $emit (param i32 i32 i32 i32)))
-  (import "cmesh" "call" (func $call (param i32 i32 i32 i32 i64) (result i32)))
-  (import "cmesh" "send" (func $send (param i32 i32 i32 i32 i32 i32 i64) (result i32)))
-  (import "cmesh" "ctx" (func $ctx (param i32) (result i64)))
-  (import "cmesh" "ctxs" (func $ctxs (param i32) (result i32)))
-  (import "cmesh" "sha256" (func $sha256 (param i32 i32 i32)))
-  (import "cmesh" "verify" (func $verify (param i32 i32 i32 i32) (result i32)))
-  (import "cmesh" "seed" (func $seed (param i32)))
-  (import "cmesh" "fail" (func $fail (param i32 i32)))`
+const IMPORTS = Object.entries(HOST_FUNCTIONS).map(([name, signature]) => {
+  const [params, results] = signature.replaceAll(/[(),]/g, '').split('->').map(types => types.trim()) as [string, string]
+  return `(import "cmesh" "${name}" (func $${name}${params && ` (param ${params})`}${results && ` (result ${results})`}))`
+}).join('\n')
 
 export interface WatOptions {
   /** Text of the memory. Default: one page, at most 64. */

@@ -7,6 +7,7 @@
  * 2. Bytes cost `DEPLOY_GAS_PER_BYTE` before anything looks at them, whatever becomes of them.
  * 3. A replacement keeps address, state and deployer; its number is one more than the last.
  */
+import type { ContractRecord, ContractVersion } from '../../cmtp/contract-info.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import {
   codeHash, contractAddress, decodePackage, proxyAddress, splitSigned, verifyPackage, verifyProxy,
@@ -19,7 +20,7 @@ import { readGenesis } from './genesis.ts'
 import { meterText, type MeterRecord } from './metering.ts'
 import type { ContractAbi, ContractEngine } from './provider.ts'
 import {
-  codeKey, contractKey, contractRecord, deployedModules, deployedProxies, moduleOf, proxyRecord, versionKey, type ContractRecord, type VersionRecord,
+  codeKey, contractKey, contractRecord, deployedModules, deployedProxies, moduleOf, proxyRecord, versionKey,
 } from './records.ts'
 
 /** What reading, checking, rewriting and compiling a byte of a package costs. */
@@ -78,7 +79,7 @@ export class Deployments {
     const abi = engine.install(address, code, this.#execution.space(address))
     return this.#keeping(() => { engine.remove(address) }, () => {
       const { manifest, strategy } = pkg
-      const version: VersionRecord = { version: 1, codeHash: codeHash(code), deployer: by, strategy, manifest, seq, timeMs }
+      const version: ContractVersion = { version: 1, codeHash: codeHash(code), deployer: by, strategy, manifest, seq, timeMs }
       this.#keep({ address, deployer: by, seq, deployedAtMs: timeMs }, version, code, context)
       const reply = jsonExecution({ address, codeHash: version.codeHash, name: manifest.name, version: 1 })
       return this.#begin(address, abi, pkg.init, placing, reply, context)
@@ -103,7 +104,7 @@ export class Deployments {
       const { engine, space } = this.#execution
       const abi = engine.install(address, code, space(address))
       return this.#keeping(() => { engine.install(address, moduleOf(system, record.codeHash), space(address)) }, () => {
-        const version: VersionRecord = { version: number, codeHash: codeHash(code), deployer: by, strategy, manifest, seq, timeMs }
+        const version: ContractVersion = { version: number, codeHash: codeHash(code), deployer: by, strategy, manifest, seq, timeMs }
         this.#keep(record, version, code, context)
         const reply = jsonExecution({ address, codeHash: version.codeHash, name: manifest.name, version: number, replaced: record.codeHash })
         const migrate = abi.functions.find(({ mode }) => mode === 'migrate')
@@ -143,7 +144,7 @@ export class Deployments {
     return answered(this.#execution.run({ address, function: first.name, input: init, caller: by, origin: by, gasLimit, tx }, context), reply)
   }
 
-  #keep(of: ContractOrigin, version: VersionRecord, code: Uint8Array, { system }: TransactionContext): void {
+  #keep(of: ContractOrigin, version: ContractVersion, code: Uint8Array, { system }: TransactionContext): void {
     const { address, deployer, seq, deployedAtMs } = of
     const { version: number, codeHash: hash, strategy, manifest } = version
     const record: ContractRecord = { address, version: number, codeHash: hash, deployer, strategy, manifest, seq, deployedAtMs }

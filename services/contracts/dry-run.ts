@@ -13,6 +13,7 @@ import { createHash } from 'node:crypto'
 import { isUtf8 } from 'node:buffer'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn, type Route } from '../../cmtp/fqmn.ts'
+import type { ContractRecord, DryOutcome } from '../../cmtp/contract-info.ts'
 import { codeHash, contractAddress, decodePackage, PACKAGE_SIGNATURE_BYTES, splitSigned, type ContractPackage } from '../../cmtp/package.ts'
 import { jsonBody, jsonReply, type Call, type Reply } from '../call.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
@@ -26,7 +27,7 @@ import { Admission } from './messages.ts'
 import type { Metering } from './metering.ts'
 import { Overlay } from './overlay.ts'
 import type { ContractEngine, ContractResult } from './provider.ts'
-import { contractKey, contractRecord, moduleOf, type ContractRecord } from './records.ts'
+import { contractKey, contractRecord, moduleOf } from './records.ts'
 
 export interface DryRunParts {
   readonly engine: ContractEngine
@@ -43,17 +44,6 @@ interface RecordedCall {
   readonly function: string
   readonly args: readonly unknown[]
   readonly caller: string
-}
-
-/** How a call ended, or would have. */
-export interface DryOutcome {
-  readonly status: number
-  readonly gas: number
-  /** The result, or the wire error. */
-  readonly output: unknown
-  readonly writes: readonly { readonly space: string, readonly key: unknown, readonly value: unknown }[]
-  readonly events: readonly { readonly contract: string, readonly topic: string, readonly data: unknown }[]
-  readonly messages: readonly { readonly fqmn: string, readonly body: unknown, readonly reply: string }[]
 }
 
 const COMPARED = ['status', 'output', 'writes', 'events', 'messages'] as const

@@ -8,39 +8,8 @@
  * Whatever was in force at a sequence of the log can be read at any later one.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { ContractManifest, ContractStrategy } from '../../cmtp/package.ts'
+import type { ContractRecord, ContractVersion } from '../../cmtp/contract-info.ts'
 import type { Space } from '../state/provider.ts'
-
-/** One version of a contract's code. */
-export interface VersionRecord {
-  /** 1 and up. */
-  readonly version: number
-  /** SHA-256 of the module, hex. */
-  readonly codeHash: string
-  /** DID of who deployed it or put it in the place of the one before. */
-  readonly deployer: string
-  readonly strategy: ContractStrategy
-  readonly manifest: ContractManifest
-  /** Block that it is in force from. */
-  readonly seq: number
-  readonly timeMs: number
-}
-
-export interface ContractRecord {
-  readonly address: string
-  /** Whose code runs here; a proxy follows its replacements. Absent where the code is the contract's own. */
-  readonly proxyOf?: string
-  /** Of the code in force. */
-  readonly version: number
-  readonly codeHash: string
-  /** DID of who deployed it, and may replace it. */
-  readonly deployer: string
-  readonly strategy: ContractStrategy
-  readonly manifest: ContractManifest
-  /** Block that deployed it. */
-  readonly seq: number
-  readonly deployedAtMs: number
-}
 
 /** What is kept of a proxy: the rest is its target's. */
 type ProxyRecord = Pick<ContractRecord, 'address' | 'deployer' | 'seq' | 'deployedAtMs'> & { readonly proxyOf: string }
@@ -98,14 +67,14 @@ export function moduleOf(system: Records, hash: string): Uint8Array {
  * The versions of a contract, the oldest first, at most the last `HISTORY_LIMIT`; a proxy has those of its target. Throws
  * `CMESH_STATE_NO_CONTRACT`.
  */
-export function contractHistory(system: Records, address: string): readonly VersionRecord[] {
+export function contractHistory(system: Records, address: string): readonly ContractVersion[] {
   const { proxyOf, version } = contractRecord(system, address)
   const from = Math.max(1, version - HISTORY_LIMIT + 1)
   return Array.from({ length: version - from + 1 }, (_, i) => versionRecord(system, proxyOf ?? address, from + i))
 }
 
 /** What was in force at `seq`; `undefined` before the contract was deployed. Throws `CMESH_STATE_NO_CONTRACT`. */
-export function versionAt(system: Records, address: string, seq: number): VersionRecord | undefined {
+export function versionAt(system: Records, address: string, seq: number): ContractVersion | undefined {
   const record = contractRecord(system, address)
   if (seq < record.seq) return undefined
   const code = record.proxyOf ?? address
@@ -119,8 +88,8 @@ export function versionAt(system: Records, address: string, seq: number): Versio
   return versionRecord(system, code, low)
 }
 
-function versionRecord(system: Records, address: string, version: number): VersionRecord {
-  const record = readJson<VersionRecord>(system, versionKey(address, version))
+function versionRecord(system: Records, address: string, version: number): ContractVersion {
+  const record = readJson<ContractVersion>(system, versionKey(address, version))
   if (record === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract: address })
   return record
 }

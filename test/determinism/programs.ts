@@ -12,25 +12,6 @@ export const NEIGHBOUR = '0xaa2'
 export const PROXY = '0xaa3'
 export const LIBRARY = '0xaa4'
 
-const IMPORTS = `
-  (import "cmesh" "input" (func $input (result i32)))
-  (import "cmesh" "reg" (func $reg (param i32)))
-  (import "cmesh" "reglen" (func $reglen (result i32)))
-  (import "cmesh" "output" (func $output (param i32 i32)))
-  (import "cmesh" "get" (func $get (param i32 i32) (result i32)))
-  (import "cmesh" "set" (func $set (param i32 i32 i32 i32)))
-  (import "cmesh" "del" (func $del (param i32 i32) (result i32)))
-  (import "cmesh" "scan" (func $scan (param i32 i32 i32 i32 i32 i32) (result i32)))
-  (import "cmesh" "emit" (func $emit (param i32 i32 i32 i32)))
-  (import "cmesh" "call" (func $call (param i32 i32 i32 i32 i64) (result i32)))
-  (import "cmesh" "send" (func $send (param i32 i32 i32 i32 i32 i32 i64) (result i32)))
-  (import "cmesh" "sha256" (func $sha256 (param i32 i32 i32)))
-  (import "cmesh" "verify" (func $verify (param i32 i32 i32 i32) (result i32)))
-  (import "cmesh" "seed" (func $seed (param i32)))
-  (import "cmesh" "ctx" (func $ctx (param i32) (result i64)))
-  (import "cmesh" "ctxs" (func $ctxs (param i32) (result i32)))
-  (import "cmesh" "fail" (func $fail (param i32 i32)))`
-
 /** Input at 1,024, state keys and values at 3,072, the answer at 3,200, an address to call at 3,300, the rest from 8,192 on. */
 const COMMON = `
   (global $loaded (mut i32) (i32.const 0))
@@ -211,7 +192,7 @@ const MACHINE_TABLE = `
 function moduleOf(body: string, functions: Readonly<Record<string, string>>): Uint8Array {
   const exported = Object.entries(functions).map(([name, text]) => `(func (export "call_${name}") ${text})`)
   const abi = abiText(Object.keys(functions).map(name => ({ name, mode: VIEWS.has(name) ? 'view' : 'write' })))
-  return contractModule([COMMON, body, ...exported].join('\n'), { imports: IMPORTS, abi })
+  return contractModule([COMMON, body, ...exported].join('\n'), { abi })
 }
 
 export const MACHINE_NAMES: readonly string[] = Object.keys(MACHINE_FUNCTIONS)

@@ -47,4 +47,3 @@ export const METER_LIMITS = Object.freeze({
   customSections: 64,
 })
 
-export type MeterLimits = typeof METER_LIMITS
