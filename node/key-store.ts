@@ -1,5 +1,5 @@
 /** The keys that sign tokens, in one file of mode 0600 that is replaced whole: `<data.dir>/iam/keys.json`. They never leave the node. */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
 import { SEED_BYTES } from '../cmtp/identity/keys.ts'
@@ -16,6 +16,7 @@ export class FileKeyStore implements KeyStore {
   }
 
   load(): RingState | undefined {
+    this.#removeTorn()
     let text: string
     try {
       text = readFileSync(this.#file, 'utf8')
@@ -40,6 +41,12 @@ export class FileKeyStore implements KeyStore {
       closeSync(file)
     }
     renameSync(beside, this.#file)
+  }
+
+  /** What a kill left beside the file: a key may be in it that was dropped since. Nobody else writes here, the node holds its directory. */
+  #removeTorn(): void {
+    const dir = path.dirname(this.#file)
+    for (const name of existsSync(dir) ? readdirSync(dir) : []) if (name.startsWith(`${FILE}.`)) rmSync(path.join(dir, name))
   }
 
   #unusable(reason: string): CMeshError {

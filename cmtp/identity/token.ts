@@ -47,8 +47,10 @@ export interface TokenClaims {
   readonly aal: 0 | 1 | 2
   /** The session of a gateway, whose frames may carry requests under this token. */
   readonly via?: string
-  /** Attributes that were consented to and that a condition of the subject's grants names; nothing else. */
+  /** The attributes that were consented to; nothing else. */
   readonly att?: readonly TokenAttribute[]
+  /** When `att`, and the assurance that came of it, ends by the next renewal; seconds since 1970. */
+  readonly atu?: number
 }
 
 export interface TokenAttribute {
@@ -126,6 +128,7 @@ const CLAIMS: { readonly [K in keyof TokenClaims]-?: (value: unknown) => boolean
   aal: value => value === 0 || value === 1 || value === 2,
   via: value => value === undefined || isId(value),
   att: value => value === undefined || (Array.isArray(value) && value.every(isAttribute)),
+  atu: value => value === undefined || isSeconds(value),
 }
 
 function readDid(segment: string, claim: string): string {

@@ -17,6 +17,12 @@ export interface DidIdentityOptions {
   readonly now?: () => number
 }
 
+interface Shown {
+  readonly attributes: readonly Attribute[]
+  /** When the first credential ends, ms since 1970; `Infinity` without one. */
+  readonly untilMs: number
+}
+
 export class DidIdentityProvider implements IdentityProvider {
   readonly name = 'did'
   readonly stateless = true
@@ -39,25 +45,27 @@ export class DidIdentityProvider implements IdentityProvider {
   async verify(context: IdentityContext, proof: unknown): Promise<VerifiedIdentity> {
     const { signed, presentations } = split(proof)
     const sub = checkDidProof(context, signed)
-    const attributes = await this.#attributes(context, presentations)
+    const { attributes, untilMs } = await this.#attributes(context, presentations)
     const evidenceHash = hash('sha256', canonicalJson({ context: { ...context }, proof }), 'base64url')
     // `swk`: proof of possession of a software-secured key (RFC 8176, 2). `vc`: our own, for a credential beside it.
     if (presentations.length === 0) return { sub, attributes, amr: ['swk'], aal: 1, evidenceHash }
-    return { sub, attributes, amr: ['swk', 'vc'], aal: 2, evidenceHash }
+    return { sub, attributes, attributesUntilMs: untilMs, amr: ['swk', 'vc'], aal: 2, evidenceHash }
   }
 
-  async #attributes({ audience, transcript }: IdentityContext, presentations: readonly unknown[]): Promise<readonly Attribute[]> {
+  async #attributes({ audience, transcript }: IdentityContext, presentations: readonly unknown[]): Promise<Shown> {
     const nowS = Math.floor(this.#now() / 1_000)
     const attributes = new Map<string, Attribute>()
+    let untilMs = Infinity
     for (const text of presentations) {
       const shown = await verifyPresentation(text, { audience, nonce: transcript, nowS, trusted: this.#trusted, seen: this.#seen })
+      untilMs = Math.min(untilMs, shown.expires * 1_000)
       for (const attribute of shown.attributes) {
         const key = canonicalJson({ id: attribute.id, issuer: attribute.issuer })
         if (attributes.has(key)) throw refused('the proof presents one attribute twice')
         attributes.set(key, attribute)
       }
     }
-    return [...attributes.values()]
+    return { attributes: [...attributes.values()], untilMs }
   }
 
   async cancel(): Promise<void> {}

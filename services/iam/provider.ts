@@ -44,6 +44,8 @@ export interface VerifiedIdentity {
   /** The DID that was proven. */
   readonly sub: string
   readonly attributes: readonly IdentityAttribute[]
+  /** When the first credential that showed one of them ends, ms since 1970: a session that goes on goes on without them. Absent: never. */
+  readonly attributesUntilMs?: number
   /** RFC 8176 authentication methods. */
   readonly amr: readonly string[]
   /** Assurance: 0 proves nothing (mock), 1 a key, 2 an attribute from an issuer. */

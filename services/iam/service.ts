@@ -309,7 +309,11 @@ export class IamService {
       checkConsent(pending.grant, pending.sessionKey, consent)
       const { sub, perms, amr, aal, via, claims } = pending.grant
       const cnf = { jkt: pending.sessionKey.thumbprint }
-      const more = { ...(via !== undefined && { via }), ...(claims.length > 0 && { att: claims }) }
+      const { attributesUntilMs } = pending.identity
+      const more = {
+        ...(via !== undefined && { via }), ...(claims.length > 0 && { att: claims }),
+        ...(attributesUntilMs !== undefined && { atu: Math.floor(attributesUntilMs / 1_000) }),
+      }
       return await this.#sessions.open({ sub, amr, aal, cnf, ...more }, parsePermissions(perms))
     } finally {
       this.#handshakes.release()

@@ -35,7 +35,7 @@ export interface SessionsParts {
 }
 
 /** What a session is from its first token to its last. */
-type Standing = Pick<TokenClaims, 'sub' | 'sid' | 'amr' | 'aal' | 'cnf' | 'via' | 'att'>
+type Standing = Pick<TokenClaims, 'sub' | 'sid' | 'amr' | 'aal' | 'cnf' | 'via' | 'att' | 'atu'>
 
 export class Sessions {
   readonly #parts: SessionsParts
@@ -59,7 +59,7 @@ export class Sessions {
     this.#renewals.accept(claims.sid, renewal.issued)
     const perms = withoutCovered(intersectPermissions(parsePermissions(claims.perms), grantsOf(claims.sub)))
     if (perms.length === 0) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'nothing it may do is granted any more' })
-    return this.#issue(claims, perms)
+    return this.#issue(this.#standing(claims), perms)
   }
 
   /** Ends the session of a token, on the word of its session key. Rejects as `refresh` does. */
@@ -75,12 +75,18 @@ export class Sessions {
     return this.#end(auth.sid)
   }
 
+  /** A session outlives the credentials that it began with, without what they showed and the assurance that came of it. */
+  #standing({ att, atu, ...bare }: TokenClaims): Standing {
+    if (atu !== undefined && atu * 1_000 <= this.#parts.now()) return { ...bare, aal: 1, amr: bare.amr.filter(method => method !== 'vc') }
+    return { ...bare, ...(att !== undefined && { att }), ...(atu !== undefined && { atu }) }
+  }
+
   async #end(sid: string): Promise<ByeMessage> {
     await this.#parts.revoke({ sid })
     return { step: 'bye', sid }
   }
 
-  async #issue({ sub, sid, amr, aal, cnf, via, att }: Standing, permissions: readonly Permission[]): Promise<SessionMessage> {
+  async #issue({ sub, sid, amr, aal, cnf, via, att, atu }: Standing, permissions: readonly Permission[]): Promise<SessionMessage> {
     const { mesh, keys, now, ttlMs } = this.#parts
     const { signer, keySet } = keys()
     const iat = Math.floor(now() / 1_000)
@@ -90,7 +96,7 @@ export class Sessions {
     const token = await signToken(
       {
         iss: mesh, aud: TOKEN_AUDIENCE, sub, sid, jti, iat, exp, ver: TOKEN_VERSION, cnf, perms, amr, aal,
-        ...(via !== undefined && { via }), ...(att !== undefined && { att }),
+        ...(via !== undefined && { via }), ...(att !== undefined && { att }), ...(atu !== undefined && { atu }),
       },
       signer,
     )

@@ -46,4 +46,3 @@ export const METER_LIMITS = Object.freeze({
   /** Most custom sections. */
   customSections: 64,
 })
-

@@ -46,6 +46,24 @@ describe('an attribute that was shown', () => {
     await iam.stop()
   })
 
+  test('ends with its credential: the session goes on without it, and without the assurance that came of it', async () => {
+    const { open, iam, send, clock, enter } = await start()
+    const until = clock.ms + 3_600_000
+    let session = await open({ present: presenting(clock) })
+    while (clock.ms + 240_000 < until) {
+      clock.ms += 240_000
+      session = await refresh(session, send, clock.ms)
+      expect(decodeToken(session.token)).toMatchObject({ att: [attribute], aal: 2, amr: ['swk', 'vc'] })
+    }
+    clock.ms += 240_000
+    expect(clock.ms).toBeGreaterThanOrEqual(until)
+    session = await refresh(session, send, clock.ms)
+    const { att, atu, aal, amr } = decodeToken(session.token)
+    expect({ att, atu, aal, amr }).toEqual({ att: undefined, atu: undefined, aal: 1, amr: ['swk'] })
+    expect((await enter(session)).attributes).toEqual([])
+    await iam.stop()
+  })
+
   test('stays through renewals, and is gone with the session', async () => {
     const { open, iam, send, clock } = await start()
     let session = await open({ present: presenting(clock) })

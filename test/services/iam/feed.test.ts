@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, rmdir, stat, writeFile, appendFile, chmod } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, rmdir, stat, writeFile, appendFile, chmod } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals'
@@ -242,6 +242,10 @@ describe('what was revoked', () => {
     expect([again.current.did, again.verifierOf(dropped)]).toEqual([ring.current.did, undefined])
     const file = path.join(dir, 'iam', 'keys.json')
     expect((await stat(file)).mode & 0o077).toBe(0)
+    // Of a kill between writing and renaming.
+    await writeFile(`${file}.4711`, '{}')
+    store.load()
+    expect(await readdir(path.join(dir, 'iam'))).toEqual(['keys.json'])
     await chmod(file, 0o644)
     expect(await failureOf(() => store.load())).toMatchObject({ code: 'CMESH_IAM_KEY', message: `The key is refused: ${file} can be read by others; run chmod 600 on it.` })
     await chmod(file, 0o600)
