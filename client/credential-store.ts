@@ -4,7 +4,6 @@
  * with a key of its own is shown once: it is taken out before it is presented, so that no two presentations of it can exist.
  */
 import { hash } from 'node:crypto'
-import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openCredential, presentCredential, type Credential, type Presentation } from '../cmtp/identity/credential.ts'
 import { didToSegment } from '../cmtp/identity/did.ts'
@@ -118,7 +117,7 @@ export class CredentialStore {
 
   async #held(identity: string, own: KeyPair): Promise<Held[]> {
     const directory = join(this.directory, 'credentials')
-    const names = (await readdir(directory).catch(() => [])).filter(name => /^[0-9a-f]{32}\.json$/.test(name))
+    const names = (await this.#files.names(directory)).filter(name => /^[0-9a-f]{32}\.json$/.test(name))
     const all = await Promise.all(names.map(async (name) => {
       const path = join(directory, name)
       const value = await this.#files.read(path)

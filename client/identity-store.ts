@@ -3,7 +3,6 @@
  * was derived of one or imported. The sessions beside them are `session-store.ts`'s. A secret leaves by `exportWords` and
  * `exportSeed` alone.
  */
-import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
 import { KeyPair, SEED_BYTES } from '../cmtp/identity/keys.ts'
@@ -63,7 +62,7 @@ export class IdentityStore {
 
   /** All there are, by name. Rejects as `loadOrCreateIdentity` does. */
   async list(): Promise<IdentityInfo[]> {
-    const files = await readdir(join(this.directory, 'identities')).catch(() => [])
+    const files = await this.#files.names(join(this.directory, 'identities'))
     const names = files.filter(file => file.endsWith('.json')).map(file => file.slice(0, -5)).filter(name => NAME.test(name)).sort()
     const all = await Promise.all(names.map(name => this.describe(name)))
     return all.filter(info => info !== undefined)

@@ -3,7 +3,7 @@
  * have replaced is refused, never repaired in silence: who read it before cannot be known. What the files mean is their owners'.
  */
 import { randomBytes } from 'node:crypto'
-import { link, mkdir, open, rename, rm, stat, unlink } from 'node:fs/promises'
+import { link, mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
@@ -57,6 +57,16 @@ export class PrivateFiles {
       return await this.#place(path, value, how)
     } catch (error) {
       throw asUnusable(path, 'written', error)
+    }
+  }
+
+  /** Names of what is in a directory; none when there is no such directory. Rejects with `CMESH_CLIENT_CREDENTIALS`. */
+  async names(directory: string): Promise<readonly string[]> {
+    try {
+      return await readdir(directory)
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return []
+      throw asUnusable(directory, 'listed', error)
     }
   }
 

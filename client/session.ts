@@ -146,8 +146,12 @@ export class SessionKeeper {
   async #kept(): Promise<Session | undefined> {
     const { memory, identity, now } = this.#parts
     const kept = await memory?.load()
-    if (kept === undefined || kept.sub !== identity.did || kept.expires - now() < WORTH_MS) return undefined
-    return this.#mesh === undefined || kept.mesh === this.#mesh ? kept : undefined
+    if (kept === undefined || kept.sub !== identity.did) return undefined
+    if (this.#mesh !== undefined && kept.mesh !== this.#mesh) return undefined
+    if (kept.expires - now() >= WORTH_MS) return kept
+    // Its epoch outlives it, where it is known to be this mesh's.
+    if (this.#mesh !== undefined) this.#keyEpoch = kept.keyEpoch
+    return undefined
   }
 
   async #handshake(): Promise<ActiveSession> {

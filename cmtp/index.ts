@@ -45,6 +45,8 @@ export {
 export { canonicalBytes, canonicalJson, parseCanonicalJson } from './identity/canonical-json.ts'
 export { decodeDid, didFromSegment, didToSegment, encodeDid, isDid } from './identity/did.ts'
 export { KeyPair, PublicKey, type OkpJwk } from './identity/keys.ts'
+export { checkKeySet, type KeySet } from './identity/key-set.ts'
+export { makeRequestProof, needsProof, PROOF_HEADER } from './identity/request-proof.ts'
 export { hangup, login, refresh, type LoginOptions, type SendStep, type Session } from './identity/login.ts'
 export { nameRecordBytes, signNameRecord, verifyNameRecord, type SignableNameRecord } from './identity/name-record.ts'
 export {

@@ -269,7 +269,7 @@ function invalid(permission: string, reason: string): CMeshError {
 
 /**
  * What an identity nobody granted anything to may do: read every service but the audit channel, end and renew its own
- * session, and hold names. Names are safe to give away because a quota per DID bounds them and a name grants nothing: to
+ * session, hold names, and import and take back capabilities. Names are safe to give away because a quota per DID bounds them and a name grants nothing: to
  * write to a contract through one (`0xRW:<name>:…`) takes the permission on the address it resolves to, which is not here.
  */
 export const NEWCOMER_READ_SET: readonly Permission[] = setOf(

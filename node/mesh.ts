@@ -23,6 +23,7 @@ import { parseIssuers } from '../services/iam/issuers.ts'
 import { IamListener } from '../services/iam/listener.ts'
 import type { Revocation } from '../services/iam/revocations.ts'
 import { IamService } from '../services/iam/service.ts'
+import { REFRESH_GRACE_MS } from '../services/iam/sessions.ts'
 import { IdentityTransactions } from '../services/iam/transactions.ts'
 import type { Log } from '../services/log.ts'
 import { RegistrarService } from '../services/registrar/service.ts'
@@ -55,7 +56,7 @@ export interface MeshParts {
 export type Mesh = ReturnType<typeof buildMesh>
 
 /** Longest life of a session token with its grace, ms: so long a revocation is remembered, and a key verifies that was replaced. */
-const TOKEN_LIFE_MS = 360_000
+const TOKEN_LIFE_MS = 300_000 + REFRESH_GRACE_MS
 
 /** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows. */
 export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
@@ -87,7 +88,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
 
   const granted = parseGrants(config['iam.grants'] ?? '')
   const book = new GrantBook({ records: () => state.system, node, operator: config.operator ?? node, now })
-  const ring = new KeyRing({ root: identity, store: new FileKeyStore(dir('iam')), now })
+  const ring = new KeyRing({ root: identity, store: new FileKeyStore(dir('iam')), now, tokenLifeMs: TOKEN_LIFE_MS })
   const feed = new Feed({
     bus: buses.core, signer: identity, revocations: new RevocationFile(dir('iam'), TOKEN_LIFE_MS, now), log, now,
     onEntry: ({ atMs, ...revocation }) => { guard.revoke(revocation, atMs) },

@@ -52,8 +52,11 @@ export class RevocationFile implements RevocationLog {
       this.#torn = true
       await appendFile(this.#file, text, { mode: 0o600 })
       this.#torn = false
-    }).then(() => { if (++this.#appended % COMPACT_AFTER === 0) this.load() })
-    this.#tail = write.catch(() => undefined)
+    })
+    this.#tail = write.then(() => {
+      // What is too old only takes room: where it cannot be left out now, it is at the next start.
+      if (++this.#appended % COMPACT_AFTER === 0) this.load()
+    }).catch(() => undefined)
     return write
   }
 }

@@ -90,7 +90,7 @@ export class Feed {
     this.#subscription?.unsubscribe()
   }
 
-  /** Revokes: in force on this node at once; resolves when it is on disk and told to the others. Rejects with what the disk rejects with. */
+  /** Revokes: in force on this node at once; resolves when it is on disk and handed to the broker, where there is one. Rejects with what the disk rejects with. */
   async publish(revocation: Revocation): Promise<void> {
     const entry: RevocationEntry = { ...revocation, atMs: this.#parts.now() }
     this.#parts.onEntry(entry)
@@ -106,7 +106,7 @@ export class Feed {
       bus.publish(REVOKED_SUBJECT, canonicalBytes({ ...unsigned, signature: signer.sign(signedBytes(unsigned)).toString('base64url') }))
     } catch (error) {
       // The bus is going down. Nobody passes the guard while nothing is heard.
-      log.debug({ err: error }, 'a message of the revocation feed could not be published')
+      log[entries.length > 0 ? 'warn' : 'debug']({ err: error }, 'a message of the revocation feed could not be published')
     }
   }
 
@@ -167,7 +167,7 @@ export function isRevocationEntry(value: unknown): value is RevocationEntry {
   const { atMs, ...texts } = value
   return isCount(atMs)
     && Object.entries(texts).every(([name, text]) => (ENTRY_TEXTS as readonly string[]).includes(name) && typeof text === 'string' && text.length <= 128)
-    && ['sid', 'jti', 'sub', 'kid'].some(name => Object.hasOwn(texts, name))
+    && ENTRY_TEXTS.some(name => Object.hasOwn(texts, name))
 }
 
 function isCount(value: unknown): value is number {

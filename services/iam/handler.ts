@@ -44,7 +44,7 @@ export function iamHandler({ iam, guard, book, state, now, resolve }: IamHandler
     if (write) {
       if (RIGHTS_ORDERS.has(action)) return state.write(call, auth, notes)
       if (action === 'keys') return iam.changeKeys(keyChange(call)).then(keys => jsonReply({ ...keys }))
-      if (action !== 'refresh' && action !== 'hangup') throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'iam', action, access: 'writing with a session' })
+      if (action !== 'refresh' && action !== 'hangup') throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'IAM', action, access: 'writing with a session' })
       return iam.handle(action, call.body, auth).then(body => jsonTextReply(body))
     }
     switch (action) {

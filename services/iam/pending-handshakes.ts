@@ -1,5 +1,5 @@
 /**
- * Handshakes under way: a bounded table whose entries live 60 s. Each step takes its handshake out, so that a step that fails,
+ * Handshakes under way: a bounded table whose entries live 60 s, or as long as a person is given. Each step takes its handshake out, so that a step that fails,
  * comes twice or comes at the wrong time has burned it; only a step that succeeded puts it back for the next one.
  */
 import { CMeshError } from '../../cmtp/errors.ts'

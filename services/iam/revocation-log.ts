@@ -1,6 +1,6 @@
 /** Where a node keeps what was revoked, so that a restart forgets nothing. Implemented by the node, on a file. */
 
-/** Exactly one of `sid`, `jti`, `sub` and `kid` says what counts no more. */
+/** At least one of `sid`, `jti`, `sub` and `kid` says what counts no more; each stands for itself. */
 export interface RevocationEntry {
   readonly sid?: string
   readonly jti?: string

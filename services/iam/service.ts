@@ -5,7 +5,7 @@
  * 1. No token without a proof that the provider accepted, a session key its sender holds, and a signed consent to the exact
  *    grant. A token never carries more than that grant, and a refreshed one never more than the one before it.
  * 2. A step that fails burns its handshake; nothing can be tried twice on one.
- * 3. At most `maxHandshakes` are open, for 60 s each. A handshake by a stateless provider is none of them until its confirm: the
+ * 3. At most `maxHandshakes` are open, for 60 s each, and longer where a person must act (`patienceMs`). A handshake by a stateless provider is none of them until its confirm: the
  *    client holds it, sealed, and the confirm that brings it back burns it.
  */
 import { randomBytes } from 'node:crypto'
@@ -157,11 +157,11 @@ export class IamService {
   }
 
   /**
-   * The answer to `0xI:<action>` for an authenticated caller: `whoami`, `session`, `grants`, `keys` or `jwks`, as a JSON value. Throws
+   * The answer to `0xI:<action>` for an authenticated caller: `whoami`, `session`, `keys` or `jwks`, as a JSON value. Throws
    * `CMESH_ROUTER_ACTION` for any other.
    */
   describe(action: string, auth: AuthContext): Readonly<Record<string, unknown>> {
-    const { signer, grantsOf, provider } = this.#parts
+    const { signer, provider } = this.#parts
     switch (action) {
       case 'whoami': return {
         did: auth.sub, aal: auth.aal, amr: auth.amr, sid: auth.sid, mesh: signer.did, provider: provider.name,
@@ -171,7 +171,6 @@ export class IamService {
         sid: auth.sid, jti: auth.jti, did: auth.sub, issued: auth.issuedMs, expires: auth.expiresMs, jkt: auth.jkt,
         perms: auth.permissions.map(formatPermission),
       }
-      case 'grants': return { did: auth.sub, perms: normalPermissions(grantsOf(auth.sub)).map(formatPermission) }
       case 'keys': return { ...this.#keySet() }
       case 'jwks': return {
         keys: this.#keySet().keys.map(({ kid, x }) => ({ ...PublicKey.fromText(x).jwk, kid, alg: TOKEN_ALGORITHM, use: 'sig' })),

@@ -27,7 +27,7 @@ export interface SessionsParts {
   /** What signs tokens now, and the set it stands in; without a set it is the mesh's own key. */
   readonly keys: () => { readonly signer: KeyPair, readonly keySet: KeySet | undefined }
   readonly guard: Guard
-  /** Resolves when what was revoked survives a restart and was told to the other nodes. */
+  /** Resolves when what was revoked survives a restart and was handed to the broker, where there is one. */
   readonly revoke: (revocation: Revocation) => Promise<void>
   readonly grantsOf: (did: string) => readonly Permission[]
   readonly now: () => number

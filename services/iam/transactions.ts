@@ -14,7 +14,7 @@
 import { checkChain } from '../../cmtp/identity/capability.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
-import { actionName, actionOf, compilePermissions, covers, formatPermission, formatPermissions, isCovered, parsePermission } from '../../cmtp/permission.ts'
+import { ACTIONS, actionName, actionOf, compilePermissions, covers, formatPermission, formatPermissions, isCovered, parsePermission } from '../../cmtp/permission.ts'
 import { readGenesis } from '../contracts/genesis.ts'
 import type { Transaction } from '../state/batch.ts'
 import { jsonExecution, type Execution, type TransactionContext, type TransactionHandler } from '../state/transaction.ts'
@@ -55,6 +55,7 @@ export class IdentityTransactions implements TransactionHandler {
   #grant({ id: tx, sub, body }: Transaction, { system, seq, timeMs }: Context): Execution {
     const { did, permission, seed, ...condition } = readGrant(body)
     const parsed = parsePermission(permission)
+    if ((parsed.actions & ACTIONS.exec) !== 0) throw refused('exec is for services alone')
     const perm = formatPermission(parsed)
     const member = this.#rights.isMember(system, sub)
     if (seed !== undefined && !member) throw refused('only a member carries the configuration into the log')

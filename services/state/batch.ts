@@ -1,6 +1,7 @@
 /**
  * The ordered message: a batch of transactions, made and signed by the member that proposes it. Replicas execute batches
- * signed by members only; what a caller was allowed to do was checked by that member's guard before. Canonical bytes
+ * signed by members only; what a caller was allowed to do was checked by that member's guard before, and is checked again
+ * where it is ordered (`authority.ts`). Canonical bytes
  * (binary.ts); they open with a text of their own, so that no other signed thing of the mesh can pass for a batch.
  *
  *   batch       'cmesh/batch' · version · member (UTF-8) · proposedMs · count · transaction… · signature (64)
@@ -9,6 +10,7 @@
  * The signature is over every byte before it. Version 1, which is read but not written any more, has no proofs.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
+import { PROOF_BYTES } from '../../cmtp/identity/request-proof.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { BOUND, ByteReader, ByteWriter, type Refuse } from './binary.ts'
 
@@ -17,7 +19,6 @@ const VERSION = 2
 /** The version without proofs. */
 const PLAIN_VERSION = 1
 const SIGNATURE_BYTES = 64
-const PROOF_BYTES = 96
 const LEAST_TRANSACTION = 23
 
 /** Of a transaction that needs no signature of its own. */

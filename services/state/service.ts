@@ -1,6 +1,7 @@
 /**
  * The State service: reads run here and now, writes are proposed, ordered, executed and committed before they are answered.
- * It owns the store, the applier, the proposer, the view cache and the outbox; it knows nothing of NATS.
+ * It owns the store, the applier, the proposer, the courier of contracts' messages and the outbox; views are `views.ts`'s. It knows
+ * nothing of NATS.
  *
  * Invariants:
  * 1. `read` and `write` take an `AuthContext`, which only the guard can make, and have it confirmed before they touch state:
@@ -190,7 +191,7 @@ export class StateService {
     return this.#views.read(call, auth, notes)
   }
 
-  /** A transaction: `0xSW:…`, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
+  /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
   async write(call: Call, auth: AuthContext, notes: HopNotes, route: Route = call.route): Promise<Reply> {
     this.#parts.guard.confirm(auth)
     if (this.#stopping && this.#applier.halted === undefined) throw new CMeshError('CMESH_ROUTER_DRAINING')

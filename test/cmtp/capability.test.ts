@@ -6,6 +6,7 @@ import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { ACTIONS, allowedBy, compilePermissions, formatPermission, parsePermissions } from '../../cmtp/permission.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { startIam, failureOf } from '../support/iam.ts'
+import { attempt } from '../support/refusal.ts'
 
 const MESH = KeyPair.generate().did
 const [ANN, BEN, CAT, DAN] = [KeyPair.generate(), KeyPair.generate(), KeyPair.generate(), KeyPair.generate()]
@@ -56,12 +57,8 @@ describe('a chain that holds', () => {
     let held = 0
     const property = fc.property(anyList, anyList, (wide, narrow) => {
       const first = link(ANN, BEN, { perms: wide })
-      let capability: ReturnType<typeof check>
-      try {
-        capability = check(first, link(BEN, CAT, { parent: first, depth: 1, perms: narrow }))
-      } catch {
-        return
-      }
+      const { value: capability } = attempt(() => check(first, link(BEN, CAT, { parent: first, depth: 1, perms: narrow })))
+      if (capability === undefined) return
       held++
       const [before, after] = [compilePermissions(parsePermissions(wide)), compilePermissions(capability.permissions)]
       for (const route of asked) {

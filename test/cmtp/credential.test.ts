@@ -72,7 +72,7 @@ describe('a credential', () => {
     [{ claims: { half: 0.5 } }, 'a claim has a value that is no text, whole number or truth value'],
     [{ lifeS: 0 }, 'its life is at least a second'],
     ...['iss', 'sub', 'exp', 'cnf', 'vct', 'status', '_sd', '...', 'a#b', 'a=b', 'a@b', '', 'constructor', '__proto__'].map(
-      name => [{ claims: { ['__proto__']: null, [name]: 'x' } as never }, 'a claim has a name that is reserved or not valid'] as const,
+      name => [{ claims: { [name]: 'x' } }, 'a claim has a name that is reserved or not valid'] as const,
     ),
   ])('is not issued with %j', async (fields, reason) => {
     expect(await failureOf(() => issue(fields))).toMatchObject(refused(reason))

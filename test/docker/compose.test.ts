@@ -18,6 +18,7 @@ import { parse } from 'yaml'
 import { resolveConfig } from '../../node/config.ts'
 import { locateNatsServer } from '../../node/broker/locate.ts'
 import { RELEASE } from '../../node/setup/nats-obtain.mjs'
+import { until } from '../client/support/until.ts'
 
 interface Service {
   readonly image?: string
@@ -155,7 +156,7 @@ describe('what the containers run, run here', () => {
     const server = start(binary.path, [flag, path.join(dir, 'nats.conf')], {})
     const url = here(nats.healthcheck?.test?.at(-1) ?? '')
     expect(url).toMatch(/^http:/)
-    await until('nats-server is healthy', server, async () => (await fetch(url)).ok)
+    await comesTrue('nats-server is healthy', server, async () => (await fetch(url)).ok)
   })
 
   let node: ChildProcess
@@ -166,7 +167,7 @@ describe('what the containers run, run here', () => {
     const url = here(meshEnv['CMESH_BUS_URL'] ?? '').replace('//', '//mesh:secret@')
     const env = { ...meshEnv, CMESH_BUS_URL: url, CMESH_DATA_DIR: path.join(dir, 'mesh'), CMESH_HTTP_HOST: '127.0.0.1', CMESH_HTTP_PORT: String(ports.http) }
     node = start(command, args.map(here), env)
-    await until('the mesh is healthy', node, async () => (await healthCheck()) === 0)
+    await comesTrue('the mesh is healthy', node, async () => (await healthCheck()) === 0)
   })
 
   test('the descriptor of the mesh says where it is and not how the mesh logs in', async () => {
@@ -202,13 +203,14 @@ describe('what the containers run, run here', () => {
 })
 
 /** Resolves once `holds`; rejects when the process it is about ends before, with what it said. */
-async function until(what: string, child: ChildProcess, holds: () => Promise<boolean>): Promise<void> {
+async function comesTrue(what: string, child: ChildProcess, holds: () => Promise<boolean>): Promise<void> {
   let said = ''
   child.stderr?.on('data', (chunk: Buffer) => { said += chunk.toString() })
-  while (!await holds().catch(() => false)) {
+  // Just under the time-out of a test, so that its own says what did not happen.
+  await until(what, () => {
     if (child.exitCode !== null || child.signalCode !== null) throw new Error(`${what}: never, it ended: ${said}`)
-    await new Promise(resolve => { setTimeout(resolve, 50) })
-  }
+    return holds().catch(() => false)
+  }, 55_000)
 }
 
 /** Ports below those that systems give out by themselves: nobody else's connection gets one of them before it is used. */

@@ -1,6 +1,6 @@
 /** Rights on a real node: granted, explained, handed on and taken back by the command line, and what becomes of sessions and requests meanwhile. */
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { connect, KeyPair, type MeshClient } from '../../client/index.ts'
 import { encodeRequest } from '../../cmtp/frame.ts'
 import { encodeHeaders } from '../../cmtp/headers.ts'
@@ -64,7 +64,7 @@ describe('by the command line', () => {
     await login('ben')
     expect((await as('ben', 'call', '0xS:0x001:hello_world')).code).toBe(0)
     await home.json('authz', 'revoke', of('ben'), '--ban', '--reason', 'spam')
-    for (const args of [['call', '0xS:0x001:hello_world'], ['login', '--yes']]) expect(await as('ben', ...args)).toMatchObject({ code: 1, stderr: expect.stringContaining('CMESH_IAM_') })
+    for (const args of [['call', '0xS:0x001:hello_world'], ['login', '--yes']]) expect(await as('ben', ...args)).toMatchObject({ code: 1, stderr: expect.stringContaining('CMESH_IAM_HANDSHAKE: The handshake step confirm was refused: nothing of what it wants') })
     expect((await as('cat', 'call', '0xS:0x001:hello_world')).code).toBe(0)
     await home.json('authz', 'revoke', of('ben'), '--unban')
     expect((await as('ben', 'call', '0xS:0x001:hello_world')).code).toBe(0)
@@ -95,8 +95,10 @@ describe('through the SDK', () => {
   const room = new NodeRoom()
   const [operator, author, stranger] = [KeyPair.generate(), KeyPair.generate(), KeyPair.generate()]
   const args = ['--operator', operator.did, '--set', `iam.grants=${author.did}=deploy 0xSW:0x000:deploy`]
+  const raws: RawNats[] = []
   let node: TestNode
   beforeAll(async () => { node = await room.start({ args }) })
+  afterEach(() => { for (const raw of raws.splice(0)) raw.close() })
   afterAll(() => room.close())
 
   const using = async <T>(identity: KeyPair, use: (client: MeshClient) => Promise<T>): Promise<T> => {
@@ -136,6 +138,7 @@ describe('through the SDK', () => {
 
   test('without the signature, or with one for anything else, nothing is deployed', async () => {
     const nats = await RawNats.connect(node.url)
+    raws.push(nats)
     const session = await nats.login(author)
     const other = await nats.login(author)
     const body = packageFor(author, 1)
@@ -156,6 +159,5 @@ describe('through the SDK', () => {
     const proof = makeRequestProof(good, author)
     expect(await send(proof)).toEqual([200, undefined])
     expect(await send(proof, Buffer.alloc(16, 9))).toEqual([403, 'CMESH_IAM_PROOF'])
-    nats.close()
   })
 })

@@ -25,6 +25,7 @@ const INCREMENT = '0xSW:0x002:increment'
 
 const room = new NodeRoom()
 const operator = KeyPair.generate()
+const raws: RawNats[] = []
 let node: TestNode
 let raw: RawNats
 let victim: Session
@@ -33,14 +34,24 @@ let thief: Session
 beforeAll(async () => { node = await room.start({ args: ['--operator', operator.did] }) })
 afterAll(() => room.close())
 beforeEach(async () => {
-  raw = await RawNats.connect(node.url)
+  raw = await connectRaw()
   victim = await raw.login(operator)
   thief = await raw.login(KeyPair.generate())
 })
 afterEach(async () => {
-  expect(await ask(victim, {})).toMatchObject({ status: 200, json: 'Hello, world' })
-  raw.close()
+  try {
+    expect(await ask(victim, {})).toMatchObject({ status: 200, json: 'Hello, world' })
+  } finally {
+    for (const each of raws.splice(0)) each.close()
+  }
 })
+
+/** A connection that lasts until the test ends, however it ends. */
+async function connectRaw(): Promise<RawNats> {
+  const connected = await RawNats.connect(node.url)
+  raws.push(connected)
+  return connected
+}
 
 function frame(session: Session, fields: Partial<RequestFields> = {}): Buffer {
   return encodeRequest({ id: raw.ids.next(), fqmn: HELLO, token: Buffer.from(session.token), deadlineMs: Date.now() + 10_000, receipt: 'hash', ...fields })
@@ -192,7 +203,7 @@ describe('a recorded handshake', () => {
 
 describe('a forged reply', () => {
   test('does not reach who asked, though the forger knows where the answer goes and under which id', async () => {
-    const forger = await RawNats.connect(node.url)
+    const forger = await connectRaw()
     const { subject, message } = raw.expect()
     const request = frame(victim)
     const { id } = RequestFrame.decode(request)
@@ -202,6 +213,5 @@ describe('a forged reply', () => {
     expect(readRaw(await message)).toMatchObject({ status: 200, json: 'Hello, world' })
     expect(raw.unasked).toEqual([])
     expect(forger.errors.join()).toContain('Permissions Violation for Publish')
-    forger.close()
   })
 })

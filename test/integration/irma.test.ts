@@ -94,15 +94,15 @@ describe('a mesh whose identity provider is irma', () => {
 
   test('says that the server does not do its part, and works again when it does', async () => {
     server.mischief = 'refuses to start'
-    await expect(open({ connectTimeoutMs: 500 })).rejects.toMatchObject({ code: 'CMESH_IAM_UPSTREAM', status: 502 })
+    await expect(open({ connectTimeoutMs: 2_000 })).rejects.toMatchObject({ code: 'CMESH_IAM_UPSTREAM', status: 502 })
     server.mischief = undefined
     await expect(open()).resolves.toBeDefined()
   })
 
   test('writes no secret of the server\'s into its log', async () => {
-    const { key, serverKey } = server.settings
-    expect(node.stderr + node.stdout).not.toContain(key)
-    expect(node.stderr + node.stdout).not.toContain(serverKey.split('\n')[2])
+    await open()
+    expect(server.secrets).not.toEqual([])
+    expect(node.stderr + node.stdout).not.toContain(server.settings.key)
     for (const token of server.secrets) expect(node.stderr + node.stdout).not.toContain(token)
   })
 

@@ -15,17 +15,27 @@ const CLIENTS = 8
 const room = new NodeRoom()
 const operator = KeyPair.generate()
 const clients: MeshClient[] = []
+const raws: RawNats[] = []
 const ids = new MessageIds()
 let node: TestNode
 
 beforeAll(async () => { node = await room.start({ args: ['--operator', operator.did] }) })
-afterEach(() => Promise.all(clients.splice(0).map(client => client.close())))
+afterEach(async () => {
+  for (const raw of raws.splice(0)) raw.close()
+  await Promise.all(clients.splice(0).map(client => client.close()))
+})
 afterAll(() => room.close())
 
 async function open(options: ConnectOptions = {}, to: TestNode = node): Promise<MeshClient> {
   const client = await connect({ url: to.url, mesh: to.descriptor.did, identity: KeyPair.generate(), timeoutMs: 20_000, ...options })
   clients.push(client)
   return client
+}
+
+async function rawTo({ url }: TestNode): Promise<RawNats> {
+  const raw = await RawNats.connect(url)
+  raws.push(raw)
+  return raw
 }
 
 const keysOf = async (client: MeshClient, args?: readonly string[]): Promise<KeySet> =>
@@ -90,21 +100,19 @@ describe('a restart', () => {
   test('takes back neither a hangup nor a drop, and keeps who is still good', async () => {
     const dir = await room.dir()
     const first = await room.start({ dir, args: ['--operator', operator.did], set: { 'log.level': 'debug' } })
-    const raw = await RawNats.connect(first.url)
+    const raw = await rawTo(first)
     const [gone, kept] = [await raw.login(KeyPair.generate()), await raw.login(KeyPair.generate())]
     expect((await ask(raw, gone, '0xIW:hangup')).status).toBe(200)
     const keys = await keysOf(await open({ identity: operator }, first))
     await Promise.all(clients.splice(0).map(client => client.close()))
-    raw.close()
     await first.kill()
 
     const second = await room.start({ dir, args: ['--operator', operator.did], set: { 'log.level': 'debug' } })
-    const again = await RawNats.connect(second.url)
+    const again = await rawTo(second)
     expect(await ask(again, gone, '0xI:whoami')).toMatchObject({ status: 401, json: { detail: { reason: 'the session was revoked' } } })
     expect(await ask(again, kept, '0xI:whoami')).toMatchObject({ status: 200, json: { sid: kept.sid } })
     const root = await open({ identity: operator }, second)
     expect((await keysOf(root)).keys).toEqual(keys.keys)
-    again.close()
 
     for (const file of ['keys.json', 'revoked.jsonl']) expect((await stat(path.join(dir, 'iam', file))).mode & 0o077).toBe(0)
     const { keys: seeds } = JSON.parse(await readFile(path.join(dir, 'iam', 'keys.json'), 'utf8')) as { keys: { seed: string }[] }

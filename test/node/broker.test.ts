@@ -4,7 +4,6 @@ import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { createServer } from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { jetstreamManager } from '@nats-io/jetstream'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
@@ -14,6 +13,7 @@ import { BROKER_LIMITS, brokerConfig } from '../../node/broker/config.ts'
 import { awaitPrevious } from '../../node/broker/previous.ts'
 import { type BrokerExit, ManagedBroker, type ManagedBrokerOptions } from '../../node/broker/managed.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
+import { until } from '../client/support/until.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
 
 let dir: string
@@ -39,10 +39,6 @@ function alive(pid: number): boolean {
   } catch {
     return false
   }
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!await condition()) await delay(5)
 }
 
 describe('a managed broker', () => {
@@ -182,7 +178,7 @@ describe('a server that dies though nobody stopped it', () => {
     await broker.start()
     const { url, pid } = broker
     process.kill(pid as number, 'SIGKILL')
-    await until(() => restarts.length === 1)
+    await until('the owner is told of the restart', () => restarts.length === 1)
     expect(restarts).toEqual([undefined])
     expect(exits).toEqual([{ code: 128 + 9, signal: null, restartInMs: 50 }])
     expect(broker.url).toBe(url)
@@ -197,7 +193,7 @@ describe('a server that dies though nobody stopped it', () => {
     await broker.start()
     for (let n = 1; n <= 3; n++) {
       process.kill(broker.pid as number, 'SIGKILL')
-      await until(() => restarts === n)
+      await until(`the server is restarted ${n} times`, () => restarts === n)
     }
     expect(pauses).toEqual([50, 100, 200])
   })
@@ -212,10 +208,10 @@ describe('a server that dies though nobody stopped it', () => {
     await broker.start()
     const { url } = broker
     process.kill(broker.pid as number, 'SIGKILL')
-    await until(() => failures.length > 0)
+    await until('a restart was tried', () => failures.length > 0)
     expect(failures[0]).toBe('CMESH_BROKER_FAILED')
     await (await occupied)?.close()
-    await until(() => failures.includes(undefined))
+    await until('a restart succeeds', () => failures.includes(undefined))
     expect(broker.url).toBe(url)
   })
 
@@ -225,7 +221,7 @@ describe('a server that dies though nobody stopped it', () => {
     const broker = make({ onExit: () => { exits++ }, onRestart: (failure) => restarted.push(failure) })
     await broker.start()
     process.kill(broker.pid as number, 'SIGKILL')
-    await until(() => exits === 1)
+    await until('the death of the server is noticed', () => exits === 1)
     await broker.stop()
     expect(restarted).toEqual([])
     expect(await broker.healthy()).toBe(false)
@@ -237,7 +233,7 @@ describe('a server that dies though nobody stopped it', () => {
     await broker.start()
     const { pid, url } = broker
     process.kill(await parentOf(pid as number), 'SIGKILL')
-    await until(() => restarts === 1)
+    await until('the server is restarted with its guard', () => restarts === 1)
     expect(alive(pid as number)).toBe(false)
     expect(broker.url).toBe(url)
   })
@@ -259,7 +255,7 @@ describe('the death of the owner by kill -9', () => {
     const owner = await spawnOwner(path.join(dir, 'owned'))
     expect(alive(owner.pid)).toBe(true)
     owner.child.kill('SIGKILL')
-    await until(() => !alive(owner.pid))
+    await until('the server of the dead owner is gone', () => !alive(owner.pid))
   })
 })
 

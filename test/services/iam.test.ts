@@ -593,12 +593,11 @@ describe('IAM describes', () => {
       sid: session.sid, jti: auth.jti, did: session.sub, issued: session.issued, expires: session.expires,
       jkt: session.key.publicKey.thumbprint, perms: ['read 0xI:>'],
     })
-    expect(iam.describe('grants', auth)).toEqual({ did: session.sub, perms: NEWCOMER_READ_SET.map(formatPermission) })
     expect(iam.describe('jwks', auth))
       .toEqual({
         keys: [{ kty: 'OKP', crv: 'Ed25519', x: mesh.publicKey.text, kid: mesh.publicKey.thumbprint, alg: 'EdDSA', use: 'sig' }],
       })
-    for (const action of ['whoami', 'session', 'grants', 'jwks']) expect(() => canonicalBytes(iam.describe(action, auth)))
+    for (const action of ['whoami', 'session', 'keys', 'jwks']) expect(() => canonicalBytes(iam.describe(action, auth)))
       .not.toThrow()
   })
 

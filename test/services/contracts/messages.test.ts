@@ -231,8 +231,7 @@ describe('whom nobody hears of', () => {
     await call('ask')
     const flushed = mesh.state.courier.flush()
     const moved = setInterval(() => { mesh.time.ms += 1_000 }, 5)
-    await flushed
-    clearInterval(moved)
+    await flushed.finally(() => { clearInterval(moved) })
     expect(await heard()).toMatchObject({ status: 504, body: { code: 'CMESH_ROUTER_TIMEOUT' } })
   })
 })

@@ -54,7 +54,7 @@ async function attack(token: string, sid = victim.sid): Promise<string> {
 }
 
 async function expectUntouched(): Promise<void> {
-  if (victim.expires - clock.ms < 60_000) victim = await refresh(victim, iam.send, clock.ms)
+  if (victim.expires - clock.ms < 120_000) victim = await refresh(victim, iam.send, clock.ms)
   await expect(iam.enter(victim)).resolves.toMatchObject({ sub: victim.sub, sid: victim.sid })
 }
 
@@ -151,7 +151,7 @@ describe('one token has one spelling', () => {
   test('no bit of it can be turned, and no byte of it left out', async () => {
     await expectUntouched()
     const { token } = victim
-    // A guard of its own, so that a hundred failures are not the throttle's to answer.
+    // Time passes between them, so that a hundred failures are not the throttle's to answer.
     await fc.assert(fc.asyncProperty(fc.nat(token.length - 1), fc.integer({ min: 0, max: 6 }), fc.boolean(), async (at, bit, cut) => {
       const bytes = Buffer.from(token)
       bytes[at] = (bytes[at] as number) ^ (1 << bit)
@@ -183,7 +183,7 @@ describe('a good token at the wrong place or time', () => {
     expect(await attack(token)).toContain('the token has expired')
   })
 
-  test('says nothing by a signature a day old, or by claims of the wrong type', async () => {
+  test('says nothing by claims of the wrong type', async () => {
     await expectUntouched()
     for (const change of [{ exp: '9999999999' }, { exp: null }, { exp: 1e300 }, { iat: 'now' }, { sid: ['x'] }, { sub: {} }, { perms: 'operator' }, { aal: 3 }, { cnf: { jkt: 'x' } }]) {
       expect(await attack(craft(HEADER, { ...payload(), ...change }, byRing))).toBe(refusedAlike)
@@ -194,7 +194,8 @@ describe('a good token at the wrong place or time', () => {
     const long = `${victim.token}${'A'.repeat(4_096)}`
     expect(await attack(long)).toContain('the token or the session id is too long')
     const renewal = makeRenewal('refresh', long, victim.key, clock.ms)
-    expect(await failureOf(() => iam.iam.handle('refresh', canonicalBytes(renewal)))).toMatchObject({ code: 'CMESH_IAM_HANDSHAKE' })
+    expect(await failureOf(() => iam.iam.handle('refresh', canonicalBytes(renewal))))
+      .toMatchObject({ code: 'CMESH_IAM_HANDSHAKE', detail: { reason: 'the field token is not valid' } })
   })
 
   test('can be replayed by its own session alone, and not at all after a hangup', async () => {

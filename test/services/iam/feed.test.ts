@@ -4,7 +4,7 @@ import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals'
 import fc from 'fast-check'
 import { parseFqmn } from '../../../cmtp/fqmn.ts'
-import { canonicalBytes, parseCanonicalJson } from '../../../cmtp/identity/canonical-json.ts'
+import { canonicalBytes, canonicalJson, parseCanonicalJson } from '../../../cmtp/identity/canonical-json.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { REVOKED_SUBJECT } from '../../../cmtp/subject.ts'
 import { FileKeyStore } from '../../../node/key-store.ts'
@@ -105,14 +105,19 @@ describe('a feed that is heard', () => {
     const { fixture, bus } = await start()
     const session = await fixture.open()
     await fixture.enter(session)
-    const own = parseCanonicalJson(bus.published.at(-1)?.data) as Record<string, unknown>
-    const entries = [{ sid: session.sid, atMs: START }]
-    const forgeries: unknown[] = [
-      { ...own, entries }, { ...own, entries, boot: 'another' }, { ...own, entries, mesh: KeyPair.generate().did },
-      { ...own, entries, boot: 'another', signature: KeyPair.generate().sign(canonicalBytes({ ...own, entries })).toString('base64url') },
-    ]
-    for (const forgery of forgeries) bus.bring(REVOKED_SUBJECT, { subject: REVOKED_SUBJECT, data: canonicalBytes(forgery), reply: '' })
+    const { signature, ...own } = parseCanonicalJson(bus.published.at(-1)?.data) as Record<string, unknown>
+    const stranger = KeyPair.generate()
+    const said = { ...own, boot: 'another', entries: [{ sid: session.sid, atMs: START }] }
+    const by = (key: KeyPair, message: object): object => (
+      { ...message, signature: key.sign(Buffer.from(`CMesh/1 revoked\n${canonicalJson(message)}`)).toString('base64url') })
+    const bring = (message: object): void => { bus.bring(REVOKED_SUBJECT, { subject: REVOKED_SUBJECT, data: canonicalBytes(message), reply: '' }) }
+    const theirs = { ...said, mesh: stranger.did }
+    const forgeries = [{ ...said, signature }, by(stranger, said), by(stranger, theirs), { ...by(stranger, theirs), mesh: root.did }]
+    for (const forgery of forgeries) bring(forgery)
     await expect(fixture.enter(session)).resolves.toMatchObject({ sid: session.sid })
+    // The same by the mesh's own key counts.
+    bring(by(root, said))
+    expect(await failureOf(() => fixture.enter(session))).toMatchObject({ detail: { reason: 'the session was revoked' } })
   })
 
   test('is read whole or not at all, whatever the bytes', () => {
@@ -177,7 +182,7 @@ describe('a feed that is silent', () => {
     const failure = failureOf(() => feed.start())
     await jest.advanceTimersByTimeAsync(3_000)
     expect(await failure).toMatchObject({ code: 'CMESH_IAM_STALE' })
-    expect(bus.subscriptions.every(({ open }) => !open)).toBe(true)
+    expect(bus.subscriptions.map(({ open }) => open)).toEqual([false])
   })
 })
 
@@ -192,10 +197,13 @@ describe('what was revoked', () => {
   test('counts after a restart, for the moment it was revoked at and no later one', async () => {
     const log = new MemoryLog()
     const before = await start(log)
-    const session = await before.fixture.open()
+    const identity = KeyPair.generate()
+    const session = await before.fixture.open({ identity })
     await before.feed.publish({ sub: session.sub })
     const after = await start(log)
     expect(await failureOf(() => after.fixture.enter(session))).toMatchObject({ detail: { reason: 'the session was revoked' } })
+    after.fixture.clock.ms += 1_000
+    await expect(after.fixture.open({ identity }).then(after.fixture.enter)).resolves.toMatchObject({ sub: session.sub })
   })
 
   test('is kept in a file that nobody else can read, without what is too old to match and lines that were torn', async () => {

@@ -38,7 +38,7 @@ describe('what a session asks of IAM', () => {
   test('is none of the handshake\'s steps: those are for who has no session', async () => {
     for (const action of ['call', 'confirm', 'consent']) {
       expect(await mesh.ask(mesh.root, `0xIW:${action}`)).toMatchObject({
-        status: 405, code: 'CMESH_ROUTER_ACTION', message: `The iam service has no action ${action} for writing with a session.`,
+        status: 405, code: 'CMESH_ROUTER_ACTION', message: `The IAM service has no action ${action} for writing with a session.`,
       })
     }
   })
@@ -50,12 +50,15 @@ describe('rights, as sessions ask for them', () => {
   test('are changed by an order, which later writes name', async () => {
     const batches: Batch[] = []
     const own = await startMesh({ state: { onApplied: block => { batches.push(decodeBatch(block.message)) } } })
-    expect(await own.ask(own.root, '0xSW:0x002:increment')).toMatchObject({ status: 200 })
-    const granted = await own.ask(own.root, '0xIW:grant', { body: JSON.stringify(GRANT) })
-    expect(granted).toMatchObject({ status: 200, value: { did: GRANT.did, perm: GRANT.permission, by: own.operator.did } })
-    expect(await own.ask(own.root, '0xSW:0x002:increment')).toMatchObject({ status: 200 })
-    expect(batches.flatMap(({ transactions }) => transactions.map(({ grantSeq }) => grantSeq))).toEqual([0, 0, 0, (granted.value as { seq: number }).seq])
-    await own.stop()
+    try {
+      expect(await own.ask(own.root, '0xSW:0x002:increment')).toMatchObject({ status: 200 })
+      const granted = await own.ask(own.root, '0xIW:grant', { body: JSON.stringify(GRANT) })
+      expect(granted).toMatchObject({ status: 200, value: { did: GRANT.did, perm: GRANT.permission, by: own.operator.did } })
+      expect(await own.ask(own.root, '0xSW:0x002:increment')).toMatchObject({ status: 200 })
+      expect(batches.flatMap(({ transactions }) => transactions.map(({ grantSeq }) => grantSeq))).toEqual([0, 0, 0, (granted.value as { seq: number }).seq])
+    } finally {
+      await own.stop()
+    }
   })
 
   test('are told of oneself, and of others to whoever may grant', async () => {

@@ -8,6 +8,7 @@ import { refresh, type Session } from '../../../cmtp/identity/login.ts'
 import { tokenKeyId } from '../../../cmtp/identity/token.ts'
 import { KeyRing, type KeyStore, type RingState } from '../../../services/iam/key-ring.ts'
 import { failureOf, startIam, type IamFixture } from '../../support/iam.ts'
+import { refusal } from '../../support/refusal.ts'
 
 const root = KeyPair.fromSeed(Buffer.alloc(32, 7))
 const READ = parseFqmn('0xI:whoami')
@@ -135,18 +136,12 @@ describe('a set of keys', () => {
 
   test('does not survive a change of any field', () => {
     fc.assert(fc.property(
-      fc.constantFrom('epoch', 'issued', 'version', 'x', 'kid', 'notAfter'), fc.integer({ min: 2, max: 1_000_000 }), (field, value) => {
+      fc.constantFrom('epoch', 'issued', 'version', 'x', 'kid', 'notAfter'), fc.integer({ min: 1_001, max: 1_000_000 }), (field, value) => {
         const [key] = ring.keySet.keys
         const changed = ['x', 'kid', 'notAfter'].includes(field)
           ? { ...ring.keySet, keys: [{ ...key, [field]: field === 'notAfter' ? value : `${value}` }] }
           : { ...ring.keySet, [field]: value }
-        let failure: CMeshError | undefined
-        try {
-          checkKeySet(changed as KeySet, root.did)
-        } catch (error) {
-          failure = error as CMeshError
-        }
-        expect(failure?.code).toBe('CMESH_IAM_FORGED')
+        expect(refusal(() => checkKeySet(changed as KeySet, root.did)).code).toBe('CMESH_IAM_FORGED')
       }), { numRuns: 60 })
   })
 })

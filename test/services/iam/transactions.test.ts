@@ -181,14 +181,15 @@ describe('a ban', () => {
   })
 
   test('is told to those who keep sessions, and other blocks are not', () => {
+    const lastChange = () => GrantBook.changeOf(made.applied.at(-1))
     order(OPERATOR, 'ban', { did: ANN.did })
-    expect(GrantBook.changeOf(made.applied.at(-1) as never)).toEqual({ banned: [ANN.did], sessions: false })
+    expect(lastChange()).toEqual({ banned: [ANN.did], sessions: false })
     order(OPERATOR, 'ban', { sid: 'session-1' })
-    expect(GrantBook.changeOf(made.applied.at(-1) as never)).toEqual({ banned: [], sessions: true })
+    expect(lastChange()).toEqual({ banned: [], sessions: true })
     order(OPERATOR, 'unban', { did: ANN.did })
-    expect(GrantBook.changeOf(made.applied.at(-1) as never)).toEqual({ banned: [], sessions: false })
+    expect(lastChange()).toEqual({ banned: [], sessions: false })
     order(OPERATOR, 'unban', { did: ANN.did })
-    expect(GrantBook.changeOf(made.applied.at(-1) as never)).toBeUndefined()
+    expect(lastChange()).toBeUndefined()
   })
 })
 
