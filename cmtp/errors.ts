@@ -146,6 +146,7 @@ export const CATALOGUE = {
   CMESH_BOOT_DATA_IN_USE: { status: 500, retry: 'terminal', message: 'The data directory {path} is in use by process {pid}.' },
   CMESH_BROKER_NOT_FOUND: { status: 500, retry: 'terminal', message: 'No usable nats-server was found: {tried}. Four ways to get one: (1) set NATS_SERVER_BIN to its path; (2) put nats-server on the PATH; (3) run `npm run setup` where the official release can be downloaded; (4) on Debian or Ubuntu, run `npm run setup`, which uses apt-get download without root. Or give an existing cluster by CMESH_NATS_URL.' },
   CMESH_BROKER_FAILED: { status: 500, retry: 'terminal', message: 'The nats-server did not start: {reason}' },
+  CMESH_BROKER_ACCOUNTS: { status: 500, retry: 'terminal', message: 'The broker\'s accounts cannot be used: {reason}.' },
   CMESH_BUS_DISCONNECTED: { status: 503, retry: 'retry', message: 'The connection to the broker is down.' },
   CMESH_BUS_NO_RESPONDERS: { status: 503, retry: 'retry', message: 'Nobody answers on {subject}.' },
   CMESH_BUS_TIMEOUT: { status: 504, retry: 'retry', message: 'No answer on {subject} within {timeoutMs} ms.' },

@@ -7,20 +7,29 @@ const ROOT = 'cmesh.v1'
 
 /** Where the holder of session `<sid>` sends its requests; the router's queue group listens on the wildcard. */
 export const REQUEST_WILDCARD = `${ROOT}.req.*`
+/** Where the gateway of session `<via>` sends what it carries for session `<sid>`: `req.<via>.<sid>`. */
+export const CARRIED_WILDCARD = `${ROOT}.req.*.*`
 const REQUEST_PREFIX = `${ROOT}.req.`
 export const ROUTER_QUEUE = 'router'
 
-/** The first step of the handshake, open to anyone. */
-export const HELLO_SUBJECT = `${ROOT}.hello`
-/** The later steps of every node. */
-export const HELLO_WILDCARD = `${HELLO_SUBJECT}.*`
+const HELLO_PREFIX = `${ROOT}.hello.`
+/** Steps of the handshake, by the connection they come from (a guest's or a session's), for any node. */
+export const HELLO_WILDCARD = `${ROOT}.hello.*`
 export const IAM_QUEUE = 'iam'
+/** The first step without a connection in its subject. On its way out: use `helloSubject(cid)`. */
+export const HELLO_SUBJECT = `${ROOT}.hello`
 
-/** Requests that the miner takes up; captured by its stream. */
+const MINE_PREFIX = `${ROOT}.mine.`
+/** Requests that the miner takes up, by the session they come from; captured by its stream. */
+export const MINE_WILDCARD = `${ROOT}.mine.*`
+/** The same without a session in its subject. On its way out: use `mineSubject(sid)`. */
 export const MINE_SUBJECT = `${ROOT}.mine`
 
 /** Node to node: what was revoked, and the heartbeat of that feed. */
 export const REVOKED_SUBJECT = `${ROOT}.ctl.revoked`
+
+/** Where replies go: `_INBOX.<cid>.…`, the connection's own. */
+export const INBOX_PREFIX = '_INBOX.'
 
 /** Every event subject; a channel is the one token behind it. */
 export const EVENT_WILDCARD = `${ROOT}.evt.*`
@@ -32,15 +41,65 @@ export function requestSubject(sid: string): string {
   return REQUEST_PREFIX + encodeToken(sid)
 }
 
-/** The session id of a request subject; `undefined` when it is none. */
+/** The session id of a plain request subject; `undefined` when it is none. */
 export function sessionOfSubject(subject: string): string | undefined {
   if (!subject.startsWith(REQUEST_PREFIX)) return undefined
   return decodeToken(subject.slice(REQUEST_PREFIX.length))
 }
 
-/** The handshake's later steps, pinned to the node that answered the first. */
-export function helloSubject(node: string): string {
-  return `${HELLO_SUBJECT}.${encodeToken(node)}`
+/** Where the gateway of session `via` sends a request under the token of session `sid`, which it carries. */
+export function carriedSubject(via: string, sid: string): string {
+  return `${REQUEST_PREFIX}${encodeToken(via)}.${encodeToken(sid)}`
+}
+
+/** Whose request a subject is, and which gateway's connection it came from; `undefined` when it is no request subject. */
+export function originOfSubject(subject: string): { readonly sid: string, readonly via: string | undefined } | undefined {
+  if (!subject.startsWith(REQUEST_PREFIX)) return undefined
+  const dot = subject.indexOf('.', REQUEST_PREFIX.length)
+  const sid = decodeToken(dot < 0 ? subject.slice(REQUEST_PREFIX.length) : subject.slice(dot + 1))
+  if (sid === undefined) return undefined
+  if (dot < 0) return { sid, via: undefined }
+  const via = decodeToken(subject.slice(REQUEST_PREFIX.length, dot))
+  return via === undefined ? undefined : { sid, via }
+}
+
+/** A step of the handshake on connection `cid`; with `node` for that node alone. */
+export function helloSubject(cid: string, node?: string): string {
+  return `${HELLO_PREFIX}${encodeToken(cid)}${node === undefined ? '' : `.${encodeToken(node)}`}`
+}
+
+/** What IAM of `node` listens on, beside the wildcard. */
+export function helloNodeSubject(node: string): string {
+  return `${HELLO_WILDCARD}.${encodeToken(node)}`
+}
+
+/** The connection that a step of the handshake came from; `undefined` for a subject that is none. */
+export function connectionOfHello(subject: string): string | undefined {
+  if (!subject.startsWith(HELLO_PREFIX)) return undefined
+  const dot = subject.indexOf('.', HELLO_PREFIX.length)
+  if (dot < 0) return decodeToken(subject.slice(HELLO_PREFIX.length))
+  return decodeToken(subject.slice(dot + 1)) === undefined ? undefined : decodeToken(subject.slice(HELLO_PREFIX.length, dot))
+}
+
+/** Where the holder of session `sid` leaves requests to be mined. */
+export function mineSubject(sid: string): string {
+  return MINE_PREFIX + encodeToken(sid)
+}
+
+/** The session that a request to be mined came from; `undefined` for a subject that is none. */
+export function sessionOfMine(subject: string): string | undefined {
+  return subject.startsWith(MINE_PREFIX) ? decodeToken(subject.slice(MINE_PREFIX.length)) : undefined
+}
+
+/** What every inbox of connection `cid` begins with. */
+export function inboxPrefix(cid: string): string {
+  return `${INBOX_PREFIX}${encodeToken(cid)}.`
+}
+
+/** Whether a reply may go there for a message of connection `cid`, which is one plain token. Allocates nothing. */
+export function isReplyOf(cid: string, reply: string): boolean {
+  return reply.startsWith(INBOX_PREFIX) && reply.startsWith(cid, INBOX_PREFIX.length)
+    && reply.charCodeAt(INBOX_PREFIX.length + cid.length) === DOT && reply.length > INBOX_PREFIX.length + cid.length + 1
 }
 
 export function serviceSubject(service: string, verb: string): string {
@@ -61,6 +120,7 @@ export function controlSubject(...tokens: readonly string[]): string {
   return [`${ROOT}.ctl`, ...tokens.map(encodeToken)].join('.')
 }
 
+const DOT = 0x2e
 const PLAIN = /^[A-Za-z0-9_-]+$/
 
 /**

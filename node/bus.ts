@@ -6,6 +6,7 @@ import path from 'node:path'
 import type { CMeshError } from '../cmtp/errors.ts'
 import { connectNats, type NatsBus } from '../providers/bus/nats.ts'
 import { withoutCredentials } from '../providers/bus/nats-login.ts'
+import type { BrokerSessions } from '../services/iam/connections.ts'
 import type { Log } from '../services/log.ts'
 import { ManagedBroker } from './broker/managed.ts'
 import type { Config } from './settings.ts'
@@ -13,6 +14,10 @@ import type { Config } from './settings.ts'
 export interface Buses {
   readonly core: NatsBus
   readonly mesh: NatsBus
+  /** In the account of newcomers, where handshakes come in. The same as `mesh` where the broker has no accounts. */
+  readonly door: NatsBus
+  /** Logins of sessions. Undefined where the broker has no accounts: it enforces nothing then. */
+  readonly sessions: BrokerSessions | undefined
   /** Where clients connect. */
   readonly url: string
   /** The broker's process, where it is this node's own. */
@@ -47,7 +52,7 @@ export async function openBuses(config: Config, log: Log, signal?: AbortSignal):
     const mesh = await open('mesh', broker?.mesh.nkeySeed ?? config['bus.nkeySeed'])
     // The descriptor is for every client to read; the node's login is not.
     const address = broker?.url ?? (url ?? '').split(',').map(withoutCredentials).join(',')
-    return { core, mesh, url: address, broker }
+    return { core, mesh, door: mesh, sessions: undefined, url: address, broker }
   } catch (error) {
     await Promise.all(opened.map(bus => bus.close()))
     await broker?.stop()

@@ -37,6 +37,8 @@ export interface CallMessage {
   readonly audience?: string
   /** The session of a gateway, whose frames may carry this session's requests too. */
   readonly via?: string
+  /** The nkey (`U…`) that the session's own connection will log in with; its possession is proven by the confirm. */
+  readonly nkey?: string
 }
 
 /** IAM: what the client must prove, signed by the mesh. */
@@ -72,6 +74,8 @@ export interface ConfirmMessage {
   readonly proof: unknown
   /** The cookie of the answer, as it came. */
   readonly cookie?: string
+  /** By the nkey of the call over the transcript, base64url; there when the call named one. */
+  readonly possession?: string
   readonly signature: string
 }
 
@@ -111,6 +115,8 @@ export interface SessionMessage {
   /** By the node's clock, ms since 1970. */
   readonly issued: number
   readonly expires: number
+  /** What the session's own connection logs in with, where the broker has accounts; `expires` in ms since 1970. */
+  readonly connection?: { readonly jwt: string, readonly expires: number }
   /** The keys that the mesh signs tokens with, signed by the mesh. */
   readonly keys?: KeySet
 }
@@ -162,6 +168,8 @@ const isSignature = isBytes(64)
 /** base64url of any bytes, in its one spelling. */
 const isBase64url = (limit: number): Check => value => typeof value === 'string' && value.length > 0 && value.length <= limit
   && Buffer.from(value, 'base64url').toString('base64url') === value
+const isUserNkey: Check = value => typeof value === 'string' && /^U[A-Z2-7]{55}$/.test(value)
+const isConnection = hasShape({ jwt: isText(4_096), expires: isTime })
 const isVerificationKey = hasShape({ kid: isHash, x: isBytes(32), notAfter: isTime })
 const isKeySet = hasShape({
   version: isOneOf(1), mesh: isAnyDid, epoch: isTime, issued: isTime, signature: isSignature,
@@ -172,6 +180,7 @@ const isAttribute = hasShape({ id: isText(256), value: isText(4_096), issuer: is
 const CALL: Shape<CallMessage> = {
   step: isOneOf('call'), version: isOneOf(1), provider: isText(32), key: isBytes(32),
   want: isTexts(MAX_PERMISSIONS, 4_096), nonce: isBytes(16), audience: optional(isAnyDid), via: optional(isId),
+  nkey: optional(isUserNkey),
 }
 const ANSWER: Shape<AnswerMessage> = {
   step: isOneOf('answer'), handshake: isId, call: isHash, nonce: isBytes(32), audience: isAnyDid, node: isText(256),
@@ -181,7 +190,7 @@ const ANSWER: Shape<AnswerMessage> = {
 }
 const CONFIRM: Shape<ConfirmMessage> = {
   step: isOneOf('confirm'), handshake: isId, nonce: isBytes(32), audience: isAnyDid, transcript: isHash,
-  proof: value => value !== undefined, cookie: optional(isBase64url(COOKIE_CHARACTERS)), signature: isSignature,
+  proof: value => value !== undefined, cookie: optional(isBase64url(COOKIE_CHARACTERS)), possession: optional(isSignature), signature: isSignature,
 }
 const GRANT: Shape<GrantMessage> = {
   step: isOneOf('grant'), handshake: isId, audience: isAnyDid, sub: isAnyDid, perms: isTexts(65_536, 4_200),
@@ -191,7 +200,7 @@ const GRANT: Shape<GrantMessage> = {
 const CONSENT: Shape<ConsentMessage> = { step: isOneOf('consent'), handshake: isId, grant: isHash, signature: isSignature }
 const SESSION: Shape<SessionMessage> = {
   step: isOneOf('session'), sid: isId, token: isText(4_096), issued: isTime, expires: isTime,
-  keys: optional(isKeySet),
+  connection: optional(isConnection), keys: optional(isKeySet),
 }
 const RENEWAL: Shape<RenewalMessage> = {
   step: isOneOf('refresh', 'hangup'), token: isText(4_096), key: isBytes(32), issued: isTime, signature: isSignature,

@@ -39,8 +39,8 @@ export interface TokenClaims {
   readonly iat: number
   readonly exp: number
   readonly ver: typeof TOKEN_VERSION
-  /** Thumbprint of the session key (RFC 7800, RFC 7638). */
-  readonly cnf: { readonly jkt: string }
+  /** Thumbprint of the session key (RFC 7800, RFC 7638), and the nkey of the session's own connection where it has one. */
+  readonly cnf: { readonly jkt: string, readonly nkey?: string }
   /** Texts of permissions, or the name of a set (`cmtp/permission.ts`). */
   readonly perms: readonly string[]
   readonly amr: readonly string[]
@@ -103,13 +103,15 @@ export function tokenKeyId(token: string): string {
 
 const ID = /^[A-Za-z0-9_-]{8,64}$/
 const THUMBPRINT = /^[A-Za-z0-9_-]{43}$/
+const USER_NKEY = /^U[A-Z2-7]{55}$/
 
 const isId = (value: unknown): boolean => typeof value === 'string' && ID.test(value)
 const isSeconds = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0
 const isTexts = (value: unknown): boolean => Array.isArray(value) && value.every(text => typeof text === 'string')
 const isConfirmation = (value: unknown): boolean => typeof value === 'object' && value !== null
-  && Object.keys(value).length === 1
+  && Object.keys(value).every(name => name === 'jkt' || name === 'nkey')
   && 'jkt' in value && typeof value.jkt === 'string' && THUMBPRINT.test(value.jkt)
+  && (!('nkey' in value) || (typeof value.nkey === 'string' && USER_NKEY.test(value.nkey)))
 const isAttribute = (value: unknown): boolean => typeof value === 'object' && value !== null
   && Object.keys(value).length === 3 && ['id', 'value', 'issuer'].every(name => typeof (value as Record<string, unknown>)[name] === 'string')
 

@@ -8,6 +8,8 @@ export interface RevocationEntry {
   readonly sub?: string
   /** A key that tokens were signed with. */
   readonly kid?: string
+  /** The nkey of the connection that went with the session. */
+  readonly nkey?: string
   /** ms since 1970. */
   readonly atMs: number
 }
