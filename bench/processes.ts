@@ -6,6 +6,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { KeyPair, type MeshClient } from '../client/index.ts'
+import { inboxPrefix } from '../cmtp/subject.ts'
 import { BROKER_FILES } from '../node/broker/config.ts'
 import { ManagedBroker } from '../node/broker/managed.ts'
 import type { MeshDescriptor } from '../node/descriptor.ts'
@@ -17,6 +18,7 @@ import type { Scope } from './harness.ts'
 import { MIX_NAME, MIX_TARGET } from './mix.ts'
 import type { MoleculerLogin } from './moleculer/broker.ts'
 import type { RawLogin } from './raw/requester.ts'
+import { ECHO_SESSION } from './raw/subject.ts'
 
 /** A directory that goes with the scope. */
 export async function scratch(scope: Scope): Promise<string> {
@@ -99,9 +101,9 @@ export interface Asking {
 export async function startRaw(scope: Scope): Promise<Asking> {
   const broker = await startBroker(scope)
   const echo = await Child.start(scope, {
-    entry: new URL('./raw/echo.js', import.meta.url), open: { url: broker.url, nkeySeed: broker.mesh.nkeySeed } satisfies RawLogin, isReady: message => 'ready' in message,
+    entry: new URL('./raw/echo.js', import.meta.url), open: { url: broker.url, ...broker.mesh } satisfies RawLogin, isReady: message => 'ready' in message,
   })
-  const driver = await startDriver(scope, 'raw', { url: broker.url })
+  const driver = await startDriver(scope, 'raw', { url: broker.url, ...broker.sessionLogin(ECHO_SESSION), inbox: inboxPrefix(ECHO_SESSION) })
   return { driver, processes: { client: driver.pid, broker: broker.pid ?? 0, echo: echo.pid } }
 }
 
@@ -109,7 +111,7 @@ export async function startRaw(scope: Scope): Promise<Asking> {
 export async function startMoleculer(scope: Scope): Promise<Asking> {
   const broker = await startBroker(scope)
   // The services' account, since Moleculer's subjects are not those that the broker's rules let a client use.
-  const login: MoleculerLogin = { url: broker.url, nkeySeed: broker.core.nkeySeed }
+  const login: MoleculerLogin = { url: broker.url, ...broker.core }
   const service = await Child.start(scope, { entry: new URL('./moleculer/service.js', import.meta.url), open: login, isReady: message => 'ready' in message })
   const driver = await startDriver(scope, 'moleculer', login)
   return { driver, processes: { client: driver.pid, broker: broker.pid ?? 0, service: service.pid } }

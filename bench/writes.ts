@@ -22,7 +22,7 @@ export const writes: Bench = {
     const driver = await startDriver(scope, 'writes', { ...mesh.access, contract: address, keys: KEYS })
     const broker = await startBroker(scope)
     const bytes = `["${keyOf(0)}","${valueOf(0)}"]`.length
-    const jetstream = await startDriver(scope, 'jetstream', { url: broker.url, nkeySeed: broker.core.nkeySeed, bytes })
+    const jetstream = await startDriver(scope, 'jetstream', { url: broker.url, ...broker.core, bytes })
     const bee = missing === undefined ? await startDriver(scope, 'hyperbee', { dir: await scratch(scope), does: 'put', keys: KEYS }) : undefined
 
     const meters = new Map(IN_FLIGHT.map(inFlight => [inFlight, new CpuMeter({ client: driver.pid, broker: mesh.brokerPid, node: mesh.pid })]))

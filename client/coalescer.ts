@@ -14,11 +14,12 @@ import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { entryId, type MessageIds } from '../cmtp/message-id.ts'
 import type { ReceiptLevel } from '../cmtp/wire.ts'
+import type { ActiveSession } from './active-session.ts'
 import type { Connection } from './connection.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, type Reply } from './reply.ts'
 import { ANSWER_MS } from './retry.ts'
-import type { ActiveSession, SessionKeeper } from './session.ts'
+import type { SessionKeeper } from './session.ts'
 
 /** Most requests in one frame: several frames on the way keep client, broker and node busy at the same time. */
 export const COALESCED = 64

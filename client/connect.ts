@@ -9,6 +9,7 @@ import type { LoginOptions } from '../cmtp/identity/login.ts'
 import { MessageIds } from '../cmtp/message-id.ts'
 import { Connection } from './connection.ts'
 import { locateMesh, type MeshLocation } from './descriptor.ts'
+import type { SessionMemory } from './handshakes.ts'
 import { configDirectory, DEFAULT_IDENTITY, IdentityStore } from './identity-store.ts'
 import { MeshClient, shareConnection } from './mesh-client.ts'
 import {
@@ -16,7 +17,7 @@ import {
   type ConnectionDefaults, type RequestDefaults,
 } from './options.ts'
 import { pauseBeforeRetry } from './retry.ts'
-import { SessionKeeper, type SessionMemory } from './session.ts'
+import { SessionKeeper } from './session.ts'
 
 export interface ConnectOptions extends MeshLocation, RequestDefaults, ConnectionDefaults {
   /**
@@ -56,8 +57,8 @@ const CHECKS = {
 }
 
 /**
- * Resolves with a client that holds a session. Rejects with `CMESH_CLIENT_NO_MESH` (not found, or nothing answers within
- * `connectTimeoutMs`), `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_USAGE`, `CMESH_CLIENT_CREDENTIALS`, `CMESH_IAM_HANDSHAKE`,
+ * Resolves with a client that holds a session. Rejects with `CMESH_CLIENT_NO_MESH` (not found, its broker takes no newcomers, or
+ * nothing answers within `connectTimeoutMs`), `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_USAGE`, `CMESH_CLIENT_CREDENTIALS`, `CMESH_IAM_HANDSHAKE`,
  * `CMESH_IAM_FORGED`, `CMESH_IAM_UPSTREAM`. Once connected the client reconnects for ever, and shakes hands again when it must. The caller
  * closes it.
  */
@@ -73,8 +74,7 @@ export async function connect(options: ConnectOptions = {}): Promise<MeshClient>
   const identity = options.identity instanceof KeyPair ? options.identity : await store.loadOrCreateIdentity(identityName)
   const memory = options.identity instanceof KeyPair || options.keepSession === false ? undefined : memoryOf(store, url, identityName)
 
-  const opening = Connection.open({ url, name, connectTimeoutMs, maxInFlight, onWarning })
-  const connection = await unlessAborted(opening, options.signal, (late) => late.close())
+  const connection = new Connection({ url, name, connectTimeoutMs, maxInFlight, onWarning })
   const ids = new MessageIds()
   const closing = new AbortController()
   const { approve, present, onChallenge } = options
@@ -100,21 +100,22 @@ async function firstSession(sessions: SessionKeeper, url: string, withinMs: numb
       return
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'the handshake')
-      const pauseMs = pauseBeforeRetry(error, tries, untilMs - performance.now())
+      // Where no broker answers, or none that takes newcomers, there is nothing to wait for.
+      const pauseMs = error.code === 'CMESH_CLIENT_NO_MESH' ? undefined : pauseBeforeRetry(error, tries, untilMs - performance.now())
       if (pauseMs === undefined) throw error.code === 'CMESH_BUS_NO_RESPONDERS' || error.code === 'CMESH_BUS_TIMEOUT' ? silent(url, error) : error
       await delay(pauseMs)
     }
   }
 }
 
-/** The work's result, unless the caller gives up first; what comes later is for `undo`. */
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined, undo?: (late: T) => Promise<void>): Promise<T> {
+/** The work's result, unless the caller gives up first. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work
   return new Promise((resolve, reject) => {
     const abort = (): void => {
       reject(new CMeshError('CMESH_CLIENT_ABORTED', {}, { cause: signal.reason }))
       // A failure that comes now has nobody left to tell.
-      work.then(undo, () => undefined)
+      work.catch(() => undefined)
     }
     if (signal.aborted) return abort()
     signal.addEventListener('abort', abort, { once: true })
@@ -127,5 +128,9 @@ function silent(url: string, cause: CMeshError): CMeshError {
 }
 
 function memoryOf(store: IdentityStore, url: string, identity: string): SessionMemory {
-  return { load: () => store.loadSession(url, identity), save: (session) => store.saveSession(url, identity, session) }
+  return {
+    load: () => store.loadSession(url, identity),
+    save: (session) => store.saveSession(url, identity, session),
+    forget: () => store.removeSession(url, identity),
+  }
 }

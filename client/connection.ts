@@ -1,20 +1,21 @@
 /**
- * The client's one connection to the broker. It owns the connection, one wildcard inbox and what waits on it: answers to
- * requests by number, live events by tail. It knows no session and decodes no frame.
+ * The client's way to the mesh, over links that follow each other: newcomers' for handshakes, and one at a time that is current,
+ * a session's. It owns the links and the tails; which session is current is for the keeper of sessions to say (`use`).
  *
- * Invariants: (1) it comes back by itself until it is closed; (2) a request in flight when the connection breaks fails at
- * once with `CMESH_BUS_DISCONNECTED`, for its answer can no longer come; (3) nothing is sent while disconnected, so nothing
- * that was given up is sent later; (4) the inbox is not guessable.
+ *   knock → a newcomer's link, closed by whoever asked for it
+ *   dial  → a session's link → use → current → retired (another took its place) → closed when nothing waits on it
+ *
+ * Invariants: (1) a link that is replaced still brings the answers that were under way on it; (2) what comes live arrives on the
+ * current link alone: whoever follows hears `connected` when that is another one, and tells the mesh its new inbox; (3) once
+ * closed there is no link, and none is opened.
  */
-import { randomBytes } from 'node:crypto'
-import { connect as connectNats, errors } from '@nats-io/transport-node'
-import type { Msg, NatsConnection } from '@nats-io/transport-node'
-import { BUNDLE_TOKEN, decodeBundle } from '../cmtp/bundle.ts'
-import { Correlator } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
-import { EARLY_SENDING } from '../cmtp/nats.ts'
+import type { Session } from '../cmtp/identity/login.ts'
+import { guestJwt } from '../cmtp/identity/nats-jwt.ts'
+import { Nkey } from '../cmtp/identity/nats-keys.ts'
+import { isRefusedLogin, Link, TAIL, type LinkEvents, type LinkOptions, type LinkStatus, type RequestOptions } from './link.ts'
 
-export type ConnectionStatus = 'connected' | 'disconnected' | 'closed'
+export type ConnectionStatus = LinkStatus
 
 export interface ConnectionOptions {
   /** `nats://host:port`; several of one cluster separated by commas. */
@@ -30,110 +31,151 @@ export interface ConnectionOptions {
 }
 
 export interface Tail {
-  /** Where the mesh sends the events. */
+  /** Where the mesh sends the events: on the link that is current now. */
   readonly inbox: string
   readonly stop: () => void
 }
 
-/** Between two attempts to reconnect, in ms: half fixed, half random, so that clients do not return in step. */
-const RECONNECT_MS = 200
-/** A silent broker is given up after two unanswered pings: 4 to 6 s. */
-const PING_MS = 2_000
-/** First letter of a tail's token on the inbox; an answer's is a digit. */
-const TAIL = 't'
+/** What a session's link needs of the session. */
+export type Pass = Pick<Session, 'sid' | 'nkey' | 'connection'>
 
 export class Connection {
-  /** What the subjects of all answers and tails begin with, without a trailing dot. */
-  readonly inbox: string
   readonly url: string
-  readonly #nats: NatsConnection
-  readonly #correlator: Correlator
-  readonly #onWarning: (error: CMeshError) => void
+  readonly #options: ConnectionOptions
+  readonly #events: LinkEvents
+  #current: Link | undefined
+  /** Open, and not current: newcomers', those not used yet, and those that were replaced. */
+  readonly #others = new Set<Link>()
   readonly #tails = new Map<string, (data: Uint8Array) => void>()
   readonly #listeners = new Set<(status: ConnectionStatus) => void>()
+  #onRefused: () => void = () => undefined
   #tailSequence = 0
-  #status: ConnectionStatus = 'connected'
-  #inboxDenied: CMeshError | undefined
+  /** Late answers of links that are closed. */
+  #late = 0
+  /** A link was open once. */
+  #met = false
+  #status: ConnectionStatus = 'disconnected'
   #closed: Promise<void> | undefined
 
-  /** Connects once. Rejects with `CMESH_CLIENT_NO_MESH`; after that it reconnects for ever. */
-  static async open(options: ConnectionOptions): Promise<Connection> {
-    try {
-      const nats = await connectNats({
-        servers: options.url.split(','),
-        name: options.name,
-        timeout: options.connectTimeoutMs,
-        maxReconnectAttempts: -1,
-        reconnectDelayHandler: () => RECONNECT_MS / 2 + Math.random() * (RECONNECT_MS / 2),
-        // The broker's answer to a login may change, as when it is being configured; giving up is for the user to decide.
-        ignoreAuthErrorAbort: true,
-        pingInterval: PING_MS,
-        maxPingOut: 2,
-        // Capturing a stack for each request would cost more than the request.
-        noAsyncTraces: true,
-        ...EARLY_SENDING,
-      })
-      return new Connection(nats, options)
-    } catch (cause) {
-      const reason = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
-      throw new CMeshError('CMESH_CLIENT_NO_MESH', { url: options.url, reason }, { cause })
+  /** Connects to nothing yet. */
+  constructor(options: ConnectionOptions) {
+    this.url = options.url
+    this.#options = options
+    this.#events = {
+      onStatus: (link, status) => this.#onLinkStatus(link, status),
+      onTail: (link, token, data) => { if (link === this.#current) this.#tails.get(token)?.(data) },
+      onRefused: (link) => { if (link === this.#current) this.#onRefused() },
+      onWarning: options.onWarning,
     }
   }
 
-  private constructor(nats: NatsConnection, options: ConnectionOptions) {
-    this.url = options.url
-    this.#nats = nats
-    this.#onWarning = options.onWarning
-    this.inbox = `_INBOX.${randomBytes(16).toString('hex')}`
-    this.#correlator = new Correlator({
-      inbox: this.inbox,
-      maxPending: options.maxInFlight,
-      publish: (subject, data, reply) => this.#publish(subject, data, reply),
-    })
-    nats.subscribe(`${this.inbox}.*`, { callback: (error, message) => this.#onMessage(error, message) })
-    void this.#followStatus()
-    void nats.closed().then(() => this.#set('closed'))
-  }
-
+  /** Of the current link; `disconnected` while there is none. */
   get status(): ConnectionStatus {
     return this.#status
   }
 
+  /** The current link is down and comes back by itself. */
+  get returning(): boolean {
+    return this.#status === 'disconnected' && this.#current !== undefined
+  }
+
+  /** Id of the current link. */
+  get cid(): string | undefined {
+    return this.#current?.cid
+  }
+
   /** Requests in flight. */
   get pending(): number {
-    return this.#correlator.pending
+    let pending = this.#current?.pending ?? 0
+    for (const link of this.#others) pending += link.pending
+    return pending
   }
 
   /** Answers that nobody waited for: late, repeated or unasked. */
   get late(): number {
-    return this.#correlator.late
+    let late = this.#late + (this.#current?.late ?? 0)
+    for (const link of this.#others) late += link.late
+    return late
+  }
+
+  /**
+   * A newcomer's link, under an nkey of its own, for the steps of a handshake; the caller closes it. Rejects with
+   * `CMESH_CLIENT_NO_MESH`, with `CMESH_BUS_DISCONNECTED` where the broker was met before, or with `CMESH_CLIENT_CLOSED`.
+   */
+  async knock(): Promise<Link> {
+    const nkey = Nkey.generate('user')
+    const login = { nkey, jwt: guestJwt(nkey, Math.floor(Date.now() / 1000)) }
+    return await this.#open({ cid: nkey.text, login, reconnect: false }, 'newcomers')
+  }
+
+  /** A session's link, for `use`. Rejects like `knock`; where `isRefused` holds for the error, the broker does not take the session's login. */
+  async dial({ sid, nkey, connection }: Pass): Promise<Link> {
+    const login = nkey === undefined || connection === undefined ? undefined : { nkey, jwt: connection.jwt }
+    return await this.#open({ cid: sid, login, reconnect: true }, 'this session')
+  }
+
+  /** Makes a link that was dialled the current one, at once. The one before closes when what waits on it is settled. */
+  use(link: Link): void {
+    const before = this.#current
+    this.#others.delete(link)
+    this.#current = link
+    if (before !== undefined) {
+      this.#others.add(before)
+      void before.retire()
+    }
+    this.#onLinkStatus(link, link.status, before !== undefined)
+  }
+
+  /** Has the current link log in with this session's newest login from the next time on. */
+  renewed({ sid, connection }: Pass): void {
+    if (connection !== undefined && this.#current?.cid === sid) this.#current.renew(connection.jwt)
+  }
+
+  /** Gives the current link up. */
+  leave(): void {
+    const link = this.#current
+    if (link === undefined) return
+    this.#current = undefined
+    this.#others.add(link)
+    void link.close()
+    // Also where it was down already: who waits for its return waits in vain.
+    this.#set('disconnected', true)
+  }
+
+  /** Calls back when the broker does not take the current link's login any more; until that is mended, again at each attempt. */
+  onRefused(listener: () => void): void {
+    this.#onRefused = listener
   }
 
   /**
    * Resolves with the answer's bytes. Rejects with `CMESH_BUS_DISCONNECTED`, `CMESH_BUS_TIMEOUT`, `CMESH_BUS_NO_RESPONDERS`,
    * `CMESH_BUS_BUSY`, `CMESH_BUS_DENIED`, `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_CLOSED`, `CMESH_FRAME_TOO_LARGE`.
    */
-  request(subject: string, frame: Uint8Array, options: { readonly timeoutMs: number, readonly signal?: AbortSignal }): Promise<Uint8Array> {
+  request(subject: string, frame: Uint8Array, options: RequestOptions): Promise<Uint8Array> {
     return new Promise((resolve, reject) => { this.ask(subject, frame, options, resolve, reject) })
   }
 
   /** `request` with callbacks, of which exactly one is called, once; it must not throw. */
   ask(
-    subject: string, frame: Uint8Array, options: { readonly timeoutMs: number, readonly signal?: AbortSignal },
-    resolve: (data: Uint8Array) => void, reject: (error: CMeshError) => void,
+    subject: string, frame: Uint8Array, options: RequestOptions, resolve: (data: Uint8Array) => void, reject: (error: CMeshError) => void,
   ): void {
-    if (this.#status !== 'connected' || this.#inboxDenied !== undefined) reject(this.#unable())
-    else this.#correlator.ask(subject, frame, options, resolve, reject)
+    const link = this.#current
+    if (link?.ready === true) link.ask(subject, frame, options, resolve, reject)
+    else reject(this.#unable())
   }
 
   /** Opens a place on the inbox for live events. The handler must not throw. */
   tail(handler: (data: Uint8Array) => void): Tail {
     const token = `${TAIL}${++this.#tailSequence}`
     this.#tails.set(token, handler)
-    return { inbox: `${this.inbox}.${token}`, stop: () => { this.#tails.delete(token) } }
+    const inbox = (): string => `${this.#current?.inbox ?? ''}.${token}`
+    return { get inbox() { return inbox() }, stop: () => { this.#tails.delete(token) } }
   }
 
-  /** Calls back on each change of status; returns what stops that. The listener must not throw. */
+  /**
+   * Calls back on each change of status, and with `connected` when another link has become the current one; returns what stops
+   * that. The listener must not throw.
+   */
   onStatus(listener: (status: ConnectionStatus) => void): () => void {
     this.#listeners.add(listener)
     return () => { this.#listeners.delete(listener) }
@@ -145,7 +187,7 @@ export class Connection {
     return this.#closed
   }
 
-  /** Closes at once; what is in flight rejects with `CMESH_CLIENT_CLOSED`. */
+  /** Closes every link at once; what is in flight rejects with `CMESH_CLIENT_CLOSED`. */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
@@ -155,7 +197,7 @@ export class Connection {
     let timer: ReturnType<typeof setTimeout> | undefined
     const cutOff = new Promise<void>((resolve) => { timer = setTimeout(resolve, withinMs) })
     try {
-      await Promise.race([this.#correlator.drain(), cutOff])
+      await Promise.race([Promise.all(this.#links().map((link) => link.retire())), cutOff])
     } finally {
       clearTimeout(timer)
       await this.#close()
@@ -164,71 +206,72 @@ export class Connection {
 
   async #close(): Promise<void> {
     this.#set('closed')
-    await this.#nats.close()
+    await Promise.all(this.#links().map((link) => link.close()))
   }
 
-  #publish(subject: string, data: Uint8Array, reply: string): void {
+  #links(): Link[] {
+    return this.#current === undefined ? [...this.#others] : [this.#current, ...this.#others]
+  }
+
+  async #open(login: Pick<LinkOptions, 'cid' | 'login' | 'reconnect'>, whom: string): Promise<Link> {
+    const { url, name, connectTimeoutMs, maxInFlight } = this.#options
+    if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
+    let link: Link
     try {
-      this.#nats.publish(subject, data, { reply })
-    } catch (thrown) {
-      if (this.#nats.isClosed() || this.#nats.isDraining()) throw new CMeshError('CMESH_CLIENT_CLOSED', {}, { cause: thrown })
-      const limit = this.#nats.info?.max_payload
-      if (limit !== undefined && data.length > limit) {
-        throw new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'message', bytes: data.length, limit }, { cause: thrown })
-      }
-      throw CMeshError.from(thrown, 'the connection')
+      link = await Link.open({ url, name, connectTimeoutMs, maxInFlight, events: this.#events, ...login })
+    } catch (cause) {
+      throw this.#unmade(cause, whom)
+    }
+    this.#met = true
+    if (this.#isClosed()) {
+      await link.close()
+      throw new CMeshError('CMESH_CLIENT_CLOSED')
+    }
+    this.#others.add(link)
+    return link
+  }
+
+  #isClosed(): boolean {
+    return this.#closed !== undefined
+  }
+
+  /** Why a link could not be opened, in words for the user. */
+  #unmade(cause: unknown, whom: string): CMeshError {
+    const said = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, '')
+    const { url } = this
+    if (isRefusedLogin(cause)) {
+      const why = 'it has other accounts than a mesh\'s, or its clock and this machine\'s are minutes apart'
+      const reason = `its broker refuses ${whom} (${said.toLowerCase()}): ${why}`
+      return new CMeshError('CMESH_CLIENT_NO_MESH', { url, reason }, { cause })
+    }
+    // Where it was met before, only the connection is down: that passes.
+    return this.#met ? new CMeshError('CMESH_BUS_DISCONNECTED', {}, { cause }) : new CMeshError('CMESH_CLIENT_NO_MESH', { url, reason: said }, { cause })
+  }
+
+  #onLinkStatus(link: Link, status: LinkStatus, another = false): void {
+    if (link === this.#current) {
+      // Only its owner closes a link on purpose; one that ended by itself needs another in its place.
+      if (status === 'closed' && !this.#isClosed()) this.#onRefused()
+      this.#set(status === 'closed' ? 'disconnected' : status, another)
+    } else if (status === 'closed' && this.#others.delete(link)) {
+      this.#late += link.late
     }
   }
 
   #unable(): CMeshError {
     if (this.#status === 'closed') return new CMeshError('CMESH_CLIENT_CLOSED')
-    return this.#inboxDenied ?? new CMeshError('CMESH_BUS_DISCONNECTED')
+    return this.#current?.unable() ?? new CMeshError('CMESH_BUS_DISCONNECTED')
   }
 
-  #onMessage(error: Error | null, message: Msg): void {
-    if (error !== null) {
-      this.#inboxDenied = new CMeshError('CMESH_BUS_DENIED', { operation: 'subscribe to', subject: `${this.inbox}.*` }, { cause: error })
-      this.#correlator.fail(this.#inboxDenied)
-      return
-    }
-    const { subject, data } = message
-    const first = subject.charAt(this.inbox.length + 1)
-    if (first === BUNDLE_TOKEN) this.#onBundle(data)
-    else if (first === TAIL) this.#tails.get(subject.slice(this.inbox.length + 1))?.(data)
-    // "No responders" is an empty message with a status; looking for headers only when it is empty keeps answers cheap.
-    else if (data.length === 0 && message.headers?.code === 503) this.#correlator.onNoResponders(subject)
-    else this.#correlator.onReply(subject, data)
-  }
-
-  #onBundle(data: Uint8Array): void {
-    try {
-      for (const { token, frame } of decodeBundle(data)) this.#correlator.onReplyTo(token, frame)
-    } catch (thrown) {
-      // Whoever waits for a reply in it asks again when its time is up.
-      this.#onWarning(CMeshError.from(thrown, 'a bundle of replies'))
-    }
-  }
-
-  async #followStatus(): Promise<void> {
-    for await (const change of this.#nats.status()) {
-      if (change.type === 'disconnect') {
-        this.#set('disconnected')
-        this.#correlator.fail(new CMeshError('CMESH_BUS_DISCONNECTED'))
-      } else if (change.type === 'reconnect') {
-        this.#set('connected')
-      } else if (change.type === 'error' && change.error instanceof errors.PermissionViolationError && change.error.operation === 'publish') {
-        const { subject } = change.error
-        const denied = new CMeshError('CMESH_BUS_DENIED', { operation: 'publish on', subject }, { cause: change.error })
-        this.#correlator.failSubject(subject, denied)
-        this.#onWarning(denied)
-      }
-    }
-  }
-
-  #set(status: ConnectionStatus): void {
-    if (this.#status === status || this.#status === 'closed') return
+  /** `anew`: even where it is that already. */
+  #set(status: ConnectionStatus, anew = false): void {
+    if (this.#status === 'closed' || (this.#status === status && !anew)) return
     this.#status = status
-    if (status === 'closed') this.#correlator.close(new CMeshError('CMESH_CLIENT_CLOSED'))
     for (const listener of [...this.#listeners]) listener(status)
   }
+}
+
+/** Whether a link could not be opened because the broker does not take its login. */
+export function isRefused(error: unknown): boolean {
+  return error instanceof CMeshError && isRefusedLogin(error.cause)
 }

@@ -128,7 +128,7 @@ export class MeshClient {
 
   /** The mesh's DID; `undefined` until the first session. */
   get mesh(): string | undefined {
-    return this.#parts.sessions.current?.session.mesh
+    return this.#parts.sessions.mesh
   }
 
   /** The broker's URL. */
@@ -304,9 +304,8 @@ export class MeshClient {
     if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
     if (!(identity instanceof KeyPair)) throw usage('The identity of another client on this connection is a KeyPair.')
     const { gateway, connection, ids, carried, onWarning } = this.#parts
-    const via = (): string | undefined => gateway.current?.session.sid
     const person = options.onChallenge === undefined ? {} : { onChallenge: options.onChallenge }
-    const sessions = new SessionKeeper({ connection, ids, identity, mesh: this.mesh, memory: undefined, via, person, onWarning, now: Date.now })
+    const sessions = new SessionKeeper({ connection, ids, identity, mesh: this.mesh, memory: undefined, gateway, person, onWarning, now: Date.now })
     try {
       await sessions.ensure()
       if (this.#closing()) throw new CMeshError('CMESH_CLIENT_CLOSED')
@@ -330,11 +329,20 @@ export class MeshClient {
   }
 
   /**
+   * Closes, and ends the session at the mesh, where it would otherwise live until it expires; a kept one is forgotten. For who has
+   * nothing in flight: that ends too. Rejects with what the mesh says, and is closed all the same. Memoised with `close`.
+   */
+  hangup(): Promise<void> {
+    this.#closed ??= this.#close(true)
+    return this.#closed
+  }
+
+  /**
    * Takes no new calls, ends subscriptions, waits up to `drainMs` for what is in flight, closes the connection. A client that `as` gave
    * leaves the connection and what is in flight on it alone. Idempotent.
    */
   close(): Promise<void> {
-    this.#closed ??= this.#close()
+    this.#closed ??= this.#close(false)
     return this.#closed
   }
 
@@ -342,21 +350,25 @@ export class MeshClient {
     await this.close()
   }
 
-  async #close(): Promise<void> {
+  async #close(hangup: boolean): Promise<void> {
     const { closing, sessions, gateway, carried, connection, drainMs } = this.#parts
+    const owner = sessions === gateway
     closing.abort()
-    if (sessions !== gateway) {
-      carried.delete(this)
-      await this.#channels.close()
-      sessions.close()
-      return
-    }
-    await Promise.all([...carried].map((client) => client.close()))
+    if (owner) await Promise.all([...carried].map((client) => client.close()))
+    else carried.delete(this)
     await this.#channels.close()
-    // What was asked in this turn leaves at its end.
-    await new Promise((resolve) => { setImmediate(resolve) })
-    await connection.drain(drainMs)
-    sessions.close()
+    try {
+      // Once it has ended it is not to be followed by another.
+      if (hangup || !owner) sessions.close()
+      if (hangup) await sessions.hangup()
+    } finally {
+      if (owner) {
+        // What was asked in this turn leaves at its end.
+        await new Promise((resolve) => { setImmediate(resolve) })
+        await connection.drain(drainMs)
+        sessions.close()
+      }
+    }
   }
 
   #closing(): boolean {

@@ -17,13 +17,14 @@ import { encodeRequest } from '../cmtp/frame.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
 import { AbortFan } from './abort-fan.ts'
+import type { ActiveSession } from './active-session.ts'
 import type { Connection } from './connection.ts'
 import type { ResolvedRequestDefaults } from './options.ts'
 import type { Coalescer } from './coalescer.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
 import { ANSWER_MS, mayChangeState, pauseBeforeRetry } from './retry.ts'
-import type { ActiveSession, SessionKeeper } from './session.ts'
+import type { SessionKeeper } from './session.ts'
 import { withProof, withToken } from './with-token.ts'
 
 export interface RequesterParts {
@@ -213,7 +214,7 @@ export class Requester {
     const pauseMs = ask.retry && !closing.aborted ? pauseBeforeRetry(error, tries, deadlineMs - now()) : undefined
     if (pauseMs === undefined) return false
     await this.#aborts.pause(pauseMs, ask.signal, closing)
-    if (connection.status === 'disconnected') {
+    if (connection.returning) {
       await this.#aborts.until(deadlineMs - now(), (wake) => connection.onStatus(wake), ask.signal, closing)
     }
     if (ask.signal?.aborted === true) throw aborted(ask.signal)

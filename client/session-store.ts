@@ -1,17 +1,21 @@
 /**
  * Sessions of the person at this machine, under the user's config directory: `sessions/<hash>.json` holds a session with one mesh,
- * its key included.
+ * its keys and its login at the broker included. What is saved is named field by field: keys show themselves to nobody by themselves.
  */
 import { hash } from 'node:crypto'
 import { join } from 'node:path'
+import { CMeshError } from '../cmtp/errors.ts'
 import type { Session } from '../cmtp/identity/login.ts'
+import { Nkey } from '../cmtp/identity/nats-keys.ts'
 import { fieldsOf, keyOf, PrivateFiles, unusable } from './private-files.ts'
 
-interface SessionFile extends Omit<Session, 'key'> {
+interface SessionFile extends Omit<Session, 'key' | 'nkey' | 'via'> {
   readonly version: 1
   readonly url: string
   /** base64url of the session key's seed: a secret. */
   readonly key: string
+  /** Seed of the nkey that its connection logs in with: a secret. */
+  readonly nkey?: string
 }
 
 export class SessionStore {
@@ -24,7 +28,13 @@ export class SessionStore {
 
   /** Keeps the session of an identity with the mesh at `url`, in place of the one before. */
   async saveSession(url: string, identity: string, session: Session): Promise<void> {
-    const file: SessionFile = { ...session, version: 1, url, key: session.key.exportSeed().toString('base64url') }
+    const { sid, token, sub, mesh, node, perms, keyEpoch, issued, expires, key, nkey, connection } = session
+    const file: SessionFile = {
+      version: 1, url, sid, token, sub, mesh, node, perms, ...(keyEpoch !== undefined && { keyEpoch }), issued, expires,
+      key: key.exportSeed().toString('base64url'),
+      ...(nkey !== undefined && { nkey: nkey.exportSeed() }),
+      ...(connection !== undefined && { connection: { jwt: connection.jwt, expires: connection.expires } }),
+    }
     await this.#files.write(this.#sessionPath(url, identity), file, 'replace')
   }
 
@@ -49,15 +59,32 @@ export class SessionStore {
 }
 
 function readSession(path: string, url: string, value: unknown): Session {
-  const { version, url: savedUrl, key, ...fields } = fieldsOf(value)
+  const { version, url: savedUrl, key, nkey, connection, ...fields } = fieldsOf(value)
   const { sid, token, sub, mesh, node, perms, keyEpoch, issued, expires } = fields
   if (
     version !== 1 || savedUrl !== url || typeof key !== 'string' || typeof sid !== 'string' || typeof token !== 'string'
     || typeof sub !== 'string' || typeof mesh !== 'string' || typeof node !== 'string' || !Array.isArray(perms)
     || !perms.every(text => typeof text === 'string') || typeof issued !== 'number' || typeof expires !== 'number'
-    || (keyEpoch !== undefined && typeof keyEpoch !== 'number')
+    || (keyEpoch !== undefined && typeof keyEpoch !== 'number') || (nkey !== undefined && typeof nkey !== 'string')
   ) {
     throw unusable(path, 'it does not hold a session with this mesh')
   }
-  return { sid, token, sub, mesh, node, perms, ...(keyEpoch !== undefined && { keyEpoch }), issued, expires, key: keyOf(path, key) }
+  return {
+    sid, token, sub, mesh, node, perms, ...(keyEpoch !== undefined && { keyEpoch }), issued, expires, key: keyOf(path, key),
+    ...(nkey !== undefined && { nkey: nkeyOf(path, nkey) }), ...(connection !== undefined && { connection: loginOf(path, connection) }),
+  }
+}
+
+function nkeyOf(path: string, seed: string): Nkey {
+  try {
+    return Nkey.fromSeed(seed)
+  } catch (cause) {
+    throw new CMeshError('CMESH_CLIENT_CREDENTIALS', { path, reason: 'its nkey is no seed' }, { cause })
+  }
+}
+
+function loginOf(path: string, value: unknown): NonNullable<Session['connection']> {
+  const { jwt, expires } = fieldsOf(value)
+  if (typeof jwt !== 'string' || typeof expires !== 'number') throw unusable(path, 'its login at the broker cannot be read')
+  return { jwt, expires }
 }

@@ -1,59 +1,26 @@
 /**
  * The client's session with the mesh: how it comes to one, keeps it and replaces it. It owns the current token, the templates
- * made with it and the timer that renews it; requests borrow what is current.
+ * made with it and the timer that renews it; requests borrow what is current. The session of a connection's owner has a link of its
+ * own; one that a gateway carries goes over the gateway's.
  *
  *   none → handshake → current ⇄ renewed
  *            ↑             └─ refused or expired, or its gateway has another session now ─┐
  *            └────────────────────────────────────────────────────────────────────────────┘
  *
- * Invariants: (1) at most one handshake or renewal is under way, whoever asks; (2) a session is renewed at 80 % of its life,
- * long before a request could meet an expired one; (3) a failed renewal is no error of any request: the next request that is
- * answered 401 starts a handshake.
+ * Invariants: (1) at most one handshake or renewal is under way, whoever asks; (2) a session is renewed at 80 % of its life, and its
+ * link replaced before the link's login ends, long before a request could meet the end of either; (3) a failed renewal is no error
+ * of any request: the next request that is answered 401 starts a handshake; (4) session and link change in one turn.
  */
-import { REQUEST } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
-import { encodeRequest } from '../cmtp/frame.ts'
-import { login, refresh, type LoginOptions, type SendStep, type Session } from '../cmtp/identity/login.ts'
-import type { KeyPair } from '../cmtp/identity/keys.ts'
-import { tokenReference } from '../cmtp/identity/token.ts'
-import type { MessageIds } from '../cmtp/message-id.ts'
-import { HELLO_SUBJECT, helloSubject, requestSubject } from '../cmtp/subject.ts'
-import type { Connection } from './connection.ts'
-import { readReply } from './reply.ts'
-import { RequestTemplates } from './request-templates.ts'
+import type { Session } from '../cmtp/identity/login.ts'
+import { activeSession, type ActiveSession } from './active-session.ts'
+import { isRefused } from './connection.ts'
+import { Handshakes, type HandshakeParts } from './handshakes.ts'
+import type { Link } from './link.ts'
 
-/** Where a session is kept between runs of a program. */
-export interface SessionMemory {
-  load(): Promise<Session | undefined>
-  save(session: Session): Promise<void>
-}
-
-export interface SessionParts {
-  readonly connection: Connection
-  readonly ids: MessageIds
-  readonly identity: KeyPair
-  /** The mesh's DID, to refuse any other; `undefined` takes whatever mesh answers and keeps to it. */
-  readonly mesh: string | undefined
-  readonly memory: SessionMemory | undefined
-  /** The session of the gateway whose frames may carry this one's requests; asked at each handshake and renewal. Default: none. */
-  readonly via?: () => string | undefined
-  /** What a person has a say in at each handshake; a renewal asks nobody. Default: consents, and presents nothing. */
-  readonly person?: Pick<LoginOptions, 'approve' | 'present' | 'onChallenge'>
-  readonly onWarning: (error: CMeshError) => void
-  /** ms since 1970. */
-  readonly now: () => number
-}
-
-/** What requests need of the current session. */
-export interface ActiveSession {
-  readonly session: Session
-  /** What stands in a frame for the token: the token itself, or its reference once a node took it. */
-  readonly token: Buffer
-  /** `token` is the reference. */
-  readonly introduced: boolean
-  /** Where the session's requests go. */
-  readonly subject: string
-  readonly templates: RequestTemplates
+export interface SessionParts extends HandshakeParts {
+  /** Whose link this session goes over, and whose frames may carry its requests. Default: it has a link of its own, the connection's. */
+  readonly gateway?: SessionKeeper
 }
 
 /** Share of a session's life after which it is renewed. */
@@ -62,34 +29,42 @@ const RENEW_AT = 0.8
 const RENEW_SOONEST_MS = 500
 /** Pause after a renewal that could not be made, in ms. */
 const RENEW_AGAIN_MS = 5_000
-/** A kept session with less life left than this, in ms, is not worth taking up. */
-const WORTH_MS = 5_000
-/** Longest wait for one step of the handshake, in ms. */
-const STEP_MS = 5_000
 
 export class SessionKeeper {
   readonly #parts: SessionParts
-  #mesh: string | undefined
+  readonly #handshakes: Handshakes
+  /** Those who go over this one's link. */
+  readonly #carried = new Set<SessionKeeper>()
   #current: ActiveSession | undefined
-  /** Of the mesh's keys, as far as was seen: older ones are refused. */
-  #keyEpoch: number | undefined
   #pending: Promise<ActiveSession> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
+  /** When the link's login ends, by the node's clock, ms since 1970. */
+  #linkEndsMs = Infinity
   /** When `doubt` last asked the mesh. */
   #doubtedMs = -Infinity
+  /** When the broker's refusal is to be met again at the soonest. */
+  #recoverFromMs = -Infinity
+  #mayTakeUp = true
   #closed = false
 
   constructor(parts: SessionParts) {
     this.#parts = parts
-    this.#mesh = parts.mesh
+    this.#handshakes = new Handshakes(parts)
+    if (parts.gateway === undefined) parts.connection.onRefused(() => void this.#recover())
+    else parts.gateway.#carried.add(this)
   }
 
-  /** The session that requests use now; `undefined` before the first. */
+  /** The session that requests use now; `undefined` before the first, and after one that ended and could not be followed by another. */
   get current(): ActiveSession | undefined {
     return this.#current
   }
 
-  /** Resolves with a session, the kept one if it is still good. Rejects like `login`, or with `CMESH_CLIENT_CLOSED`. */
+  /** The mesh's DID: the one to insist on, or the one that was met. */
+  get mesh(): string | undefined {
+    return this.#handshakes.mesh
+  }
+
+  /** Resolves with a session, the kept one if it is still good. Rejects like `login`, `Connection.knock`, or with `CMESH_CLIENT_CLOSED`. */
   ensure(): Promise<ActiveSession> {
     return this.#current === undefined ? this.#once(() => this.#begin()) : Promise.resolve(this.#current)
   }
@@ -103,13 +78,14 @@ export class SessionKeeper {
 
   /** A node took the whole token: from now on requests carry its reference. */
   introduced(session: ActiveSession): void {
-    if (this.#current === session && !session.introduced) this.#current = this.#active(session.session, true)
+    if (this.#current === session && !session.introduced) this.#current = activeSession(session.session, this.#parts.ids, true)
   }
 
   /** A node does not know the token that `session` refers to: the same session, with the whole token again. */
   introduce(session: ActiveSession): ActiveSession {
-    if (this.#current !== undefined && this.#current.session !== session.session) return this.#current
-    this.#current = this.#active(session.session, false)
+    const whole = activeSession(session.session, this.#parts.ids, false)
+    if (this.#current === undefined) return whole
+    if (this.#current.session === session.session) this.#current = whole
     return this.#current
   }
 
@@ -124,10 +100,17 @@ export class SessionKeeper {
     void this.#renewQuietly(true)
   }
 
+  /** Ends the session at the mesh, where there is one. Rejects with what the mesh says. */
+  async hangup(): Promise<void> {
+    if (this.#current !== undefined) await this.#handshakes.hangup(this.#current.session)
+  }
+
   /** Stops renewing. The session itself lives until it expires, so that another run may take it up. */
   close(): void {
     this.#closed = true
     clearTimeout(this.#timer)
+    const { gateway } = this.#parts
+    if (gateway !== undefined) gateway.#carried.delete(this)
   }
 
   #once(make: () => Promise<ActiveSession>): Promise<ActiveSession> {
@@ -137,45 +120,42 @@ export class SessionKeeper {
   }
 
   async #begin(): Promise<ActiveSession> {
-    const kept = await this.#kept()
+    const kept = this.#mayTakeUp ? await this.#handshakes.kept() : undefined
+    this.#mayTakeUp = false
     if (kept === undefined) return await this.#handshake()
-    return this.#adopt(kept, kept.issued - this.#parts.now())
-  }
-
-  /** The session of an earlier run, if it is this identity's, this mesh's and has life left. */
-  async #kept(): Promise<Session | undefined> {
-    const { memory, identity, now } = this.#parts
-    const kept = await memory?.load()
-    if (kept === undefined || kept.sub !== identity.did) return undefined
-    if (this.#mesh !== undefined && kept.mesh !== this.#mesh) return undefined
-    if (kept.expires - now() >= WORTH_MS) return kept
-    // Its epoch outlives it, where it is known to be this mesh's.
-    if (this.#mesh !== undefined) this.#keyEpoch = kept.keyEpoch
-    return undefined
+    try {
+      return await this.#enter(kept, kept.issued - this.#parts.now())
+    } catch (thrown) {
+      if (!isRefused(thrown)) throw thrown
+      return await this.#renewAsGuest(kept)
+    }
   }
 
   async #handshake(): Promise<ActiveSession> {
-    const { identity, person } = this.#parts
-    const via = this.#parts.via?.()
-    const session = await login({
-      ...person, identity, send: this.#send, ...(this.#mesh !== undefined && { mesh: this.#mesh }), ...(via !== undefined && { via }),
-      ...(this.#keyEpoch !== undefined && { keyEpoch: this.#keyEpoch }),
-    })
-    // From here on it is this mesh or none: another one under the same address is somebody else.
-    this.#mesh = session.mesh
-    await this.#keep(session)
-    return this.#adopt(session, 0)
+    const { gateway } = this.#parts
+    if (gateway === undefined) return await this.#enter(await this.#handshakes.open(), 0)
+    for (;;) {
+      const via = (await gateway.ensure()).session.sid
+      const session = await this.#handshakes.open(via)
+      // Only what names the gateway's current session goes over its link.
+      if (gateway.current?.session.sid === via) return this.#adopt(session, 0)
+    }
   }
 
   async #renew(): Promise<ActiveSession> {
+    const { connection, gateway } = this.#parts
     if (this.#current === undefined) return await this.#handshake()
-    const { session } = this.#current
-    const via = this.#parts.via?.()
-    // Only a handshake can name another gateway: without one no frame would carry this session's requests again.
-    if (via !== undefined && via !== session.via) return await this.#handshake()
-    const renewed = await refresh(session, this.#send, this.#parts.now())
-    await this.#keep(renewed)
-    return this.#adopt(renewed, 0)
+    const renewed = await this.#handshakes.renew(this.#current.session, 'current')
+    // Another session of the gateway's may have come meanwhile, which this one does not name.
+    if (this.#current === undefined) return await this.#handshake()
+    const inMs = lifeOf(renewed) * RENEW_AT
+    this.#adopt(renewed, 0)
+    if (gateway === undefined) {
+      connection.renewed(renewed)
+      // One renewal may fail and still leave another before the login ends. The new link is there before the old one goes.
+      if (this.#linkEndsMs - renewed.issued < 2 * inMs) this.#use(await connection.dial(renewed), renewed)
+    }
+    return this.#current
   }
 
   async #renewOrReplace(): Promise<ActiveSession> {
@@ -187,31 +167,64 @@ export class SessionKeeper {
     }
   }
 
-  async #keep(session: Session): Promise<void> {
+  /** Renews a session whose link the broker refuses, or opens another in its place. */
+  async #renewAsGuest(session: Session): Promise<ActiveSession> {
     try {
-      await this.#parts.memory?.save(session)
+      return await this.#enter(await this.#handshakes.renew(session, 'guest'), 0)
     } catch (thrown) {
-      // The session works all the same; the next run makes another.
-      this.#parts.onWarning(CMeshError.from(thrown, 'the credentials store'))
+      if (!(thrown instanceof CMeshError) || (thrown.status !== 401 && !isRefused(thrown))) throw thrown
+      return await this.#handshake()
     }
+  }
+
+  /** The broker does not take the link's login any more. */
+  async #recover(): Promise<void> {
+    const { connection, now, onWarning } = this.#parts
+    if (this.#closed || this.#pending !== undefined || now() < this.#recoverFromMs) return
+    try {
+      await this.#once(() => (this.#current === undefined ? this.#handshake() : this.#renewAsGuest(this.#current.session)))
+    } catch (thrown) {
+      if (this.#closed) return
+      const error = CMeshError.from(thrown, 'the session')
+      // The broker refuses the link again soon, which is when this is tried again.
+      this.#recoverFromMs = now() + RENEW_SOONEST_MS
+      if (error.retry === 'retry') return
+      // The next request starts a handshake, and is told what that fails with.
+      this.#end()
+      connection.leave()
+      onWarning(error)
+    }
+  }
+
+  #end(): void {
+    clearTimeout(this.#timer)
+    this.#current = undefined
+    for (const keeper of this.#carried) keeper.#current = undefined
+  }
+
+  /** Opens the session's link and makes both current. */
+  async #enter(session: Session, bornMs: number): Promise<ActiveSession> {
+    const link = await this.#parts.connection.dial(session)
+    this.#use(link, session)
+    return this.#adopt(session, bornMs)
+  }
+
+  #use(link: Link, { sid, connection }: Session): void {
+    // Those who are carried name the session that they go over: they need another when it is another.
+    if (this.#current?.session.sid !== sid) this.#end()
+    this.#linkEndsMs = connection?.expires ?? Infinity
+    this.#parts.connection.use(link)
   }
 
   /** `bornMs`: when its life began, in ms from now. A fresh one's began now, whatever the two clocks think of each other. */
   #adopt(session: Session, bornMs: number): ActiveSession {
-    this.#keyEpoch = session.keyEpoch
-    this.#current = this.#active(session, false)
-    const lifeMs = session.expires - session.issued
+    this.#current = activeSession(session, this.#parts.ids, false)
+    const lifeMs = lifeOf(session)
     // A token counts whole seconds, so a fresh one has lived up to one already. A clock that is off says nothing of that.
-    const leftMs = session.expires - this.#parts.now()
+    const leftMs = session.issued + lifeMs - this.#parts.now()
     const soundMs = leftMs > 0 && leftMs < lifeMs ? leftMs : lifeMs
     this.#schedule(Math.max(Math.min(bornMs + lifeMs * RENEW_AT, soundMs * RENEW_AT), RENEW_SOONEST_MS))
     return this.#current
-  }
-
-  #active(session: Session, introduced: boolean): ActiveSession {
-    const whole = Buffer.from(session.token, 'ascii')
-    const token = introduced ? tokenReference(whole) : whole
-    return { session, token, introduced, subject: requestSubject(session.sid), templates: new RequestTemplates(token, this.#parts.ids) }
   }
 
   #schedule(inMs: number): void {
@@ -227,27 +240,17 @@ export class SessionKeeper {
     try {
       await this.#once(() => (orReplace ? this.#renewOrReplace() : this.#renew()))
     } catch (thrown) {
-      if (this.#closed) return
+      // Without a session there is nothing to renew: the next request opens one, or is told why it cannot.
+      if (this.#closed || this.#current === undefined) return
       const error = CMeshError.from(thrown, 'the session')
       if (error.retry === 'retry' || connection.status !== 'connected') return this.#schedule(RENEW_AGAIN_MS)
       // A mesh that no longer knows the session says so with 401: only a handshake helps, and the next request will start it.
       if (error.status !== 401) onWarning(error)
     }
   }
-
-  /** One step of the handshake: a request without a token. */
-  readonly #send: SendStep = async (action, body, node, until) => {
-    const { ids, connection, now } = this.#parts
-    const waitMs = until === undefined ? STEP_MS : personMs(until - now())
-    const fields = { id: ids.next(), fqmn: `0xIW:${action}`, token: Buffer.alloc(0), deadlineMs: now() + waitMs, receipt: 'none' as const, body }
-    const frame = encodeRequest(fields)
-    const data = await connection.request(node === undefined ? HELLO_SUBJECT : helloSubject(node), frame, { timeoutMs: waitMs })
-    const reply = readReply(data, frame, 'none')
-    const error = reply.error()
-    if (error !== undefined) throw error
-    return reply.body
-  }
 }
 
-/** How long to wait for a step while a person acts, `leftMs` by the node's clock. Clocks that disagree say nothing: the longest it is. */
-const personMs = (leftMs: number): number => (leftMs > STEP_MS && leftMs < REQUEST.timeoutMaxMs ? Math.ceil(leftMs) : REQUEST.timeoutMaxMs)
+/** How long all of a session lasts, its link's login included, in ms. */
+function lifeOf({ issued, expires, connection }: Session): number {
+  return Math.min(expires, connection?.expires ?? Infinity) - issued
+}

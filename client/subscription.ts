@@ -59,6 +59,8 @@ export class Follower implements Subscription {
   readonly #inbox: Tail
   readonly #closing = new AbortController()
   #tail: string | undefined
+  /** Where the tail brings its events. */
+  #opened: string | undefined
   #queue: ChannelEvent[] = []
   #seq = 0
   /** Events may be missing between `#seq` and the queue: read the channel first. */
@@ -88,9 +90,10 @@ export class Follower implements Subscription {
       this.#seq = await this.#newest(options)
       const leaseMs = await this.#lease(options)
       this.#stopListening = connection.onStatus((status) => {
-        // The mesh may be back before this connection is: what it sends meanwhile is lost, and what comes live afterwards must wait.
-        if (status === 'disconnected') this.#behind = true
-        else if (status === 'connected') this.#renewSoon(0)
+        // The mesh may be back before this connection is, and another link hears nothing yet: what is sent meanwhile is lost, and what
+        // comes live afterwards must wait.
+        if (status !== 'closed') this.#behind = true
+        if (status === 'connected') this.#renewSoon(0)
       })
       this.#renewSoon(leaseMs * RENEW_AT)
       options.signal?.addEventListener('abort', () => void this.close(), { once: true, signal: this.#closing.signal })
@@ -112,7 +115,7 @@ export class Follower implements Subscription {
   }
 
   async #close(): Promise<void> {
-    const { call, channel, connection, onEnd } = this.#parts
+    const { connection, onEnd } = this.#parts
     this.#closing.abort()
     clearTimeout(this.#timer)
     this.#stopListening?.()
@@ -121,9 +124,16 @@ export class Follower implements Subscription {
     onEnd()
     await this.#working
     await this.#renewing
-    if (this.#tail === undefined || connection.status !== 'connected') return
+    if (connection.status === 'connected') await this.#endTail()
+  }
+
+  async #endTail(): Promise<void> {
+    const { call, channel } = this.#parts
+    const [tail, inbox] = [this.#tail, this.#opened]
+    this.#tail = undefined
+    if (tail === undefined) return
     try {
-      await call(`0xE:${channel}:tail`, { body: JSON.stringify({ inbox: this.#inbox.inbox, tail: this.#tail, close: true }), timeoutMs: 1_000 })
+      await call(`0xE:${channel}:tail`, { body: JSON.stringify({ inbox, tail, close: true }), timeoutMs: 1_000 })
     } catch {
       // The lease ends by itself, and nothing listens any more: there is nobody whom this failure would matter to.
     }
@@ -141,11 +151,21 @@ export class Follower implements Subscription {
 
   /** Opens the tail or renews it; gives the lease in ms. */
   async #lease(options: VerbOptions): Promise<number> {
-    const body = JSON.stringify({ inbox: this.#inbox.inbox, ...(this.#tail !== undefined && { tail: this.#tail }) })
-    const answer = await this.#parts.call(`0xE:${this.channel}:tail`, { ...options, body })
-    const { tail, leaseMs } = answer.json<{ readonly tail: string, readonly leaseMs: number }>()
-    this.#tail = tail
-    return leaseMs
+    for (;;) {
+      const { inbox } = this.#inbox
+      // A tail keeps the inbox that it was opened with: another inbox takes another tail.
+      if (inbox !== this.#opened) void this.#endTail()
+      try {
+        const answer = await this.#parts.call(`0xE:${this.channel}:tail`, { ...options, body: JSON.stringify({ inbox, tail: this.#tail }) })
+        const { tail, leaseMs } = answer.json<{ readonly tail: string, readonly leaseMs: number }>()
+        this.#tail = tail
+        this.#opened = inbox
+        if (inbox === this.#inbox.inbox) return leaseMs
+      } catch (error) {
+        // Another link has taken the place of the one that it was asked for.
+        if (inbox === this.#inbox.inbox || options.signal?.aborted === true) throw error
+      }
+    }
   }
 
   #renewSoon(inMs: number): void {

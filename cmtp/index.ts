@@ -7,8 +7,9 @@
 export { formatFqmn, isContractAddress, isSegment, parseFqmn, RouteCache, type Route, type ServiceLetter } from './fqmn.ts'
 export { isMeshName, nameSkeleton, normaliseName } from './name.ts'
 export {
-  channelOfSubject, controlSubject, decodeToken, encodeToken, EVENT_WILDCARD, eventSubject, HELLO_SUBJECT, helloSubject, IAM_QUEUE,
-  MINE_SUBJECT, REQUEST_WILDCARD, requestSubject, REVOKED_SUBJECT, ROUTER_QUEUE, serviceSubject, sessionOfSubject,
+  CARRIED_WILDCARD, carriedSubject, channelOfSubject, connectionOfHello, controlSubject, decodeToken, encodeToken, EVENT_WILDCARD, eventSubject,
+  HELLO_WILDCARD, helloNodeSubject, helloSubject, IAM_QUEUE, INBOX_PREFIX, inboxPrefix, isReplyOf, MINE_WILDCARD, mineSubject, originOfSubject,
+  REQUEST_WILDCARD, requestSubject, REVOKED_SUBJECT, ROUTER_QUEUE, serviceSubject, sessionOfMine, sessionOfSubject,
 } from './subject.ts'
 
 // --- messages

@@ -1,6 +1,9 @@
 /**
  * The NATS subjects of the mesh. Only this file builds or splits one. Text that comes from a caller becomes one token in
  * which no `.`, `*`, `>`, space or control character survives.
+ *
+ * A connection has an id: a newcomer's user nkey, or the session's. Where a broker has accounts it lets each connection use only
+ * the subjects and inboxes with its own id in them, so that a subject says who sent the message.
  */
 
 const ROOT = 'cmesh.v1'
@@ -16,14 +19,10 @@ const HELLO_PREFIX = `${ROOT}.hello.`
 /** Steps of the handshake, by the connection they come from (a guest's or a session's), for any node. */
 export const HELLO_WILDCARD = `${ROOT}.hello.*`
 export const IAM_QUEUE = 'iam'
-/** The first step without a connection in its subject. On its way out: use `helloSubject(cid)`. */
-export const HELLO_SUBJECT = `${ROOT}.hello`
 
 const MINE_PREFIX = `${ROOT}.mine.`
-/** Requests that the miner takes up, by the session they come from; captured by its stream. */
+/** Requests that the miner takes up, by the session they come from; kept in its stream. */
 export const MINE_WILDCARD = `${ROOT}.mine.*`
-/** The same without a session in its subject. On its way out: use `mineSubject(sid)`. */
-export const MINE_SUBJECT = `${ROOT}.mine`
 
 /** Node to node: what was revoked, and the heartbeat of that feed. */
 export const REVOKED_SUBJECT = `${ROOT}.ctl.revoked`
@@ -41,10 +40,10 @@ export function requestSubject(sid: string): string {
   return REQUEST_PREFIX + encodeToken(sid)
 }
 
-/** The session id of a plain request subject; `undefined` when it is none. */
+/** The session id of a request subject that no gateway is in; `undefined` for any other subject. */
 export function sessionOfSubject(subject: string): string | undefined {
   if (!subject.startsWith(REQUEST_PREFIX)) return undefined
-  return decodeToken(subject.slice(REQUEST_PREFIX.length))
+  return plain(subject.slice(REQUEST_PREFIX.length))
 }
 
 /** Where the gateway of session `via` sends a request under the token of session `sid`, which it carries. */
@@ -56,10 +55,10 @@ export function carriedSubject(via: string, sid: string): string {
 export function originOfSubject(subject: string): { readonly sid: string, readonly via: string | undefined } | undefined {
   if (!subject.startsWith(REQUEST_PREFIX)) return undefined
   const dot = subject.indexOf('.', REQUEST_PREFIX.length)
-  const sid = decodeToken(dot < 0 ? subject.slice(REQUEST_PREFIX.length) : subject.slice(dot + 1))
+  const sid = plain(dot < 0 ? subject.slice(REQUEST_PREFIX.length) : subject.slice(dot + 1))
   if (sid === undefined) return undefined
   if (dot < 0) return { sid, via: undefined }
-  const via = decodeToken(subject.slice(REQUEST_PREFIX.length, dot))
+  const via = plain(subject.slice(REQUEST_PREFIX.length, dot))
   return via === undefined ? undefined : { sid, via }
 }
 
@@ -77,8 +76,7 @@ export function helloNodeSubject(node: string): string {
 export function connectionOfHello(subject: string): string | undefined {
   if (!subject.startsWith(HELLO_PREFIX)) return undefined
   const dot = subject.indexOf('.', HELLO_PREFIX.length)
-  if (dot < 0) return decodeToken(subject.slice(HELLO_PREFIX.length))
-  return decodeToken(subject.slice(dot + 1)) === undefined ? undefined : decodeToken(subject.slice(HELLO_PREFIX.length, dot))
+  return dot < 0 ? plain(subject.slice(HELLO_PREFIX.length)) : plain(subject.slice(HELLO_PREFIX.length, dot))
 }
 
 /** Where the holder of session `sid` leaves requests to be mined. */
@@ -88,7 +86,7 @@ export function mineSubject(sid: string): string {
 
 /** The session that a request to be mined came from; `undefined` for a subject that is none. */
 export function sessionOfMine(subject: string): string | undefined {
-  return subject.startsWith(MINE_PREFIX) ? decodeToken(subject.slice(MINE_PREFIX.length)) : undefined
+  return subject.startsWith(MINE_PREFIX) ? plain(subject.slice(MINE_PREFIX.length)) : undefined
 }
 
 /** What every inbox of connection `cid` begins with. */
@@ -96,7 +94,10 @@ export function inboxPrefix(cid: string): string {
   return `${INBOX_PREFIX}${encodeToken(cid)}.`
 }
 
-/** Whether a reply may go there for a message of connection `cid`, which is one plain token. Allocates nothing. */
+/**
+ * Whether a reply may go there for a message of connection `cid`, which is one plain token as all that subjects are read for. Anywhere
+ * else the mesh's own connection would speak where the caller may not. Allocates nothing.
+ */
 export function isReplyOf(cid: string, reply: string): boolean {
   return reply.startsWith(INBOX_PREFIX) && reply.startsWith(cid, INBOX_PREFIX.length)
     && reply.charCodeAt(INBOX_PREFIX.length + cid.length) === DOT && reply.length > INBOX_PREFIX.length + cid.length + 1
@@ -122,6 +123,11 @@ export function controlSubject(...tokens: readonly string[]): string {
 
 const DOT = 0x2e
 const PLAIN = /^[A-Za-z0-9_-]+$/
+
+/** Ids of connections and sessions stand for themselves: what was escaped is none, and no other spelling of one. */
+function plain(token: string): string | undefined {
+  return PLAIN.test(token) ? token : undefined
+}
 
 /**
  * One subject token for any text, reversible. Letters, digits, `_` and `-` stand for themselves, every other byte of the

@@ -4,7 +4,7 @@ import { Metrics, type Sample } from './metrics.ts'
 import type { Mining } from './mining.ts'
 
 export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
-  const { frontDoor, router, state, endpoints, iam, guard, outbox, tails } = mesh
+  const { frontDoor, router, hello, state, endpoints, iam, guard, outbox, tails } = mesh
   const metrics = new Metrics()
   const one = (value: () => number) => (): Sample[] => [{ value: value() }]
   const byService = (value: (endpoint: Mesh['endpoints'][keyof Mesh['endpoints']]) => number) => (): Sample[] =>
@@ -21,6 +21,10 @@ export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
     samples: () => [...frontDoor.stats.statuses.entries()]
       .filter(([, value]) => value > 0)
       .map(([status, value]) => ({ labels: { status: String(status) }, value })),
+  })
+  metrics.add({
+    name: 'cmesh_messages_dropped_total', type: 'counter', help: 'Messages that want their answer where their sender does not listen.',
+    samples: () => Object.entries({ router: router.dropped, iam: hello.dropped, miner: mining.dropped }).map(([at, value]) => ({ labels: { at }, value })),
   })
   metrics.add({ name: 'cmesh_requests_in_flight', type: 'gauge', help: 'Messages taken and not answered yet.', samples: one(() => router.inFlight) })
   metrics.add({ name: 'cmesh_service_requests_total', type: 'counter', help: 'Calls of each service.', samples: byService(endpoint => endpoint.stats.requests) })

@@ -100,10 +100,12 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     provider: provide('iam', config['iam.provider']), signer: identity, ring, revoke: (revocation: Revocation) => feed.publish(revocation), guard,
     grantsOf: book.possible, node, now, sessionTtlMs: config['iam.sessionTtlMs'],
   }
-  const iam = new IamService(iamParts)
+  const iam = new IamService({
+    ...iamParts, ...(buses.sessions !== undefined && { connections: buses.sessions }), connectionTtlMs: config['iam.connectionTtlMs'],
+  })
   // Where a person must act the node cannot log in. It knows its own key, so that proof will do; nothing from outside gets here.
   const ownIam = iamParts.provider.patienceMs === undefined ? iam : new IamService({ ...iamParts, provider: provide('iam', 'did') })
-  const hello = new IamListener({ bus: buses.mesh, iam, node, clock, log })
+  const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, log })
 
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock })

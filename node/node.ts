@@ -122,8 +122,8 @@ export class MeshNode {
     if (this.#halt !== undefined) return { status: 'failing', reason: this.#halt.code, ...base }
     if (this.#phase === 'draining' || this.#phase === 'stopped') return { status: 'draining', ...base }
     if (this.#mesh === undefined) return { status: 'starting', ...base }
-    const { core, mesh } = this.#buses ?? {}
-    const bus = core?.status === 'connected' && mesh?.status === 'connected'
+    const { core, mesh, door } = this.#buses ?? {}
+    const bus = [core, mesh, door].every(one => one?.status === 'connected')
     const { state, consensus, router } = this.#mesh
     return {
       status: bus ? 'ok' : 'failing', ...base, bus: bus ? 'connected' : 'disconnected',
@@ -292,7 +292,7 @@ class Boot {
     return {
       name: 'miner',
       start: async () => {
-        this.#mining = new Mining({ config, log, mesh: this.mesh, identity: made(this.#identity) })
+        this.#mining = new Mining({ config, buses: this.buses, log, mesh: this.mesh, identity: made(this.#identity) })
         await this.#mining.start()
       },
       stop: () => this.#mining?.stop(),

@@ -75,7 +75,7 @@ export const SETTINGS = {
   'router.perSession': { kind: 'number', default: 1_024, min: 1, max: 65_536, unit: 'messages', doc: 'Messages of one session under way at once.' },
   'router.inAll': { kind: 'number', default: 16_384, min: 1, max: 1_048_576, unit: 'messages', doc: 'Messages under way at once in all.' },
   'router.drainMs': { kind: 'number', default: 10_000, min: 0, max: 300_000, unit: 'ms', doc: 'How long a drain waits for what is in flight.' },
-  'miner.stream': { kind: 'flag', default: true, doc: 'Mines the requests on `cmesh.v1.mine`.' },
+  'miner.stream': { kind: 'flag', default: true, doc: 'Mines the requests on `cmesh.v1.mine.<sid>`.' },
   'miner.logFile': { kind: 'text', default: undefined, doc: 'A log file of `<id>;<FQMN>` lines to mine. Default: none.' },
   'log.level': { kind: 'choice', default: 'info', choices: ['silent', 'error', 'warn', 'info', 'debug'], doc: 'Least level that is logged, to standard error as JSON lines.' },
 } as const satisfies Record<string, Setting>

@@ -6,6 +6,7 @@ import { jwtVerify } from 'jose'
 import { didToSegment } from '../../cmtp/identity/did.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { login } from '../../cmtp/identity/login.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { TOKEN_ALGORITHM, TOKEN_AUDIENCE, TOKEN_TYPE, TOKEN_VERSION } from '../../cmtp/identity/token.ts'
 import { NEWCOMER_READ_SET } from '../../cmtp/permission.ts'
 import { DidIdentityProvider } from '../../providers/iam/did.ts'
@@ -17,7 +18,7 @@ import type { Driver } from './index.ts'
 
 /**
  * `know`: lets the guard verify every token once. `hit`: tokens that it knows. `miss`: the same after it forgot them. `jose`: the same verified by jose with key, algorithm, type,
- * issuer and audience given, and nothing else. `live`: opens so many sessions by whole handshakes, lets each in once, and collects garbage.
+ * issuer and audience given, and nothing else. `live`: opens so many sessions by whole handshakes, each with an nkey of its own, lets each in once, and collects garbage.
  */
 export type GuardWay = 'know' | 'hit' | 'miss' | 'jose' | 'live'
 
@@ -42,7 +43,7 @@ export async function openGuard(_options: undefined): Promise<Driver> {
   await iam.start()
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
-  let tokens = await makeTokens(root, ring)
+  let tokens = makeTokens(root, ring)
 
   const ways: Readonly<Record<GuardWay, (count: number) => Promise<void>>> = {
     know: async () => {
@@ -73,7 +74,8 @@ export async function openGuard(_options: undefined): Promise<Driver> {
       let left = count
       const open = async (): Promise<void> => {
         while (left-- > 0) {
-          const { token, sid } = await login({ identity: KeyPair.generate(), mesh: root.did, send: (action, body) => iam.handle(action, body) })
+          const nkey = Nkey.generate('user')
+          const { token, sid } = await login({ identity: KeyPair.generate(), nkey, mesh: root.did, send: (action, body) => iam.handle(action, body) })
           await guard.check(Buffer.from(token), sid)
         }
       }
@@ -83,7 +85,7 @@ export async function openGuard(_options: undefined): Promise<Driver> {
   }
   return {
     burst: async (count, way) => {
-      if (tokens.expiresMs - Date.now() < LEAST_LIFE_MS) tokens = await makeTokens(root, ring)
+      if (tokens.expiresMs - Date.now() < LEAST_LIFE_MS) tokens = makeTokens(root, ring)
       await ways[way as GuardWay](count)
     },
     close: () => iam.stop(),
@@ -96,17 +98,17 @@ interface Tokens {
   readonly expiresMs: number
 }
 
-async function makeTokens(root: KeyPair, ring: KeyRing): Promise<Tokens> {
+function makeTokens(root: KeyPair, ring: KeyRing): Tokens {
   const iat = Math.floor(Date.now() / 1_000)
   const exp = iat + LIFE_S
   const subject = KeyPair.generate()
-  const known = await Promise.all(Array.from({ length: SESSIONS }, async () => {
+  const known = Array.from({ length: SESSIONS }, () => {
     const sid = randomBytes(16).toString('base64url')
-    const token = await signToken({
+    const token = signToken({
       iss: root.did, aud: TOKEN_AUDIENCE, sub: subject.did, sid, jti: randomBytes(9).toString('base64url'), iat, exp, ver: TOKEN_VERSION,
       cnf: { jkt: subject.publicKey.thumbprint }, perms: ['newcomer'], amr: ['swk'], aal: 1,
     }, ring.current)
     return { sid, token: Buffer.from(token) }
-  }))
+  })
   return { known, expiresMs: exp * 1_000 }
 }

@@ -1,5 +1,6 @@
 /** A Moleculer service broker as the comparison runs it: its defaults, its NATS transporter, no log. */
-import { nkeyAuthenticator } from '@nats-io/transport-node'
+import { natsAuthenticator } from '../../cmtp/identity/nats-jwt.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { loadPeer } from '../peers.ts'
 
 /** The parts of Moleculer that are used here. */
@@ -18,14 +19,15 @@ interface Moleculer {
 export interface MoleculerLogin {
   readonly url: string
   readonly nkeySeed: string
+  readonly jwt: string
 }
 
 export const ACTION = { service: 'bench', verb: 'echo', name: 'bench.echo' } as const
 /** As many bytes as the other baseline sends. */
 export const PAYLOAD = 'x'.repeat(200)
 
-export function moleculerBroker(nodeID: string, { url, nkeySeed }: MoleculerLogin): ServiceBroker {
+export function moleculerBroker(nodeID: string, { url, nkeySeed, jwt }: MoleculerLogin): ServiceBroker {
   const { ServiceBroker } = loadPeer<Moleculer>('moleculer')
-  const authenticator = nkeyAuthenticator(new TextEncoder().encode(nkeySeed))
+  const authenticator = natsAuthenticator(Nkey.fromSeed(nkeySeed), () => jwt)
   return new ServiceBroker({ nodeID, logger: false, transporter: { type: 'NATS', options: { servers: url, authenticator } } })
 }

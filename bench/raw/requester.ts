@@ -2,12 +2,19 @@
  * The baseline of everything that asks over NATS: request and reply by hand over the NATS client. One wildcard inbox, a map
  * from subject to promise, nothing else: no deadline, no cancelling, no bound. Whatever does more is measured against it.
  */
-import { connect, nkeyAuthenticator, nuid, type NatsConnection } from '@nats-io/transport-node'
+import { connect, nuid, type NatsConnection } from '@nats-io/transport-node'
+import { natsAuthenticator } from '../../cmtp/identity/nats-jwt.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
+import { INBOX_PREFIX } from '../../cmtp/subject.ts'
 
 export interface RawLogin {
   readonly url: string
-  /** Seed of an nkey; without one the broker's user for clients. */
-  readonly nkeySeed?: string
+  /** Seed of the user's nkey (`SU…`). */
+  readonly nkeySeed: string
+  /** The user's JWT, which says the account and what it may do there. */
+  readonly jwt: string
+  /** What its inboxes must begin with, with a dot at the end. Default: anything in `_INBOX.`. */
+  readonly inbox?: string
 }
 
 export class RawRequester {
@@ -16,9 +23,9 @@ export class RawRequester {
   readonly #waiting = new Map<string, (data: Uint8Array) => void>()
   #next = 0
 
-  private constructor(connection: NatsConnection) {
+  private constructor(connection: NatsConnection, inbox: string) {
     this.connection = connection
-    this.#inbox = `_INBOX.${nuid.next()}.`
+    this.#inbox = `${inbox}${nuid.next()}.`
     connection.subscribe(`${this.#inbox}*`, {
       callback: (_, message) => {
         const resolve = this.#waiting.get(message.subject)
@@ -29,7 +36,7 @@ export class RawRequester {
   }
 
   static async open(login: RawLogin): Promise<RawRequester> {
-    const requester = new RawRequester(await connectRaw(login))
+    const requester = new RawRequester(await connectRaw(login), login.inbox ?? INBOX_PREFIX)
     await requester.connection.flush()
     return requester
   }
@@ -47,7 +54,6 @@ export class RawRequester {
   }
 }
 
-export function connectRaw({ url, nkeySeed }: RawLogin): Promise<NatsConnection> {
-  const authenticator = nkeySeed === undefined ? undefined : nkeyAuthenticator(new TextEncoder().encode(nkeySeed))
-  return connect({ servers: url, noAsyncTraces: true, ...(authenticator && { authenticator }) })
+export function connectRaw({ url, nkeySeed, jwt }: RawLogin): Promise<NatsConnection> {
+  return connect({ servers: url, noAsyncTraces: true, authenticator: natsAuthenticator(Nkey.fromSeed(nkeySeed), () => jwt) })
 }

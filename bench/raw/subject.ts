@@ -1,3 +1,6 @@
-/** Where the baseline asks: subjects of the same shape as a session's, which the broker's rules let a client publish on. */
-export const ECHO_SUBJECT = 'cmesh.v1.req.raw'
-export const ECHO_WILDCARD = 'cmesh.v1.req.*'
+/** Where the baseline asks: as a session does, whose login lets it publish there and nowhere else. */
+import { REQUEST_WILDCARD, requestSubject } from '../../cmtp/subject.ts'
+
+export const ECHO_SESSION = 'baseline'
+export const ECHO_SUBJECT = requestSubject(ECHO_SESSION)
+export const ECHO_WILDCARD = REQUEST_WILDCARD

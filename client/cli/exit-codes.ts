@@ -23,7 +23,7 @@ export class Reported extends Error {
 }
 
 /** Codes that are about what the user typed, wherever they were noticed. */
-const USAGE: ReadonlySet<string> = new Set(['CMESH_CLIENT_USAGE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER'])
+const USAGE: ReadonlySet<string> = new Set(['CMESH_CLIENT_USAGE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER', 'CMESH_BROKER_ACCOUNTS'])
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof Reported) return error.exitCode

@@ -13,6 +13,7 @@ import { events } from './commands/events.ts'
 import { identity } from './commands/identity.ts'
 import { keys } from './commands/keys.ts'
 import { login } from './commands/login.ts'
+import { operator } from './commands/operator.ts'
 import { register } from './commands/register.ts'
 import { resolve } from './commands/resolve.ts'
 import { spam } from './commands/spam.ts'
@@ -26,7 +27,7 @@ import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
 const COMMANDS = [
-  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, spam, demo, completion,
+  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, operator, spam, demo, completion,
 ]
 
 export function buildProgram(terminal: Terminal): Command {

@@ -1,7 +1,8 @@
 /**
  * The handshake's cryptography: builds and checks each step, for client and node alike. Pure: no clock, no I/O, no memory.
  *
- * 1. Every signature is over `CMesh/1 <step>\n` and the canonical message without its signature, so none passes for another.
+ * 1. Every signature is over `CMesh/1 <step>\n` and the canonical message without its signature, so none passes for another. The one of
+ *    an nkey is over `CMesh/1 nkey\n` and the transcript.
  * 2. The transcript binds the call (with the session key) and everything of the answer that exists before the provider is
  *    asked; the proof binds the transcript; the confirm binds the proof; the consent binds the grant.
  * 3. A check throws `CMESH_IAM_FORGED` when a signature fails and `CMESH_IAM_HANDSHAKE` when a value is not the expected one.
@@ -12,6 +13,7 @@ import { canonicalJson } from './canonical-json.ts'
 import { checkKeySet } from './key-set.ts'
 import type { KeyPair } from './keys.ts'
 import { PublicKey } from './keys.ts'
+import type { Nkey } from './nats-keys.ts'
 import type {
   AnswerMessage, CallMessage, ConfirmMessage, ConsentMessage, GrantMessage, RenewalMessage, SessionMessage, Step,
 } from './messages.ts'
@@ -38,13 +40,15 @@ export interface CallOptions {
   readonly want?: readonly string[]
   readonly audience?: string
   readonly via?: string
+  /** Text of the user nkey of the session's own connection: a key for nothing else. Default: it has none. */
+  readonly nkey?: string
 }
 
-export function makeCall({ provider = 'any', sessionKey, want = [], audience, via }: CallOptions): CallMessage {
+export function makeCall({ provider = 'any', sessionKey, want = [], audience, via, nkey }: CallOptions): CallMessage {
   const call: CallMessage = {
     step: 'call', version: 1, provider, key: sessionKey.text, want, nonce: randomBytes(16).toString('base64url'),
   }
-  return { ...call, ...(audience !== undefined && { audience }), ...(via !== undefined && { via }) }
+  return { ...call, ...(audience !== undefined && { audience }), ...(via !== undefined && { via }), ...(nkey !== undefined && { nkey }) }
 }
 
 export function callHash(call: CallMessage): string {
@@ -77,17 +81,26 @@ export function checkAnswer(call: CallMessage, answer: AnswerMessage): Handshake
 
 // --- confirm and grant
 
-/** `cookie`: the answer's, where it had one. */
-export function makeConfirm(context: HandshakeContext, proof: unknown, sessionKey: KeyPair, cookie?: string): ConfirmMessage {
-  return sign({ step: 'confirm', ...context, proof, ...(cookie !== undefined && { cookie }) }, sessionKey)
+/** `cookie`: the answer's, where it had one. `nkey`: the one that the call named, where it named one. */
+export function makeConfirm(
+  context: HandshakeContext, proof: unknown, sessionKey: KeyPair, cookie?: string, nkey?: Pick<Nkey, 'sign'>,
+): ConfirmMessage {
+  const possession = nkey?.sign(possessionBytes(context)).toString('base64url')
+  return sign({ step: 'confirm', ...context, proof, ...(cookie !== undefined && { cookie }), ...(possession !== undefined && { possession }) }, sessionKey)
 }
 
-/** The node's check that a confirm belongs to the handshake and that its sender holds the session key of the call. */
-export function checkConfirm(context: HandshakeContext, sessionKey: PublicKey, confirm: ConfirmMessage): void {
+/** The node's check that a confirm belongs to the handshake and that its sender holds the session key of the call, and the nkey it named. */
+export function checkConfirm(context: HandshakeContext, sessionKey: PublicKey, confirm: ConfirmMessage, nkey?: PublicKey): void {
   if (confirm.audience !== context.audience) throw refused('confirm', 'it is meant for another mesh')
   if (confirm.nonce !== context.nonce) throw refused('confirm', 'its nonce is not the one of this handshake')
   if (confirm.transcript !== context.transcript) throw refused('confirm', 'its transcript is not the one of this handshake')
   checkSignature(confirm, sessionKey, 'confirm')
+  if (nkey === undefined) {
+    if (confirm.possession !== undefined) throw refused('confirm', 'it proves an nkey that the call did not name')
+    return
+  }
+  if (confirm.possession === undefined) throw refused('confirm', 'it does not prove the nkey of the call')
+  if (!nkey.verify(possessionBytes(context), Buffer.from(confirm.possession, 'base64url'))) throw forged('proof of the nkey')
 }
 
 /** The client's check of the grant it is asked to consent to. `subject`: the DID it proved, when it knows. */
@@ -114,9 +127,12 @@ export function checkConsent(grant: GrantMessage, sessionKey: PublicKey, consent
 /**
  * The client's check of what it got: a token by this mesh, for this session, this key and this subject. What the token may
  * do is the node's word and is checked there. The mesh signs by its own key or by one of the set that came with the session, which must
- * not be older than `keyEpoch`. Throws `CMESH_IAM_FORGED`, `CMESH_IAM_HANDSHAKE` or `CMESH_IAM_NO_SESSION`.
+ * not be older than `keyEpoch`. `nkey`: the one of the call, where it named one; the token names no other.
+ * Throws `CMESH_IAM_FORGED`, `CMESH_IAM_HANDSHAKE` or `CMESH_IAM_NO_SESSION`.
  */
-export function checkSession(session: SessionMessage, audience: string, subject: string, sessionKey: PublicKey, keyEpoch = 0): TokenClaims {
+export function checkSession(
+  session: SessionMessage, audience: string, subject: string, sessionKey: PublicKey, keyEpoch = 0, nkey?: string,
+): TokenClaims {
   const claims = decodeToken(session.token)
   const kid = tokenKeyId(session.token)
   const root = PublicKey.fromDid(audience)
@@ -129,6 +145,7 @@ export function checkSession(session: SessionMessage, audience: string, subject:
   if (key === undefined || !key.verify(Buffer.from(session.token.slice(0, cut)), signature)) throw forged('session token')
   const ours = claims.iss === audience && claims.sub === subject && claims.sid === session.sid
   if (!ours || claims.cnf.jkt !== sessionKey.thumbprint) throw refused('session', 'its token belongs to another session')
+  if (claims.cnf.nkey !== nkey) throw refused('session', 'its token is for another connection')
   return claims
 }
 
@@ -156,6 +173,11 @@ export function sign<T extends { readonly step: Step }>(message: T, key: KeyPair
 function checkSignature(message: { readonly step: Step, readonly signature: string }, key: PublicKey, what: string): void {
   const { signature, ...unsigned } = message
   if (!key.verify(signedBytes(unsigned), Buffer.from(signature, 'base64url'))) throw forged(what)
+}
+
+/** What an nkey signs for a handshake. A broker that picks such a nonce gets a proof for this one handshake, and nothing that counts elsewhere. */
+function possessionBytes({ transcript }: HandshakeContext): Buffer {
+  return Buffer.from(`CMesh/1 nkey\n${transcript}`, 'utf8')
 }
 
 function signedBytes(message: { readonly step: Step }): Buffer {

@@ -9,6 +9,7 @@ import { checkAnswer, checkGrant, checkSession, makeCall, makeConfirm, makeConse
 import { KeyPair } from './keys.ts'
 import type { AnswerMessage, GrantMessage, HandshakeAction, SessionMessage } from './messages.ts'
 import { readMessage } from './messages.ts'
+import type { Nkey } from './nats-keys.ts'
 import type { PersonChallenge } from './paired-proof.ts'
 import { makePairedProof } from './paired-proof.ts'
 import { makeDidProof, makeMockProof } from './proof.ts'
@@ -34,6 +35,11 @@ export interface LoginOptions {
   readonly mesh?: string
   /** The session of a gateway, whose frames may carry requests of this one. Default: none. */
   readonly via?: string
+  /**
+   * The user nkey that the session's own connection to the broker will log in with; a fresh one, used for nothing else. Default: none,
+   * for a session that has no connection of its own.
+   */
+  readonly nkey?: Nkey
   /** The highest `keyEpoch` seen of this mesh: a session under older keys is refused. Default 0. */
   readonly keyEpoch?: number
   /** Shown the exact grant before it is consented to. Default: consents. */
@@ -61,6 +67,10 @@ export interface Session {
   readonly perms: readonly string[]
   /** The session of a gateway, whose frames may carry requests of this one. */
   readonly via?: string
+  /** What its own connection to the broker logs in with, where it has one. */
+  readonly nkey?: Nkey
+  /** The login for `nkey`, where the broker has accounts; `expires` by the node's clock, ms since 1970. */
+  readonly connection?: { readonly jwt: string, readonly expires: number }
   /** Epoch of the keys that the mesh signed with; absent where it signs by its own. */
   readonly keyEpoch?: number
   /** By the node's clock, ms since 1970. */
@@ -72,7 +82,9 @@ export interface Session {
  * Resolves with a session. Rejects with `CMESH_IAM_FORGED` (an answer, grant or token not by the mesh), `CMESH_IAM_HANDSHAKE`
  * (a step refused on either side, a gateway named that was not asked for, the grant declined) or what `send` rejects with.
  */
-export async function login({ identity, send, provider, want, mesh, via, keyEpoch, approve, present, onChallenge, prove }: LoginOptions): Promise<Session> {
+export async function login(
+  { identity, send, provider, want, mesh, via, nkey, keyEpoch, approve, present, onChallenge, prove }: LoginOptions,
+): Promise<Session> {
   const key = KeyPair.generate()
   const call = makeCall({
     sessionKey: key.publicKey,
@@ -80,6 +92,7 @@ export async function login({ identity, send, provider, want, mesh, via, keyEpoc
     ...(want !== undefined && { want }),
     ...(mesh !== undefined && { audience: mesh }),
     ...(via !== undefined && { via }),
+    ...(nkey !== undefined && { nkey: nkey.text }),
   })
   const answer = readMessage('answer', await send('call', canonicalBytes(call), undefined))
   const context = checkAnswer(call, answer)
@@ -87,7 +100,7 @@ export async function login({ identity, send, provider, want, mesh, via, keyEpoc
 
   const proof = await makeProof(answer, context, identity, { present, onChallenge, prove })
   const until = answer.ui === undefined ? undefined : answer.expires
-  const grant = readMessage('grant', await send('confirm', canonicalBytes(makeConfirm(context, proof, key, answer.cookie)), node, until))
+  const grant = readMessage('grant', await send('confirm', canonicalBytes(makeConfirm(context, proof, key, answer.cookie, nkey)), node, until))
   const provesItself = PROVES_THE_DID.has(answer.provider)
   checkGrant(context, grant, provesItself ? identity.did : undefined)
   if (grant.via !== via) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'grant', reason: 'it names another gateway' })
@@ -96,7 +109,10 @@ export async function login({ identity, send, provider, want, mesh, via, keyEpoc
   }
 
   const session = readMessage('session', await send('consent', canonicalBytes(makeConsent(grant, key)), node))
-  return opened(session, { key, sub: grant.sub, mesh: context.audience, node, ...(via !== undefined && { via }), ...(keyEpoch !== undefined && { keyEpoch }) })
+  return opened(session, {
+    key, sub: grant.sub, mesh: context.audience, node,
+    ...(via !== undefined && { via }), ...(nkey !== undefined && { nkey }), ...(keyEpoch !== undefined && { keyEpoch }),
+  })
 }
 
 /** Resolves with the same session under a new token. `now`: ms since 1970. Rejects like `login`. */
@@ -115,13 +131,19 @@ export async function hangup(session: Session, send: SendStep, now: number): Pro
   readMessage('bye', await send('hangup', canonicalBytes(renewal), undefined))
 }
 
-function opened(message: SessionMessage, { key, sub, mesh, node, via, keyEpoch }: Pick<Session, 'key' | 'sub' | 'mesh' | 'node' | 'via' | 'keyEpoch'>): Session {
-  const claims = checkSession(message, mesh, sub, key.publicKey, keyEpoch)
+type Opener = Pick<Session, 'key' | 'sub' | 'mesh' | 'node' | 'via' | 'nkey' | 'keyEpoch'>
+
+function opened(message: SessionMessage, { key, sub, mesh, node, via, nkey, keyEpoch }: Opener): Session {
+  const claims = checkSession(message, mesh, sub, key.publicKey, keyEpoch, nkey?.text)
   // Whose frames may carry the session's requests is what was consented to, in every token of it.
   if (claims.via !== via) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'session', reason: 'its token names another gateway' })
   const { perms } = claims
-  const { sid, token, issued, expires, keys } = message
-  return { sid, token, key, sub, mesh, node, perms, ...(via !== undefined && { via }), ...(keys !== undefined && { keyEpoch: keys.epoch }), issued, expires }
+  const { sid, token, issued, expires, connection, keys } = message
+  return {
+    sid, token, key, sub, mesh, node, perms,
+    ...(via !== undefined && { via }), ...(nkey !== undefined && { nkey }), ...(nkey !== undefined && connection !== undefined && { connection }),
+    ...(keys !== undefined && { keyEpoch: keys.epoch }), issued, expires,
+  }
 }
 
 async function makeProof(

@@ -1,23 +1,17 @@
 /**
- * The configuration of a managed nats-server, as text. It owns the accounts and what each may do; it writes no file and knows
- * no secret but the public halves of keys.
- *
- * Two accounts: CORE is for the services and has JetStream; MESH is where requests come in. A router holds one connection in
- * each. Whoever connects without a login becomes MESH's user `client`, who may send requests and read inboxes, and nothing else.
+ * The configuration of a managed nats-server, as text. It owns the server's bounds; the accounts and what each may do are
+ * `cmtp/identity/nats-accounts.ts`'s. It writes no file and shows no secret: what stands here of the accounts is public.
  */
-import { HELLO_SUBJECT, HELLO_WILDCARD, MINE_SUBJECT, REQUEST_WILDCARD } from '../../cmtp/subject.ts'
+import { serverConfig, type BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
 
 export interface BrokerConfig {
   /** Shown in the broker's logs and to its clients. */
   readonly serverName: string
   /** Loopback port for clients; -1 lets the server choose. */
   readonly port: number
-  /** Directory for the server's ports file, process id and log. */
+  /** Directory for the server's ports file, process id, log, streams and stored accounts. */
   readonly dir: string
-  /** Public nkey of the services' user in CORE. */
-  readonly coreUser: string
-  /** Public nkey of the router's user in MESH. */
-  readonly meshUser: string
+  readonly accounts: BrokerAccounts
   /** Which optional fields the server understands. */
   readonly version: readonly [number, number, number]
   /** Disk JetStream may use, in bytes. Default: the server's own choice, three quarters of what is free. */
@@ -26,15 +20,15 @@ export interface BrokerConfig {
 
 /** Names inside the broker's directory. */
 export const BROKER_FILES = Object.freeze({
-  config: 'nats.conf', log: 'nats.log', pid: 'nats.pid', port: 'port',
+  config: 'nats.conf', log: 'nats.log', pid: 'nats.pid', port: 'port', resolver: 'jwt',
 })
 
 /** What the broker accepts. Each is a bound on somebody else's behaviour, so each has its reason. */
 export const BROKER_LIMITS = Object.freeze({
   /** Largest message in bytes. Must exceed `LIMITS.frameBytes`: JetStream adds headers to a stored frame. */
   payloadBytes: 2 * 1_024 * 1_024,
-  /** Connections at once: thousands of clients, and few enough file descriptors for an ordinary `ulimit`. */
-  connections: 4_096,
+  /** Connections at once: ten thousand sessions and what newcomers may take. The server raises its own limit of open files. */
+  connections: 16_384,
   /** Bytes that may wait for one slow reader before it is cut off. */
   pendingBytes: 64 * 1_024 * 1_024,
   /** How long one write to a reader may block, in seconds. */
@@ -47,16 +41,10 @@ export const BROKER_LIMITS = Object.freeze({
   memoryStoreBytes: 256 * 1_024 * 1_024,
 })
 
-/** Subjects the user `client` may publish on. Everything else, JetStream's API and the services among it, is refused. */
-export const CLIENT_PUBLISH = Object.freeze([REQUEST_WILDCARD, HELLO_SUBJECT, HELLO_WILDCARD, MINE_SUBJECT])
-/** Subjects the user `client` may subscribe to. */
-export const CLIENT_SUBSCRIBE = Object.freeze(['_INBOX.>'])
-
 /** The text of `nats.conf`. Needs nats-server 2.9.0 or newer. */
 export function brokerConfig(config: BrokerConfig): string {
   const path = (name: string): string => quoted(`${config.dir}/${name}`)
   const rotates = config.version[0] > 2 || config.version[1] >= 10
-  const client = `{ publish: { allow: ${list(CLIENT_PUBLISH)} }, subscribe: { allow: ${list(CLIENT_SUBSCRIBE)} } }`
   return `# Written by CMesh at every start; changes are lost.
 server_name: ${quoted(config.serverName)}
 host: "127.0.0.1"
@@ -75,26 +63,7 @@ jetstream {
   store_dir: ${quoted(config.dir)}
   max_memory_store: ${BROKER_LIMITS.memoryStoreBytes}
 ${config.maxFileStoreBytes === undefined ? '' : `  max_file_store: ${config.maxFileStoreBytes}\n`}}
-accounts {
-  CORE {
-    jetstream: enabled
-    users: [ { nkey: ${config.coreUser} } ]
-    exports: [ { service: ${quoted(MINE_SUBJECT)}, accounts: [ MESH ] } ]
-  }
-  MESH {
-    users: [
-      { nkey: ${config.meshUser} }
-      { user: client, password: client, permissions: ${client} }
-    ]
-    imports: [ { service: { account: CORE, subject: ${quoted(MINE_SUBJECT)} } } ]
-  }
-}
-no_auth_user: client
-`
-}
-
-function list(subjects: readonly string[]): string {
-  return `[ ${subjects.map(quoted).join(', ')} ]`
+${serverConfig(config.accounts, `${config.dir}/${BROKER_FILES.resolver}`)}`
 }
 
 /** A JSON string is a string of the server's configuration language too. */

@@ -1,28 +1,26 @@
 /**
  * A nats-server that belongs to this node: found or obtained, configured, started, watched, and stopped with the node. It owns
- * its directory, the server process and the keys of this boot; it opens no connection to the server.
+ * its directory, the server process and the logins of this boot; it opens no connection to the server.
  *
  *   idle → starting → running ⇄ restarting → stopped
  *             └─ failed start: everything undone, `start` stays rejected
  *
  * Invariants: (1) one server at a time in a directory; (2) a server that dies comes back on the same port, so that clients
- * reconnect; (3) when this process dies, the server dies with it; (4) secrets stay in memory: the file has public keys only.
+ * reconnect; (3) when this process dies, the server dies with it; (4) the logins of this boot stay in memory; what signs them is
+ * in the accounts' own file, and the configuration has public keys only.
  */
-import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { createUser } from '@nats-io/nkeys'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { BROKER_FILES, BROKER_LIMITS, brokerConfig } from './config.ts'
+import type { BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
+import { adoptNamedStreams, keptAccounts, loginsOf, sessionLogin, type BrokerLogin, type BrokerLogins } from './accounts.ts'
+import { BROKER_FILES, brokerConfig } from './config.ts'
+import { BrokerDirectory } from './directory.ts'
 import { locateNatsServer, type NatsServer } from './locate.ts'
 import { awaitPrevious } from './previous.ts'
 import { type ServerExit, ServerProcess } from './server-process.ts'
 
-export interface BrokerLogin {
-  /** Seed of the nkey (`SU…`). Made for this instance, never written anywhere. */
-  readonly nkeySeed: string
-}
+export type { BrokerLogin } from './accounts.ts'
 
 export interface BrokerExit extends ServerExit {
   /** When the server is started again, in ms from now. */
@@ -32,6 +30,8 @@ export interface BrokerExit extends ServerExit {
 export interface ManagedBrokerOptions {
   /** Directory of the broker, made with mode 0700: configuration, log, streams. One per node. */
   readonly dir: string
+  /** Directory that keeps the broker's accounts, made with mode 0700. Default: `operator` in `dir`. */
+  readonly accountsDir?: string
   /** Loopback port, 1 to 65,535. Default: the one used last in this directory if it is free, else one the server chooses. */
   readonly port?: number
   /** Name of the server in its logs. Default `cmesh`. */
@@ -59,10 +59,11 @@ type Phase =
 export class ManagedBroker {
   readonly #options: ManagedBrokerOptions
   readonly #dir: string
-  readonly #coreKey = createUser()
-  readonly #meshKey = createUser()
+  readonly #directory: BrokerDirectory
   readonly #stopping = new AbortController()
   #binary: NatsServer | undefined
+  #accounts: BrokerAccounts | undefined
+  #logins: BrokerLogins | undefined
   #port: number | undefined
   #restarts = 0
   #phase: Phase = { name: 'idle' }
@@ -72,22 +73,42 @@ export class ManagedBroker {
   constructor(options: ManagedBrokerOptions) {
     this.#options = options
     this.#dir = path.resolve(options.dir)
+    this.#directory = new BrokerDirectory(this.#dir)
   }
 
-  /** Login of the services, in the account that has JetStream. */
+  /** Login of the services, in the account that has JetStream. Like the three after it throws `CMESH_BROKER_FAILED` before it was started. */
   get core(): BrokerLogin {
-    return { nkeySeed: new TextDecoder().decode(this.#coreKey.getSeed()) }
+    return this.#login('core')
   }
 
-  /** Login of the router, in the account where requests come in. */
+  /** Login of the router, in the account of sessions. */
   get mesh(): BrokerLogin {
-    return { nkeySeed: new TextDecoder().decode(this.#meshKey.getSeed()) }
+    return this.#login('mesh')
+  }
+
+  /** Login where newcomers shake hands. */
+  get door(): BrokerLogin {
+    return this.#login('door')
+  }
+
+  /** Login that looks accounts up and changes them. */
+  get sys(): BrokerLogin {
+    return this.#login('sys')
+  }
+
+  /** Login of a session without a handshake: for tests and benchmarks. */
+  sessionLogin(sid: string): BrokerLogin {
+    return sessionLogin(this.accounts, sid, Math.floor(Date.now() / 1_000))
+  }
+
+  /** Who may do what at it. Throws `CMESH_BROKER_FAILED` before it was started. */
+  get accounts(): BrokerAccounts {
+    return this.#accounts ?? this.#notStarted()
   }
 
   /** `nats://127.0.0.1:<port>`; the same for as long as this broker lives. Throws `CMESH_BROKER_FAILED` before it was started. */
   get url(): string {
-    if (this.#port === undefined) throw new CMeshError('CMESH_BROKER_FAILED', { reason: 'it was not started' })
-    return `nats://127.0.0.1:${this.#port}`
+    return `nats://127.0.0.1:${this.#port ?? this.#notStarted()}`
   }
 
   /** Which nats-server runs, or undefined before it was started. */
@@ -107,7 +128,7 @@ export class ManagedBroker {
 
   /**
    * Resolves when the server is ready. Memoised. Rejects with `CMESH_BROKER_NOT_FOUND`, `CMESH_CONFIG_INVALID` (an explicit
-   * binary or port that cannot be used) or `CMESH_BROKER_FAILED`, and leaves no process behind then.
+   * binary or port that cannot be used), `CMESH_BROKER_ACCOUNTS` or `CMESH_BROKER_FAILED`, and leaves no process behind then.
    */
   start(): Promise<void> {
     this.#started ??= this.#start()
@@ -128,19 +149,22 @@ export class ManagedBroker {
     this.#refuseWhenStopping()
     this.#phase = { name: 'starting' }
     this.#binary = await (this.#options.locate ?? locateNatsServer)()
-    await mkdir(this.#dir, { recursive: true, mode: 0o700 })
-    await chmod(this.#dir, 0o700)
+    await this.#directory.make()
     await awaitPrevious(this.#dir)
-    await this.#removeOldLogs()
+    await this.#directory.removeOldLogs()
+    const nowS = Math.floor(Date.now() / 1_000)
+    const accounts = this.#accounts = await keptAccounts(this.#options.accountsDir ?? path.join(this.#dir, 'operator'), path.join(this.#dir, BROKER_FILES.resolver), nowS)
+    this.#logins = loginsOf(accounts, nowS)
+    await adoptNamedStreams(this.#dir, accounts)
     this.#refuseWhenStopping()
-    const wanted = this.#options.port ?? await this.#lastPort()
+    const wanted = this.#options.port ?? await this.#directory.lastPort()
     const server = await this.#launch(wanted ?? -1).catch((error: unknown) => {
       // Somebody took the remembered port between the look and the start; only a port that was asked for is worth failing for.
       if (wanted === undefined || this.#options.port !== undefined || !/address already in use/.test(String(error))) throw error
       return this.#launch(-1)
     })
     this.#port = server.port
-    await this.#rememberPort(server.port)
+    await this.#directory.rememberPort(server.port)
     this.#enter(server)
   }
 
@@ -189,47 +213,23 @@ export class ManagedBroker {
       serverName: this.#options.serverName ?? 'cmesh',
       port,
       dir: this.#dir,
-      coreUser: this.#coreKey.getPublicKey(),
-      meshUser: this.#meshKey.getPublicKey(),
+      accounts: this.accounts,
       version: binary.version,
       ...(this.#options.maxFileStoreBytes !== undefined && { maxFileStoreBytes: this.#options.maxFileStoreBytes }),
     })
-    await this.#write(BROKER_FILES.config, text)
+    await this.#directory.write(BROKER_FILES.config, text)
     return ServerProcess.launch({ binary: binary.path, dir: this.#dir, readyMs: this.#options.readyMs ?? 15_000, signal: this.#stopping.signal })
   }
 
-  async #lastPort(): Promise<number | undefined> {
-    const port = Number(await readFile(path.join(this.#dir, BROKER_FILES.port), 'utf8').catch(() => ''))
-    return Number.isInteger(port) && port > 0 && port < 65_536 && await isFree(port) ? port : undefined
+  #login(of: keyof BrokerLogins): BrokerLogin {
+    return this.#logins?.[of] ?? this.#notStarted()
   }
 
-  async #rememberPort(port: number): Promise<void> {
-    await this.#write(BROKER_FILES.port, `${port}\n`)
-  }
-
-  /** Whole or not at all, readable by nobody else. */
-  async #write(name: string, text: string): Promise<void> {
-    const target = path.join(this.#dir, name)
-    await rm(`${target}.part`, { force: true })
-    await writeFile(`${target}.part`, text, { mode: 0o600, flag: 'wx' })
-    await rename(`${target}.part`, target)
-  }
-
-  /** nats-server before 2.10 puts full logs aside and never removes one. */
-  async #removeOldLogs(): Promise<void> {
-    const aside = (await readdir(this.#dir)).filter((name) => name.startsWith(`${BROKER_FILES.log}.`)).sort()
-    await Promise.all(aside.slice(0, -BROKER_LIMITS.logFiles).map((name) => rm(path.join(this.#dir, name), { force: true })))
+  #notStarted(): never {
+    throw new CMeshError('CMESH_BROKER_FAILED', { reason: 'it was not started' })
   }
 
   #refuseWhenStopping(): void {
     if (this.#stopping.signal.aborted) throw new CMeshError('CMESH_BROKER_FAILED', { reason: 'it was stopped' })
   }
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = createServer()
-    probe.once('error', () => resolve(false))
-    probe.listen({ host: '127.0.0.1', port, exclusive: true }, () => probe.close(() => resolve(true)))
-  })
 }

@@ -37,13 +37,16 @@ const PING_MS = 2_000
 
 /**
  * Connects once and resolves with the bus. Rejects with `CMESH_BUS_CONNECT` when no server can be reached or the login is
- * refused, with `CMESH_CONFIG_INVALID` when two logins are given. After that the bus reconnects by itself until it is closed.
+ * refused, with `CMESH_CONFIG_INVALID` when two logins or half of one are given. After that the bus reconnects by itself until it is closed.
  */
 export async function connectNats(options: NatsBusOptions): Promise<NatsBus> {
   const servers = typeof options.servers === 'string' ? [options.servers] : [...options.servers]
   if (options.nkeySeed !== undefined && options.user !== undefined) {
     const reason = 'an nkey seed and a user are given; one login is needed'
     throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'user', reason })
+  }
+  if (options.jwt !== undefined && options.nkeySeed === undefined) {
+    throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'jwt', reason: 'it is worth nothing without the nkey seed it speaks of' })
   }
   const login = { refused: false }
   const authenticator = authenticatorOf(options, servers)

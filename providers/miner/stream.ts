@@ -1,6 +1,6 @@
 /**
- * Requests from a JetStream work queue: whoever may publish on `cmesh.v1.mine` leaves CMTP frames with their own tokens
- * there, and the nodes of a mesh share them out by one durable pull consumer. The broker keeps the position.
+ * Requests from a JetStream work queue: a session leaves CMTP frames with its own token on `cmesh.v1.mine.<sid>`, and the nodes of
+ * a mesh share them out by one durable pull consumer. The broker keeps the position.
  *
  * Invariants: an entry leaves the stream only by `done`, as garbage, or after its last try; never more than `maxInFlight`
  * are under way here, and nothing is pulled beyond that; an entry that takes long is kept from coming twice by telling the
@@ -10,32 +10,15 @@ import { createInbox } from '@nats-io/nats-core'
 import type { Msg, Subscription } from '@nats-io/nats-core'
 import type { ConsumerInfo, JetStreamManager } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { LIMITS } from '../../cmtp/limits.ts'
-import { MINE_SUBJECT } from '../../cmtp/subject.ts'
+import { sessionOfMine } from '../../cmtp/subject.ts'
 import type { MinerHandler, MinerOutcome, MinerSource, MinerSourceStats } from '../../services/miner/provider.ts'
 import { denied, type JetStreamBus } from '../jetstream/calls.ts'
 import { ensureStream, managerOf, unusable } from '../jetstream/stream.ts'
 import { ACK, deliveryOf, nak, TERM, WORKING, type Delivery } from './delivery.ts'
 import { Garbage } from './garbage.ts'
+import { sharedConsumer, streamConfig, type StreamSourceOptions } from './work-queue.ts'
 
-export interface StreamSourceOptions {
-  /** Name of the stream. Default `CMESH_MINE`. */
-  readonly stream?: string
-  /** Name of the consumer that all nodes share. Default `miner`. */
-  readonly consumer?: string
-  /** Copies of the stream, 1 to 5. Default 1. */
-  readonly replicas?: number
-  /** Most bytes waiting in the stream; past it a publisher is refused. Default 256 MiB. */
-  readonly maxBytes?: number
-  /** Entries under way in this node, 1 to 1,024. Default 128. */
-  readonly maxInFlight?: number
-  /** How long the broker waits for word of an entry before it hands it to another node, in ms, from 1,000. Default 30,000. */
-  readonly ackWaitMs?: number
-  /** How often an entry is tried before it is given up, 1 and up. Default 5. */
-  readonly maxDeliver?: number
-  /** How long an entry waits after its first failed try, in ms; doubled after each further one, at most 60,000. Default 1,000. */
-  readonly retryDelayMs?: number
-}
+export type { StreamSourceOptions }
 
 export interface StreamSourceParts {
   readonly bus: JetStreamBus
@@ -50,10 +33,7 @@ const PULL_AGAIN_MS = 250
 /** Status of a pull whose time is over (NATS ADR-13). */
 const EXPIRED = 408
 const RETRY_DELAY_MOST_MS = 60_000
-/** Entries under way in all nodes together. */
-const MAX_ACK_PENDING = 8_192
-/** Room for what the broker adds to an entry. */
-const HEADER_ROOM_BYTES = 1_024
+
 interface Running {
   readonly manager: JetStreamManager
   readonly inbox: string
@@ -122,16 +102,11 @@ export class StreamSource implements MinerSource {
   }
 
   async #start(handler: MinerHandler): Promise<void> {
-    const { bus, stream, consumer, ackWaitMs } = { bus: this.#bus, ...this.#options }
+    const { bus, stream, ackWaitMs } = { bus: this.#bus, ...this.#options }
     const manager = await managerOf(bus)
     await ensureStream(manager, streamConfig(this.#options))
     try {
-      const info = await manager.consumers.add(stream, {
-        durable_name: consumer, ack_policy: 'explicit', deliver_policy: 'all', filter_subject: MINE_SUBJECT,
-        ack_wait: ackWaitMs * 1e6, max_ack_pending: MAX_ACK_PENDING,
-        // Counted here instead: a message past the broker's own limit would stay in a work queue for ever.
-        max_deliver: -1,
-      })
+      const info = await sharedConsumer(manager, this.#options)
       this.#waiting = lagOf(info)
     } catch (thrown) {
       throw unusable(stream, thrown)
@@ -215,7 +190,12 @@ export class StreamSource implements MinerSource {
       this.#abandon(seq, reply, count - 1)
       return
     }
-    const settled = handler({ id: String(seq), frame: message.data }).then(
+    const sid = sessionOfMine(message.subject)
+    if (sid === undefined) {
+      this.#settle({ garbage: `it was left on ${message.subject}, which names no session` }, reply, delivery)
+      return
+    }
+    const settled = handler({ id: String(seq), frame: message.data, sid }).then(
       outcome => { this.#settle(outcome, reply, delivery) },
       (thrown: unknown) => {
         this.#onFailure(CMeshError.from(thrown, 'miner'))
@@ -280,18 +260,4 @@ export class StreamSource implements MinerSource {
 /** What is not done: not handed out yet, and under way here, elsewhere or before another try. */
 function lagOf(info: ConsumerInfo): number {
   return info.num_pending + info.num_ack_pending
-}
-
-function streamConfig(options: Required<StreamSourceOptions>): Parameters<typeof ensureStream>[1] {
-  return {
-    name: options.stream,
-    subjects: [MINE_SUBJECT],
-    storage: 'file',
-    retention: 'workqueue',
-    discard: 'new',
-    num_replicas: options.replicas,
-    max_bytes: options.maxBytes,
-    max_msg_size: LIMITS.frameBytes + HEADER_ROOM_BYTES,
-    duplicate_window: 120e9,
-  }
 }

@@ -3,15 +3,11 @@
  * sent twice; a caller who gets none sees its deadline pass and asks again.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
+import { INBOX_PREFIX } from '../../cmtp/subject.ts'
 import type { Log } from '../log.ts'
 import type { Bus } from './provider.ts'
 
-const INBOX_PREFIX = '_INBOX.'
-
-/**
- * Whether an answer may go there. Anywhere but to an inbox the mesh's own connection would speak where the caller may not: to
- * the miner, to the stream of events, to another service.
- */
+/** Whether an answer to another node may go there: services share their account, and ask from inboxes of any name. */
 export function isInbox(subject: string): boolean {
   return subject.startsWith(INBOX_PREFIX)
 }

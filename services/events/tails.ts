@@ -9,6 +9,7 @@ import { randomUUID } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { encodeReply } from '../../cmtp/frame.ts'
 import { MessageIds } from '../../cmtp/message-id.ts'
+import { INBOX_PREFIX } from '../../cmtp/subject.ts'
 import type { Bus } from '../bus/provider.ts'
 import { JSON_HEADERS } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -18,7 +19,6 @@ export const TAIL_LEASE_MS = 30_000
 const TAILS_PER_SESSION = 64
 const TAILS_IN_ALL = 4_096
 const SWEEP_MS = 5_000
-const INBOX_PREFIX = '_INBOX.'
 /** Longest inbox, in bytes: NATS ends a connection that sends a line over 4,096. */
 const INBOX_BYTES = 255
 

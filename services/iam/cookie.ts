@@ -22,6 +22,7 @@ interface State {
   readonly key: string
   readonly want: readonly string[]
   readonly via?: string
+  readonly nkey?: string
   readonly expires: number
 }
 
@@ -29,10 +30,11 @@ export class Cookies {
   readonly #key = randomBytes(KEY_BYTES)
 
   /** Throws `CMESH_IAM_HANDSHAKE` for wishes so long that no token could hold them. */
-  seal({ context, sessionKey, want, via, expiresMs }: Omit<Answered, 'awaits'>): string {
+  seal({ context, sessionKey, want, via, nkey, expiresMs }: Omit<Answered, 'awaits'>): string {
     const { handshake, nonce, audience, transcript } = context
     const state: State = {
       context: { handshake, nonce, audience, transcript }, key: sessionKey.text, want, expires: expiresMs, ...(via !== undefined && { via }),
+      ...(nkey !== undefined && { nkey }),
     }
     const iv = randomBytes(IV_BYTES)
     const cipher = createCipheriv(CIPHER, this.#key, iv, { authTagLength: TAG_BYTES })
@@ -54,8 +56,8 @@ export class Cookies {
       // The tag does not fit: the one thing that `final` throws for.
       return undefined
     }
-    const { context, key, want, via, expires } = parseCanonicalJson(text) as State
-    return { awaits: 'confirm', context, sessionKey: PublicKey.fromText(key), want, via, expiresMs: expires }
+    const { context, key, want, via, nkey, expires } = parseCanonicalJson(text) as State
+    return { awaits: 'confirm', context, sessionKey: PublicKey.fromText(key), want, via, nkey, expiresMs: expires }
   }
 }
 

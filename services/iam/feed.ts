@@ -160,12 +160,13 @@ export function readFeed(data: Uint8Array): FeedMessage | undefined {
 }
 
 const ENTRY_TEXTS = ['sid', 'jti', 'sub', 'kid'] as const
+const USER_NKEY = /^U[A-Z2-7]{55}$/
 
 /** Whether a value read from somewhere is an entry: its fields and no others, and at least one that something can match. */
 export function isRevocationEntry(value: unknown): value is RevocationEntry {
   if (!isRecord(value)) return false
-  const { atMs, ...texts } = value
-  return isCount(atMs)
+  const { atMs, nkey, ...texts } = value
+  return isCount(atMs) && (nkey === undefined || (typeof nkey === 'string' && USER_NKEY.test(nkey)))
     && Object.entries(texts).every(([name, text]) => (ENTRY_TEXTS as readonly string[]).includes(name) && typeof text === 'string' && text.length <= 128)
     && ENTRY_TEXTS.some(name => Object.hasOwn(texts, name))
 }

@@ -12,14 +12,14 @@
  * 5. A contract's context is made for one address that a contract may ask for, and holds no other right.
  * 6. Memory is bounded by `maxSessions`, and for revocations by the sessions that can be revoked within one token life.
  * 7. A frame of another session speaks for a token only where the mesh wrote that session into the token (`via`), by a reference,
- *    and only with the last token that was verified of its session.
+ *    and only with the last token that was verified of its session. So does a gateway's connection (`check` with `via`).
  * 8. While the feed of revocations is silent nobody passes: `CMESH_IAM_STALE`, and never a 401, since nobody's session is at fault.
  */
 import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
 import type { PublicKey } from '../../cmtp/identity/keys.ts'
-import { TOKEN_AUDIENCE, TOKEN_REFERENCE_BYTES, TOKEN_VERSION, tokenReference, type TokenAttribute, type TokenClaims } from '../../cmtp/identity/token.ts'
+import { TOKEN_AUDIENCE, TOKEN_REFERENCE_BYTES, TOKEN_VERSION, type TokenAttribute, type TokenClaims } from '../../cmtp/identity/token.ts'
 import { callerBytes } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { CompiledPermissions, Permission } from '../../cmtp/permission.ts'
@@ -71,6 +71,7 @@ const STALE_RETRY_MS = 500
 /** How long a contract's context lasts, in seconds: longer than any delivery. */
 const CONTRACT_SECONDS = 60
 const NO_TOKEN = Buffer.alloc(0)
+const NO_ATTRIBUTES: readonly TokenAttribute[] = Object.freeze([])
 /** Longest session id, in characters: a bound for what is remembered of a subject nobody owns. */
 const MAX_SID = 64
 
@@ -90,7 +91,7 @@ interface Inside {
 }
 
 const SEAL = Symbol('guard')
-let mint: (claims: TokenClaims, inside: Inside) => AuthContext
+let mint: (claims: TokenClaims, caller: Buffer, inside: Inside) => AuthContext
 let inspect: (value: unknown) => Inside | undefined
 
 /** Who asks: proof that a guard verified a session token. Immutable. */
@@ -112,24 +113,24 @@ class AuthContext {
   readonly caller: Buffer
   readonly #inside: Inside
 
-  private constructor(seal: symbol, claims: TokenClaims, inside: Inside) {
+  private constructor(seal: symbol, claims: TokenClaims, caller: Buffer, inside: Inside) {
     if (seal !== SEAL) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'only the guard can authenticate a caller' })
     this.sub = claims.sub
     this.sid = claims.sid
     this.jti = claims.jti
     this.expiresMs = claims.exp * 1_000
     this.issuedMs = claims.iat * 1_000
-    this.amr = Object.freeze([...claims.amr])
+    this.amr = Object.freeze(claims.amr)
     this.aal = claims.aal
-    this.attributes = Object.freeze((claims.att ?? []).map(attribute => Object.freeze({ ...attribute })))
+    this.attributes = claims.att === undefined ? NO_ATTRIBUTES : Object.freeze(claims.att.map(attribute => Object.freeze({ ...attribute })))
     this.jkt = claims.cnf.jkt
-    this.caller = callerBytes(claims.sid, claims.sub)
+    this.caller = caller
     this.#inside = inside
     Object.freeze(this)
   }
 
   static {
-    mint = (claims, inside) => new AuthContext(SEAL, claims, inside)
+    mint = (claims, caller, inside) => new AuthContext(SEAL, claims, caller, inside)
     inspect = value => (typeof value === 'object' && value !== null && #inside in value ? value.#inside : undefined)
   }
 
@@ -164,6 +165,8 @@ export class Guard {
   readonly #rules = new Rules()
   readonly #revocations: Revocations
   readonly #throttle: Throttle
+  readonly #onAdmit: ((claims: TokenClaims) => void)[] = []
+  readonly #onRevoke: ((revocation: Revocation, atMs: number) => void)[] = []
   #verifier: TokenVerifier
   /** Rises with every revocation and every change of grants. */
   #revision = 0
@@ -202,17 +205,23 @@ export class Guard {
    * promise. In place of a token that was verified here before, its reference (`tokenReference`) will do. Throws or rejects
    * with `CMESH_IAM_NO_SESSION` and the reason, `CMESH_IAM_TOKEN` for a reference to a token that is not remembered,
    * `CMESH_ROUTER_BUSY` when too many tokens are being verified, or `CMESH_IAM_STALE`. Keeps a copy of `token`, which stays the caller's.
+   * `via`: the session whose connection it came over, where that is another's; the token must say that this gateway carries it.
    */
-  check(token: Uint8Array, sid: string): AuthContext | Promise<AuthContext> {
+  check(token: Uint8Array, sid: string, via?: string): AuthContext | Promise<AuthContext> {
     const nowMs = this.#now()
     if (nowMs - this.#heardMs() > FEED_SILENCE_MS) throw this.#stale(nowMs)
     const entry = this.#sessions.get(sid)
     if (entry !== undefined && nowMs < entry.untilMs && isTokenOf(entry, token)) {
       const { inside } = entry
+      if (via !== undefined && inside.claims.via !== via) throw notCarried()
       if (inside.revision !== this.#revision || nowMs >= inside.changesMs) this.#review(inside, nowMs)
       return entry.auth
     }
-    return token.length === TOKEN_REFERENCE_BYTES ? this.#recall(token, sid, entry) : this.#miss(token, sid)
+    const auth = token.length === TOKEN_REFERENCE_BYTES ? this.#recall(token, sid, entry) : this.#miss(token, sid)
+    return via === undefined ? auth : auth.then(carried => {
+      if (inspect(carried)?.claims.via !== via) throw notCarried()
+      return carried
+    })
   }
 
   /**
@@ -271,16 +280,23 @@ export class Guard {
       perms: [], amr: ['contract'], aal: 0,
     }
     const rules = compilePermissions([{ actions: action, pattern: route.bare }])
-    return mint(claims, { guard: this, claims, token: NO_TOKEN, kid: '', rules, fixed: true, changesMs: Infinity, revision: this.#revision })
+    return mint(claims, callerBytes('', contract), { guard: this, claims, token: NO_TOKEN, kid: '', rules, fixed: true, changesMs: Infinity, revision: this.#revision })
   }
 
   /**
    * Refuses from now on what matches any one of the given: a session, a token, every token by a key, or every token a subject got until
    * `atMs` (ms since 1970; default now). Bites contexts already handed out too.
    */
-  revoke(revocation: Revocation, atMs?: number): void {
+  revoke(revocation: Revocation, atMs = this.#now()): void {
     this.#revocations.add(revocation, atMs)
     this.#revision++
+    for (const listener of this.#onRevoke) listener(revocation, atMs)
+  }
+
+  /** Calls back with the claims of each token that was verified and counts, and with each revocation once it is in force. */
+  watch(onAdmit: (claims: TokenClaims) => void, onRevoke: (revocation: Revocation, atMs: number) => void): void {
+    this.#onAdmit.push(onAdmit)
+    this.#onRevoke.push(onRevoke)
   }
 
   /** Throws `CMESH_IAM_STALE` while nothing was heard of revocations for too long to say who is still good. */
@@ -363,7 +379,7 @@ export class Guard {
     }
     this.#throttle.enter(sid, digest)
     // The bytes belong to a frame that is gone when the verification ends.
-    const verification = this.#admit(Buffer.from(token), sid).then(
+    const verification = this.#admit(Buffer.from(token), sid, digest).then(
       auth => {
         this.#throttle.succeeded(sid)
         return auth
@@ -377,25 +393,30 @@ export class Guard {
     return verification
   }
 
-  async #admit(token: Buffer, sid: string): Promise<AuthContext> {
+  /** `digest`: SHA-256 of the token, base64url. */
+  async #admit(bytes: Buffer, sid: string, digest: string): Promise<AuthContext> {
     const keyEpoch = this.#keyEpoch
-    const { claims, kid } = await this.#verifier.verify(token)
+    const { claims, kid } = await this.#verifier.verify(bytes)
     // The trusted keys changed meanwhile: the word of one that was dropped counts for nothing.
-    if (keyEpoch !== this.#keyEpoch) return this.#admit(token, sid)
+    if (keyEpoch !== this.#keyEpoch) return this.#admit(bytes, sid, digest)
     if (claims.sid !== sid) throw noSession('the token belongs to another session')
     if (this.#revocations.has(claims, kid)) throw noSession('the session was revoked')
 
     const nowMs = this.#now()
     const rules = this.#rulesOf(claims, nowMs)
+    // The first bytes of its hash: `tokenReference`.
+    const [token, reference, caller] = apart(bytes, Buffer.from(digest, 'base64url').subarray(0, TOKEN_REFERENCE_BYTES), callerBytes(claims.sid, claims.sub))
     const inside: Inside = { guard: this, claims, token, kid, rules, fixed: false, changesMs: this.#changesAt(claims.sub, nowMs), revision: this.#revision }
-    const auth = mint(claims, inside)
+    const auth = mint(claims, caller, inside)
     const untilMs = Math.min(claims.exp * 1_000, nowMs + REVERIFY_MS)
-    const entry = { token, reference: tokenReference(token), auth, inside, untilMs }
+    const entry = { token, reference, auth, inside, untilMs }
     const before = this.#sessions.peek(sid)
     // As on the session's own subject: the token verified last is the one that is known by its reference.
     if (before !== undefined) this.#carried.delete(before.reference.toString('latin1'))
-    this.#sessions.set(sid, entry)
+    // Not by the text that came in, which may be cut from a longer one and would keep it.
+    this.#sessions.set(claims.sid, entry)
     if (claims.via !== undefined) this.#carried.set(entry.reference.toString('latin1'), entry)
+    for (const listener of this.#onAdmit) listener(claims)
     return auth
   }
 
@@ -409,11 +430,29 @@ function only(key: PublicKey): TokenKeys {
   return { verifierOf: kid => (kid === key.thumbprint ? key : undefined) }
 }
 
+/**
+ * Copies in memory of their own, of one piece: a small Buffer is cut from a slab of 8 KiB that many share, and one that is kept for long
+ * keeps all of it.
+ */
+function apart(...parts: readonly [Uint8Array, Uint8Array, Uint8Array]): readonly [Buffer, Buffer, Buffer] {
+  const all = Buffer.allocUnsafeSlow(parts.reduce((bytes, { length }) => bytes + length, 0))
+  let at = 0
+  const [first, second, third] = parts.map(part => {
+    all.set(part, at)
+    return all.subarray(at, at += part.length)
+  }) as [Buffer, Buffer, Buffer]
+  return [first, second, third]
+}
+
 /** Whether the bytes are the entry's token, or its reference. */
 function isTokenOf(entry: Entry, bytes: Uint8Array): boolean {
   if (bytes.length !== TOKEN_REFERENCE_BYTES) return entry.token.equals(bytes)
   for (let i = 0; i < TOKEN_REFERENCE_BYTES; i++) if (bytes[i] !== entry.reference[i]) return false
   return true
+}
+
+function notCarried(): CMeshError {
+  return noSession('the token belongs to another session')
 }
 
 function noSession(reason: string): CMeshError {

@@ -1,6 +1,9 @@
 /**
- * The door for those who have no session yet: `cmesh.v1.hello`, open to anyone, and `cmesh.v1.hello.<node>` for the steps
- * that only the node which answered can go on with. It takes the steps of the handshake and nothing else.
+ * The door for those who have no session yet: `cmesh.v1.hello.<cid>`, each on a connection of its own, and
+ * `cmesh.v1.hello.<cid>.<node>` for the steps that only the node which answered can go on with. It listens among the newcomers and
+ * among the sessions, which renew themselves there. It takes the steps of the handshake and nothing else.
+ *
+ * Invariant: an answer goes to an inbox of the connection that asked, over the bus it came from; what wants it elsewhere is dropped.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
@@ -8,8 +11,8 @@ import { encodeReply, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts
 import type { HandshakeAction } from '../../cmtp/identity/messages.ts'
 import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256 } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
-import { HELLO_SUBJECT, helloSubject, IAM_QUEUE } from '../../cmtp/subject.ts'
-import { isInbox, sendAnswer } from '../bus/answer.ts'
+import { connectionOfHello, HELLO_WILDCARD, helloNodeSubject, IAM_QUEUE, isReplyOf } from '../../cmtp/subject.ts'
+import { sendAnswer } from '../bus/answer.ts'
 import type { Bus, BusMessage, BusSubscription } from '../bus/provider.ts'
 import { errorReply, jsonTextReply, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -21,8 +24,8 @@ import { randomBytes } from 'node:crypto'
 const MAX_UNDER_WAY = 64
 
 export interface IamListenerParts {
-  /** The connection inside the sessions' account. */
-  readonly bus: Bus
+  /** The connections in the newcomers' and in the sessions' account; where the broker has none that is one and the same. */
+  readonly buses: readonly Bus[]
   readonly iam: Pick<IamService, 'handle'>
   readonly node: string
   readonly clock: Clock
@@ -34,18 +37,27 @@ export class IamListener {
   readonly #routes = new RouteCache(256)
   readonly #sealer = new LayerSealer()
   readonly #underWay = new Set<Promise<void>>()
+  #dropped = 0
   #subscriptions: BusSubscription[] = []
 
   constructor(parts: IamListenerParts) {
     this.#parts = parts
   }
 
+  /** Messages that were not taken because no inbox of their sender's connection waits for the answer. */
+  get dropped(): number {
+    return this.#dropped
+  }
+
   /** Resolves when the broker knows of the subscriptions. */
   async start(): Promise<void> {
-    const { bus, node } = this.#parts
-    const take = (message: BusMessage): void => { this.#take(message) }
-    this.#subscriptions = [bus.subscribe(HELLO_SUBJECT, take, { queue: IAM_QUEUE }), bus.subscribe(helloSubject(node), take)]
-    await bus.flush()
+    const { buses, node } = this.#parts
+    const each = [...new Set(buses)]
+    this.#subscriptions = each.flatMap(bus => {
+      const take = (message: BusMessage): void => { this.#take(bus, message) }
+      return [bus.subscribe(HELLO_WILDCARD, take, { queue: IAM_QUEUE }), bus.subscribe(helloNodeSubject(node), take)]
+    })
+    await Promise.all(each.map(bus => bus.flush()))
   }
 
   /** Stops intake and resolves when every step taken is answered. */
@@ -54,9 +66,14 @@ export class IamListener {
     await Promise.all(this.#underWay)
   }
 
-  #take(message: BusMessage): void {
-    if (!isInbox(message.reply)) return
-    const work: Promise<void> = this.#step(message.data).then(frame => { sendAnswer(this.#parts, message.reply, frame) })
+  #take(bus: Bus, { subject, reply, data }: BusMessage): void {
+    const cid = connectionOfHello(subject)
+    if (cid === undefined || !isReplyOf(cid, reply)) {
+      this.#dropped++
+      return
+    }
+    const { log } = this.#parts
+    const work: Promise<void> = this.#step(data).then(frame => { sendAnswer({ bus, log }, reply, frame) })
       .finally(() => { this.#underWay.delete(work) })
     this.#underWay.add(work)
   }

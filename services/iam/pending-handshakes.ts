@@ -18,6 +18,8 @@ export interface Answered {
   readonly sessionKey: PublicKey
   readonly want: readonly string[]
   readonly via: string | undefined
+  /** The nkey that the call named. */
+  readonly nkey: string | undefined
   readonly expiresMs: number
 }
 
@@ -27,6 +29,8 @@ export interface Granted {
   readonly sessionKey: PublicKey
   readonly identity: VerifiedIdentity
   readonly grant: GrantMessage
+  /** The nkey that was proven. */
+  readonly nkey: string | undefined
   readonly expiresMs: number
 }
 

@@ -4,13 +4,15 @@
  */
 import type { TokenClaims } from '../../cmtp/identity/token.ts'
 
-/** At least one; each stands for itself. */
+/** At least one of `sid`, `jti`, `sub` and `kid`; each stands for itself. */
 export interface Revocation {
   readonly sid?: string
   readonly jti?: string
   readonly sub?: string
   /** Id of a key: every token it signed. */
   readonly kid?: string
+  /** The nkey of the connection that ends with the session; stands for nothing by itself. */
+  readonly nkey?: string
 }
 
 interface Mark {

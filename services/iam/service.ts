@@ -14,12 +14,14 @@ import { canonicalBytes } from '../../cmtp/identity/canonical-json.ts'
 import { callHash, checkConfirm, checkConsent, handshakeContext, sign } from '../../cmtp/identity/handshake.ts'
 import { signKeySet, type KeySet } from '../../cmtp/identity/key-set.ts'
 import { PublicKey } from '../../cmtp/identity/keys.ts'
+import { readNkey } from '../../cmtp/identity/nats-keys.ts'
 import type { KeyPair } from '../../cmtp/identity/keys.ts'
 import type { AnswerMessage, ConfirmMessage, GrantMessage, HandshakeAction, SessionMessage } from '../../cmtp/identity/messages.ts'
 import { CHALLENGE_CHARACTERS, HANDSHAKE_BODY_BYTES, readMessage } from '../../cmtp/identity/messages.ts'
 import { TOKEN_ALGORITHM } from '../../cmtp/identity/token.ts'
 import type { Permission } from '../../cmtp/permission.ts'
 import { formatPermission, intersectPermissions, normalPermissions, parsePermissions, withoutCovered } from '../../cmtp/permission.ts'
+import type { BrokerSessions } from './connections.ts'
 import type { AuthContext, Guard } from './guard.ts'
 import type { KeyRing } from './key-ring.ts'
 import { Burned, Cookies } from './cookie.ts'
@@ -27,6 +29,7 @@ import type { Answered, Granted, Pending } from './pending-handshakes.ts'
 import { HANDSHAKE_MS, NO_HANDSHAKE, PendingHandshakes } from './pending-handshakes.ts'
 import type { IdentityProvider } from './provider.ts'
 import type { Revocation } from './revocations.ts'
+import { checkCallNkey, checkSubjectNkey } from './session-nkey.ts'
 import { REFRESH_GRACE_MS, Sessions } from './sessions.ts'
 
 export interface IamParts {
@@ -49,6 +52,10 @@ export interface IamParts {
   readonly sessionTtlMs?: number
   /** Most handshakes open at once. Default 10,000. */
   readonly maxHandshakes?: number
+  /** Logins of sessions at the broker, for those that name an nkey. Default: the broker has no accounts, and enforces nothing. */
+  readonly connections?: BrokerSessions
+  /** Life of such a login in ms; each refresh gives a new one. Default 3,600,000. */
+  readonly connectionTtlMs?: number
 }
 
 const SWEEP_MS = 10_000
@@ -89,7 +96,7 @@ export class IamService {
     this.#revoke = parts.revoke ?? (async revocation => { guard.revoke(revocation) })
     this.#sessions = new Sessions({
       mesh: signer.did, keys: () => ({ signer: ring?.current ?? signer, keySet: ring?.keySet }), guard, revoke: this.#revoke, grantsOf, now,
-      ttlMs: sessionTtlMs,
+      ttlMs: sessionTtlMs, connections: parts.connections, connectionTtlMs: parts.connectionTtlMs ?? 3_600_000,
     })
     ring?.onDrop(() => { guard.keysChanged() })
   }
@@ -205,7 +212,7 @@ export class IamService {
   }
 
   async #call(body: Uint8Array): Promise<AnswerMessage> {
-    const { provider, signer, node } = this.#parts
+    const { provider, signer, node, ring } = this.#parts
     const call = readMessage('call', body)
     if (call.audience !== undefined && call.audience !== signer.did) {
       throw refused('call', `it is meant for the mesh ${call.audience}`)
@@ -215,6 +222,8 @@ export class IamService {
     }
     const sessionKey = PublicKey.fromText(call.key)
     parsePermissions(call.want)
+    checkCallNkey(call, { names: [signer.did, node], ring })
+    this.#sessions.checkFree(call.nkey, 'call')
 
     this.#handshakes.reserve()
     try {
@@ -234,7 +243,8 @@ export class IamService {
         throw new CMeshError('CMESH_INTERNAL', { component: `the identity provider ${provider.name}`, id: opening.handshake })
       }
       this.#checkRunning()
-      const answered: Answered = { awaits: 'confirm', context, sessionKey, want: call.want, via: call.via, expiresMs: opening.expires }
+      const { want, via, nkey } = call
+      const answered: Answered = { awaits: 'confirm', context, sessionKey, want, via, nkey, expiresMs: opening.expires }
       const answer = ui === undefined ? { ...opening, challenge } : { ...opening, challenge, ui }
       if (provider.stateless === true) return sign({ ...answer, cookie: this.#cookies.seal(answered) }, signer)
       this.#handshakes.put(answered)
@@ -248,10 +258,12 @@ export class IamService {
     const { provider, signer, grantsOf } = this.#parts
     const confirm = readMessage('confirm', body)
     const pending = this.#answered(confirm)
-    const { context, sessionKey, want, via, expiresMs } = pending
+    const { context, sessionKey, want, via, nkey, expiresMs } = pending
     try {
-      checkConfirm(context, sessionKey, confirm)
+      const nkeyKey = nkey === undefined ? undefined : readNkey('user', nkey)
+      checkConfirm(context, sessionKey, confirm, nkeyKey)
       const identity = await this.#ask(() => provider.verify(context, confirm.proof))
+      checkSubjectNkey(nkeyKey, identity.sub)
       const held = grantsOf(identity.sub)
       const perms = withoutCovered(want.length === 0 ? normalPermissions(held) : intersectPermissions(parsePermissions(want), held))
       if (perms.length === 0) throw refused('confirm', 'nothing of what it wants is granted to this identity')
@@ -269,7 +281,7 @@ export class IamService {
         aal: identity.aal,
       }, signer)
       this.#checkRunning()
-      this.#handshakes.put({ awaits: 'consent', context, sessionKey, identity, grant, expiresMs })
+      this.#handshakes.put({ awaits: 'consent', context, sessionKey, identity, grant, nkey, expiresMs })
       return grant
     } catch (error) {
       await this.#cancel(pending)
@@ -305,15 +317,19 @@ export class IamService {
     const consent = readMessage('consent', body)
     const pending: Granted = this.#handshakes.take(consent.handshake, 'consent', burned => { void this.#cancel(burned) })
     try {
-      checkConsent(pending.grant, pending.sessionKey, consent)
-      const { sub, perms, amr, aal, via, claims } = pending.grant
-      const cnf = { jkt: pending.sessionKey.thumbprint }
-      const { attributesUntilMs } = pending.identity
+      const { sessionKey, nkey, grant, identity: { attributesUntilMs } } = pending
+      checkConsent(grant, sessionKey, consent)
+      this.#sessions.checkFree(nkey, 'consent')
+      const { sub, amr, aal, via, claims } = grant
+      const perms = parsePermissions(grant.perms)
+      // Since the grant was shown the subject may have been banned: it gets no token, and no connection.
+      if (intersectPermissions(perms, this.#parts.grantsOf(sub)).length === 0) throw refused('consent', 'nothing of it is granted to this identity any more')
+      const cnf = { jkt: sessionKey.thumbprint, ...(nkey !== undefined && { nkey }) }
       const more = {
         ...(via !== undefined && { via }), ...(claims.length > 0 && { att: claims }),
         ...(attributesUntilMs !== undefined && { atu: Math.floor(attributesUntilMs / 1_000) }),
       }
-      return await this.#sessions.open({ sub, amr, aal, cnf, ...more }, parsePermissions(perms))
+      return await this.#sessions.open({ sub, amr, aal, cnf, ...more }, perms)
     } finally {
       this.#handshakes.release()
     }

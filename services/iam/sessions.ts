@@ -1,6 +1,9 @@
 /**
  * The life of a session behind the handshake: its first token, each token after that, its end. A refreshed token carries what
  * the last one carried and is still granted, never more.
+ *
+ * Where the broker has accounts, a session with an nkey has a login of its own there. The login is made beside the token and for the
+ * nkey that the token names, here alone; whatever ends the session ends its connection.
  */
 import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
@@ -13,7 +16,9 @@ import { TOKEN_AUDIENCE, TOKEN_VERSION } from '../../cmtp/identity/token.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Permission } from '../../cmtp/permission.ts'
 import { formatPermissions, intersectPermissions, parsePermissions, withoutCovered } from '../../cmtp/permission.ts'
+import type { BrokerSessions } from './connections.ts'
 import type { AuthContext, Guard } from './guard.ts'
+import { LiveSessions } from './live-sessions.ts'
 import { Renewals } from './renewals.ts'
 import type { Revocation } from './revocations.ts'
 import { signToken } from './session-token.ts'
@@ -32,6 +37,10 @@ export interface SessionsParts {
   readonly grantsOf: (did: string) => readonly Permission[]
   readonly now: () => number
   readonly ttlMs: number
+  /** Absent: the broker has no accounts, and sessions no login of their own. */
+  readonly connections: BrokerSessions | undefined
+  /** Life of a login at the broker, ms. */
+  readonly connectionTtlMs: number
 }
 
 /** What a session is from its first token to its last. */
@@ -40,10 +49,31 @@ type Standing = Pick<TokenClaims, 'sub' | 'sid' | 'amr' | 'aal' | 'cnf' | 'via' 
 export class Sessions {
   readonly #parts: SessionsParts
   readonly #renewals: Renewals
+  readonly #live: LiveSessions
+  /** Sessions that are being ended at their own word: they hear of it before their connections end. */
+  readonly #leaving = new Set<string>()
 
   constructor(parts: SessionsParts) {
+    const { now, guard, connections, connectionTtlMs } = parts
     this.#parts = parts
-    this.#renewals = new Renewals(parts.now, REFRESH_GRACE_MS)
+    this.#renewals = new Renewals(now, REFRESH_GRACE_MS)
+    this.#live = new LiveSessions(now)
+    if (connections === undefined) return
+    guard.watch(
+      // Of a session that began before this node did: its login cannot last longer than one made now.
+      claims => { if (this.#live.nkeyOf(claims.sid) === undefined) this.#live.note(claims, now() + connectionTtlMs) },
+      (revocation, atMs) => {
+        const { sid } = revocation
+        if (sid === undefined || !this.#leaving.has(sid)) this.#bar(this.#live.take(revocation, atMs))
+      },
+    )
+  }
+
+  /** Throws `CMESH_IAM_HANDSHAKE` for the nkey of a session that lives. */
+  checkFree(nkey: string | undefined, step: 'call' | 'consent'): void {
+    if (nkey !== undefined && this.#live.serves(nkey)) {
+      throw new CMeshError('CMESH_IAM_HANDSHAKE', { step, reason: 'its nkey is the one of a session that lives' })
+    }
   }
 
   /** Opens a session for what was consented to. Rejects with `CMESH_IAM_HANDSHAKE` when it does not fit a token. */
@@ -56,6 +86,8 @@ export class Sessions {
     const { guard, grantsOf } = this.#parts
     const claims = await guard.verify(renewal.token, REFRESH_GRACE_MS)
     checkRenewal(renewal, claims)
+    const nkey = this.#live.nkeyOf(claims.sid)
+    if (nkey !== undefined && nkey !== claims.cnf.nkey) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the token is for another connection' })
     this.#renewals.accept(claims.sid, renewal.issued)
     const perms = withoutCovered(intersectPermissions(parsePermissions(claims.perms), grantsOf(claims.sub)))
     if (perms.length === 0) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'nothing it may do is granted any more' })
@@ -66,13 +98,13 @@ export class Sessions {
   async hangup(renewal: RenewalMessage): Promise<ByeMessage> {
     const claims = await this.#parts.guard.verify(renewal.token, REFRESH_GRACE_MS)
     checkRenewal(renewal, claims)
-    return this.#end(claims.sid)
+    return this.#end(claims.sid, claims.cnf.nkey)
   }
 
   /** Ends the session that asks for it. Rejects with `CMESH_IAM_NO_SESSION`. */
   async hangupOwn(auth: AuthContext): Promise<ByeMessage> {
     this.#parts.guard.confirm(auth)
-    return this.#end(auth.sid)
+    return this.#end(auth.sid, this.#live.nkeyOf(auth.sid))
   }
 
   /** A session outlives the credentials that it began with, without what they showed and the assurance that came of it. */
@@ -81,19 +113,39 @@ export class Sessions {
     return { ...bare, ...(att !== undefined && { att }), ...(atu !== undefined && { atu }) }
   }
 
-  async #end(sid: string): Promise<ByeMessage> {
-    await this.#parts.revoke({ sid })
+  async #end(sid: string, nkey: string | undefined): Promise<ByeMessage> {
+    this.#leaving.add(sid)
+    try {
+      await this.#parts.revoke({ sid, ...(nkey !== undefined && { nkey }) })
+    } finally {
+      this.#leaving.delete(sid)
+      this.#bar(this.#live.take({ sid, ...(nkey !== undefined && { nkey }) }, this.#parts.now()))
+    }
     return { step: 'bye', sid }
+  }
+
+  #bar(nkeys: readonly string[]): void {
+    // Not waited for: it never rejects, and the guard refuses them already.
+    if (nkeys.length > 0) void this.#parts.connections?.bar(nkeys)
+  }
+
+  /** The login of a session's own connection; `undefined` where it has none. */
+  #login(sid: string, nkey: string | undefined, nowMs: number): SessionMessage['connection'] {
+    const { connections, connectionTtlMs } = this.#parts
+    if (connections === undefined || nkey === undefined) return undefined
+    const expires = Math.floor((nowMs + connectionTtlMs) / 1_000) * 1_000
+    return { jwt: connections.mint({ nkey, sid, expiresMs: expires }), expires }
   }
 
   async #issue({ sub, sid, amr, aal, cnf, via, att, atu }: Standing, permissions: readonly Permission[]): Promise<SessionMessage> {
     const { mesh, keys, now, ttlMs } = this.#parts
     const { signer, keySet } = keys()
-    const iat = Math.floor(now() / 1_000)
+    const nowMs = now()
+    const iat = Math.floor(nowMs / 1_000)
     const exp = iat + Math.floor(ttlMs / 1_000)
     const jti = randomBytes(9).toString('base64url')
     const perms = formatPermissions(permissions)
-    const token = await signToken(
+    const token = signToken(
       {
         iss: mesh, aud: TOKEN_AUDIENCE, sub, sid, jti, iat, exp, ver: TOKEN_VERSION, cnf, perms, amr, aal,
         ...(via !== undefined && { via }), ...(att !== undefined && { att }), ...(atu !== undefined && { atu }),
@@ -104,6 +156,11 @@ export class Sessions {
       const reason = `a token for ${perms.length} permissions is longer than ${LIMITS.tokenBytes} bytes; ask for fewer`
       throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason })
     }
-    return { step: 'session', sid, token, issued: iat * 1_000, expires: exp * 1_000, ...(keySet !== undefined && { keys: keySet }) }
+    const connection = this.#login(sid, cnf.nkey, nowMs)
+    this.#live.note({ sid, sub, iat, cnf }, Math.max(exp * 1_000 + REFRESH_GRACE_MS, connection?.expires ?? 0))
+    return {
+      step: 'session', sid, token, issued: iat * 1_000, expires: exp * 1_000,
+      ...(connection !== undefined && { connection }), ...(keySet !== undefined && { keys: keySet }),
+    }
   }
 }

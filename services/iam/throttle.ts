@@ -2,8 +2,8 @@
  * What bad tokens may cost: a budget of failed verifications for each session, and the last failure's answer, so that the same
  * bad token sent again is refused without being verified again. Bounded: the sessions least recently at fault are forgotten.
  */
-import { LRUCache } from 'lru-cache'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { TwoGenerations } from '../../cmtp/two-generations.ts'
 
 export interface ThrottleOptions {
   /** ms since 1970. */
@@ -12,7 +12,7 @@ export interface ThrottleOptions {
   readonly burst: number
   /** Until one more is allowed, ms. */
   readonly refillMs: number
-  /** Sessions remembered. */
+  /** Most sessions remembered, at least the half of them last at fault. */
   readonly max: number
 }
 
@@ -25,11 +25,11 @@ interface Fault {
 
 export class Throttle {
   readonly #options: ThrottleOptions
-  readonly #faults: LRUCache<string, Fault>
+  readonly #faults: TwoGenerations<string, Fault>
 
   constructor(options: ThrottleOptions) {
     this.#options = options
-    this.#faults = new LRUCache({ max: options.max })
+    this.#faults = new TwoGenerations({ entries: Math.ceil(options.max / 2) })
   }
 
   /**
@@ -56,10 +56,12 @@ export class Throttle {
     fault.budget--
   }
 
-  /** Gives back what `enter` took. */
+  /** Gives back what `enter` took, and forgets a session that has done no wrong. */
   succeeded(sid: string): void {
     const fault = this.#faults.get(sid)
-    if (fault !== undefined) fault.budget = Math.min(this.#options.burst, fault.budget + 1)
+    if (fault === undefined) return
+    fault.budget = Math.min(this.#options.burst, fault.budget + 1)
+    if (fault.budget === this.#options.burst && fault.error === undefined) this.#faults.delete(sid)
   }
 
   /** `error`: the answer this token will always get. */

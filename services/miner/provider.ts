@@ -8,9 +8,12 @@
  * 3. Whatever is no entry is counted, reported with its place and its reason, and skipped. It never stops the source.
  */
 
-/** A request as its source has it: a whole CMTP frame with its own token, or an address that needs a session lent to it. */
+/**
+ * A request as its source has it: a whole CMTP frame with its own token and the session that left it there, or an address that needs a
+ * session lent to it.
+ */
 export type MinerEntry =
-  | { readonly id: string, readonly frame: Uint8Array }
+  | { readonly id: string, readonly frame: Uint8Array, readonly sid: string }
   | { readonly id: string, readonly fqmn: string }
 
 /**

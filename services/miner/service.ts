@@ -1,7 +1,8 @@
 /**
  * The miner: takes request events from its sources, sends each through the mesh's own front door, and publishes on
  * `events.mined` which request ended in which final hash. It has no rights of its own: a frame is judged by the token it
- * carries, an address by the session that `frameFor` lends to it. It keeps no position; the sources do.
+ * carries, which must be that of the session it came from, an address by the session that `frameFor` lends to it. It keeps no
+ * position; the sources do.
  *
  *   idle → running → draining → stopped        (a failed start goes to stopped, its sources undone)
  *
@@ -17,10 +18,10 @@ import type { MinerEntry, MinerOutcome, MinerSource, MinerSourceStats } from './
 
 export interface MinerParts {
   readonly sources: readonly MinerSource[]
-  /** The front door: a whole request frame in, the reply frame out. Resolves for a bad request as well. */
-  readonly route: (frame: Uint8Array) => Promise<Uint8Array>
+  /** The front door: a whole request frame of a session in, the reply frame out. Resolves for a bad request as well. */
+  readonly route: (frame: Uint8Array, sid: string) => Promise<Uint8Array>
   /** A request frame for an address, under a session that may only read. Throws a coded error for what is no address. */
-  readonly frameFor: (fqmn: string) => Uint8Array | Promise<Uint8Array>
+  readonly frameFor: (fqmn: string) => Framed | Promise<Framed>
   /** Stores an event; a second one with the same id on the channel is none. */
   readonly publish: (channel: string, data: Uint8Array, options: { readonly id: string }) => Promise<unknown>
   /** Told of failures that no caller hears of, at most one of a kind per `QUIET_MS`. */
@@ -29,6 +30,12 @@ export interface MinerParts {
   readonly now?: () => number
   /** Resolves after so many ms. Default: a timer that ends with the drain's time. */
   readonly pause?: (ms: number) => Promise<void>
+}
+
+/** A request frame and the session it is asked under. */
+export interface Framed {
+  readonly frame: Uint8Array
+  readonly sid: string
 }
 
 export interface MinerStats {
@@ -159,10 +166,11 @@ export class MinerService {
   async #handle(entry: MinerEntry): Promise<MinerOutcome> {
     try {
       const framed = await this.#frameOf(entry)
-      if (!(framed instanceof Uint8Array)) return framed
+      if ('garbage' in framed) return framed
+      const { frame, sid } = framed
       // The hash first: the frame is the source's memory, and what the front door does with it is its own affair.
-      const request = hash('sha256', framed, 'hex')
-      const reply = await this.#giveUp.wait(this.#parts.route(framed))
+      const request = hash('sha256', frame, 'hex')
+      const reply = await this.#giveUp.wait(this.#parts.route(frame, sid))
       if (reply === undefined) return 'retry'
       const { status, finalHash } = ReplyFrame.decode(reply)
       if (PASSING_STATUS.has(status)) {
@@ -177,9 +185,9 @@ export class MinerService {
     }
   }
 
-  async #frameOf(entry: MinerEntry): Promise<Uint8Array | MinerOutcome> {
+  async #frameOf(entry: MinerEntry): Promise<Framed | { readonly garbage: string }> {
     try {
-      if ('frame' in entry) return RequestFrame.decode(entry.frame).bytes
+      if ('frame' in entry) return { frame: RequestFrame.decode(entry.frame).bytes, sid: entry.sid }
       return await this.#parts.frameFor(entry.fqmn)
     } catch (thrown) {
       // What is wrong with the entry itself stays wrong. A session that cannot be had now is another matter.

@@ -75,7 +75,7 @@ export class FrontDoor {
 
   /** `handle` as a promise, for callers in process. */
   route(frame: Uint8Array, sid: string): Promise<Buffer> {
-    return new Promise(resolve => { this.handle(frame, { sid, replySubject: '' }, resolve) })
+    return new Promise(resolve => { this.handle(frame, { sid, via: undefined, replySubject: '' }, resolve) })
   }
 
   /** Answers a message with an error without looking into it. */
@@ -98,7 +98,7 @@ export class FrontDoor {
       return
     }
     const passage = this.#passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
-    const reply = this.#answer(passage, this.#check(frame.token, origin.sid))
+    const reply = this.#answer(passage, this.#check(frame.token, origin))
     if (reply instanceof Promise) void reply.then(late => { answer(this.#replyOf(passage, late, startUs)) })
     else answer(this.#replyOf(passage, reply, startUs))
   }
@@ -114,7 +114,7 @@ export class FrontDoor {
     this.stats.batches++
     this.stats.requests += frame.entries.length
     // One token serves all entries, so one check does; with own tokens it is the gateway's, without which none of them counts.
-    const auth = this.#check(frame.token, origin.sid)
+    const auth = this.#check(frame.token, origin)
     if (auth instanceof Promise) void auth.then(known => { this.#entries(frame, origin, known, startUs, answer) })
     else this.#entries(frame, origin, auth, startUs, answer)
   }
@@ -220,9 +220,9 @@ export class FrontDoor {
   }
 
   /** Whose session it is, or why it is nobody's. Never throws, never rejects. */
-  #check(token: Uint8Array, sid: string): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
+  #check(token: Uint8Array, { sid, via }: Origin): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
     try {
-      const auth = this.#parts.guard.check(token, sid)
+      const auth = this.#parts.guard.check(token, sid, via)
       return auth instanceof Promise ? auth.catch((error: unknown) => CMeshError.from(error, 'the guard')) : auth
     } catch (error) {
       return CMeshError.from(error, 'the guard')

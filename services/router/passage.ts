@@ -10,6 +10,8 @@ import type { AuthContext } from '../iam/guard.ts'
 export interface Origin {
   /** Session id of the subject it came on. */
   readonly sid: string
+  /** The session of the gateway whose connection it came over, where that is not its own. */
+  readonly via?: string | undefined
   /** Where its answer goes; empty in process. */
   readonly replySubject: string
 }

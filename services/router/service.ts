@@ -1,13 +1,14 @@
 /**
- * The router: takes requests off `cmesh.v1.req.<sid>`, bounds what is in flight, and hands each to the front door. It
- * holds no state about a request beyond that it is under way, so any router of the queue group may take any request.
+ * The router: takes requests off `cmesh.v1.req.<sid>`, and off `cmesh.v1.req.<via>.<sid>` what a gateway carries; bounds what is
+ * in flight, and hands each to the front door. It holds no state about a request beyond that it is under way, so any router of
+ * the queue group may take any request.
  *
  * Invariants: past a bound a request is refused with 429 and a time to come back, never queued; a request that was taken
- * is answered before `drain` resolves, or its deadline has passed.
+ * is answered before `drain` resolves, or its deadline has passed; an answer goes to an inbox of the connection that asked, and
+ * what wants it elsewhere is dropped: there is nowhere to say so.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { REQUEST_WILDCARD, ROUTER_QUEUE, sessionOfSubject } from '../../cmtp/subject.ts'
-import { isInbox } from '../bus/answer.ts'
+import { CARRIED_WILDCARD, isReplyOf, originOfSubject, REQUEST_WILDCARD, ROUTER_QUEUE, sessionOfSubject } from '../../cmtp/subject.ts'
 import type { Bus, BusMessage, BusSubscription } from '../bus/provider.ts'
 import type { Log } from '../log.ts'
 import type { FrontDoor } from './front-door.ts'
@@ -34,7 +35,8 @@ export class Router {
   readonly #inAll: number
   readonly #sessions = new Map<string, number>()
   #inFlight = 0
-  #subscription: BusSubscription | undefined
+  #dropped = 0
+  #subscriptions: readonly BusSubscription[] = []
   #draining: Promise<void> | undefined
   #idle: (() => void)[] = []
 
@@ -51,9 +53,23 @@ export class Router {
     return this.#inFlight
   }
 
+  /** Messages that were not taken because no inbox of their sender's connection waits for the answer. */
+  get dropped(): number {
+    return this.#dropped
+  }
+
   /** Starts taking requests; resolves when the broker knows. Idempotent. */
   async start(): Promise<void> {
-    this.#subscription ??= this.#bus.subscribe(REQUEST_WILDCARD, message => { this.#take(message) }, { queue: ROUTER_QUEUE })
+    if (this.#subscriptions.length === 0) {
+      const queue = { queue: ROUTER_QUEUE }
+      this.#subscriptions = [
+        this.#bus.subscribe(REQUEST_WILDCARD, message => { this.#take(message, sessionOfSubject(message.subject), undefined) }, queue),
+        this.#bus.subscribe(CARRIED_WILDCARD, message => {
+          const origin = originOfSubject(message.subject)
+          this.#take(message, origin?.sid, origin?.via)
+        }, queue),
+      ]
+    }
     await this.#bus.flush()
   }
 
@@ -64,18 +80,20 @@ export class Router {
   }
 
   async #drain(): Promise<void> {
-    await this.#subscription?.drain()
+    await Promise.all(this.#subscriptions.map(subscription => subscription.drain()))
     if (this.#inFlight > 0) await new Promise<void>(resolve => { this.#idle.push(resolve) })
     this.#replies.flush()
     // Answers must have left before whoever drains closes the connection. Without one they cannot, and nobody is there for them.
     if (this.#bus.status === 'connected') await this.#bus.flush().catch(unlessDisconnected)
   }
 
-  #take(message: BusMessage): void {
+  #take(message: BusMessage, sid: string | undefined, via: string | undefined): void {
     const { reply, data } = message
-    // Nobody waits for the outcome: such a message can only be a mistake, and doing it would have no receipt.
-    if (!isInbox(reply)) return
-    const sid = sessionOfSubject(message.subject) ?? ''
+    // Without a reply subject nobody waits for the outcome: such a message can only be a mistake, and doing it would have no receipt.
+    if (sid === undefined || !isReplyOf(via ?? sid, reply)) {
+      this.#dropped++
+      return
+    }
     const refusal = this.#refusal(sid)
     if (refusal !== undefined) {
       this.#replies.send(message, reply, this.#frontDoor.refuse(data, refusal))
@@ -83,7 +101,7 @@ export class Router {
     }
     let answered = false
     let waiting = false
-    this.#frontDoor.handle(data, { sid, replySubject: reply }, frame => {
+    this.#frontDoor.handle(data, { sid, via, replySubject: reply }, frame => {
       answered = true
       if (waiting) this.#leave(sid)
       this.#replies.send(message, reply, frame)

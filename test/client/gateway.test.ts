@@ -168,18 +168,22 @@ describe('a session that ends', () => {
     expect(frames()).toBe(1)
   })
 
-  test('of the owner, who asks nothing itself, fails no request: they go alone, and the owner gets another', async () => {
+  test('of the owner, who asks nothing itself, fails no request: the owner gets another, and those it carries get theirs', async () => {
     const before = sessionOf(owner)
     mesh.refused.add(before)
     await until('the owner has another session', async () => {
       expect(await reads([ann, ben], 3)).toEqual(dids([ann, ben], 3))
       return sessionOf(owner) !== before
     })
+    // Tokens that name the session that is gone do not go over the link of the one that came.
+    await until('they have others too', async () => {
+      expect(await reads([ann, ben])).toEqual(dids([ann, ben]))
+      return sessionsOf(ann).length === 2 && sessionsOf(ben).length === 2
+    })
+    expect([...mesh.tokens.values()].filter(({ sub }) => sub === ann.did).map(({ via }) => via)).toEqual([before, sessionOf(owner)])
     mesh.requests.length = 0
-    // Their tokens name the session that is gone.
     expect(await reads([ann, ben])).toEqual(dids([ann, ben]))
-    expect(mesh.requests.map(({ sid }) => sid)).toEqual([sessionOf(ann), sessionOf(ben)])
-    expect(sessionsOf(ann)).toHaveLength(1)
+    expect(frames()).toBe(1)
     expect(await reads([owner])).toEqual([owner.did])
     expect(warnings).toEqual([])
   })

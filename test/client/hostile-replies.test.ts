@@ -187,8 +187,9 @@ describe('a bundle of replies', () => {
 
   test('that names nobody who waits, or one twice, is counted late and does nothing else', async () => {
     const warnings: CMeshError[] = []
-    const connection = await Connection.open({ url: mesh.url, name: 'test', connectTimeoutMs: 5_000, maxInFlight: 10, onWarning: (warning) => warnings.push(warning) })
+    const connection = new Connection({ url: mesh.url, name: 'test', connectTimeoutMs: 5_000, maxInFlight: 10, onWarning: (warning) => warnings.push(warning) })
     try {
+      connection.use(await connection.dial(mesh.passOf('a-session')))
       mesh.behaviour = (request) => {
         const nobody = [0, numberOf(request) + 1, 0xffff_ffff].map((number) => [number, Buffer.from('x')] as const)
         mesh.publish(`${inboxOf(request)}.b`, bundle(...nobody, [numberOf(request), Buffer.from('first')], [numberOf(request), Buffer.from('second')]))

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { configDirectory, IdentityStore } from '../../client/identity-store.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { deriveSeed, seedOfWords } from '../../cmtp/identity/root.ts'
 import { failureOf } from '../support/iam.ts'
 
@@ -12,6 +13,7 @@ const URL = 'nats://127.0.0.1:4222'
 const session: Session = {
   sid: 'sid', token: 'a.b.c', key: KeyPair.fromSeed(Buffer.alloc(32, 9)), sub: 'did:key:zSub', mesh: 'did:key:zMesh',
   node: 'node-1', perms: ['newcomer'], issued: 1, expires: 2,
+  nkey: Nkey.fromBytes('user', Buffer.alloc(32, 7)), connection: { jwt: 'j.w.t', expires: 3 },
 }
 
 let home: string
@@ -227,10 +229,11 @@ describe('the file of an identity', () => {
 describe('a session', () => {
   test('comes back as it was kept, for its mesh and its identity', async () => {
     await store.saveSession(URL, 'default', session)
-    const { key, ...rest } = await store.loadSession(URL) as Session
-    const { key: _, ...expected } = session
+    const { key, nkey, ...rest } = await store.loadSession(URL) as Session
+    const { key: _, nkey: _nkey, ...expected } = session
     expect(rest).toEqual(expected)
     expect(key.did).toBe(session.key.did)
+    expect(nkey?.exportSeed()).toBe(session.nkey?.exportSeed())
     expect(await store.loadSession(URL, 'work')).toBeUndefined()
     expect(await store.loadSession('nats://elsewhere:4222')).toBeUndefined()
   })
@@ -242,6 +245,23 @@ describe('a session', () => {
     const files = await readdir(join(directory, 'sessions'))
     expect(files).toHaveLength(1)
     expect(await modeOf(join(directory, 'sessions', files[0] as string))).toBe('600')
+  })
+
+  test('of the time before sessions had links, or of a broker without accounts, comes back without', async () => {
+    const { nkey: _nkey, connection: _connection, ...plain } = session
+    await store.saveSession(URL, 'default', plain)
+    expect(Object.keys(await store.loadSession(URL) as Session).sort()).toEqual(Object.keys(plain).sort())
+  })
+
+  test.each<[string, object, string]>([
+    ['whose nkey is none', { nkey: 'SUAB' }, 'its nkey is no seed'],
+    ['whose nkey is no text', { nkey: 7 }, 'it does not hold a session with this mesh'],
+    ['whose login is none', { connection: { jwt: 7 } }, 'its login at the broker cannot be read'],
+  ])('%s is refused, and the seed is not told', async (_, changes, reason) => {
+    await store.saveSession(URL, 'default', session)
+    const path = join(directory, 'sessions', (await readdir(join(directory, 'sessions')))[0] as string)
+    await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, 'utf8')) as object, ...changes }))
+    expect(await failureOf(() => store.loadSession(URL))).toMatchObject(unusable(path, reason))
   })
 
   test('is forgotten when asked to, once or twice', async () => {

@@ -66,7 +66,7 @@ describe('a call', () => {
     await client.call('0xS:0x001:a', { timeoutMs: 60_000 })
     const [first, second] = mesh.requests as [StandInRequest, StandInRequest]
     expect(first.subject).toBe(`cmesh.v1.req.${first.sid}`)
-    expect(first.replySubject).toMatch(/^_INBOX\.[0-9a-f]{32}\.\d+$/)
+    expect(first.replySubject).toMatch(new RegExp(`^_INBOX\\.${first.sid}\\.[A-Za-z0-9_-]{22}\\.\\d+$`))
     expect(first.frame.deadlineMs - before).toBeGreaterThanOrEqual(2_000)
     expect(first.frame.deadlineMs - before).toBeLessThan(30_000)
     expect(second.frame.deadlineMs - before).toBeGreaterThanOrEqual(60_000)
@@ -241,8 +241,7 @@ describe('the session', () => {
     const lonely = await StandInMesh.start()
     const { url } = lonely
     try {
-      lonely.broker.mesh.connection.subscribe('unused')
-      await lonely.broker.mesh.close()
+      await Promise.all([lonely.broker.mesh.close(), lonely.broker.door.close()])
       await expect(connect({ url, identity: KeyPair.generate(), connectTimeoutMs: 2_000 })).rejects.toMatchObject({
         code: 'CMESH_CLIENT_NO_MESH', message: expect.stringContaining('the broker is there, but no node answers'),
       })

@@ -10,6 +10,7 @@ import {
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import type { AnswerMessage, CallMessage, GrantMessage, SessionMessage, Step } from '../../cmtp/identity/messages.ts'
 import { readMessage } from '../../cmtp/identity/messages.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { checkDidProof, makeDidProof } from '../../cmtp/identity/proof.ts'
 import type { TokenClaims } from '../../cmtp/identity/token.ts'
 import { decodeToken, readClaims, writeClaims } from '../../cmtp/identity/token.ts'
@@ -115,6 +116,17 @@ describe('the client', () => {
       .toMatchObject(handshakeRefusal('grant', `it is made out to ${stranger.did}`))
   })
 
+  test('takes a token for its own connection alone', () => {
+    const nkey = Nkey.generate('user').text
+    const check = (cnf: TokenClaims['cnf'], own?: string): TokenClaims =>
+      checkSession({ ...opened, token: tokenOf({ ...claims, cnf }, mesh) }, mesh.did, identity.did, session.publicKey, 0, own)
+    expect(check({ ...claims.cnf, nkey }, nkey).cnf.nkey).toBe(nkey)
+    const other = handshakeRefusal('session', 'its token is for another connection')
+    expect(refusal(() => check(claims.cnf, nkey))).toMatchObject(other)
+    expect(refusal(() => check({ ...claims.cnf, nkey }))).toMatchObject(other)
+    expect(refusal(() => check({ ...claims.cnf, nkey: Nkey.generate('user').text }, nkey))).toMatchObject(other)
+  })
+
   test('takes its own token, and refuses one forged or of another session, key, mesh or subject', () => {
     const check = (token: TokenClaims, signer = mesh, sid = opened.sid): TokenClaims =>
       checkSession({ ...opened, sid, token: tokenOf(token, signer) }, mesh.did, identity.did, session.publicKey)
@@ -153,8 +165,29 @@ describe('the node', () => {
       .toMatchObject(handshakeRefusal('confirm', reason))
   })
 
-  test('sees in the transcript when the session key, the wish or the gateway of the call was swapped on the way', () => {
-    for (const swapped of [{ ...call, key: stranger.publicKey.text }, { ...call, want: ['operator'] }, { ...call, via: claims.sid }]) {
+  test('takes a proof of the nkey that the call named, over this handshake and by that nkey', () => {
+    const [nkey, other] = [Nkey.generate('user'), Nkey.generate('user')]
+    const check = (by: Nkey | undefined, over = context): void => {
+      const { possession } = makeConfirm(over, proof, session, undefined, by)
+      checkConfirm(context, session.publicKey, resigned(confirm, possession === undefined ? {} : { possession }, session), nkey.publicKey)
+    }
+    expect(() => { check(nkey) }).not.toThrow()
+    expect(nkey.publicKey.verify(
+      Buffer.from(`CMesh/1 nkey\n${context.transcript}`), Buffer.from(makeConfirm(context, proof, session, undefined, nkey).possession ?? '', 'base64url'),
+    )).toBe(true)
+    expect(refusal(() => { check(undefined) })).toMatchObject(handshakeRefusal('confirm', 'it does not prove the nkey of the call'))
+    expect(refusal(() => { check(other) })).toMatchObject(forged('proof of the nkey'))
+    expect(refusal(() => { check(nkey, { ...context, transcript: random(32) }) })).toMatchObject(forged('proof of the nkey'))
+    expect(refusal(() => { checkConfirm(context, session.publicKey, makeConfirm(context, proof, session, undefined, nkey)) }))
+      .toMatchObject(handshakeRefusal('confirm', 'it proves an nkey that the call did not name'))
+    // The proof is under the session's signature: nobody takes it off or puts another in.
+    const whole = makeConfirm(context, proof, session, undefined, nkey)
+    expect(refusal(() => { checkConfirm(context, session.publicKey, { ...whole, possession: random(64) }, nkey.publicKey) })).toMatchObject(forged('confirm'))
+  })
+
+  test('sees in the transcript when the session key, the wish, the gateway or the nkey of the call was swapped on the way', () => {
+    const nkey = Nkey.generate('user').text
+    for (const swapped of [{ ...call, key: stranger.publicKey.text }, { ...call, want: ['operator'] }, { ...call, via: claims.sid }, { ...call, nkey }]) {
       expect(handshakeContext({ ...answer, call: callHash(swapped) }).transcript).not.toBe(context.transcript)
     }
   })

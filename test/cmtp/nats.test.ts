@@ -61,9 +61,10 @@ test('a node sends before its turn ends', async () => {
 })
 
 test('a client sends before its turn ends', async () => {
-  const connection = await Connection.open({ url, name: 'test', connectTimeoutMs: 5_000, maxInFlight: 64, onWarning: () => undefined })
+  const connection = new Connection({ url, name: 'test', connectTimeoutMs: 5_000, maxInFlight: 64, onWarning: () => undefined })
   const failed: Error[] = []
   try {
+    connection.use(await connection.dial({ sid: 'a-session' }))
     const ask = (): void => { connection.ask('a.subject', MESSAGE, { timeoutMs: 60_000 }, () => undefined, error => { failed.push(error) }) }
     expect(arrivedWithin(ask)).toBeGreaterThanOrEqual(EARLY_SENDING.pendingLimit)
     expect(failed).toEqual([])

@@ -7,7 +7,7 @@ import { decodeHeaders, encodeHeaders } from '../../cmtp/headers.ts'
 import { decodeLayer, LayerSealer, layerSite, type Hop } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { normaliseName } from '../../cmtp/name.ts'
-import { eventSubject, HELLO_SUBJECT, helloSubject, MINE_SUBJECT, requestSubject, serviceSubject } from '../../cmtp/subject.ts'
+import { carriedSubject, eventSubject, helloSubject, mineSubject, requestSubject, REVOKED_SUBJECT, serviceSubject } from '../../cmtp/subject.ts'
 import { receiptOf } from '../../cmtp/wire.ts'
 import { refusal } from '../support/refusal.ts'
 import { projectFile } from '../support/sources.ts'
@@ -110,9 +110,10 @@ describe('the tables of the specification', () => {
   test('the subjects are those that are built', () => {
     const subjects = rowsUnder('12 Subjects').map(([subject = '']) => subject.replaceAll('`', ''))
     for (const built of [
-      requestSubject('sid').replace(/sid$/, '<sid>'), HELLO_SUBJECT, helloSubject('node').replace(/node$/, '<node>'),
+      requestSubject('sid').replace(/sid$/, '<sid>'), carriedSubject('via', 'sid').replace(/via\.sid$/, '<via>.<sid>'),
+      helloSubject('cid').replace(/cid$/, '<cid>'), helloSubject('cid', 'node').replace(/cid\.node$/, '<cid>.<node>'),
       serviceSubject('service', 'verb').replace(/service\.verb$/, '<service>.<verb>'),
-      eventSubject('channel').replace(/channel$/, '<channel>'), MINE_SUBJECT,
+      eventSubject('channel').replace(/channel$/, '<channel>'), mineSubject('sid').replace(/sid$/, '<sid>'), REVOKED_SUBJECT,
     ]) expect(subjects).toContain(built)
   })
 })

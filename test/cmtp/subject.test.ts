@@ -2,9 +2,9 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { LIMITS } from '../../cmtp/limits.ts'
 import {
-  channelOfSubject, controlSubject, decodeToken, encodeToken, EVENT_WILDCARD, eventSubject, HELLO_SUBJECT, helloSubject,
-  MINE_SUBJECT,
-  REQUEST_WILDCARD, requestSubject, serviceSubject, sessionOfSubject,
+  CARRIED_WILDCARD, carriedSubject, channelOfSubject, connectionOfHello, controlSubject, decodeToken, encodeToken, EVENT_WILDCARD, eventSubject,
+  HELLO_WILDCARD, helloNodeSubject, helloSubject, inboxPrefix, isReplyOf, MINE_WILDCARD, mineSubject, originOfSubject, REQUEST_WILDCARD, requestSubject,
+  serviceSubject, sessionOfMine, sessionOfSubject,
 } from '../../cmtp/subject.ts'
 
 /** Whether the broker would deliver `subject` to a subscription of `pattern` (NATS: `*` is one token, `>` the rest). */
@@ -69,21 +69,26 @@ describe('one token for any text', () => {
 describe('subjects', () => {
   test('are spelled as the design says', () => {
     expect(requestSubject('s1')).toBe('cmesh.v1.req.s1')
-    expect(helloSubject('node-1')).toBe('cmesh.v1.hello.node-1')
+    expect(carriedSubject('gate', 's1')).toBe('cmesh.v1.req.gate.s1')
+    expect(helloSubject('UABC')).toBe('cmesh.v1.hello.UABC')
+    expect(helloSubject('UABC', 'did:key:z6')).toBe('cmesh.v1.hello.UABC.did=3akey=3az6')
+    expect(helloNodeSubject('did:key:z6')).toBe('cmesh.v1.hello.*.did=3akey=3az6')
+    expect(mineSubject('s1')).toBe('cmesh.v1.mine.s1')
+    expect(inboxPrefix('s1')).toBe('_INBOX.s1.')
     expect(serviceSubject('state', 'call')).toBe('cmesh.v1.svc.state.call')
     expect(eventSubject('chat')).toBe('cmesh.v1.evt.chat')
     expect(eventSubject('events.state.contracts.0x001.blah_blah'))
       .toBe('cmesh.v1.evt.events=2estate=2econtracts=2e0x001=2eblah_blah')
     expect(controlSubject('drain', 'node.1')).toBe('cmesh.v1.ctl.drain.node=2e1')
-    expect([HELLO_SUBJECT, MINE_SUBJECT]).toEqual(['cmesh.v1.hello', 'cmesh.v1.mine'])
   })
 
   test('no text from a caller reaches another subject than its own', () => {
-    const others = [HELLO_SUBJECT, MINE_SUBJECT, 'cmesh.v1.ctl.>', 'cmesh.v1.svc.>', '$SYS.>', '$JS.>', '_INBOX.>']
+    const others = [HELLO_WILDCARD, MINE_WILDCARD, 'cmesh.v1.ctl.>', 'cmesh.v1.svc.>', '$SYS.>', '$JS.>', '_INBOX.>']
     fc.assert(fc.property(anyText, text => {
       for (const [subject, own] of [
         [requestSubject(text), REQUEST_WILDCARD], [eventSubject(text), EVENT_WILDCARD],
-        [helloSubject(text), `${HELLO_SUBJECT}.*`],
+        [carriedSubject(text, text), CARRIED_WILDCARD], [helloSubject(text), HELLO_WILDCARD], [helloSubject(text, text), helloNodeSubject(text)],
+        [mineSubject(text), MINE_WILDCARD],
         [serviceSubject('state', text), 'cmesh.v1.svc.state.*'], [serviceSubject(text, 'call'), 'cmesh.v1.svc.*.call'],
         [controlSubject(text, 'x'), 'cmesh.v1.ctl.*.x'],
       ] as const) {
@@ -96,11 +101,39 @@ describe('subjects', () => {
     }), { numRuns: 1_000 })
   })
 
-  test('give back the session and the channel they were built from', () => {
+  test('give back the channel they were built from', () => {
     fc.assert(fc.property(anyText, text => {
-      expect(sessionOfSubject(requestSubject(text))).toBe(text)
       expect(channelOfSubject(eventSubject(text))).toBe(text)
     }))
+  })
+
+  test('give back the sessions and the connection they were built from, which are plain tokens, and no other text', () => {
+    const id = fc.stringMatching(/^[A-Za-z0-9_-]{1,64}$/)
+    fc.assert(fc.property(id, id, (sid, via) => {
+      expect(sessionOfSubject(requestSubject(sid))).toBe(sid)
+      expect(originOfSubject(requestSubject(sid))).toEqual({ sid, via: undefined })
+      expect(originOfSubject(carriedSubject(via, sid))).toEqual({ sid, via })
+      expect([connectionOfHello(helloSubject(sid)), connectionOfHello(helloSubject(sid, 'did:key:z6'))]).toEqual([sid, sid])
+      expect(sessionOfMine(mineSubject(sid))).toBe(sid)
+    }))
+    fc.assert(fc.property(anyText.filter(text => !/^[A-Za-z0-9_-]+$/.test(text)), text => {
+      for (const subject of [requestSubject(text), carriedSubject('a', text), carriedSubject(text, 'a')]) expect(originOfSubject(subject)).toBeUndefined()
+      const read = [sessionOfSubject(requestSubject(text)), connectionOfHello(helloSubject(text)), sessionOfMine(mineSubject(text))]
+      expect(read).toEqual([undefined, undefined, undefined])
+    }))
+  })
+
+  test('say of an inbox whose it is: of the connection it was built for, and of no other', () => {
+    const id = fc.stringMatching(/^[A-Za-z0-9_-]{1,10}$/)
+    fc.assert(fc.property(id, id, (one, other) => {
+      expect([isReplyOf(one, `${inboxPrefix(one)}x`), isReplyOf(one, `${inboxPrefix(one)}a.b.7`)]).toEqual([true, true])
+      expect(isReplyOf(one, inboxPrefix(one))).toBe(false)
+      expect(isReplyOf(one, `${inboxPrefix(other)}x`)).toBe(one === other)
+      expect(isReplyOf(one, `${inboxPrefix(one + other)}x`)).toBe(false)
+    }))
+    for (const reply of ['', '_INBOX', '_INBOX.', '_INBOX.a', '_INBOX.a.', '_INBOX.b.x', '_inbox.a.x', 'x_INBOX.a.x', 'cmesh.v1.req.a.x', '_INBOX..a.x']) {
+      expect([reply, isReplyOf('a', reply)]).toEqual([reply, false])
+    }
   })
 
   test.each([

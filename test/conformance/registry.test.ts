@@ -10,7 +10,7 @@ import { jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { makePairedProof } from '../../cmtp/identity/paired-proof.ts'
 import { makeDidProof, makeMockProof } from '../../cmtp/identity/proof.ts'
-import { MINE_SUBJECT } from '../../cmtp/subject.ts'
+import { mineSubject } from '../../cmtp/subject.ts'
 import { createProvider, REGISTRY, type ProviderContext, type ProviderKind } from '../../providers/registry.ts'
 import { SILENT_LOG } from '../../services/log.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
@@ -63,7 +63,7 @@ const SOURCES: Readonly<Record<string, (file: string) => { put(...fqmns: string[
   stream: () => ({
     put: async (...fqmns) => {
       const js = jetstream(broker.core.connection)
-      for (const fqmn of fqmns) await js.publish(MINE_SUBJECT, fqmn)
+      for (const fqmn of fqmns) await js.publish(mineSubject('session-1'), fqmn)
     },
     dispose: async () => { await (await jetstreamManager(broker.core.connection)).streams.delete('CMESH_MINE') },
   }),

@@ -8,13 +8,14 @@ import { cell, docTable } from '../support/doc-table.ts'
 /** As much of a mesh as its metrics read. */
 const MESH = {
   frontDoor: { stats: { requests: 1, batches: 1, statuses: new Map([[200, 1]]) } },
-  router: { inFlight: 1 },
+  router: { inFlight: 1, dropped: 1 },
+  hello: { dropped: 1 },
   state: { stats: {}, head: {}, courier: { stats: { delivered: 1, failed: 1 } } },
   endpoints: { state: { stats: {} } },
   consensus: { status: () => ({}) },
   iam: {}, guard: {}, outbox: {}, tails: {},
 } as unknown as Mesh
-const MINING = { counts: () => [{ source: 'stream', outcome: 'mined', value: 1 }] } as unknown as Mining
+const MINING = { dropped: 1, counts: () => [{ source: 'stream', outcome: 'mined', value: 1 }] } as unknown as Mining
 
 test('docs/metrics.md lists every metric with its type, labels and meaning', async () => {
   const metrics = meshMetrics(MESH, MINING)

@@ -66,7 +66,8 @@ describe('kill −9 of a node under load', () => {
       const acknowledged = new Map<string, number>()
       const enough = 1 + Math.floor(Math.random() * 600)
       const raw = await openRaw(node)
-      const { sid, token } = await raw.login(operator)
+      const session = await raw.login(operator)
+      const { sid, token } = session
       const frame = encodeRequest({ id: raw.ids.next(), fqmn: INCREMENT, token: Buffer.from(token), deadlineMs: Date.now() + 60_000, receipt: 'hash' })
       const first = await raw.ask(requestSubject(sid), frame)
       expect(first.status).toBe(200)
@@ -93,6 +94,7 @@ describe('kill −9 of a node under load', () => {
 
       // The same message again, to the new process: it gives the first outcome and does nothing.
       const again = await openRaw(node)
+      await again.enter(session)
       expect(await again.ask(requestSubject(sid), frame)).toMatchObject({ status: 200, json: first.json })
       again.close()
       expect((await client.call('0xS:0x002:get')).json()).toBe(counted)

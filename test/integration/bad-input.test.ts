@@ -20,7 +20,7 @@ import { makeRequestProof, PROOF_HEADER } from '../../cmtp/identity/request-proo
 import { decodeToken, tokenReference, type TokenClaims } from '../../cmtp/identity/token.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId } from '../../cmtp/message-id.ts'
-import { HELLO_SUBJECT, helloSubject, MINE_SUBJECT, requestSubject } from '../../cmtp/subject.ts'
+import { helloSubject, mineSubject, requestSubject } from '../../cmtp/subject.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import { signToken } from '../../services/iam/session-token.ts'
 import { until } from '../client/support/until.ts'
@@ -473,18 +473,24 @@ describe('where answers go', () => {
     const before = await count()
     raw.publish(requestSubject(session.sid), request({ fqmn: INCREMENT }))
     raw.publish(requestSubject(session.sid), batch([{ fqmn: INCREMENT }]))
-    raw.publish(HELLO_SUBJECT, request({ fqmn: '0xIW:call' }))
+    raw.publish(helloSubject(raw.cid), request({ fqmn: '0xIW:call' }))
     expect(await count()).toBe(before)
   })
 
-  test.each([MINE_SUBJECT, 'cmesh.v1.req.somebody', HELLO_SUBJECT, 'cmesh.v1.evt.audit', '$JS.API.STREAM.NAMES', 'anything'])(
+  test.each([mineSubject('somebody'), 'cmesh.v1.req.somebody', helloSubject('somebody'), '_INBOX.somebody.1', 'cmesh.v1.evt.audit', '$JS.API.STREAM.NAMES', 'anything'])(
     'nothing is said on %s on somebody\'s behalf', async reply => {
       const before = await count()
       const mined = metric(await node.metrics(), 'cmesh_mined_total', { source: 'stream', outcome: 'garbage' })
+      const dropped = async (): Promise<readonly number[]> => {
+        const metrics = await node.metrics()
+        return ['router', 'iam'].map(at => metric(metrics, 'cmesh_messages_dropped_total', { at }) ?? 0)
+      }
+      const [routers = 0, doors = 0] = await dropped()
       raw.publish(requestSubject(session.sid), request({ fqmn: INCREMENT }), reply)
       raw.publish(requestSubject(session.sid), Buffer.from('noise'), reply)
-      raw.publish(HELLO_SUBJECT, Buffer.from('noise'), reply)
+      raw.publish(helloSubject(raw.cid), Buffer.from('noise'), reply)
       expect(await count()).toBe(before)
+      await until('all three were dropped', async () => String(await dropped()) === String([routers + 2, doors + 1]))
       expect(metric(await node.metrics(), 'cmesh_mined_total', { source: 'stream', outcome: 'garbage' })).toBe(mined)
     })
 })
@@ -494,7 +500,7 @@ describe('tokens', () => {
   async function minted(change: Partial<TokenClaims>, signer?: KeyPair): Promise<Buffer> {
     const { keys: [first] } = JSON.parse(await readFile(path.join(node.dir, 'iam', 'keys.json'), 'utf8')) as { keys: [{ seed: string }] }
     const own = KeyPair.fromSeed(Buffer.from(first.seed, 'base64url'))
-    return Buffer.from(await signToken({ ...decodeToken(session.token), ...change }, signer ?? own))
+    return Buffer.from(signToken({ ...decodeToken(session.token), ...change }, signer ?? own))
   }
 
   const now = (): number => Math.floor(Date.now() / 1_000)
@@ -559,7 +565,7 @@ describe('the door of newcomers', () => {
     ['a consent out of the blue', () => hello('0xIW:consent', '{}'), /CMESH_(IAM|FRAME)_/],
     ['a body beyond all handshakes', () => hello('0xIW:call', Buffer.alloc(HANDSHAKE_BODY_BYTES + 1, 'x')), /CMESH_FRAME_TOO_LARGE/],
   ])('%s is answered with a code', async (_, frame, code) => {
-    for (const subject of [HELLO_SUBJECT, helloSubject(node.descriptor.node)]) {
+    for (const subject of [helloSubject(raw.cid), helloSubject(raw.cid, node.descriptor.node)]) {
       const reply = await raw.ask(subject, frame())
       expect(reply.code).toMatch(code)
       expectCoded(reply)
@@ -568,7 +574,7 @@ describe('the door of newcomers', () => {
 
   test('a flood of calls is bounded: each is answered or told to come back, and the next newcomer gets in', async () => {
     const body = canonicalBytes(makeCall({ sessionKey: KeyPair.generate().publicKey }))
-    const replies = await atOnce(() => Array.from({ length: 1_500 }, () => raw.ask(HELLO_SUBJECT, hello('0xIW:call', body))))
+    const replies = await atOnce(() => Array.from({ length: 1_500 }, () => raw.ask(helloSubject(raw.cid), hello('0xIW:call', body))))
     for (const reply of replies) expectCoded(reply)
     expect(new Set(replies.map(reply => reply.code))).toEqual(new Set([undefined, 'CMESH_IAM_BUSY']))
     expect(replies.filter(reply => reply.status === 200).length).toBeGreaterThanOrEqual(64)

@@ -5,16 +5,17 @@
 import { createHmac } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { encodeBatch } from '../../cmtp/batch.ts'
-import { CMeshError } from '../../cmtp/errors.ts'
 import { encodeReply, encodeRequest, RequestFrame, type RequestFields } from '../../cmtp/frame.ts'
 import { canonicalBytes, parseCanonicalJson } from '../../cmtp/identity/canonical-json.ts'
 import { handshakeContext, makeCall, makeRenewal, sign } from '../../cmtp/identity/handshake.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { login, type SendStep, type Session } from '../../cmtp/identity/login.ts'
 import { readMessage, type HandshakeAction } from '../../cmtp/identity/messages.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { makeDidProof } from '../../cmtp/identity/proof.ts'
 import { tokenReference } from '../../cmtp/identity/token.ts'
-import { HELLO_SUBJECT, helloSubject, requestSubject } from '../../cmtp/subject.ts'
+import { requestSubject } from '../../cmtp/subject.ts'
+import { ExternalBroker } from '../support/external-broker.ts'
 import { failureOf } from '../support/iam.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 import { RawNats, readRaw, type RawReply } from '../support/raw-nats.ts'
@@ -47,8 +48,8 @@ afterEach(async () => {
 })
 
 /** A connection that lasts until the test ends, however it ends. */
-async function connectRaw(): Promise<RawNats> {
-  const connected = await RawNats.connect(node.url)
+async function connectRaw(to: TestNode = node): Promise<RawNats> {
+  const connected = await RawNats.connect(to.url)
   raws.push(connected)
   return connected
 }
@@ -61,12 +62,7 @@ const ask = (session: Session, fields: Partial<RequestFields>): Promise<RawReply
 const count = async (): Promise<unknown> => (await ask(victim, { fqmn: '0xS:0x002:get' })).json
 
 /** One step at the door, as bytes; resolves with the body of the reply. */
-const step: SendStep = async (action, body, to) => {
-  const data = encodeRequest({ id: raw.ids.next(), fqmn: `0xIW:${action}`, token: Buffer.alloc(0), deadlineMs: Date.now() + 10_000, receipt: 'none', body })
-  const reply = await raw.ask(to === undefined ? HELLO_SUBJECT : helloSubject(to), data)
-  if (reply.status >= 400) throw CMeshError.fromWire(reply.json)
-  return reply.body
-}
+const step: SendStep = (action, body, to) => raw.step(action, body, to)
 
 interface Seen { readonly action: HandshakeAction, readonly body: Uint8Array, readonly node: string | undefined }
 
@@ -77,7 +73,8 @@ async function watched(): Promise<{ readonly session: Session, readonly seen: re
     seen.push({ action, body, node: to })
     return step(action, body, to)
   }
-  const session = await login({ identity: KeyPair.generate(), send })
+  const session = await login({ identity: KeyPair.generate(), nkey: Nkey.generate('user'), send })
+  await raw.enter(session)
   return { session, seen }
 }
 
@@ -104,15 +101,25 @@ describe('a stolen token', () => {
   })
 
   test('is dead in every form once its session is ended, and so are its renewals', async () => {
-    const { session } = await watched()
-    expect(await ask(session, {})).toMatchObject({ status: 200 })
-    const kept = frame(session)
-    await step('hangup', canonicalBytes(makeRenewal('hangup', session.token, session.key, Date.now())), undefined)
-    for (const data of [kept, frame(session), frame(session, { token: tokenReference(Buffer.from(session.token)) })]) {
-      expect(await raw.ask(requestSubject(session.sid), data)).toMatchObject({ status: 401 })
+    // On a broker without accounts, which would else end the connection before anything could be asked.
+    const broker = await ExternalBroker.start()
+    try {
+      const bare = await room.start({ args: ['--nats-url', broker.url] })
+      const away = await connectRaw(bare)
+      const session = await away.login(KeyPair.generate())
+      const on = requestSubject(session.sid)
+      const kept = frame(session)
+      expect(await away.ask(on, frame(session))).toMatchObject({ status: 200 })
+      await away.step('hangup', canonicalBytes(makeRenewal('hangup', session.token, session.key, Date.now())), undefined)
+      for (const data of [kept, frame(session), frame(session, { token: tokenReference(Buffer.from(session.token)) })]) {
+        expect(await away.ask(on, data)).toMatchObject({ status: 401 })
+      }
+      const renewal = makeRenewal('refresh', session.token, session.key, Date.now() + 1)
+      expect((await failureOf(() => away.step('refresh', canonicalBytes(renewal), undefined))).status).toBe(401)
+      await bare.stop()
+    } finally {
+      await broker.stop()
     }
-    const renewal = makeRenewal('refresh', session.token, session.key, Date.now() + 1)
-    expect((await failureOf(() => step('refresh', canonicalBytes(renewal), undefined))).status).toBe(401)
   })
 
   test('longer than any token is refused by its size, in a frame and in a renewal', async () => {
@@ -160,8 +167,11 @@ describe('a recorded handshake', () => {
   test('cannot be played again, in whole or from any step on', async () => {
     const { session, seen } = await watched()
     expect(seen.map(({ action }) => action)).toEqual(['call', 'confirm', 'consent'])
-    // The call alone opens another handshake, with another nonce: what follows does not fit it.
-    const opened = parseCanonicalJson(await step('call', (seen[0] as Seen).body, undefined)) as { handshake: string }
+    expect(await failureOf(() => step('call', (seen[0] as Seen).body, undefined))).toMatchObject({
+      code: 'CMESH_IAM_HANDSHAKE', detail: { step: 'call', reason: 'its nkey is the one of a session that lives' },
+    })
+    // A call of the same key that names no nkey opens another handshake, with another nonce: what follows does not fit it.
+    const opened = parseCanonicalJson(await step('call', canonicalBytes(makeCall({ sessionKey: session.key.publicKey })), undefined)) as { handshake: string }
     for (const { action, body, node: to } of seen.slice(1)) {
       expect((parseCanonicalJson(body) as { handshake: string }).handshake).not.toBe(opened.handshake)
       expect(await failureOf(() => step(action, body, to))).toMatchObject({ code: 'CMESH_IAM_HANDSHAKE', status: 401 })
@@ -204,7 +214,7 @@ describe('a recorded handshake', () => {
 describe('a forged reply', () => {
   test('does not reach who asked, though the forger knows where the answer goes and under which id', async () => {
     const forger = await connectRaw()
-    const { subject, message } = raw.expect()
+    const { subject, message } = raw.expect(victim.sid)
     const request = frame(victim)
     const { id } = RequestFrame.decode(request)
     forger.publish(subject, encodeReply({ id, status: 200, receipt: 'none', body: Buffer.from('"forged"') }))

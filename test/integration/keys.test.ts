@@ -3,10 +3,13 @@ import { readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { connect, KeyPair, type ConnectOptions, type MeshClient } from '../../client/index.ts'
+import { canonicalBytes } from '../../cmtp/identity/canonical-json.ts'
+import { makeRenewal } from '../../cmtp/identity/handshake.ts'
 import type { KeySet } from '../../cmtp/identity/key-set.ts'
 import { requestSubject } from '../../cmtp/subject.ts'
 import { encodeRequest } from '../../cmtp/frame.ts'
 import { MessageIds } from '../../cmtp/message-id.ts'
+import { failureOf } from '../support/iam.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 import { RawNats, readRaw, type RawReply } from '../support/raw-nats.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
@@ -109,7 +112,11 @@ describe('a restart', () => {
 
     const second = await room.start({ dir, args: ['--operator', operator.did], set: { 'log.level': 'debug' } })
     const again = await rawTo(second)
-    expect(await ask(again, gone, '0xI:whoami')).toMatchObject({ status: 401, json: { detail: { reason: 'the session was revoked' } } })
+    // At the broker, and behind it.
+    await expect(again.enter(gone)).rejects.toThrow(/authorization violation/i)
+    const renewal = makeRenewal('refresh', gone.token, gone.key, Date.now())
+    expect(await failureOf(() => again.step('refresh', canonicalBytes(renewal), undefined))).toMatchObject({ status: 401, detail: { reason: 'the session was revoked' } })
+    await again.enter(kept)
     expect(await ask(again, kept, '0xI:whoami')).toMatchObject({ status: 200, json: { sid: kept.sid } })
     const root = await open({ identity: operator }, second)
     expect((await keysOf(root)).keys).toEqual(keys.keys)

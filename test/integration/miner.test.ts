@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { jetstream } from '@nats-io/jetstream'
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { encodeReply, encodeRequest, RequestFrame } from '../../cmtp/frame.ts'
-import { MINE_SUBJECT } from '../../cmtp/subject.ts'
+import { mineSubject } from '../../cmtp/subject.ts'
 import { JetStreamEvents } from '../../providers/events/jetstream.ts'
 import { LogfileSource } from '../../providers/miner/logfile.ts'
 import { StreamSource } from '../../providers/miner/stream.ts'
@@ -53,7 +53,7 @@ describe('the miner on a real broker and a real file', () => {
         const finalHash = createHash('sha256').update(fqmn).digest().toString('latin1')
         return encodeReply({ id, status: fqmn.startsWith('0xSW') ? 403 : 200, receipt: 'hash', finalHash })
       },
-      frameFor: fqmn => frame(1_000_000 + lines++, fqmn),
+      frameFor: fqmn => ({ frame: frame(1_000_000 + lines++, fqmn), sid: 'lent' }),
       publish: (channel, data, options) => events.publish(channel, data, options),
       onFailure,
     })
@@ -61,7 +61,7 @@ describe('the miner on a real broker and a real file', () => {
 
     const js = jetstream(broker.core.connection)
     const frames = Array.from({ length: 200 }, (_, i) => frame(i, i % 2 === 0 ? '0xS:0x001:blah_blah' : '0xSW:0x001:count'))
-    await Promise.all([...frames.slice(0, 100).map(each => js.publish(MINE_SUBJECT, each)), js.publish(MINE_SUBJECT, 'noise')])
+    await Promise.all([...frames.slice(0, 100).map(each => js.publish(mineSubject('session-1'), each)), js.publish(mineSubject('session-1'), 'noise')])
     appendFileSync(file, Array.from({ length: 100 }, (_, i) => `${i};0xR:helloWorldExample.mcom\n`).join('') + 'noise\n')
     await untilPairs(50)
     const back = new Promise<void>(resolve => {
@@ -75,7 +75,7 @@ describe('the miner on a real broker and a real file', () => {
     await back
     for (const each of frames.slice(100)) {
       // JetStream may take a moment longer than the server: what is not acknowledged is published again.
-      const failed = (): Promise<boolean> => js.publish(MINE_SUBJECT, each, { msgID: sha256(each) }).then(() => false, () => true)
+      const failed = (): Promise<boolean> => js.publish(mineSubject('session-1'), each, { msgID: sha256(each) }).then(() => false, () => true)
       while (await failed());
     }
     await untilPairs(300)

@@ -9,7 +9,7 @@ import { encodeRequest, type RequestFields } from '../../cmtp/frame.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
 import { formatMessageId } from '../../cmtp/message-id.ts'
-import { MINE_SUBJECT } from '../../cmtp/subject.ts'
+import { mineSubject } from '../../cmtp/subject.ts'
 import type { MinedPair } from '../../services/miner/service.ts'
 import { until } from '../client/support/until.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
@@ -66,9 +66,9 @@ function requestOf(raw: RawNats, session: Session | undefined, fields: Partial<R
   return encodeRequest({ id: raw.ids.next(), fqmn: '0xS:0x001:blah_blah', token, deadlineMs: Date.now() + 60_000, receipt: 'hash', ...fields })
 }
 
-/** Puts an entry on the stream; resolves when the broker keeps it. */
-async function put(raw: RawNats, entry: Uint8Array): Promise<void> {
-  expect(JSON.parse((await raw.request(MINE_SUBJECT, entry)).data.toString())).toMatchObject({ stream: 'CMESH_MINE' })
+/** Puts an entry on the stream, as a session; resolves when the broker keeps it. */
+async function put(raw: RawNats, { sid }: Session, entry: Uint8Array): Promise<void> {
+  expect(JSON.parse((await raw.request(mineSubject(sid), entry)).data.toString())).toMatchObject({ stream: 'CMESH_MINE' })
 }
 
 const count = async (): Promise<number> => (await client.call('0xS:0x002:get')).json()
@@ -85,11 +85,13 @@ describe('request events on the stream', () => {
     const [own, newcomer] = [await raw.login(operator), await raw.login(KeyPair.generate())]
     const increment = { fqmn: '0xSW:0x002:increment' }
     const write = request(own, increment)
-    const entries: [Buffer, number][] = [
-      [request(own), 200], [request(newcomer), 200], [write, 200], [request(newcomer, increment), 403], [request(undefined), 401],
+    const entries: [Buffer, number, Session?][] = [
+      [request(own), 200], [request(newcomer), 200, newcomer], [write, 200], [request(newcomer, increment), 403, newcomer], [request(undefined), 401],
       [request(own, { fqmn: '0xR:unregistered.mcom' }), 404], [request(own, { fqmn: 'noise' }), 400], [request(own, { ...increment, deadlineMs: 1 }), 408],
+      // A token that was left by another session than its own.
+      [request(own, increment), 401, newcomer],
     ]
-    for (const [frame] of entries) await put(raw, frame)
+    for (const [frame, , by = own] of entries) await put(raw, by, frame)
     await untilMined(entries.length)
     const pairs = new Map((await mined()).map(pair => [pair.request, pair]))
     for (const [frame, status] of entries) {
@@ -107,7 +109,7 @@ describe('request events on the stream', () => {
     const own = await raw.login(operator)
     const silent = request(own, { receipt: 'none' })
     const write = request(own, { fqmn: '0xSW:0x002:increment' })
-    for (const entry of [Buffer.from('noise'), silent, Buffer.alloc(0), write, write.subarray(0, 60), write]) await put(raw, entry)
+    for (const entry of [Buffer.from('noise'), silent, Buffer.alloc(0), write, write.subarray(0, 60), write]) await put(raw, own, entry)
     await untilMined(2)
     await until('all are settled', async () => (await outcomes('stream'))['done'] === 3)
     expect(await outcomes('stream')).toEqual({ done: 3, retried: 0, abandoned: 0, garbage: 3 })
@@ -136,7 +138,7 @@ describe('request events put while no node is there', () => {
     const before = await count()
     await stop()
     const frames = Array.from({ length: 20 }, () => requestOf(raw, own, { fqmn: '0xSW:0x002:increment' }))
-    await Promise.all(frames.map(frame => put(raw, frame)))
+    await Promise.all(frames.map(frame => put(raw, own, frame)))
     await boot()
     await untilMined(20)
     const pairs = await mined()

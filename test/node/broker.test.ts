@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { jetstreamManager } from '@nats-io/jetstream'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import type { CMeshError } from '../../cmtp/errors.ts'
+import { makeAccounts } from '../../cmtp/identity/nats-accounts.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { BROKER_LIMITS, brokerConfig } from '../../node/broker/config.ts'
 import { awaitPrevious } from '../../node/broker/previous.ts'
@@ -66,15 +67,17 @@ describe('a managed broker', () => {
     })
   })
 
-  test('keeps its directory to its user and its secrets to its memory', async () => {
+  test('keeps its directory to its user, its logins to its memory, and what signs them to one file', async () => {
     const broker = make()
     await broker.start()
     const home = path.join(dir, 'broker')
     expect((await stat(home)).mode & 0o777).toBe(0o700)
     expect((await stat(path.join(home, 'nats.conf'))).mode & 0o777).toBe(0o600)
-    const secrets = [broker.core.nkeySeed, broker.mesh.nkeySeed]
-    expect(secrets).toEqual([expect.stringMatching(/^SU/), expect.stringMatching(/^SU/)])
-    expect(new Set(secrets).size).toBe(2)
+    const secrets = [broker.core, broker.mesh, broker.door, broker.sys].map(({ nkeySeed }) => nkeySeed)
+    expect(secrets).toEqual(secrets.map(() => expect.stringMatching(/^SU/)))
+    expect(new Set(secrets).size).toBe(4)
+    expect((await stat(path.join(home, 'operator'))).mode & 0o777).toBe(0o700)
+    expect((await stat(path.join(home, 'operator', 'accounts.json'))).mode & 0o777).toBe(0o600)
     // What it writes stays as it is while it is looked at.
     const pid = broker.pid as number
     process.kill(pid, 'SIGSTOP')
@@ -82,7 +85,9 @@ describe('a managed broker', () => {
       for (const name of await readdir(home, { recursive: true })) {
         const found = path.join(home, name)
         const text = (await stat(found)).isFile() ? await readFile(found, 'utf8') : ''
-        expect({ name, seeds: text.match(/SU[A-Z2-7]{56}/g) }).toEqual({ name, seeds: null })
+        expect({ name, logins: text.match(/SU[A-Z2-7]{56}/g) }).toEqual({ name, logins: null })
+        // What signs logins and accounts is in the one file that is for it.
+        if (name !== 'operator/accounts.json') expect({ name, keys: text.match(/S[OA][A-Z2-7]{56}/g) }).toEqual({ name, keys: null })
       }
     } finally {
       process.kill(pid, 'SIGCONT')
@@ -94,8 +99,7 @@ describe('a managed broker', () => {
     const { url } = first
     const manager = await jetstreamManager(first.core.connection)
     await manager.streams.add({ name: 'KEPT', subjects: ['kept'] })
-    await first.core.close()
-    await first.mesh.close()
+    await first.leave()
     await first.broker.stop()
     const second = await startBroker({ dir: path.join(dir, 'kept') })
     expect(second.url).toBe(url)
@@ -292,13 +296,15 @@ describe('a server left by an earlier owner', () => {
   })
 })
 
-describe('the accounts', () => {
+describe('a session\'s own connection', () => {
+  const SID = 'AbC_-12345678'
   let server: TestBroker
   let client: NatsBus
   const denied: string[] = []
   beforeAll(async () => {
     server = await startBroker()
-    client = await connectNats({ servers: server.url, name: 'stranger', onError: (error) => denied.push(error.message) })
+    const login = { ...server.broker.sessionLogin(SID), inboxPrefix: `_INBOX.${SID}` }
+    client = await connectNats({ servers: server.url, name: 'session', ...login, onError: (error) => denied.push(error.message) })
   })
   afterEach(() => { denied.length = 0 })
   afterAll(async () => {
@@ -307,73 +313,78 @@ describe('the accounts', () => {
   })
   const empty = new Uint8Array(0)
 
-  test('let a stranger send requests and read the answers', async () => {
+  test('sends requests of its own and reads the answers', async () => {
     const router = server.mesh.subscribe('cmesh.v1.>', ({ data, reply }) => server.mesh.publish(reply, data), { queue: 'router' })
     await server.mesh.flush()
-    for (const subject of ['cmesh.v1.req.s1', 'cmesh.v1.hello', 'cmesh.v1.hello.n1']) {
+    for (const subject of [`cmesh.v1.req.${SID}`, `cmesh.v1.req.${SID}.other`, `cmesh.v1.hello.${SID}`, `cmesh.v1.hello.${SID}.n1`]) {
       expect(await client.request(subject, new Uint8Array([1, 2]))).toEqual(new Uint8Array([1, 2]))
     }
     await router.drain()
   })
 
   test.each([
-    'cmesh.v1.svc.state.read', 'cmesh.v1.req.a.b', 'cmesh.v1.req', 'cmesh.v1.hello.a.b', 'cmesh.v1.mine.x', 'cmesh.v1.revoked',
-    '$JS.API.INFO', '$JS.API.STREAM.CREATE.X', '$SYS.REQ.SERVER.PING', '_INBOX.somebody.1', 'anything',
-  ])('do not let a stranger publish on %s', async (subject) => {
+    'cmesh.v1.req.another1', `cmesh.v1.req.another1.${SID}`, `cmesh.v1.req.${SID}.a.b`, 'cmesh.v1.req', 'cmesh.v1.hello.another1', 'cmesh.v1.hello',
+    'cmesh.v1.mine', 'cmesh.v1.mine.another1', 'cmesh.v1.svc.state.read', 'cmesh.v1.ctl.revoked', 'cmesh.v1.evt.x', '$JS.API.INFO',
+    '$JS.API.STREAM.CREATE.X', '$JS.ACK.x', '$SYS.REQ.SERVER.PING', '$SYS.REQ.CLAIMS.UPDATE', '_INBOX.another1.1', `_INBOX.${SID}.1`, 'anything',
+  ])('does not publish on %s', async (subject) => {
     await expect(client.request(subject, empty, { timeoutMs: 60_000 })).rejects.toMatchObject({
       code: 'CMESH_BUS_DENIED', message: `The broker does not allow to publish on ${subject} on this connection.`,
     })
   })
 
-  test.each(['cmesh.v1.>', 'cmesh.v1.req.*', 'cmesh.v1.svc.state.read', '>', '*', '$JS.API.>', '$SYS.>', '_INBOX', '_R_.>'])(
-    'do not let a stranger subscribe to %s', async (subject) => {
-      client.subscribe(subject, () => undefined)
-      await client.flush()
-      expect(denied).toEqual([`The broker does not allow to subscribe to ${subject} on this connection.`])
-    },
-  )
+  test.each([
+    'cmesh.v1.>', 'cmesh.v1.req.*', `cmesh.v1.req.${SID}`, 'cmesh.v1.svc.state.read', '>', '*', '$JS.API.>', '$SYS.>', '_INBOX', '_INBOX.>', '_INBOX.*.>',
+    '_INBOX.another1.>', '_R_.>',
+  ])('does not subscribe to %s', async (subject) => {
+    client.subscribe(subject, () => undefined)
+    await client.flush()
+    expect(denied).toEqual([`The broker does not allow to subscribe to ${subject} on this connection.`])
+  })
 
-  test('keep requests out of CORE and the services\' subjects out of MESH', async () => {
+  test('keeps its requests out of CORE, and the services\' subjects stay out of MESH', async () => {
     const leaks: string[] = []
     const taps = [
       server.core.subscribe('cmesh.>', ({ subject }) => { leaks.push(`core: ${subject}`) }),
+      server.door.subscribe('cmesh.>', ({ subject }) => { leaks.push(`door: ${subject}`) }),
       server.mesh.subscribe('cmesh.>', ({ subject }) => { leaks.push(`mesh: ${subject}`) }),
     ]
-    await Promise.all([server.core.flush(), server.mesh.flush()])
-    client.publish('cmesh.v1.req.s1', empty)
+    const flushed = (): Promise<unknown> => Promise.all([server.core, server.mesh, server.door, client].map((bus) => bus.flush()))
+    await flushed()
+    client.publish(`cmesh.v1.req.${SID}`, empty)
     server.core.publish('cmesh.v1.svc.state.read', empty)
-    await Promise.all([client.flush(), server.core.flush()])
-    await Promise.all([server.core.flush(), server.mesh.flush()])
-    expect(leaks.sort()).toEqual(['core: cmesh.v1.svc.state.read', 'mesh: cmesh.v1.req.s1'])
+    await flushed()
+    await flushed()
+    expect(leaks.sort()).toEqual(['core: cmesh.v1.svc.state.read', `mesh: cmesh.v1.req.${SID}`])
     taps.forEach((tap) => tap.unsubscribe())
   })
 
-  test('pass what a stranger gives to the miner into a stream of CORE, whose acknowledgement comes back', async () => {
+  test('gives to the miner what the node takes up, and no stream does by itself', async () => {
     const manager = await jetstreamManager(server.core.connection)
-    await manager.streams.add({ name: 'MINE', subjects: ['cmesh.v1.mine'] })
-    const frame = new TextEncoder().encode('a frame')
-    const acknowledgement = JSON.parse(new TextDecoder().decode(await client.request('cmesh.v1.mine', frame))) as unknown
-    expect(acknowledgement).toMatchObject({ stream: 'MINE', seq: 1 })
-    const stored = await manager.streams.getMessage('MINE', { seq: 1 })
-    expect([stored?.subject, stored?.data]).toEqual(['cmesh.v1.mine', frame])
+    await manager.streams.add({ name: 'MINE', subjects: ['cmesh.v1.mine.*'] })
+    await expect(client.request(`cmesh.v1.mine.${SID}`, empty)).rejects.toMatchObject({ code: 'CMESH_BUS_NO_RESPONDERS' })
+    const node = server.mesh.subscribe('cmesh.v1.mine.*', ({ data, reply }) => server.mesh.publish(reply, data))
+    await server.mesh.flush()
+    expect(await client.request(`cmesh.v1.mine.${SID}`, new Uint8Array([1, 2]))).toEqual(new Uint8Array([1, 2]))
+    expect((await manager.streams.info('MINE')).state.messages).toBe(0)
+    await node.drain()
   })
 
-  test('give the router no JetStream', async () => {
-    const answer = JSON.parse(new TextDecoder().decode(await server.mesh.request('$JS.API.INFO', empty))) as unknown
+  test.each(['mesh', 'door'] as const)('has no JetStream, and neither has the node\'s connection %s', async (name) => {
+    const answer = JSON.parse(new TextDecoder().decode(await server[name].request('$JS.API.INFO', empty))) as unknown
     expect(answer).toMatchObject({ error: { err_code: 10039 } })
   })
 
-  test('carry the largest frame', async () => {
-    const router = server.mesh.subscribe('cmesh.v1.req.big', ({ data, reply }) => server.mesh.publish(reply, data))
+  test('carries the largest frame', async () => {
+    const router = server.mesh.subscribe(`cmesh.v1.req.${SID}`, ({ data, reply }) => server.mesh.publish(reply, data))
     await server.mesh.flush()
-    expect(await client.request('cmesh.v1.req.big', new Uint8Array(LIMITS.frameBytes))).toHaveLength(LIMITS.frameBytes)
+    expect(await client.request(`cmesh.v1.req.${SID}`, new Uint8Array(LIMITS.frameBytes))).toHaveLength(LIMITS.frameBytes)
     expect(BROKER_LIMITS.payloadBytes).toBeGreaterThan(LIMITS.frameBytes)
     await router.drain()
   })
 })
 
 describe('the configuration', () => {
-  const base = { serverName: 'n', port: -1, dir: '/d', coreUser: 'UC', meshUser: 'UM' }
+  const base = { serverName: 'n', port: -1, dir: '/d', accounts: makeAccounts(1_795_000_000) }
 
   test('bounds the number of logs where the server can', () => {
     expect(brokerConfig({ ...base, version: [2, 9, 25] })).not.toContain('logfile_max_num')

@@ -3,6 +3,7 @@ import type { CMeshError } from '../../cmtp/errors.ts'
 import { connectNats, type NatsBus, type NatsBusOptions } from '../../providers/bus/nats.ts'
 import type { Bus, BusStatus } from '../../services/bus/provider.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
+import { ExternalBroker } from '../support/external-broker.ts'
 
 let server: TestBroker
 let buses: NatsBus[] = []
@@ -14,7 +15,7 @@ afterEach(async () => {
 afterAll(() => server.stop())
 
 async function open(options: Partial<NatsBusOptions> = {}): Promise<NatsBus> {
-  const login = options.user === undefined ? { nkeySeed: server.broker.mesh.nkeySeed } : {}
+  const login = options.user === undefined ? server.broker.mesh : {}
   const bus = await connectNats({ servers: server.url, ...login, ...options })
   buses.push(bus)
   return bus
@@ -188,7 +189,8 @@ describe('a request', () => {
 
   test('on a subject that the broker forbids fails with that, not with a time-out', async () => {
     const reported: string[] = []
-    const client = await connectNats({ servers: server.url, onError: (error) => reported.push(error.message) })
+    const login = { ...server.broker.sessionLogin('session1'), inboxPrefix: '_INBOX.session1' }
+    const client = await connectNats({ servers: server.url, ...login, onError: (error) => reported.push(error.message) })
     buses.push(client)
     await expect(client.request('cmesh.v1.svc.state.read', bytes('x'), { timeoutMs: 60_000 })).rejects.toMatchObject({
       code: 'CMESH_BUS_DENIED',
@@ -260,12 +262,34 @@ describe('connecting', () => {
   })
 
   test('takes the login from the address', async () => {
-    const { host } = new URL(server.url)
-    const bus = await connectNats({ servers: `nats://client:client@${host}` })
-    buses.push(bus)
+    const guarded = await ExternalBroker.start({ extra: () => 'authorization { user: me, password: right }' })
+    const { host } = new URL(guarded.url)
+    const bus = await connectNats({ servers: `nats://me:right@${host}` })
     expect(bus.status).toBe('connected')
-    const failure = connectNats({ servers: `nats://client:wrong@${host}` })
+    await bus.close()
+    const failure = connectNats({ servers: `nats://me:wrong@${host}` })
     await expect(failure).rejects.toMatchObject({ code: 'CMESH_BUS_CONNECT', message: expect.not.stringContaining('wrong') })
+    await guarded.stop()
+  })
+
+  test('with an account\'s word about another key is refused', async () => {
+    const { nkeySeed } = server.broker.core
+    await expect(connectNats({ servers: server.url, nkeySeed, jwt: server.broker.mesh.jwt })).rejects.toMatchObject({ code: 'CMESH_BUS_CONNECT' })
+  })
+
+  test('with half a login is refused', async () => {
+    await expect(connectNats({ servers: server.url, jwt: server.broker.mesh.jwt })).rejects.toMatchObject({
+      code: 'CMESH_CONFIG_INVALID',
+      message: 'The setting jwt is not valid: it is worth nothing without the nkey seed it speaks of.',
+    })
+  })
+
+  test('where the broker has no accounts is no different with a login for some', async () => {
+    const plain = await ExternalBroker.start()
+    const bus = await connectNats({ servers: plain.url, ...server.broker.mesh })
+    expect(bus.status).toBe('connected')
+    await bus.close()
+    await plain.stop()
   })
 
   test('with two logins at once is refused', async () => {

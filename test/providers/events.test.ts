@@ -97,7 +97,7 @@ describe('the jetstream provider', () => {
   })
 
   test('an event of another node is in latest as soon as the feed brought it', async () => {
-    const other = await connectNats({ servers: broker.url, nkeySeed: broker.broker.core.nkeySeed })
+    const other = await connectNats({ servers: broker.url, ...broker.broker.core })
     const [mine, theirs] = [eventsOn(broker.core), eventsOn(other)]
     await Promise.all([mine.start(), theirs.start()])
     const channel = 'between.nodes'
@@ -220,7 +220,7 @@ describe('when the connection is lost', () => {
 
   test('a subscription hands over what was stored meanwhile, in order and once, and latest is never the old event', async () => {
     const way = await cuttable()
-    const bus = await connectNats({ servers: way.url, nkeySeed: broker.broker.core.nkeySeed })
+    const bus = await connectNats({ servers: way.url, ...broker.broker.core })
     const [events, others] = [eventsOn(bus), eventsOn(broker.core)]
     await Promise.all([events.start(), others.start()])
     const channel = 'cut.off'
@@ -256,7 +256,7 @@ describe('when the connection is lost', () => {
 
   test('a publish made meanwhile is stored once the connection is back; one past its deadline is refused', async () => {
     const way = await cuttable()
-    const bus = await connectNats({ servers: way.url, nkeySeed: broker.broker.core.nkeySeed })
+    const bus = await connectNats({ servers: way.url, ...broker.broker.core })
     const events = eventsOn(bus)
     await events.start()
     way.cut()
@@ -305,7 +305,7 @@ describe('when the connection is lost', () => {
 
   test('a stream that is gone is made again, and goes on from its new beginning', async () => {
     const way = await cuttable()
-    const bus = await connectNats({ servers: way.url, nkeySeed: broker.broker.core.nkeySeed })
+    const bus = await connectNats({ servers: way.url, ...broker.broker.core })
     const events = eventsOn(bus)
     await events.start()
     await events.publish('reset', bytes('old'))

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { jetstream, jetstreamManager, type JetStreamManager } from '@nats-io/jetstream'
 import fc from 'fast-check'
 import type { CMeshError } from '../../cmtp/errors.ts'
-import { MINE_SUBJECT } from '../../cmtp/subject.ts'
+import { MINE_WILDCARD, mineSubject } from '../../cmtp/subject.ts'
 import { deliveryOf } from '../../providers/miner/delivery.ts'
 import { StreamSource, type StreamSourceOptions } from '../../providers/miner/stream.ts'
 import type { MinerEntry, MinerHandler, MinerOutcome } from '../../services/miner/provider.ts'
@@ -34,7 +34,7 @@ function sourceWith(options: StreamSourceOptions = {}): StreamSource & { failure
 
 const publish = async (...texts: string[]): Promise<void> => {
   const js = jetstream(broker.core.connection)
-  for (const text of texts) await js.publish(MINE_SUBJECT, text)
+  for (const text of texts) await js.publish(mineSubject('session-1'), text)
 }
 
 /** What a handler was given, in order; `until(n)` resolves when it was called n times. */
@@ -87,7 +87,7 @@ describe('the stream source', () => {
     await source.start(async () => 'retry')
     await source.stop()
     const { config } = await manager.streams.info('CMESH_MINE')
-    expect(config).toMatchObject({ retention: 'workqueue', discard: 'new', subjects: ['cmesh.v1.mine'], storage: 'file' })
+    expect(config).toMatchObject({ retention: 'workqueue', discard: 'new', subjects: ['cmesh.v1.mine.*'], storage: 'file' })
     await publish('x'.repeat(700))
     await expect(publish('y'.repeat(700))).rejects.toThrow('maximum bytes exceeded')
     expect(await left()).toBe(1)
@@ -277,8 +277,37 @@ describe('the stream source', () => {
     expect(calls).toEqual(['x'])
   })
 
+  test('an entry comes with the session that left it there', async () => {
+    const entries: MinerEntry[] = []
+    const { handler, until } = recorder(() => 'done')
+    const source = sourceWith()
+    await source.start(entry => { entries.push(entry); return handler(entry) })
+    const js = jetstream(broker.core.connection)
+    await js.publish(mineSubject('session-1'), 'x')
+    await js.publish(mineSubject('session-2'), 'x')
+    await until(2)
+    expect(entries.map(entry => ('sid' in entry ? entry.sid : ''))).toEqual(['session-1', 'session-2'])
+    await untilLeft(0)
+  })
+
+  test('a stream and a consumer of an earlier version are brought up to date; what waits there without a session is reported', async () => {
+    const subject = 'cmesh.v1.mine'
+    await manager.streams.add({ name: 'CMESH_MINE', subjects: [subject], retention: 'workqueue', discard: 'new', storage: 'file' })
+    await manager.consumers.add('CMESH_MINE', { durable_name: 'miner', ack_policy: 'explicit', filter_subject: subject })
+    await jetstream(broker.core.connection).publish(subject, 'old')
+    const { handler, calls, until } = recorder(() => 'done')
+    const source = sourceWith()
+    await source.start(handler)
+    await publish('new')
+    await until(1)
+    await untilLeft(0)
+    expect(calls).toEqual(['new'])
+    expect(source.stats().reports).toEqual([{ place: 'message 1 of CMESH_MINE', reason: 'it was left on cmesh.v1.mine, which names no session' }])
+    expect((await manager.streams.info('CMESH_MINE')).config.subjects).toEqual(['cmesh.v1.mine.*'])
+  })
+
   test('a source that cannot have its stream says so and which', async () => {
-    await manager.streams.add({ name: `X${randomBytes(4).toString('hex')}`, subjects: [MINE_SUBJECT] })
+    await manager.streams.add({ name: `X${randomBytes(4).toString('hex')}`, subjects: [MINE_WILDCARD] })
     const source = sourceWith()
     await expect(source.start(async () => 'done')).rejects.toMatchObject({
       code: 'CMESH_BUS_STREAM', message: expect.stringContaining('The JetStream stream CMESH_MINE cannot be used: subjects overlap'),

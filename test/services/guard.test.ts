@@ -26,7 +26,7 @@ const claimsOf = (change: Partial<TokenClaims> = {}): TokenClaims => ({
 })
 const tokenOf = async (
   change: Partial<TokenClaims> = {}, signer = mesh,
-): Promise<Buffer> => Buffer.from(await signToken(claimsOf(change), signer))
+): Promise<Buffer> => Buffer.from(signToken(claimsOf(change), signer))
 
 /** A token put together by hand: `signature` is over the signing input. */
 function craft(header: object, payload: object, signature: (input: string) => string): Buffer {
@@ -222,6 +222,46 @@ describe('the reference of a token', () => {
   })
 })
 
+describe('a token that comes over a gateway\'s connection', () => {
+  const GATEWAY = 'session-of-a-gateway'
+  const elsewhere = noSession('the token belongs to another session')
+
+  test('counts when it says that this gateway carries it: new, known, and by its reference', async () => {
+    const { guard, verifications } = makeGuard()
+    const token = await tokenOf({ via: GATEWAY })
+    const auth = await guard.check(token, SID, GATEWAY)
+    expect(auth).toMatchObject({ sub: caller.did, sid: SID })
+    expect(guard.check(token, SID, GATEWAY)).toBe(auth)
+    expect(guard.check(tokenReference(token), SID, GATEWAY)).toBe(auth)
+    // Its own session may use it as well.
+    expect(guard.check(token, SID)).toBe(auth)
+    expect(verifications()).toBe(1)
+  })
+
+  test.each<[string, string | undefined]>([['another gateway', 'session-of-another'], ['no gateway', undefined]])('is refused when it names %s, known or not', async (_, via) => {
+    for (const known of [false, true]) {
+      const { guard, clock } = makeGuard()
+      const token = await tokenOf(via === undefined ? {} : { via })
+      if (known) await checked(guard, token)
+      for (const bytes of [token, tokenReference(token)]) {
+        const failure = await failureOf(() => guard.check(bytes, SID, GATEWAY))
+        if (known || bytes === token) expect(failure).toMatchObject(elsewhere)
+        expect(await failureOf(() => guard.check(token, SID, SID))).toMatchObject(elsewhere)
+      }
+      // Nor does it pass once it has to be verified again.
+      clock.ms += 60_000
+      for (const bytes of [tokenReference(token), token]) expect(await failureOf(() => guard.check(bytes, SID, GATEWAY))).toMatchObject(elsewhere)
+    }
+  })
+
+  test('is refused there while its own session asks for it in the same moment and gets in', async () => {
+    const { guard } = makeGuard()
+    const token = await tokenOf()
+    const [own, stolen] = await Promise.allSettled([guard.check(token, SID), guard.check(token, SID, GATEWAY)])
+    expect([own, stolen]).toMatchObject([{ status: 'fulfilled', value: { sid: SID } }, { status: 'rejected', reason: elsewhere }])
+  })
+})
+
 describe('a token is refused', () => {
   const payload = writeClaims(claimsOf())
   const header = { alg: 'EdDSA', typ: 'cmesh-at+jwt', kid: mesh.publicKey.thumbprint }
@@ -330,6 +370,16 @@ describe('bad tokens', () => {
       .toMatchObject(noSession('the token has expired'))
     expect(verifications()).toBe(1)
     await expect(checked(guard, await tokenOf({ jti: 'token-two' }))).resolves.toMatchObject({ jti: 'token-two' })
+  })
+
+  test('are not verified again after a good one came between', async () => {
+    const { guard, clock, verifications } = makeGuard()
+    const bad = await tokenOf({}, caller)
+    await failureOf(() => guard.check(bad, SID))
+    clock.ms += 2_000
+    await checked(guard, await tokenOf())
+    expect(await failureOf(() => guard.check(bad, SID))).toMatchObject(noSession('the token is not valid'))
+    expect(verifications()).toBe(2)
   })
 
   test('of all sessions together keep at most so many verifications open', async () => {
@@ -552,10 +602,35 @@ describe('a change of the mesh key', () => {
 
 describe('a token of IAM', () => {
   test('is a JWS that jose alone verifies, with the pinned header', async () => {
-    const token = await signToken(claimsOf(), mesh)
+    const token = signToken(claimsOf(), mesh)
     const { payload, protectedHeader } = await jose.jwtVerify(token, mesh.publicKey.keyObject, { currentDate: new Date(NOW) })
     expect(protectedHeader).toEqual({ alg: 'EdDSA', typ: 'cmesh-at+jwt', kid: mesh.publicKey.thumbprint })
     expect(payload).toEqual({ ...writeClaims(claimsOf()) })
+  })
+
+  test('is the text that jose makes of the same claims', async () => {
+    const header = { alg: 'EdDSA', typ: 'cmesh-at+jwt', kid: mesh.publicKey.thumbprint }
+    expect(await new jose.SignJWT(writeClaims(claimsOf())).setProtectedHeader(header).sign(mesh.privateKeyObject)).toBe(signToken(claimsOf(), mesh))
+  })
+
+  test('is refused wherever jose refuses it, told the same key, algorithm, type, audience, issuer and time', async () => {
+    const verifier = new TokenVerifier(mesh.did, { verifierOf: kid => (kid === mesh.publicKey.thumbprint ? mesh.publicKey : undefined) }, () => NOW)
+    const options = {
+      algorithms: ['EdDSA'], typ: 'cmesh-at+jwt', audience: 'cmtp', issuer: mesh.did.slice(8), requiredClaims: ['exp', 'iat', 'jti', 'sid', 'sub', 'ver'], currentDate: new Date(NOW),
+    }
+    const verdicts = new Set<string>()
+    const signers = [byMesh, (input: string): string => caller.sign(Buffer.from(input)).toString('base64url'), (): string => '', (input: string): string => `${byMesh(input)}=`]
+    const payload = writeClaims(claimsOf())
+    for (const alg of ['EdDSA', 'none', 'Ed25519', undefined]) for (const typ of ['cmesh-at+jwt', 'JWT', undefined]) for (const more of [{}, { crit: ['b64'], b64: true }])
+      for (const signer of signers) for (const change of [{}, { exp: NOW / 1_000 }, { exp: NOW / 1_000 + 1 }, { nbf: NOW / 1_000 + 1 }, { aud: 'http' }, { iss: caller.did.slice(8) }, { sid: undefined }]) {
+        const token = craft({ alg, typ, kid: mesh.publicKey.thumbprint, ...more }, { ...payload, ...change }, signer).toString()
+        const theirs = await jose.jwtVerify(token, mesh.publicKey.keyObject, options).then(() => true, () => false)
+        const ours = await verifier.verify(token).then(() => true, () => false)
+        verdicts.add(`jose ${String(theirs)}, here ${String(ours)}`)
+      }
+    expect([...verdicts]).toEqual(expect.arrayContaining(['jose false, here false', 'jose true, here true']))
+    // Here, less passes: one spelling, one header.
+    expect([...verdicts]).not.toContain('jose false, here true')
   })
 
   test('holds in 700 bytes for a newcomer', async () => {

@@ -7,6 +7,9 @@ import type { MinerEntry, MinerHandler, MinerOutcome, MinerSource, MinerSourceSt
 
 const ID = Buffer.alloc(16, 1)
 const FINAL = 'ab'.repeat(32)
+/** The session that left a frame, and the one lent to an address. */
+const SID = 'session-1'
+const LENT = 'session-2'
 
 function request(fqmn = '0xS:0x001:blah_blah'): Buffer {
   return encodeRequest({ id: ID, fqmn, token: Buffer.from('token'), deadlineMs: 1, receipt: 'hash' })
@@ -64,19 +67,19 @@ interface Published {
 }
 
 function mining(parts: Partial<MinerParts> = {}): {
-  miner: MinerService, source: HandSource, routed: Buffer[], published: Published[], failures: CMeshError[]
+  miner: MinerService, source: HandSource, routed: { frame: Buffer, sid: string }[], published: Published[], failures: CMeshError[]
 } {
   const source = new HandSource()
-  const routed: Buffer[] = []
+  const routed: { frame: Buffer, sid: string }[] = []
   const published: Published[] = []
   const failures: CMeshError[] = []
   const miner = new MinerService({
     sources: [source],
-    route: async frame => {
-      routed.push(Buffer.from(frame))
+    route: async (frame, sid) => {
+      routed.push({ frame: Buffer.from(frame), sid })
       return reply(200)
     },
-    frameFor: fqmn => request(fqmn),
+    frameFor: fqmn => ({ frame: request(fqmn), sid: LENT }),
     publish: async (channel, data, { id }) => {
       published.push({ channel, id, pair: JSON.parse(Buffer.from(data).toString()) as MinedPair })
     },
@@ -88,12 +91,12 @@ function mining(parts: Partial<MinerParts> = {}): {
 }
 
 describe('what the miner does with an entry', () => {
-  test('a frame goes through the front door as it is, and its pair is published', async () => {
+  test('a frame goes through the front door as it is, under the session it came from, and its pair is published', async () => {
     const { miner, source, routed, published } = mining()
     await miner.start()
     const frame = request()
-    expect(await source.give({ id: '1', frame })).toBe('done')
-    expect(routed).toEqual([frame])
+    expect(await source.give({ id: '1', frame, sid: SID })).toBe('done')
+    expect(routed).toEqual([{ frame, sid: SID }])
     expect(published).toEqual([{
       channel: 'events.mined', id: sha256(frame), pair: { request: sha256(frame), final: FINAL, status: 200 },
     }])
@@ -102,10 +105,10 @@ describe('what the miner does with an entry', () => {
   })
 
   test('an address is framed under the session that is lent to it', async () => {
-    const { miner, source, routed, published } = mining({ frameFor: async fqmn => request(fqmn) })
+    const { miner, source, routed, published } = mining({ frameFor: async fqmn => ({ frame: request(fqmn), sid: LENT }) })
     await miner.start()
     expect(await source.give({ id: '1', fqmn: '0xC:status' })).toBe('done')
-    expect(routed).toEqual([request('0xC:status')])
+    expect(routed).toEqual([{ frame: request('0xC:status'), sid: LENT }])
     expect(published[0]?.pair.request).toBe(sha256(request('0xC:status')))
     await miner.stop()
   })
@@ -113,7 +116,7 @@ describe('what the miner does with an entry', () => {
   test.each([400, 401, 403, 404, 409, 422, 500, 504])('an answer %i is an answer: its pair is published', async status => {
     const { miner, source, published } = mining({ route: async () => reply(status) })
     await miner.start()
-    expect(await source.give({ id: '1', frame: request() })).toBe('done')
+    expect(await source.give({ id: '1', frame: request(), sid: SID })).toBe('done')
     expect(published[0]?.pair).toMatchObject({ final: FINAL, status })
     await miner.stop()
   })
@@ -121,7 +124,7 @@ describe('what the miner does with an entry', () => {
   test.each([429, 503])('an answer %i means not now: the entry comes again, and nothing is published', async status => {
     const { miner, source, published } = mining({ route: async () => reply(status) })
     await miner.start()
-    expect(await source.give({ id: '1', frame: request() })).toBe('retry')
+    expect(await source.give({ id: '1', frame: request(), sid: SID })).toBe('retry')
     expect(published).toEqual([])
     expect(miner.stats()).toMatchObject({ mined: 0, failed: 1 })
     await miner.stop()
@@ -130,7 +133,7 @@ describe('what the miner does with an entry', () => {
   test('a request that asked for no receipt is published without a final hash', async () => {
     const { miner, source, published } = mining({ route: async () => reply(200, null) })
     await miner.start()
-    await source.give({ id: '1', frame: request() })
+    await source.give({ id: '1', frame: request(), sid: SID })
     expect(published[0]?.pair).toMatchObject({ final: null, status: 200 })
     await miner.stop()
   })
@@ -143,7 +146,7 @@ describe('what the miner does with an entry', () => {
   ])('%s is garbage and never reaches the front door', async (_what, frame, reason) => {
     const { miner, source, routed, published } = mining()
     await miner.start()
-    expect(await source.give({ id: '1', frame })).toEqual({ garbage: typeof reason === 'string' ? reason : expect.stringMatching(reason) })
+    expect(await source.give({ id: '1', frame, sid: SID })).toEqual({ garbage: typeof reason === 'string' ? reason : expect.stringMatching(reason) })
     expect([routed, published]).toEqual([[], []])
     await miner.stop()
   })
@@ -166,7 +169,7 @@ describe('what the miner does with an entry', () => {
     let now = 0
     const { miner, source, failures } = mining({ route: async () => { throw new Error('broken') }, now: () => now })
     await miner.start()
-    for (now of [0, 1, 9_999, 10_000]) expect(await source.give({ id: '1', frame: request() })).toBe('retry')
+    for (now of [0, 1, 9_999, 10_000]) expect(await source.give({ id: '1', frame: request(), sid: SID })).toBe('retry')
     expect(failures.map(failure => [failure.code, failure.message])).toEqual(Array.from({ length: 2 }, () => [
       'CMESH_INTERNAL', 'An unexpected failure in miner. It is logged with the message id unknown.',
     ]))
@@ -177,7 +180,7 @@ describe('what the miner does with an entry', () => {
   test('an answer that is no reply costs a try', async () => {
     const { miner, source, failures } = mining({ route: async () => Buffer.from('?') })
     await miner.start()
-    expect(await source.give({ id: '1', frame: request() })).toBe('retry')
+    expect(await source.give({ id: '1', frame: request(), sid: SID })).toBe('retry')
     expect(failures.map(failure => failure.code)).toEqual(['CMESH_FRAME_MALFORMED'])
     await miner.stop()
   })
@@ -193,7 +196,7 @@ describe('what the miner does with an entry', () => {
       pause: async ms => { waits.push(ms) },
     })
     await miner.start()
-    expect(await source.give({ id: '1', frame: request() })).toBe('done')
+    expect(await source.give({ id: '1', frame: request(), sid: SID })).toBe('done')
     expect([routed.length, published.length]).toEqual([1, 1])
     expect(waits).toEqual([50, 100, 200, 400, 800])
     expect(miner.stats()).toMatchObject({ mined: 1, failed: 5 })
@@ -230,7 +233,7 @@ describe('the life of the miner', () => {
       route: () => new Promise(resolve => { finish = () => { resolve(reply(200)) } }),
     })
     await miner.start()
-    const outcome = source.give({ id: '1', frame: request() })
+    const outcome = source.give({ id: '1', frame: request(), sid: SID })
     await Promise.resolve()
     const drained = miner.drain()
     expect(miner.state).toBe('draining')
@@ -243,7 +246,7 @@ describe('the life of the miner', () => {
   test.each(['route', 'publish'] as const)('stop hands back what hangs in %s', async where => {
     const { miner, source } = mining({ [where]: () => new Promise(() => undefined) })
     await miner.start()
-    const outcome = source.give({ id: '1', frame: request() })
+    const outcome = source.give({ id: '1', frame: request(), sid: SID })
     await miner.stop()
     expect(await outcome).toBe('retry')
     expect(miner.stats().mined).toBe(0)
@@ -252,7 +255,7 @@ describe('the life of the miner', () => {
   test('drain gives up when its time is over', async () => {
     const { miner, source } = mining({ route: () => new Promise(() => undefined) })
     await miner.start()
-    const outcome = source.give({ id: '1', frame: request() })
+    const outcome = source.give({ id: '1', frame: request(), sid: SID })
     await miner.drain(1)
     expect(await outcome).toBe('retry')
   })

@@ -6,7 +6,7 @@ import { encodeRequest } from '../../cmtp/frame.ts'
 import { encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
-import { requestSubject, REQUEST_WILDCARD, serviceSubject } from '../../cmtp/subject.ts'
+import { inboxPrefix, requestSubject, REQUEST_WILDCARD, serviceSubject } from '../../cmtp/subject.ts'
 import type { AuthContext } from '../../services/iam/guard.ts'
 import type { HopNotes } from '../../services/endpoint.ts'
 import type { ServiceName } from '../../services/router/dispatcher.ts'
@@ -126,18 +126,20 @@ describe('the front door', () => {
 
   test('lets nobody in by a token on another session\'s subject, alone or in a batch, over the bus or in process', async () => {
     const bus = new HandBus()
+    const [singly, together] = [`${inboxPrefix(guest.sid)}1`, `${inboxPrefix(guest.sid)}2`]
     const router = new Router({ bus, frontDoor: mesh.frontDoor, log: mesh.log })
     await router.start()
     const all = Object.values(ADDRESSES).flat()
     await untouched(async () => {
-      for (const fqmn of all) bus.bring(REQUEST_WILDCARD, { subject: requestSubject(guest.sid), reply: '_INBOX.a.1', data: mesh.frame(mesh.root, fqmn) })
+      for (const fqmn of all) bus.bring(REQUEST_WILDCARD, { subject: requestSubject(guest.sid), reply: singly, data: mesh.frame(mesh.root, fqmn) })
       const batch = encodeBatchFrame({
         id: Buffer.alloc(16, 1), token: Buffer.from(mesh.root.token), deadlineMs: mesh.time.ms + 1_000, receipt: 'hash', entries: all.map(fqmn => ({ fqmn })),
       })
-      bus.bring(REQUEST_WILDCARD, { subject: requestSubject(guest.sid), reply: '_INBOX.a.2', data: batch })
+      bus.bring(REQUEST_WILDCARD, { subject: requestSubject(guest.sid), reply: together, data: batch })
       await router.drain()
-      const singles = bus.published.filter(({ subject }) => subject === '_INBOX.a.1').map(({ data }) => readAnswer(data).status)
-      const entries = bus.published.filter(({ subject }) => subject === '_INBOX.a.2').flatMap(({ data }) => decodeBatchReply(data).entries.map(entry => entry.status))
+      const at = (place: string): readonly Uint8Array[] => bus.published.filter(({ subject }) => subject === place).map(({ data }) => data)
+      const singles = at(singly).map(data => readAnswer(data).status)
+      const entries = at(together).flatMap(data => decodeBatchReply(data).entries.map(entry => entry.status))
       expect({ singles, entries }).toEqual({ singles: all.map(() => 401), entries: all.map(() => 401) })
       for (const fqmn of all) expect(readAnswer(await mesh.frontDoor.route(mesh.frame(mesh.root, fqmn), guest.sid)).status).toBe(401)
     })

@@ -1,25 +1,35 @@
 /**
  * A real nats-server for a test: a managed broker in a directory of its own under the system's temporary one, and a connection
- * to each account. `stop` closes both, stops the server and removes the directory.
+ * to each account. `stop` closes them, stops the server and removes the directory.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { ManagedBroker, type ManagedBrokerOptions } from '../../node/broker/managed.ts'
+import { BrokerAccountSessions } from '../../node/broker/sessions.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
+import { SILENT_LOG } from '../../services/log.ts'
 
 /** A machine that runs many tests at once may take its time to answer. */
 const CONNECT_MS = 30_000
+const CONNECTION_TTL_MS = 3_600_000
 
 export interface TestBroker {
-  /** `nats://127.0.0.1:<port>`. Who connects there without a login is the mesh's user `client`. */
+  /** `nats://127.0.0.1:<port>`. Who connects there without a login is refused. */
   readonly url: string
   /** Connection of the services; `core.connection` is the NATS connection, with JetStream. */
   readonly core: NatsBus
   /** Connection of the router. */
   readonly mesh: NatsBus
+  /** Connection among the newcomers. */
+  readonly door: NatsBus
+  /** Connection that changes accounts. */
+  readonly sys: NatsBus
+  readonly sessions: BrokerAccountSessions
   readonly broker: ManagedBroker
   readonly dir: string
+  /** Closes the connections; the server stays. */
+  leave(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -32,11 +42,19 @@ export async function startBroker(options: Partial<ManagedBrokerOptions> = {}): 
   }
   try {
     await broker.start()
-    const core = await connectNats({ servers: broker.url, name: 'test-core', nkeySeed: broker.core.nkeySeed, connectTimeoutMs: CONNECT_MS })
-    undo.push(() => core.close())
-    const mesh = await connectNats({ servers: broker.url, name: 'test-mesh', nkeySeed: broker.mesh.nkeySeed, connectTimeoutMs: CONNECT_MS })
-    undo.push(() => mesh.close())
-    return { url: broker.url, core, mesh, broker, dir, stop }
+    const open = async (name: 'core' | 'mesh' | 'door' | 'sys'): Promise<NatsBus> => {
+      const bus = await connectNats({ servers: broker.url, name: `test-${name}`, ...broker[name], connectTimeoutMs: CONNECT_MS })
+      undo.push(() => bus.close())
+      return bus
+    }
+    const [core, mesh, door, sys] = [await open('core'), await open('mesh'), await open('door'), await open('sys')]
+    const sessions = new BrokerAccountSessions({ accounts: broker.accounts, sys, connectionTtlMs: CONNECTION_TTL_MS, log: SILENT_LOG })
+    undo.push(() => { sessions.close(); return Promise.resolve() })
+    const leave = async (): Promise<void> => {
+      sessions.close()
+      await Promise.all([core, mesh, door, sys].map(bus => bus.close()))
+    }
+    return { url: broker.url, core, mesh, door, sys, sessions, broker, dir, leave, stop }
   } catch (error) {
     await stop()
     throw error

@@ -1,5 +1,5 @@
 /**
- * A nats-server that belongs to no node, as `docker-compose.yml` runs one: JetStream, no accounts. It can be killed and brought
+ * A nats-server that belongs to no node, as `docker-compose.yml` runs one: JetStream, no accounts unless a test gives it some. It can be killed and brought
  * back on its port and with its streams. `stop` ends it and removes its directory.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -14,6 +14,8 @@ export interface ExternalBrokerOptions {
   readonly jetstream?: boolean
   /** Largest message. Default 2 MiB. */
   readonly payloadBytes?: number
+  /** More lines of `nats.conf`; `dir` is the server's own. Default none. */
+  readonly extra?: (dir: string) => string
 }
 
 export class ExternalBroker {
@@ -58,7 +60,7 @@ export class ExternalBroker {
   }
 }
 
-async function launch(dir: string, port: number, { jetstream = true, payloadBytes = 2 * 1_024 * 1_024 }: ExternalBrokerOptions): Promise<ServerProcess> {
+async function launch(dir: string, port: number, { jetstream = true, payloadBytes = 2 * 1_024 * 1_024, extra }: ExternalBrokerOptions): Promise<ServerProcess> {
   const inDir = (name: string): string => JSON.stringify(path.join(dir, name))
   await writeFile(path.join(dir, BROKER_FILES.config), `server_name: "external"
 host: "127.0.0.1"
@@ -69,6 +71,7 @@ log_file: ${inDir(BROKER_FILES.log)}
 max_payload: ${payloadBytes}
 max_pending: 64MB
 ${jetstream ? `jetstream { store_dir: ${inDir('store')} }` : ''}
+${extra?.(dir) ?? ''}
 `)
   const { path: binary } = await locateNatsServer({ obtain: false })
   return await ServerProcess.launch({ binary, dir, readyMs: 15_000 })

@@ -1,7 +1,7 @@
 /**
  * Nodes for tests: each the built entry point in a process of its own, on a data directory under the system's temporary one.
  * A room owns the nodes and directories made in it: closing it kills what still runs, waits until the brokers of its nodes are
- * gone as well, and removes the directories.
+ * gone as well, looks for secrets in all that any of them wrote, and removes the directories.
  */
 import { fork, type ChildProcess } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -11,6 +11,7 @@ import path from 'node:path'
 import type { MeshDescriptor } from '../../node/descriptor.ts'
 import { until } from '../client/support/until.ts'
 import { metricsOf, type MetricFamilies } from './prometheus.ts'
+import { brokerLog, secretsIn, secretsOf } from './secrets.ts'
 import { ROOT } from './sources.ts'
 
 const ENTRY = path.join(ROOT, 'dist', 'node', 'main.js')
@@ -136,6 +137,13 @@ export class TestNode {
     return this.exited
   }
 
+  /** Secrets in all that it and its broker wrote, by where and what. */
+  get leaks(): readonly string[] {
+    const kept = secretsOf(this.dir)
+    const written = { stderr: this.#stderr, stdout: this.#stdout, failure: JSON.stringify(this.#failure ?? null), 'broker\'s log': brokerLog(this.dir) }
+    return Object.entries(written).flatMap(([where, text]) => secretsIn(text, kept).map(what => `${where} of the node in ${this.dir}: ${what}`))
+  }
+
   async health(): Promise<{ readonly code: number, readonly body: Readonly<Record<string, unknown>> }> {
     const response = await fetch(`${this.descriptor.http}/healthz`)
     return { code: response.status, body: await response.json() as Record<string, unknown> }
@@ -174,10 +182,11 @@ export class NodeRoom {
     return await (await this.launch(options)).ready()
   }
 
-  /** Rejects when a broker outlived its node, after ending it. */
+  /** Rejects when a broker outlived its node, after ending it, and when a secret stands in what a node or its broker wrote. */
   async close(): Promise<void> {
     const nodes = this.#nodes.splice(0)
     await Promise.all(nodes.map(node => node.kill()))
+    const leaks = nodes.flatMap(node => node.leaks)
     const brokers = nodes.flatMap(({ brokerPid }) => (brokerPid === undefined ? [] : [brokerPid]))
     try {
       await until('the brokers are gone', () => !brokers.some(isAlive))
@@ -185,6 +194,7 @@ export class NodeRoom {
       for (const broker of brokers.filter(isAlive)) process.kill(broker, 'SIGKILL')
       await Promise.all(this.#dirs.splice(0).map(dir => rm(dir, { recursive: true, force: true })))
     }
+    if (leaks.length > 0) throw new Error(`secrets were written down:\n${leaks.join('\n')}`)
   }
 }
 

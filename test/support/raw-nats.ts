@@ -1,98 +1,84 @@
 /**
- * A NATS client that is nothing but a socket: tests script what it says byte by byte, and it may say anything. It waits for
- * nothing but what it is asked to wait for. https://docs.nats.io/reference/reference-protocols/nats-protocol
+ * A client of a mesh without a NATS library: a bare socket as a newcomer, and one for each session that was opened over it. What is
+ * sent on a session's subject goes over that session's socket; the rest over the newest. `RawSocket` is one of them alone.
  */
-import { once } from 'node:events'
-import net from 'node:net'
 import { encodeRequest, ReplyFrame } from '../../cmtp/frame.ts'
 import type { KeyPair } from '../../cmtp/identity/keys.ts'
-import { login, type Session } from '../../cmtp/identity/login.ts'
+import { login, type SendStep, type Session } from '../../cmtp/identity/login.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { guestJwt, natsAuthenticator } from '../../cmtp/identity/nats-jwt.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { MessageIds } from '../../cmtp/message-id.ts'
-import { HELLO_SUBJECT, helloSubject } from '../../cmtp/subject.ts'
+import { connectionOfHello, helloSubject, INBOX_PREFIX, originOfSubject, sessionOfMine } from '../../cmtp/subject.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
+import { randomWord, RawSocket, type RawMessage } from './raw-socket.ts'
+import { keepSecret, keepSecretBytes } from './secrets.ts'
 
-export interface RawMessage {
-  readonly subject: string
-  readonly reply: string
-  readonly data: Buffer
-  /** Status in the headers, as 503 for "no responders". */
-  readonly status: number | undefined
-}
-
-/** Longest wait for one answer, in ms: for a hung test, not a measurement. */
-const PATIENCE_MS = 15_000
-const CONNECT = { verbose: false, pedantic: false, headers: true, no_responders: true, lang: 'test', version: '0', protocol: 1 }
+export type { RawMessage }
 
 export class RawNats {
-  /** What this connection's inboxes begin with, without a trailing dot. */
-  readonly inbox: string
+  /** The newcomer's connection id. */
+  readonly cid: string
   readonly ids = new MessageIds()
-  /** Everything that arrived on a subject nobody waits on. */
-  readonly unasked: RawMessage[] = []
-  /** What the server complained of. */
-  readonly errors: string[] = []
-  readonly #socket: net.Socket
-  readonly #waiting = new Map<string, (message: RawMessage) => void>()
-  #buffer: Buffer = Buffer.alloc(0)
-  #sequence = 0
-  #pongs: (() => void)[] = []
+  readonly #url: string
+  readonly #guest: RawSocket
+  readonly #sessions = new Map<string, RawSocket>()
+  #newest: RawSocket
 
-  /** Connects without a login, subscribed to an inbox of its own. */
+  /** Connects as a newcomer, subscribed to an inbox of its own. */
   static async connect(url: string): Promise<RawNats> {
-    const { hostname, port } = new URL(url)
-    const socket = net.connect({ host: hostname, port: Number(port) })
-    await once(socket, 'connect')
-    const raw = new RawNats(socket)
-    raw.write(`CONNECT ${JSON.stringify(CONNECT)}\r\nSUB ${raw.inbox}.> 1\r\n`)
-    await raw.flush()
-    return raw
+    const nkey = Nkey.generate('user')
+    return new RawNats(url, nkey.text, await guestSocket(url, nkey))
   }
 
-  private constructor(socket: net.Socket) {
-    this.inbox = `_INBOX.${Math.random().toString(36).slice(2)}${Math.random().toString(36).slice(2)}`
-    this.#socket = socket
-    socket.on('data', chunk => { this.#read(chunk) })
-    // A server that cuts the connection off is what some tests are about.
-    socket.on('error', () => undefined)
+  private constructor(url: string, cid: string, guest: RawSocket) {
+    this.#url = url
+    this.cid = cid
+    this.#guest = guest
+    this.#newest = guest
+  }
+
+  /** Everything that arrived on a subject nobody waits on. */
+  get unasked(): RawMessage[] {
+    return this.#guest.unasked
+  }
+
+  /** What the server complained of. */
+  get errors(): string[] {
+    return this.#guest.errors
+  }
+
+  /** What the newest socket's inboxes begin with, without a trailing dot. */
+  get inbox(): string {
+    return this.#newest.inbox
   }
 
   get open(): boolean {
-    return !this.#socket.destroyed && this.#socket.writable
+    return this.#newest.open
   }
 
-  /** Bytes as they are. */
+  /** Bytes as they are, over the newest socket. */
   write(bytes: string | Uint8Array): void {
-    this.#socket.write(bytes)
+    this.#newest.write(bytes)
   }
 
   publish(subject: string, data: Uint8Array, reply = ''): void {
-    this.#socket.cork()
-    this.write(`PUB ${subject} ${reply === '' ? '' : `${reply} `}${data.length}\r\n`)
-    this.write(data)
-    this.write('\r\n')
-    this.#socket.uncork()
+    this.#socketOf(subject).publish(subject, data, reply)
   }
 
   /** Resolves when the server has taken in all that was written. */
   async flush(): Promise<void> {
-    const pong = new Promise<void>(resolve => { this.#pongs.push(resolve) })
-    this.write('PING\r\n')
-    await this.#patiently('PONG', pong)
+    await Promise.all(this.#sockets.map(socket => socket.flush()))
   }
 
-  /** A place on the inbox that waits for one message. */
-  expect(): { readonly subject: string, readonly message: Promise<RawMessage> } {
-    const subject = `${this.inbox}.${++this.#sequence}`
-    const message = new Promise<RawMessage>(resolve => { this.#waiting.set(subject, resolve) })
-    return { subject, message: this.#patiently(subject, message) }
+  /** A place on the inbox of a session, or of the newest socket, that waits for one message. */
+  expect(sid?: string): ReturnType<RawSocket['expect']> {
+    return (sid === undefined ? this.#newest : this.socket(sid)).expect()
   }
 
   /** Sends bytes and resolves with what comes back. */
   async request(subject: string, data: Uint8Array): Promise<RawMessage> {
-    const { subject: reply, message } = this.expect()
-    this.publish(subject, data, reply)
-    return await message
+    return await this.#socketOf(subject).request(subject, data)
   }
 
   /** Sends bytes and resolves with the reply frame that comes back. */
@@ -100,70 +86,72 @@ export class RawNats {
     return readRaw(await this.request(subject, data))
   }
 
-  /** The handshake over this connection. */
-  login(identity: KeyPair, want?: readonly string[]): Promise<Session> {
-    return login({
-      identity,
-      ...(want !== undefined && { want }),
-      send: async (action, body, node) => {
-        const frame = encodeRequest({ id: this.ids.next(), fqmn: `0xIW:${action}`, token: Buffer.alloc(0), deadlineMs: Date.now() + 10_000, receipt: 'none', body })
-        const reply = await this.ask(node === undefined ? HELLO_SUBJECT : helloSubject(node), frame)
-        if (reply.status >= 400) throw CMeshError.fromWire(reply.json)
-        return reply.body
-      },
-    })
+  /** One step of the handshake, as bytes. */
+  readonly step: SendStep = async (action, body, node) => {
+    const frame = encodeRequest({ id: this.ids.next(), fqmn: `0xIW:${action}`, token: Buffer.alloc(0), deadlineMs: Date.now() + 10_000, receipt: 'none', body })
+    const reply = await this.ask(helloSubject(this.cid, node), frame)
+    if (reply.status >= 400) throw CMeshError.fromWire(reply.json)
+    return reply.body
   }
 
-  /** Cuts the connection off without a word. */
+  /** The handshake as a newcomer, and a socket as the session that comes of it. */
+  async login(identity: KeyPair, want?: readonly string[]): Promise<Session> {
+    const session = await login({ identity, nkey: Nkey.generate('user'), ...(want !== undefined && { want }), send: this.step })
+    keepSecret('a session token', session.token)
+    keepSecretBytes('a session key', session.key.exportSeed())
+    keepSecretBytes('the key of an identity', identity.exportSeed())
+    if (session.nkey !== undefined) keepSecret('the nkey of a session', session.nkey.exportSeed())
+    if (session.connection !== undefined) keepSecret('the login of a session', session.connection.jwt)
+    await this.enter(session)
+    return session
+  }
+
+  /** Connects once more, as a session. */
+  async enter(session: Session): Promise<void> {
+    this.#newest = await sessionSocket(this.#url, session, { unasked: this.unasked, errors: this.errors })
+    this.#sessions.set(session.sid, this.#newest)
+  }
+
+  /** The socket of a session that was opened here. */
+  socket(sid: string): RawSocket {
+    const socket = this.#sessions.get(sid)
+    if (socket === undefined) throw new Error(`the session ${sid} was not opened here`)
+    return socket
+  }
+
+  /** Cuts all of it off without a word. */
   vanish(): void {
-    this.#socket.resetAndDestroy()
+    for (const socket of this.#sockets) socket.vanish()
   }
 
   close(): void {
-    this.#socket.destroy()
+    for (const socket of this.#sockets) socket.close()
   }
 
-  #read(chunk: Buffer): void {
-    this.#buffer = this.#buffer.length === 0 ? chunk : Buffer.concat([this.#buffer, chunk])
-    for (;;) {
-      const end = this.#buffer.indexOf('\r\n')
-      if (end === -1) return
-      const words = this.#buffer.toString('latin1', 0, end).split(' ')
-      const verb = words[0] ?? ''
-      if (verb !== 'MSG' && verb !== 'HMSG') {
-        this.#buffer = this.#buffer.subarray(end + 2)
-        if (verb === 'PING') this.write('PONG\r\n')
-        else if (verb === 'PONG') this.#pongs.shift()?.()
-        else if (verb === '-ERR') this.errors.push(words.slice(1).join(' '))
-        continue
-      }
-      const total = Number(words.at(-1))
-      const from = end + 2
-      if (this.#buffer.length < from + total + 2) return
-      const headerBytes = verb === 'HMSG' ? Number(words.at(-2)) : 0
-      const withReply = words.length === (verb === 'HMSG' ? 6 : 5)
-      const payload = Buffer.from(this.#buffer.subarray(from, from + total))
-      const status = /^NATS\/1\.0 (\d{3})/.exec(payload.toString('latin1', 0, headerBytes))?.[1]
-      this.#buffer = this.#buffer.subarray(from + total + 2)
-      this.#take({
-        subject: words[1] ?? '', reply: withReply ? words[3] ?? '' : '', data: payload.subarray(headerBytes), status: status === undefined ? undefined : Number(status),
-      })
-    }
+  get #sockets(): readonly RawSocket[] {
+    return [this.#guest, ...this.#sessions.values()]
   }
 
-  #take(message: RawMessage): void {
-    const resolve = this.#waiting.get(message.subject)
-    this.#waiting.delete(message.subject)
-    if (resolve === undefined) this.unasked.push(message)
-    else resolve(message)
+  #socketOf(subject: string): RawSocket {
+    const origin = originOfSubject(subject)
+    const cid = origin?.via ?? origin?.sid ?? sessionOfMine(subject) ?? connectionOfHello(subject)
+    if (cid === this.cid) return this.#guest
+    return cid === undefined ? this.#newest : this.#sessions.get(cid) ?? this.#newest
   }
+}
 
-  #patiently<T>(what: string, work: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => { reject(new Error(`nothing came for ${what}; the server said: ${this.errors.join('; ')}`)) }, PATIENCE_MS)
-      work.then(resolve, reject).finally(() => { clearTimeout(timer) })
-    })
-  }
+type Lists = Partial<Pick<RawSocket, 'unasked' | 'errors'>>
+
+/** A newcomer: it signs its own login, with a key that everybody has. */
+export function guestSocket(url: string, nkey: Nkey, lists: Lists = {}): Promise<RawSocket> {
+  const jwt = guestJwt(nkey, Math.floor(Date.now() / 1_000))
+  return RawSocket.connect(url, { login: natsAuthenticator(nkey, () => jwt), inbox: `${INBOX_PREFIX}${nkey.text}.${randomWord()}`, ...lists })
+}
+
+/** A session, by the login that its handshake gave; by none where the broker has no accounts. */
+export function sessionSocket(url: string, { sid, nkey, connection }: Pick<Session, 'sid' | 'nkey' | 'connection'>, lists: Lists = {}): Promise<RawSocket> {
+  const login = nkey === undefined || connection === undefined ? undefined : natsAuthenticator(nkey, () => connection.jwt)
+  return RawSocket.connect(url, { ...(login !== undefined && { login }), inbox: `${INBOX_PREFIX}${sid}.${randomWord()}`, ...lists })
 }
 
 export interface RawReply {

@@ -35,7 +35,7 @@ describe('help', () => {
       'contract new', 'contract proxy', 'contract replace', 'contract test', 'contract verify',
       'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail',
       'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity show',
-      'keys drop', 'keys rotate', 'keys show', 'login', 'register', 'resolve',
+      'keys drop', 'keys rotate', 'keys show', 'login', 'operator export', 'operator init', 'operator show', 'register', 'resolve',
       'spam', 'status', 'up', 'whoami',
     ])
   })
@@ -152,7 +152,7 @@ describe('exit codes', () => {
   test('follow the status of each code in the catalogue', () => {
     for (const [code, { status }] of Object.entries(CATALOGUE)) {
       const exit = exitCodeOf(new CMeshError(code as ErrorCode))
-      const usage = code === 'CMESH_CLIENT_USAGE' || code.startsWith('CMESH_CONFIG_')
+      const usage = code === 'CMESH_CLIENT_USAGE' || code === 'CMESH_BROKER_ACCOUNTS' || code.startsWith('CMESH_CONFIG_')
       const expected = code === 'CMESH_CLIENT_ABORTED' ? EXIT.interrupted : usage ? EXIT.usage : status < 500 ? EXIT.refused : EXIT.unreachable
       expect([code, exit]).toEqual([code, expected])
     }

@@ -3,6 +3,7 @@
  * says, bytes included. Not a node: nothing is checked but what the handshake itself checks.
  */
 import { randomBytes } from 'node:crypto'
+import type { Pass } from '../../../client/connection.ts'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { BatchFrame, BatchReplyWriter } from '../../../cmtp/batch.ts'
 import { encodeReply, encodeRequest, ReplyFrame, RequestFrame } from '../../../cmtp/frame.ts'
@@ -10,20 +11,23 @@ import { canonicalBytes } from '../../../cmtp/identity/canonical-json.ts'
 import { didToSegment } from '../../../cmtp/identity/did.ts'
 import { callHash, checkConfirm, checkConsent, checkRenewal, handshakeContext, sign, type HandshakeContext } from '../../../cmtp/identity/handshake.ts'
 import { KeyPair, PublicKey } from '../../../cmtp/identity/keys.ts'
+import { Nkey, readNkey } from '../../../cmtp/identity/nats-keys.ts'
 import { readMessage, type GrantMessage } from '../../../cmtp/identity/messages.ts'
 import { checkDidProof } from '../../../cmtp/identity/proof.ts'
 import { decodeToken, TOKEN_REFERENCE_BYTES, tokenReference, type TokenClaims } from '../../../cmtp/identity/token.ts'
 import { encodeHeaders, type HeaderList } from '../../../cmtp/headers.ts'
 import { entryId } from '../../../cmtp/message-id.ts'
-import { HELLO_SUBJECT, helloSubject, REQUEST_WILDCARD, sessionOfSubject } from '../../../cmtp/subject.ts'
+import { CARRIED_WILDCARD, connectionOfHello, HELLO_WILDCARD, helloNodeSubject, isReplyOf, originOfSubject, REQUEST_WILDCARD } from '../../../cmtp/subject.ts'
 import { KIND_BATCH_REQUEST } from '../../../cmtp/wire.ts'
-import type { BusMessage } from '../../../services/bus/provider.ts'
+import type { Bus, BusMessage } from '../../../services/bus/provider.ts'
 import { startBroker, type TestBroker } from '../../support/broker.ts'
 
 export interface StandInRequest {
   readonly data: Buffer
   readonly subject: string
   readonly sid: string
+  /** The session of the gateway whose connection it came over. */
+  readonly via: string | undefined
   /** The reference of an entry's own token, in a gateway's frame that was split. */
   readonly reference: Buffer | undefined
   readonly replySubject: string
@@ -39,7 +43,14 @@ interface Open {
   readonly context: HandshakeContext
   readonly sessionKey: PublicKey
   readonly via: string | undefined
+  readonly nkey: string | undefined
   grant?: GrantMessage
+}
+
+/** A step of a handshake, and the connection it came over. */
+export interface StandInStep {
+  readonly action: string
+  readonly cid: string
 }
 
 const NODE = 'stand-in'
@@ -52,10 +63,14 @@ export class StandInMesh {
   behaviour: Behaviour = ok
   /** Life of the tokens it gives, in ms. */
   sessionTtlMs = 300_000
+  /** Life of the logins it gives, in ms. */
+  connectionTtlMs = 3_600_000
   /** What every step of a handshake is refused with. */
   refuseHandshakes: CMeshError | undefined
   /** Steps of the handshake that arrived. */
   readonly steps: string[] = []
+  /** The same, with the connections they came over. */
+  readonly arrivals: StandInStep[] = []
   /** Requests that arrived, the newest last. */
   readonly requests: StandInRequest[] = []
   /** Whether the entries of a batch are answered one by one, as if each had come alone. */
@@ -73,9 +88,11 @@ export class StandInMesh {
 
   private constructor(broker: TestBroker) {
     this.#broker = broker
-    const { mesh } = broker
-    for (const subject of [HELLO_SUBJECT, helloSubject(NODE)]) mesh.subscribe(subject, (message) => this.#onHello(message))
-    mesh.subscribe(REQUEST_WILDCARD, (message) => this.#onRequest(message))
+    const { mesh, door } = broker
+    for (const bus of [mesh, door]) {
+      for (const subject of [HELLO_WILDCARD, helloNodeSubject(NODE)]) bus.subscribe(subject, (message) => this.#onHello(bus, message))
+    }
+    for (const subject of [REQUEST_WILDCARD, CARRIED_WILDCARD]) mesh.subscribe(subject, (message) => this.#onRequest(message))
   }
 
   get url(): string {
@@ -100,6 +117,25 @@ export class StandInMesh {
     await back
   }
 
+  /** What a link of that session logs in with, without a handshake. */
+  passOf(sid: string): Pass {
+    const nkey = Nkey.generate('user')
+    return { sid, nkey, connection: this.#login(nkey.text, sid) }
+  }
+
+  /** Keeps a session out, as a node does when it was revoked: the mesh refuses it and the broker ends its link. */
+  async kick(sid: string): Promise<void> {
+    this.refused.add(sid)
+    await this.cutOff(sid)
+  }
+
+  /** Has the broker end the session's links and refuse its logins, of which the mesh knows nothing. */
+  async cutOff(sid: string): Promise<void> {
+    const nkey = [...this.tokens.values()].find((claims) => claims.sid === sid)?.cnf.nkey
+    if (nkey === undefined) throw new Error(`the session ${sid} has no nkey`)
+    await this.#broker.sessions.bar([nkey])
+  }
+
   /** Publishes on an inbox as the node does. */
   publish(subject: string, data: Uint8Array): void {
     this.#broker.mesh.publish(subject, data)
@@ -109,10 +145,13 @@ export class StandInMesh {
     await this.#broker.stop()
   }
 
-  #onHello({ data, reply }: BusMessage): void {
+  #onHello(bus: Bus, { subject, data, reply }: BusMessage): void {
     const frame = RequestFrame.decode(Buffer.from(data))
     const action = frame.fqmn.slice('0xIW:'.length)
+    const cid = connectionOfHello(subject) ?? ''
+    if (!isReplyOf(cid, reply)) throw new Error(`${reply} is no inbox of ${cid}`)
     this.steps.push(action)
+    this.arrivals.push({ action, cid })
     let status = 200
     let body: Buffer
     try {
@@ -123,7 +162,7 @@ export class StandInMesh {
       status = error.status
       body = Buffer.from(JSON.stringify(error.toWire()))
     }
-    this.#broker.mesh.publish(reply, encodeReply({ id: frame.id, status, receipt: 'none', body }))
+    bus.publish(reply, encodeReply({ id: frame.id, status, receipt: 'none', body }))
   }
 
   #step(action: string, body: Buffer): Buffer {
@@ -134,14 +173,14 @@ export class StandInMesh {
           step: 'answer' as const, handshake: randomBytes(16).toString('base64url'), call: callHash(call),
           nonce: randomBytes(32).toString('base64url'), audience: this.mesh.did, node: NODE, provider: 'did', expires: Date.now() + 60_000,
         }
-        this.#open.set(opening.handshake, { context: handshakeContext(opening), sessionKey: PublicKey.fromText(call.key), via: call.via })
+        this.#open.set(opening.handshake, { context: handshakeContext(opening), sessionKey: PublicKey.fromText(call.key), via: call.via, nkey: call.nkey })
         return canonicalBytes(sign({ ...opening, challenge: 'prove it' }, this.mesh))
       }
       case 'confirm': {
         const confirm = readMessage('confirm', body)
         const open = this.#open.get(confirm.handshake)
         if (open === undefined) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'confirm', reason: 'unknown' })
-        checkConfirm(open.context, open.sessionKey, confirm)
+        checkConfirm(open.context, open.sessionKey, confirm, open.nkey === undefined ? undefined : readNkey('user', open.nkey))
         const sub = checkDidProof(open.context, confirm.proof)
         open.grant = sign({
           step: 'grant' as const, handshake: confirm.handshake, audience: this.mesh.did, sub, perms: ['read 0xS:>'], claims: [],
@@ -154,30 +193,47 @@ export class StandInMesh {
         const open = this.#open.get(consent.handshake)
         if (open?.grant === undefined) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason: 'unknown' })
         checkConsent(open.grant, open.sessionKey, consent)
-        return this.#session(randomBytes(16).toString('base64url'), open.grant.sub, open.sessionKey.thumbprint, open.via)
+        return this.#session(randomBytes(16).toString('base64url'), open.grant.sub, { jkt: open.sessionKey.thumbprint, ...(open.nkey !== undefined && { nkey: open.nkey }) }, open.via)
       }
       case 'refresh': {
         const renewal = readMessage('refresh', body)
         const claims = decodeToken(renewal.token)
         checkRenewal(renewal, claims)
         if (this.refused.has(claims.sid)) throw REVOKED
-        return this.#session(claims.sid, claims.sub, claims.cnf.jkt, claims.via)
+        return this.#session(claims.sid, claims.sub, claims.cnf, claims.via)
+      }
+      case 'hangup': {
+        const renewal = readMessage('hangup', body)
+        const claims = decodeToken(renewal.token)
+        checkRenewal(renewal, claims)
+        if (this.refused.has(claims.sid)) throw REVOKED
+        if (claims.cnf.nkey === undefined) this.refused.add(claims.sid)
+        else void this.kick(claims.sid)
+        return canonicalBytes({ step: 'bye', sid: claims.sid })
       }
       default:
         throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'iam', action, access: 'writing' })
     }
   }
 
-  #session(sid: string, sub: string, jkt: string, via: string | undefined): Buffer {
+  #session(sid: string, sub: string, cnf: TokenClaims['cnf'], via: string | undefined): Buffer {
     const issued = Math.floor(Date.now() / 1000) * 1000
     const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
     const signed = `${part({ alg: 'EdDSA', typ: 'cmesh-at+jwt', kid: this.mesh.publicKey.thumbprint })}.${part({
       iss: didToSegment(this.mesh.did), aud: 'cmtp', sub: didToSegment(sub), sid, jti: randomBytes(16).toString('base64url'),
-      iat: issued / 1000, exp: Math.ceil((issued + this.sessionTtlMs) / 1000), ver: 1, cnf: { jkt }, perms: ['read 0xS:>'], amr: ['pop'], aal: 1, ...(via !== undefined && { via }),
+      iat: issued / 1000, exp: Math.ceil((issued + this.sessionTtlMs) / 1000), ver: 1, cnf, perms: ['read 0xS:>'], amr: ['pop'], aal: 1, ...(via !== undefined && { via }),
     })}`
     const token = `${signed}.${this.mesh.sign(Buffer.from(signed)).toString('base64url')}`
     this.tokens.set(tokenReference(Buffer.from(token)).toString('hex'), decodeToken(token))
-    return canonicalBytes({ step: 'session', sid, token, issued, expires: issued + this.sessionTtlMs })
+    return canonicalBytes({
+      step: 'session', sid, token, issued, expires: issued + this.sessionTtlMs,
+      ...(cnf.nkey !== undefined && { connection: this.#login(cnf.nkey, sid) }),
+    })
+  }
+
+  #login(nkey: string, sid: string): { readonly jwt: string, readonly expires: number } {
+    const expires = Math.floor((Date.now() + this.connectionTtlMs) / 1000) * 1000
+    return { jwt: this.#broker.sessions.mint({ nkey, sid, expiresMs: expires }), expires }
   }
 
   #onRequest({ subject, data, reply }: BusMessage): void {
@@ -191,9 +247,10 @@ export class StandInMesh {
   }
 
   #answer(subject: string, bytes: Buffer, reply: string, send: (bytes: Uint8Array) => void, reference: Buffer | undefined): void {
-    const sid = sessionOfSubject(subject) ?? ''
+    const { sid, via } = originOfSubject(subject) ?? { sid: '', via: undefined }
+    if (!isReplyOf(via ?? sid, reply)) throw new Error(`${reply} is no inbox of ${via ?? sid}`)
     const request: StandInRequest = {
-      data: bytes, subject, sid, reference, replySubject: reply, send,
+      data: bytes, subject, sid, via, reference, replySubject: reply, send,
       get frame() { return RequestFrame.decode(bytes) },
     }
     this.requests.push(request)

@@ -9,6 +9,7 @@ import { signKeySet, type KeySet } from '../../../cmtp/identity/key-set.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { hangup, login, refresh, type SendStep, type Session } from '../../../cmtp/identity/login.ts'
 import { readMessage, type SessionMessage } from '../../../cmtp/identity/messages.ts'
+import { Nkey } from '../../../cmtp/identity/nats-keys.ts'
 import { decodeToken, tokenReference, writeClaims, type TokenClaims } from '../../../cmtp/identity/token.ts'
 import { formatPermission } from '../../../cmtp/permission.ts'
 import { KeyRing } from '../../../services/iam/key-ring.ts'
@@ -73,6 +74,9 @@ describe('everything that only a holder of the key could get right is refused wi
     ['HMAC with the public key as text', () => craft({ ...HEADER, alg: 'HS256' }, payload(), input => createHmac('sha256', key.text).update(input).digest())],
     ['the algorithm by its other name', () => craft({ ...HEADER, alg: 'Ed25519' }, payload(), byRing)],
     ['a header that says EdDSA twice, the second time none', () => craft(`{"alg":"EdDSA","typ":"cmesh-at+jwt","kid":"${kid}","alg":"none"}`, payload(), byRing)],
+    ['another algorithm, with the good signature', () => craft({ ...HEADER, alg: 'ES256' }, payload(), byRing)],
+    ['the algorithm in other letters, with the good signature', () => craft({ ...HEADER, alg: 'EDDSA' }, payload(), byRing)],
+    ['a typ as long, with the good signature', () => craft({ ...HEADER, typ: 'cmesh-xx+jwt' }, payload(), byRing)],
     ['typ JWT', () => craft({ ...HEADER, typ: 'JWT' }, payload(), byRing)],
     ['typ of a capability', () => craft({ ...HEADER, typ: 'cmesh-cap+jwt' }, payload(), byRing)],
     ['typ of a key binding', () => craft({ ...HEADER, typ: 'kb+jwt' }, payload(), byRing)],
@@ -148,6 +152,17 @@ describe('one token has one spelling', () => {
     for (const spelling of same) expect(await attack(spelling)).toBe(refusedAlike)
   })
 
+  test('characters beyond base64url are none of it, whatever byte they end in', async () => {
+    await expectUntouched()
+    const { token } = victim
+    await expect(iam.guard.verify(token, 0)).resolves.toMatchObject({ sid: victim.sid })
+    for (const at of [0, token.indexOf('.'), token.indexOf('.') + 5, token.lastIndexOf('.'), token.length - 1]) {
+      const spelling = `${token.slice(0, at)}${String.fromCharCode(token.charCodeAt(at) + 0x100)}${token.slice(at + 1)}`
+      expect(Buffer.from(spelling, 'latin1').toString('latin1')).toBe(token)
+      expect(await failureOf(() => iam.guard.verify(spelling, 0))).toMatchObject({ code: 'CMESH_IAM_NO_SESSION', detail: { reason: 'the token is not valid' } })
+    }
+  })
+
   test('no bit of it can be turned, and no byte of it left out', async () => {
     await expectUntouched()
     const { token } = victim
@@ -164,7 +179,7 @@ describe('one token has one spelling', () => {
 })
 
 describe('a good token at the wrong place or time', () => {
-  const minted = (change: Partial<TokenClaims>): Promise<string> => signToken({ ...claims(), jti: `minted-${attempts}`, ...change }, ring.current)
+  const minted = (change: Partial<TokenClaims>): string => signToken({ ...claims(), jti: `minted-${attempts}`, ...change }, ring.current)
 
   test('on another session\'s subject is refused, and so is its reference', async () => {
     await expectUntouched()
@@ -174,9 +189,21 @@ describe('a good token at the wrong place or time', () => {
     expect((await failureOf(async () => iam.guard.checkCarried(tokenReference(Buffer.from(victim.token)), thief.sid))).code).toBe('CMESH_IAM_TOKEN')
   })
 
+  test('over another connection is refused, whose session it says it is for or not', async () => {
+    await expectUntouched()
+    const thief = await iam.open({ mesh: root.did })
+    for (const via of [thief.sid, victim.sid, '']) {
+      expect((await failureOf(() => iam.guard.check(Buffer.from(victim.token), victim.sid, via))).detail).toEqual({ reason: 'the token belongs to another session' })
+    }
+    // A gateway of its own choice does not stand in the victim's token, and it cannot put it there.
+    const claimed = craft(HEADER, { ...payload(), via: thief.sid }, byMallory)
+    expect((await failureOf(() => iam.guard.check(Buffer.from(claimed), victim.sid, thief.sid))).detail).toEqual({ reason: 'the token is not valid' })
+    await expectUntouched()
+  })
+
   test('is refused from the second of its expiry on: no leeway for anybody\'s clock', async () => {
     const seconds = Math.floor(clock.ms / 1_000) + 20
-    const token = await minted({ iat: seconds - 10, exp: seconds })
+    const token = minted({ iat: seconds - 10, exp: seconds })
     clock.ms = seconds * 1_000 - 1
     await expect(Promise.resolve(iam.guard.check(Buffer.from(token), victim.sid))).resolves.toMatchObject({ sid: victim.sid })
     clock.ms++
@@ -228,14 +255,19 @@ describe('a stolen token without its session key', () => {
     await expectUntouched()
   })
 
-  test('cannot be given another key: the swap breaks the mesh\'s signature', async () => {
+  test('cannot be given another key or connection: the swap breaks the mesh\'s signature', async () => {
     await expectUntouched()
-    const swapped = { ...payload(), cnf: { jkt: mallory.publicKey.thumbprint } }
-    const [header, , signature] = victim.token.split('.') as [string, string, string]
-    const token = `${header}.${base64url(swapped)}.${signature}`
-    expect(await attack(token)).toBe(refusedAlike)
-    const renewal = makeRenewal('refresh', token, mallory, clock.ms)
-    expect(await failureOf(() => iam.iam.handle('refresh', canonicalBytes(renewal)))).toMatchObject({ code: 'CMESH_IAM_NO_SESSION', detail: { reason: 'the token is not valid' } })
+    const nkey = Nkey.generate('user').text
+    for (const cnf of [{ jkt: mallory.publicKey.thumbprint }, { ...claims().cnf, nkey }, { jkt: mallory.publicKey.thumbprint, nkey }]) {
+      const [header, , signature] = victim.token.split('.') as [string, string, string]
+      const token = `${header}.${base64url({ ...payload(), cnf })}.${signature}`
+      expect(await attack(token)).toBe(refusedAlike)
+      for (const signer of [mallory, victim.key]) {
+        const renewal = makeRenewal('refresh', token, signer, clock.ms)
+        expect(await failureOf(() => iam.iam.handle('refresh', canonicalBytes(renewal)))).toMatchObject({ code: 'CMESH_IAM_NO_SESSION', detail: { reason: 'the token is not valid' } })
+      }
+    }
+    await expectUntouched()
   })
 })
 
@@ -246,14 +278,14 @@ describe('a client that is lied to about the mesh\'s keys', () => {
   }
   const opening = (change: (message: SessionMessage) => SessionMessage, keyEpoch?: number): Promise<Session> =>
     login({ identity: KeyPair.generate(), mesh: root.did, send: swapping(change), ...(keyEpoch !== undefined && { keyEpoch }) })
-  const resigned = async (message: SessionMessage): Promise<string> => signToken(decodeToken(message.token), mallory)
+  const resigned = (message: SessionMessage): string => signToken(decodeToken(message.token), mallory)
   const setOf = (mesh: string, signer: KeyPair): KeySet => {
     const { thumbprint, text } = mallory.publicKey
     return signKeySet({ version: 1, mesh, epoch: 9, issued: clock.ms, keys: [{ kid: thumbprint, x: text, notAfter: 0 }] }, signer)
   }
 
   test('takes no set of keys that the mesh did not sign, however well the token fits it', async () => {
-    const token = await resigned(readMessage('session', canonicalBytes({ step: 'session', sid: victim.sid, token: victim.token, issued: 1, expires: 2 })))
+    const token = resigned(readMessage('session', canonicalBytes({ step: 'session', sid: victim.sid, token: victim.token, issued: 1, expires: 2 })))
     for (const [keys, code] of [[setOf(root.did, mallory), 'CMESH_IAM_FORGED'], [setOf(mallory.did, mallory), 'CMESH_IAM_HANDSHAKE']] as const) {
       expect(await failureOf(() => opening(message => ({ ...message, token, keys })))).toMatchObject({ code })
     }
@@ -288,7 +320,7 @@ describe('a name that looks like a right', () => {
       expect(await failureOf(() => iam.open({ mesh: root.did, want: [want] }))).toMatchObject({ code: 'CMESH_IAM_PERMISSION' })
     }
     for (const perms of [['newcomer', 'operator'], ['write >'], ['read 0xS:>\nwrite >'], ['write 0xSW:0x001:>|write >']]) {
-      const token = await signToken({ ...decodeToken(session.token), perms, jti: `greedy-${attempts++}` }, ring.current)
+      const token = signToken({ ...decodeToken(session.token), perms, jti: `greedy-${attempts++}` }, ring.current)
       const greedy = await failureOf(async () => {
         const context = await iam.guard.check(Buffer.from(token), session.sid)
         iam.guard.authorise(context, parseFqmn('0xSW:0x001:increment'))

@@ -17,7 +17,7 @@ const UNKNOWN = { code: 'CMESH_IAM_TOKEN', status: 401, message: 'The request re
 const noSession = (reason: string): object => ({ code: 'CMESH_IAM_NO_SESSION', status: 401, detail: { reason } })
 
 async function tokenOf(change: Partial<TokenClaims> = {}, signer = mesh): Promise<Buffer> {
-  return Buffer.from(await signToken({
+  return Buffer.from(signToken({
     iss: signer.did, aud: 'cmtp', sub: caller.did, sid: SID, jti: 'token-one', iat: NOW / 1_000, exp: NOW / 1_000 + 300, ver: 1,
     cnf: { jkt: caller.publicKey.thumbprint }, perms: ['newcomer'], amr: ['swk'], aal: 1, via: GATEWAY, ...change,
   }, signer))
@@ -26,7 +26,7 @@ async function tokenOf(change: Partial<TokenClaims> = {}, signer = mesh): Promis
 /** The same claims without a gateway. */
 async function lone(): Promise<Buffer> {
   const { via: _, ...claims } = decodeToken((await tokenOf()).toString())
-  return Buffer.from(await signToken(claims, mesh))
+  return Buffer.from(signToken(claims, mesh))
 }
 
 const verify = jest.spyOn(TokenVerifier.prototype, 'verify')

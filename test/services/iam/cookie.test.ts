@@ -133,8 +133,8 @@ describe('a cookie jar', () => {
   test('opens what it sealed and nothing else, whatever the bytes', () => {
     const cookies = new Cookies()
     const context = { handshake: 'h', nonce: 'n', audience: identity.did, transcript: 't' }
-    const sealed = cookies.seal({ context, sessionKey: key.publicKey, want: ['read >'], via: undefined, expiresMs: 5 })
-    expect(cookies.open(sealed)).toMatchObject({ awaits: 'confirm', context, want: ['read >'], via: undefined, expiresMs: 5 })
+    const sealed = cookies.seal({ context, sessionKey: key.publicKey, want: ['read >'], via: undefined, nkey: undefined, expiresMs: 5 })
+    expect(cookies.open(sealed)).toMatchObject({ awaits: 'confirm', context, want: ['read >'], via: undefined, nkey: undefined, expiresMs: 5 })
     expect(cookies.open(sealed)?.sessionKey.did).toBe(key.did)
     expect(new Cookies().open(sealed)).toBeUndefined()
     fc.assert(fc.property(fc.uint8Array({ maxLength: 400 }), bytes => { expect(cookies.open(Buffer.from(bytes).toString('base64url'))).toBeUndefined() }))

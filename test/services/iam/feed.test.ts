@@ -5,7 +5,11 @@ import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globa
 import fc from 'fast-check'
 import { parseFqmn } from '../../../cmtp/fqmn.ts'
 import { canonicalBytes, canonicalJson, parseCanonicalJson } from '../../../cmtp/identity/canonical-json.ts'
+import { checkAnswer, makeCall, makeConfirm, makeConsent, makeRenewal } from '../../../cmtp/identity/handshake.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import { readMessage } from '../../../cmtp/identity/messages.ts'
+import { makeDidProof } from '../../../cmtp/identity/proof.ts'
+import { Nkey } from '../../../cmtp/identity/nats-keys.ts'
 import { REVOKED_SUBJECT } from '../../../cmtp/subject.ts'
 import { FileKeyStore } from '../../../node/key-store.ts'
 import { RevocationFile } from '../../../node/revocation-file.ts'
@@ -47,13 +51,14 @@ afterEach(async () => {
   }
 })
 
-async function start(log = new MemoryLog()): Promise<Room> {
+async function start(log = new MemoryLog(), parts: Parameters<typeof startIam>[0] = {}): Promise<Room> {
   const clock = { ms: START }
   const bus = new EchoBus()
   const feed: Feed = new Feed({
     bus, signer: root, revocations: log, log: keptLog(), now: () => clock.ms, onEntry: ({ atMs, ...entry }) => { fixture.guard.revoke(entry, atMs) },
   })
-  const fixture: IamFixture = { ...await startIam({ signer: root, now: () => clock.ms, heardMs: feed.heardMs, revoke: entry => feed.publish(entry) }), clock }
+  const iam = await startIam({ signer: root, now: () => clock.ms, heardMs: feed.heardMs, revoke: entry => feed.publish(entry), ...parts })
+  const fixture: IamFixture = { ...iam, clock }
   await feed.start()
   const room = { fixture, feed, bus, log }
   started.push(room)
@@ -90,6 +95,27 @@ describe('a feed that is heard', () => {
     expect(await failureOf(() => fixture.enter(session))).toMatchObject({ code: 'CMESH_IAM_NO_SESSION', detail: { reason: 'the session was revoked' } })
   })
 
+  test('carries the nkey of the connection with it: told to the others, on disk, and barred again by a node that starts anew', async () => {
+    const barred: string[] = []
+    const connections = { mint: () => 'a login', bar: async (nkeys: readonly string[]) => { barred.push(...nkeys) } }
+    const { fixture, feed, log, bus } = await start(new MemoryLog(), { connections })
+    const nkey = Nkey.generate('user')
+    const key = KeyPair.generate()
+    const call = makeCall({ sessionKey: key.publicKey, nkey: nkey.text })
+    const answer = readMessage('answer', await fixture.iam.handle('call', canonicalBytes(call)))
+    const context = checkAnswer(call, answer)
+    const confirm = makeConfirm(context, makeDidProof(context, KeyPair.generate()), key, answer.cookie, nkey)
+    const grant = readMessage('grant', await fixture.iam.handle('confirm', canonicalBytes(confirm)))
+    const session = readMessage('session', await fixture.iam.handle('consent', canonicalBytes(makeConsent(grant, key))))
+    await fixture.iam.handle('hangup', canonicalBytes(makeRenewal('hangup', session.token, key, START)))
+    const entry = { sid: session.sid, nkey: nkey.text, atMs: START }
+    expect([log.entries, barred]).toEqual([[entry], [nkey.text]])
+    expect(readFeed(bus.published.at(-1)?.data)).toMatchObject({ entries: [entry] })
+    feed.stop()
+    await start(log, { connections })
+    expect(barred).toEqual([nkey.text, nkey.text])
+  })
+
   test('puts in force what another node of the mesh revoked', async () => {
     const one = await start()
     const session = await one.fixture.open()
@@ -124,7 +150,10 @@ describe('a feed that is heard', () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), bytes => { expect(readFeed(bytes)).toBeUndefined() }))
     const entry = { v: 1, mesh: 'm', boot: 'b', n: 1, timeMs: 1, entries: [{ sid: 's', atMs: 1 }], signature: 'x' }
     expect(readFeed(canonicalBytes(entry))).toEqual(entry)
-    for (const change of [{ v: 2 }, { n: -1 }, { timeMs: 0.5 }, { entries: [{}] }, { entries: [{ atMs: 1 }] }, { entries: [{ sid: 1, atMs: 1 }] }, { entries: [{ sid: 's', atMs: 1, admin: 'x' }] }, { more: 1 }]) {
+    const [nkey, entries] = [Nkey.generate('user').text, (nkey: unknown): object => ({ entries: [{ sid: 's', nkey, atMs: 1 }] })]
+    expect(readFeed(canonicalBytes({ ...entry, ...entries(nkey) }))).toMatchObject(entries(nkey))
+    for (const change of [{ v: 2 }, { n: -1 }, { timeMs: 0.5 }, { entries: [{}] }, { entries: [{ atMs: 1 }] }, { entries: [{ sid: 1, atMs: 1 }] }, { entries: [{ sid: 's', atMs: 1, admin: 'x' }] }, { more: 1 },
+      entries(nkey.slice(1)), entries(Nkey.generate('account').text), entries(7), { entries: [{ nkey, atMs: 1 }] }]) {
       expect(readFeed(canonicalBytes({ ...entry, ...change }))).toBeUndefined()
     }
   })

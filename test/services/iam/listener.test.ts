@@ -3,7 +3,7 @@ import { CMeshError } from '../../../cmtp/errors.ts'
 import { encodeRequest } from '../../../cmtp/frame.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { login, type SendStep } from '../../../cmtp/identity/login.ts'
-import { HELLO_SUBJECT, helloSubject } from '../../../cmtp/subject.ts'
+import { HELLO_WILDCARD, helloNodeSubject, helloSubject } from '../../../cmtp/subject.ts'
 import type { ReceiptLevel } from '../../../cmtp/wire.ts'
 import { IamListener, type IamListenerParts } from '../../../services/iam/listener.ts'
 import { HandBus } from '../../support/hand-bus.ts'
@@ -13,7 +13,9 @@ import { recomputedHash } from '../../support/receipts.ts'
 
 const NODE = 'did:key:z6MkNode'
 const ID = Buffer.alloc(16, 2)
-const REPLY = '_INBOX.new.1'
+/** The connection of a newcomer, and where it listens. */
+const CID = 'UNEWCOMER'
+const REPLY = `_INBOX.${CID}.1`
 
 let iam: IamFixture
 beforeAll(async () => { iam = await startIam({ node: NODE }) })
@@ -22,21 +24,24 @@ afterAll(() => iam.iam.stop())
 interface Listening {
   readonly bus: HandBus
   readonly listener: IamListener
-  bring(data: Uint8Array, subject?: string, reply?: string): void
-  ask(data: Uint8Array, subject?: string): Promise<Answer>
+  /** On the subject of any node, or of the one named. */
+  bring(data: Uint8Array, node?: string, reply?: string): void
+  ask(data: Uint8Array, node?: string): Promise<Answer>
 }
 
 async function listening(parts: Partial<IamListenerParts> = {}): Promise<Listening> {
   const bus = new HandBus()
-  const listener = new IamListener({ bus, iam: iam.iam, node: NODE, clock: testClock(iam.clock), log: keptLog(), ...parts })
+  const listener = new IamListener({ buses: [bus], iam: iam.iam, node: NODE, clock: testClock(iam.clock), log: keptLog(), ...parts })
   await listener.start()
-  const bring = (data: Uint8Array, subject = HELLO_SUBJECT, reply = REPLY): void => { bus.bring(subject, { subject, reply, data }) }
+  const bring = (data: Uint8Array, node?: string, reply = REPLY): void => {
+    bus.bring(node === undefined ? HELLO_WILDCARD : helloNodeSubject(node), { subject: helloSubject(CID, node), reply, data })
+  }
   return {
     bus, listener, bring,
-    ask: async (data, subject) => {
+    ask: async (data, node) => {
       const before = bus.published.length
       const published = new Promise<Uint8Array>(resolve => { bus.onPublish = (_, frame) => { resolve(frame) } })
-      bring(data, subject)
+      bring(data, node)
       const answer = readAnswer(await published)
       expect(bus.published.length).toBe(before + 1)
       return answer
@@ -49,15 +54,32 @@ function step(fqmn: string, body: Uint8Array = Buffer.alloc(0), receipt: Receipt
 }
 
 describe('the door for newcomers', () => {
-  test('is a subject for anyone, shared by the nodes, and one of this node alone', async () => {
-    const { bus } = await listening()
-    expect(bus.subscriptions.map(({ subject, queue }) => [subject, queue])).toEqual([['cmesh.v1.hello', 'iam'], [helloSubject(NODE), undefined]])
-    expect(bus.flushes).toHaveLength(1)
+  test('is a subject for each connection, shared by the nodes, and one of this node alone; among newcomers and among sessions', async () => {
+    const [guests, sessions] = [new HandBus(), new HandBus()]
+    await listening({ buses: [guests, sessions] })
+    for (const bus of [guests, sessions]) {
+      expect(bus.subscriptions.map(({ subject, queue }) => [subject, queue])).toEqual([['cmesh.v1.hello.*', 'iam'], ['cmesh.v1.hello.*.did=3akey=3az6MkNode', undefined]])
+      expect(bus.flushes).toHaveLength(1)
+    }
+    // Where the broker has no accounts both are one connection, which must hear each step once.
+    const both = new HandBus()
+    await listening({ buses: [both, both] })
+    expect(both.subscriptions).toHaveLength(2)
+  })
+
+  test('answers over the connection that a step came in on', async () => {
+    const [guests, sessions] = [new HandBus(), new HandBus()]
+    const { listener } = await listening({ buses: [guests, sessions], iam: { handle: async () => Buffer.from('{}') } })
+    for (const [bus, cid] of [[guests, CID], [sessions, 'session-1']] as const) {
+      bus.bring(HELLO_WILDCARD, { subject: helloSubject(cid), reply: `_INBOX.${cid}.1`, data: step('0xIW:call') })
+    }
+    await listener.drain()
+    expect([guests, sessions].map(bus => bus.published.map(({ subject }) => subject))).toEqual([[REPLY], ['_INBOX.session-1.1']])
   })
 
   test('leads through the whole handshake to a session that the guard knows', async () => {
     const { ask } = await listening()
-    const send: SendStep = async (action, body, node) => (await ask(step(`0xIW:${action}`, body), node === undefined ? HELLO_SUBJECT : helloSubject(node))).frame.body
+    const send: SendStep = async (action, body, node) => (await ask(step(`0xIW:${action}`, body), node)).frame.body
     const identity = KeyPair.generate()
     const session = await login({ identity, send, mesh: iam.mesh.did })
     expect(await iam.guard.check(Buffer.from(session.token), session.sid)).toMatchObject({ sub: identity.did })
@@ -101,11 +123,15 @@ describe('the door for newcomers', () => {
     expect((await ask(step('0xIW:call', body, 'none'))).frame).toMatchObject({ receipt: 'none', finalHash: expect.objectContaining({ length: 0 }) })
   })
 
-  test.each(['', 'cmesh.v1.mine', 'cmesh.v1.req.x', '$JS.API.INFO'])('says nothing to who wants the answer at "%s"', async reply => {
+  test.each([
+    '', 'cmesh.v1.mine.x', 'cmesh.v1.req.x', '$JS.API.INFO', '_INBOX.somebody.1', `_INBOX.${CID}`, `_INBOX.${CID}.`, `_INBOX.${CID}X.1`, '_INBOX.>',
+  ])('drops and counts what wants the answer at "%s"', async reply => {
     let steps = 0
-    const { bus, bring } = await listening({ iam: { handle: async () => { steps++; return Buffer.alloc(0) } } })
-    bring(step('0xIW:call'), HELLO_SUBJECT, reply)
-    expect({ steps, published: bus.published.length }).toEqual({ steps: 0, published: 0 })
+    const { bus, bring, listener } = await listening({ iam: { handle: async () => { steps++; return Buffer.alloc(0) } } })
+    bring(step('0xIW:call'), undefined, reply)
+    bring(step('0xIW:confirm'), NODE, reply)
+    await listener.drain()
+    expect({ steps, published: bus.published.length, dropped: listener.dropped }).toEqual({ steps: 0, published: 0, dropped: 2 })
   })
 
   test('takes 64 steps at once and refuses one more with when to come back, whatever it is', async () => {

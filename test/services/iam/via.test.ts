@@ -36,7 +36,7 @@ const issuing = (which: 'consent' | 'refresh', via: string | undefined): SendSte
   if (action !== which) return reply
   const session = readMessage('session', reply)
   const { via: _, ...claims } = decodeToken(session.token)
-  return canonicalBytes({ ...session, token: await signToken({ ...claims, ...(via !== undefined && { via }) }, fixture.mesh) })
+  return canonicalBytes({ ...session, token: signToken({ ...claims, ...(via !== undefined && { via }) }, fixture.mesh) })
 }
 
 describe('a session that names a gateway', () => {

@@ -35,7 +35,7 @@ describe('two nodes over one broker, one a router, the other with the services',
 
   beforeAll(async () => {
     broker = await startBroker()
-    otherCore = await connectNats({ servers: broker.url, name: 'other-core', nkeySeed: broker.broker.core.nkeySeed })
+    otherCore = await connectNats({ servers: broker.url, name: 'other-core', ...broker.broker.core })
     const key = KeyPair.generate()
     door = await startMesh({
       key, nodeKey: KeyPair.generate(), absent: ELSEWHERE,

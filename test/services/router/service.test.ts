@@ -1,13 +1,14 @@
 import { describe, expect, test } from '@jest/globals'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { encodeReply, encodeRequest, RequestFrame } from '../../../cmtp/frame.ts'
-import { requestSubject, REQUEST_WILDCARD } from '../../../cmtp/subject.ts'
+import { CARRIED_WILDCARD, carriedSubject, inboxPrefix, requestSubject, REQUEST_WILDCARD } from '../../../cmtp/subject.ts'
 import type { Origin } from '../../../services/router/passage.ts'
 import { Router, type RouterParts } from '../../../services/router/service.ts'
 import { HandBus } from '../../support/hand-bus.ts'
 import { keptLog, readAnswer, startMesh, type KeptLog } from '../../support/mesh.ts'
 
-const REPLY = '_INBOX.abc.1'
+/** Where the holder of a session listens. */
+const inboxOf = (sid: string): string => `${inboxPrefix(sid)}1`
 
 interface Taken {
   readonly data: Uint8Array
@@ -18,6 +19,7 @@ interface Taken {
 /** A router before a front door of which the test is the clerk; with `instant` every request is answered while it is handed over. */
 function router(parts: Partial<RouterParts> & { instant?: boolean } = {}): {
   router: Router, bus: HandBus, taken: Taken[], log: KeptLog, bring(sid: string, n?: number, reply?: string): void,
+  carry(via: string, sid: string, reply?: string): void,
 } {
   const bus = new HandBus()
   const log = keptLog()
@@ -34,10 +36,13 @@ function router(parts: Partial<RouterParts> & { instant?: boolean } = {}): {
     },
     ...rest,
   })
-  const bring = (sid: string, n = 0, reply = REPLY): void => {
+  const bring = (sid: string, n = 0, reply = inboxOf(sid)): void => {
     bus.bring(REQUEST_WILDCARD, { subject: requestSubject(sid), reply, data: request(n) })
   }
-  return { router: made, bus, taken, log, bring }
+  const carry = (via: string, sid: string, reply = inboxOf(via)): void => {
+    bus.bring(CARRIED_WILDCARD, { subject: carriedSubject(via, sid), reply, data: request(0) })
+  }
+  return { router: made, bus, taken, log, bring, carry }
 }
 
 function request(n: number): Buffer {
@@ -52,29 +57,54 @@ describe('the router', () => {
   test('takes requests of every session as one of a queue group, once the broker knows', async () => {
     const { router: made, bus } = router()
     await Promise.all([made.start(), made.start()])
-    expect(bus.subscriptions.map(({ subject, queue }) => [subject, queue])).toEqual([['cmesh.v1.req.*', 'router']])
+    expect(bus.subscriptions.map(({ subject, queue }) => [subject, queue])).toEqual([['cmesh.v1.req.*', 'router'], ['cmesh.v1.req.*.*', 'router']])
     expect(bus.flushes.length).toBeGreaterThan(0)
   })
 
   test('hands over what came with the session of its subject, and answers where the answer goes', async () => {
     const { router: made, bus, taken, bring } = router()
     await made.start()
-    bring('se.ssion*', 1, '_INBOX.abc.7')
-    expect(taken[0]?.origin).toEqual({ sid: 'se.ssion*', replySubject: '_INBOX.abc.7' })
+    bring('abc', 1, '_INBOX.abc.7')
+    expect(taken[0]?.origin).toEqual({ sid: 'abc', via: undefined, replySubject: '_INBOX.abc.7' })
     expect(made.inFlight).toBe(1)
     taken[0]?.answer('done')
     expect(bus.published).toEqual([{ subject: '_INBOX.abc.7', data: Buffer.from('done') }])
     expect(made.inFlight).toBe(0)
   })
 
-  test.each(['', 'cmesh.v1.mine', 'cmesh.v1.svc.state.call', '$JS.API.STREAM.DELETE.x', 'cmesh.v1.req.other', '_INBOXES.x'])(
-    'does nothing for who wants the answer at "%s"', async reply => {
-      const { router: made, bus, taken, bring } = router()
-      await made.start()
-      bring('s', 0, reply)
-      expect(taken).toEqual([])
-      expect(bus.published).toEqual([])
-    })
+  test('hands over what a gateway carries with both sessions, and answers where the gateway listens', async () => {
+    const { router: made, bus, taken, carry } = router()
+    await made.start()
+    carry('gate', 'abc', '_INBOX.gate.x.7')
+    expect(taken[0]?.origin).toEqual({ sid: 'abc', via: 'gate', replySubject: '_INBOX.gate.x.7' })
+    taken[0]?.answer('done')
+    expect(bus.published).toEqual([{ subject: '_INBOX.gate.x.7', data: Buffer.from('done') }])
+    carry('gate', 'abc', '_INBOX.abc.7')
+    expect([taken.length, made.dropped]).toEqual([1, 1])
+  })
+
+  test.each([
+    '', 'cmesh.v1.mine.s', 'cmesh.v1.svc.state.call', '$JS.API.STREAM.DELETE.x', 'cmesh.v1.req.other', '_INBOXES.x', '_INBOX.s', '_INBOX.s.', '_INBOX.other.1',
+    '_INBOX.ss.1', '_INBOX.S.1', '_INBOX..s.1', '_INBOX.>', '_INBOX.*.1', ' _INBOX.s.1',
+  ])('drops and counts what wants the answer at "%s"', async reply => {
+    const { router: made, bus, taken, bring, carry } = router()
+    await made.start()
+    bring('s', 0, reply)
+    carry('s', 'carried', reply)
+    expect(taken).toEqual([])
+    expect(bus.published).toEqual([])
+    expect(made.dropped).toBe(2)
+  })
+
+  test('takes no subject for a session that only decodes to its name', async () => {
+    const { router: made, bus, taken } = router()
+    await made.start()
+    for (const [pattern, subject] of [
+      [REQUEST_WILDCARD, 'cmesh.v1.req.=73'], [REQUEST_WILDCARD, 'cmesh.v1.req.=ZZ'], [REQUEST_WILDCARD, 'cmesh.v1.req.a=2eb'], [CARRIED_WILDCARD, 'cmesh.v1.req.=73.a'], [CARRIED_WILDCARD, 'cmesh.v1.req.s.a=2eb'],
+    ] as const) bus.bring(pattern, { subject, reply: inboxOf('s'), data: request(0) })
+    bus.bring(REQUEST_WILDCARD, { subject: requestSubject('a.b'), reply: '_INBOX.a.b.1', data: request(0) })
+    expect([taken.length, made.dropped]).toEqual([0, 6])
+  })
 
   test('counts nothing as under way that is answered at once', async () => {
     const { router: made, bus, bring } = router({ instant: true, perSession: 1, inAll: 1 })
@@ -131,7 +161,7 @@ describe('the router', () => {
     const draining = made.drain().then(() => { drained = true })
     expect(made.drain()).toBe(made.drain())
     await Promise.resolve()
-    expect(bus.subscriptions[0]?.open).toBe(false)
+    expect(bus.subscriptions.map(each => each.open)).toEqual([false, false])
     for (const each of taken.splice(0, 2)) each.answer('done')
     for (let i = 0; i < 20; i++) await Promise.resolve()
     expect(drained).toBe(false)
@@ -184,12 +214,10 @@ test('a router with its front door answers the session of the subject and no oth
   const made = new Router({ bus, frontDoor: mesh.frontDoor, log: mesh.log })
   await made.start()
   for (const sid of [mine.sid, other.sid]) {
-    bus.bring(REQUEST_WILDCARD, { subject: requestSubject(sid), reply: REPLY, data: mesh.frame(mine, '0xS:0x001:hello_world') })
+    bus.bring(REQUEST_WILDCARD, { subject: requestSubject(sid), reply: inboxOf(sid), data: mesh.frame(mine, '0xS:0x001:hello_world') })
   }
-  // A subject that no session id encodes to.
-  bus.bring(REQUEST_WILDCARD, { subject: 'cmesh.v1.req.=ZZ', reply: REPLY, data: mesh.frame(mine, '0xS:0x001:hello_world') })
   await made.drain()
   const statuses = bus.published.map(({ data }) => readAnswer(data).status).sort((a, b) => a - b)
-  expect(statuses).toEqual([200, 401, 401])
+  expect(statuses).toEqual([200, 401])
   await mesh.stop()
 })

@@ -1,0 +1,115 @@
+/** The node's connections: in four accounts where its broker has them, and what is refused of settings that say so and are wrong. */
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { makeAccounts, nodeText, serverConfig } from '../../cmtp/identity/nats-accounts.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
+import { closeBuses, openBuses, type Buses } from '../../node/bus.ts'
+import { resolveConfig } from '../../node/config.ts'
+import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
+import { SILENT_LOG } from '../../services/log.ts'
+import { ExternalBroker } from '../support/external-broker.ts'
+
+const accounts = makeAccounts(Math.floor(Date.now() / 1_000))
+let dir: string
+let file: string
+let opened: Buses[]
+let brokers: ExternalBroker[]
+beforeEach(async () => {
+  dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-bus-'))
+  file = path.join(dir, 'node.json')
+  await writeFile(file, nodeText(accounts), { mode: 0o600 })
+  opened = []
+  brokers = []
+})
+afterEach(async () => {
+  await Promise.all(opened.map(closeBuses))
+  await Promise.all(brokers.map(broker => broker.stop()))
+  await rm(dir, { recursive: true, force: true })
+})
+
+async function open(settings: Readonly<Record<string, string>> = {}): Promise<Buses> {
+  const buses = await openBuses(resolveConfig({ arguments: { 'data.dir': path.join(dir, 'data'), ...settings }, env: {} }), SILENT_LOG)
+  opened.push(buses)
+  return buses
+}
+
+async function server(withAccounts: boolean): Promise<ExternalBroker> {
+  const broker = await ExternalBroker.start(withAccounts ? { extra: home => serverConfig(accounts, path.join(home, 'jwt')) } : {})
+  brokers.push(broker)
+  return broker
+}
+
+/** Which of them hears what `from` publishes. */
+async function hears(from: NatsBus, { core, mesh, door }: Buses): Promise<readonly string[]> {
+  const heard: string[] = []
+  const taps = Object.entries({ core, mesh, door }).map(([name, bus]) => bus.subscribe('word', () => { heard.push(name) }))
+  const flushed = (): Promise<unknown> => Promise.all([core, mesh, door].map(bus => bus.flush()))
+  await flushed()
+  from.publish('word', new Uint8Array())
+  await flushed()
+  await flushed()
+  for (const tap of taps) tap.unsubscribe()
+  return heard.sort()
+}
+
+describe('the connections of a node', () => {
+  test.each(['a broker of its own', 'another broker that has its accounts'])('to %s are each in an account', async where => {
+    const buses = await open(where.endsWith('own') ? {} : { 'bus.url': (await server(true)).url, 'bus.accounts': file })
+    expect(await hears(buses.core, buses)).toEqual(['core'])
+    expect(await hears(buses.mesh, buses)).toEqual(['mesh'])
+    expect(await hears(buses.door, buses)).toEqual(['door'])
+    const nkey = Nkey.generate('user')
+    const jwt = buses.sessions?.mint({ nkey: nkey.text, sid: 'session1', expiresMs: Date.now() + 60_000 })
+    const session = await connectNats({ servers: buses.url, nkeySeed: nkey.exportSeed(), jwt: jwt as string, inboxPrefix: '_INBOX.session1' })
+    await session.flush()
+    await buses.sessions?.bar([nkey.text])
+    await expect(connectNats({ servers: buses.url, nkeySeed: nkey.exportSeed(), jwt: jwt as string })).rejects.toMatchObject({ code: 'CMESH_BUS_CONNECT' })
+    await session.close()
+  })
+
+  test('to a broker without accounts are in one, and nobody is kept out', async () => {
+    const buses = await open({ 'bus.url': (await server(false)).url })
+    expect(buses.door).toBe(buses.mesh)
+    expect([buses.sessions, buses.sys]).toEqual([undefined, undefined])
+    expect(await hears(buses.core, buses)).toEqual(['core', 'door', 'mesh'])
+  })
+})
+
+describe('bus.accounts', () => {
+  test.each<[string, Readonly<Record<string, string>>, string]>([
+    ['without bus.url', {}, 'a broker of the node\'s own has its own accounts; it goes with bus.url'],
+    ['with another login', { 'bus.url': 'nats://127.0.0.1:1', 'bus.nkeySeed': 'SU' }, 'bus.nkeySeed is given too; one login is needed'],
+  ])('is refused %s', async (_, settings, reason) => {
+    await expect(open({ 'bus.accounts': file, ...settings })).rejects.toMatchObject({
+      code: 'CMESH_CONFIG_INVALID', message: `The setting bus.accounts is not valid: ${reason}.`,
+    })
+  })
+
+  test('is refused where the server has no accounts, for nothing would be enforced', async () => {
+    const { url } = await server(false)
+    await expect(open({ 'bus.url': url, 'bus.accounts': file })).rejects.toMatchObject({
+      code: 'CMESH_BROKER_ACCOUNTS',
+      message: 'The broker\'s accounts cannot be used: the server at bus.url was not configured with them; include what `cmesh operator export` wrote.',
+    })
+  })
+
+  test('is refused where the server has those of another operator', async () => {
+    const { url } = await server(true)
+    await writeFile(file, nodeText(makeAccounts(Math.floor(Date.now() / 1_000))))
+    await expect(open({ 'bus.url': url, 'bus.accounts': file })).rejects.toMatchObject({ code: 'CMESH_BUS_CONNECT' })
+  })
+
+  test('is refused when it names no file, or one that others can read', async () => {
+    const url = 'nats://127.0.0.1:1'
+    const missing = path.join(dir, 'missing.json')
+    await expect(open({ 'bus.url': url, 'bus.accounts': missing })).rejects.toMatchObject({
+      code: 'CMESH_BROKER_ACCOUNTS', message: `The broker's accounts cannot be used: there is no file ${missing}.`,
+    })
+    await chmod(file, 0o644)
+    await expect(open({ 'bus.url': url, 'bus.accounts': file })).rejects.toMatchObject({
+      code: 'CMESH_BROKER_ACCOUNTS', message: `The broker's accounts cannot be used: ${file} can be read by others; run chmod 600 on it.`,
+    })
+  })
+})
