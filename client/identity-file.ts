@@ -2,6 +2,8 @@
  * How an identity lies in its file. Version 1 is a seed alone and is read for ever; version 2 is a root with its words' entropy, or
  * what was derived of one, without it. All hold the seed of the DID itself, so that acting as an identity derives nothing.
  */
+import { join } from 'node:path'
+import { CMeshError } from '../cmtp/errors.ts'
 import { checkContext, deriveSeed, seedOfWords, wordsOfRoot } from '../cmtp/identity/root.ts'
 import { KeyPair } from '../cmtp/identity/keys.ts'
 import { fieldsOf, keyOf, unusable } from './private-files.ts'
@@ -17,6 +19,8 @@ export interface IdentityFile {
   readonly entropy?: string
   /** DID of the root's own context, where this was derived of one. */
   readonly root?: string
+  /** How often it was rotated. Absent where it never was. */
+  readonly generation?: number
 }
 
 /** An identity as it may be shown: no secret. */
@@ -27,6 +31,18 @@ export interface IdentityInfo {
   readonly context: string | undefined
   /** DID of the root it was derived of. */
   readonly root: string | undefined
+}
+
+/** What an identity may be called. */
+export const IDENTITY_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
+
+/** Where the identity of a name lies. Throws `CMESH_CLIENT_USAGE` for a name that is no file name. */
+export function identityPath(directory: string, name: string): string {
+  if (!IDENTITY_NAME.test(name)) {
+    const reason = 'The name of an identity has 1 to 64 letters, digits, _ or -, and begins with a letter or digit.'
+    throw new CMeshError('CMESH_CLIENT_USAGE', { reason })
+  }
+  return join(directory, 'identities', `${name}.json`)
 }
 
 /** The file of a root, whose own DID is the one of its context `default`. */
@@ -52,9 +68,9 @@ export function infoOf(name: string, { did, context, entropy, root }: IdentityFi
 
 /** What was read from `path`, with its key. Throws `CMESH_CLIENT_CREDENTIALS`. */
 export function readIdentityFile(path: string, value: unknown): { readonly file: IdentityFile, readonly key: KeyPair } {
-  const { version, did, seed, context, entropy, root } = fieldsOf(value)
+  const { version, did, seed, context, entropy, root, generation = 0 } = fieldsOf(value)
   const optional = [context, entropy, root].every(each => each === undefined || typeof each === 'string')
-  if ((version !== 1 && version !== 2) || typeof did !== 'string' || typeof seed !== 'string' || !optional) {
+  if ((version !== 1 && version !== 2) || typeof did !== 'string' || typeof seed !== 'string' || !optional || !Number.isSafeInteger(generation)) {
     throw unusable(path, 'it does not hold an identity')
   }
   const key = keyOf(path, seed)
@@ -69,6 +85,11 @@ export async function entropyOf(path: string, { entropy, context = '', did }: Id
   const own = await keyOfRoot(bytes, context).catch(() => undefined)
   if (own?.did !== did) throw unusable(path, 'its root is not the one of its DID')
   return bytes
+}
+
+/** The DID of a context of a root. */
+export async function didOfRoot(entropy: Uint8Array, context: string): Promise<string> {
+  return (await keyOfRoot(entropy, context)).did
 }
 
 async function keyOfRoot(entropy: Uint8Array, context: string): Promise<KeyPair> {

@@ -8,7 +8,9 @@ import { CMeshError } from '../cmtp/errors.ts'
 import { KeyPair, SEED_BYTES } from '../cmtp/identity/keys.ts'
 import type { Session } from '../cmtp/identity/login.ts'
 import { DEFAULT_CONTEXT, makeRoot, rootOfWords, wordsOfRoot } from '../cmtp/identity/root.ts'
-import { derivedFile, entropyOf, infoOf, readIdentityFile, rootFile, seedFile, type IdentityFile, type IdentityInfo } from './identity-file.ts'
+import {
+  derivedFile, entropyOf, IDENTITY_NAME, identityPath, infoOf, readIdentityFile, rootFile, seedFile, type IdentityFile, type IdentityInfo,
+} from './identity-file.ts'
 import { usage } from './options.ts'
 import { configDirectory, PrivateFiles, unusable } from './private-files.ts'
 import { SessionStore } from './session-store.ts'
@@ -17,8 +19,6 @@ export { configDirectory } from './private-files.ts'
 export type { IdentityInfo } from './identity-file.ts'
 
 export const DEFAULT_IDENTITY = 'default'
-
-const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
 
 export class IdentityStore {
   readonly directory: string
@@ -63,7 +63,7 @@ export class IdentityStore {
   /** All there are, by name. Rejects as `loadOrCreateIdentity` does. */
   async list(): Promise<IdentityInfo[]> {
     const files = await this.#files.names(join(this.directory, 'identities'))
-    const names = files.filter(file => file.endsWith('.json')).map(file => file.slice(0, -5)).filter(name => NAME.test(name)).sort()
+    const names = files.filter(file => file.endsWith('.json')).map(file => file.slice(0, -5)).filter(name => IDENTITY_NAME.test(name)).sort()
     const all = await Promise.all(names.map(name => this.describe(name)))
     return all.filter(info => info !== undefined)
   }
@@ -141,11 +141,7 @@ export class IdentityStore {
   }
 
   #identityPath(name: string): string {
-    if (!NAME.test(name)) {
-      const reason = 'The name of an identity has 1 to 64 letters, digits, _ or -, and begins with a letter or digit.'
-      throw new CMeshError('CMESH_CLIENT_USAGE', { reason })
-    }
-    return join(this.directory, 'identities', `${name}.json`)
+    return identityPath(this.directory, name)
   }
 }
 

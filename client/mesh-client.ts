@@ -93,6 +93,7 @@ export function shareConnection({ coalesce, ...parts }: Omit<SharedParts, 'entri
 
 /** Where all addresses begin that need a signature of their own. */
 const SYSTEM_WRITES = '0xSW:0x000:'
+const IAM_WRITES = '0xIW:'
 const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, signal: anything }
 const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anything }
 const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text }
@@ -389,7 +390,7 @@ export class MeshClient {
 
 /** Whether an address needs the signature of its caller beside the session (`cmtp/identity/request-proof.ts`). What is no address needs none. */
 function isSigned(fqmn: string): boolean {
-  if (!fqmn.startsWith(SYSTEM_WRITES)) return false
+  if (!fqmn.startsWith(SYSTEM_WRITES) && !fqmn.startsWith(IAM_WRITES)) return false
   try {
     return needsProof(parseFqmn(fqmn))
   } catch {

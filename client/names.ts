@@ -14,6 +14,8 @@ export interface NameRecord extends SignableNameRecord {
   readonly expiresAtMs: number
   /** base64url: the owner's over {name, target, owner, sequence}; after a transfer the former owner's. */
   readonly signature: string
+  /** Which DID owns it today, where one took the place of `owner`. */
+  readonly holder?: string
 }
 
 export class Names {
@@ -36,7 +38,9 @@ export class Names {
   }
 
   async update(name: string, target: string, options: VerbOptions): Promise<NameRecord> {
-    const { sequence, owner, name: normal } = await this.resolve(normaliseName(name), options)
+    const { sequence, name: normal } = await this.resolve(normaliseName(name), options)
+    // The record's owner may be a DID of before, whose place this one took.
+    const owner = this.#identity.did
     return await this.#sign(`0xRW:update:${normal}:${target}`, { name: normal, target, owner, sequence: sequence + 1 }, options)
   }
 

@@ -51,6 +51,7 @@ export const CATALOGUE = {
   CMESH_IAM_CAPABILITY: { status: 403, retry: 'terminal', message: 'The capability is refused: {reason}.' },
   CMESH_IAM_CREDENTIAL: { status: 401, retry: 'terminal', message: 'The credential is refused: {reason}.' },
   CMESH_IAM_GRANT: { status: 409, retry: 'terminal', message: 'The change of grants is refused: {reason}.' },
+  CMESH_IAM_ROTATION: { status: 409, retry: 'terminal', message: 'The rotation is refused: {reason}.' },
 
   // --- router
   CMESH_ROUTER_ACTION: { status: 405, retry: 'terminal', message: 'The {service} service has no action {action} for {access}.' },

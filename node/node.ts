@@ -239,7 +239,7 @@ class Boot {
         await events.start()
         const report = await state.start(() => genesisOf({ operator: book.operator, node, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] } }))
         log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
-        const { operator } = state.genesis
+        const { operator } = book
         if (config.operator !== undefined && config.operator !== operator) {
           log.warn({ configured: config.operator, recorded: operator }, 'the operator is the one recorded at genesis, not the one configured')
         }

@@ -12,6 +12,7 @@ import type { MinerSource } from '../services/miner/provider.ts'
 import type { StateStore } from '../services/state/provider.ts'
 import type { NatsBus } from './bus/nats.ts'
 import { MockConsensus } from './consensus/mock.ts'
+import { Compilations } from './contracts/compilation.ts'
 import { WasmEngine } from './contracts/wasm.ts'
 import { JetStreamEvents } from './events/jetstream.ts'
 import { MockEvents } from './events/mock.ts'
@@ -26,6 +27,8 @@ import { MockStateStore } from './state/mock.ts'
 
 /** Checks of the settings that only a provider can read, for who keeps the settings. */
 export { IRMA_CHECKS }
+/** For who runs many engines in one process. */
+export { Compilations }
 
 /** What a provider may be built from. */
 export interface ProviderContext {
@@ -40,6 +43,8 @@ export interface ProviderContext {
   readonly onFailed: (error: CMeshError) => void
   /** Told before and after any code of a contract runs. */
   readonly watch: { readonly enter: (address: string) => void, readonly leave: () => void }
+  /** Compiled contracts, shared by the engines of one process. Default: each has its own. */
+  readonly compilations?: Compilations
   readonly options: {
     readonly mockIdentity: boolean
     /** The settings under `iam.irma`. Default: none, and the provider of that name is refused. */
@@ -87,7 +92,7 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
     mock: () => new MockEvents(),
   },
   contracts: {
-    wasm: ({ watch }) => new WasmEngine({ onEnter: watch.enter, onLeave: watch.leave }),
+    wasm: ({ watch, compilations }) => new WasmEngine({ onEnter: watch.enter, onLeave: watch.leave, compilations }),
   },
   miner: {
     stream: ({ core, log }) => new StreamSource({ bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'the request stream failed') } }),

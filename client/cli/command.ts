@@ -31,10 +31,14 @@ export function withJson(command: Command, what = 'print one JSON document inste
 
 /** Adds `--json` and the options of every command that talks to a mesh. */
 export function withMesh(command: Command, json?: string): Command {
-  return withJson(command, json)
+  return withLocation(withJson(command, json)).option('--identity <name>', 'which of your identities to act as', 'default')
+}
+
+/** Adds the options that say which mesh, for a command that is about one identity by itself. */
+export function withLocation(command: Command): Command {
+  return command
     .option('--url <url>', 'the mesh\'s broker (default: CMESH_URL, else the mesh that runs on this machine)')
     .option('--data <dir>', 'data directory of the mesh on this machine (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)')
-    .option('--identity <name>', 'which of your identities to act as', 'default')
     .addOption(new Option('--timeout <ms>', 'deadline of a request').argParser(integerFrom(1, 300_000)).default(5_000))
 }
 

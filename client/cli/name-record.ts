@@ -8,6 +8,7 @@ export function recordLines(terminal: Terminal, record: NameRecord): string[] {
     ['name', terminal.style('bold', record.name)],
     ['target', record.target],
     ['owner', record.owner],
+    ...(record.holder === undefined ? [] : [['rotated to', record.holder] as const]),
     ['sequence', String(record.sequence)],
     ['registered', time(record.registeredAtMs)],
     ['expires', time(record.expiresAtMs)],

@@ -1,6 +1,6 @@
 /**
- * The signature of a single request, which `deploy`, `replace` and `proxy` need beside a session: by the caller's DID key, over the
- * token it goes with, the final address, the body, the message id and the deadline. It travels in a header and stands in the log,
+ * The signature of a single request, which `deploy`, `replace` and `proxy` need beside a session, and IAM's `prepare` and `rotate`: by the
+ * caller's DID key, over the token it goes with, the final address, the body, the message id and the deadline. It travels in a header and stands in the log,
  * where every replica checks it again without ever seeing the token. An id is executed once, so a proof is good once.
  *
  *   signed  'CMesh/1 request\n' · canonical JSON {body, deadline, fqmn, id, token}; body and token as SHA-256, base64url
@@ -18,6 +18,8 @@ export const PROOF_BYTES = 96
 
 const HASH_BYTES = 32
 const SIGNED_ACTIONS = ACTIONS.deploy | ACTIONS.replace | ACTIONS.proxy
+/** Of IAM's: they decide who is who from then on, which a session alone must not. */
+const SIGNED_ORDERS: ReadonlySet<string> = new Set(['prepare', 'rotate'])
 
 export interface ProvenRequest {
   /** 32 lower-case hex digits. */
@@ -31,7 +33,7 @@ export interface ProvenRequest {
 
 /** Whether an address is one of those that need a signature of their own. */
 export function needsProof(route: Route): boolean {
-  return (actionOf(route) & SIGNED_ACTIONS) !== 0
+  return (actionOf(route) & SIGNED_ACTIONS) !== 0 || (route.service === 'I' && route.write && SIGNED_ORDERS.has(route.segments[0] as string))
 }
 
 /** The value of the header. `token`: the whole compact session token, never its reference. */

@@ -9,7 +9,7 @@
 import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
-import { createProvider, type ProviderContext } from '../../providers/registry.ts'
+import { Compilations, createProvider, type ProviderContext } from '../../providers/registry.ts'
 import { encodeGenesis } from '../../services/contracts/genesis.ts'
 import { changeMeter, meterChanges } from '../../services/contracts/metering.ts'
 import type { ContractCall, ContractEngine, ContractResult, MeterVersions } from '../../services/contracts/provider.ts'
@@ -180,6 +180,8 @@ const NO_NODE: ProviderContext = {
   log: SILENT_LOG,
   onFailed: (error) => { throw error },
   watch: { enter: ignore, leave: ignore },
+  // Every sandbox of a process deploys the same few modules.
+  compilations: new Compilations(),
   options: { mockIdentity: false, issuers: [], durability: 'os', consensusMembers: 1, eventsMaxBytes: 0, logFile: '' },
 }
 

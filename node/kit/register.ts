@@ -1,7 +1,20 @@
 /**
  * Entry point, before a contract's tests (`node --import`): makes `cmesh` and its parts resolve to this installation where the
- * project has none of its own, so that a contract can be tested before anything is installed beside it.
+ * project has none of its own, so that a contract can be tested before anything is installed beside it. With `?module=FILE` behind
+ * its URL that module is deployed and called once before the first test, so that no test waits for its compilation.
  */
+import { readFileSync } from 'node:fs'
 import { register } from 'node:module'
+import { inspectModule } from './modules.ts'
 
-register(new URL(`./resolve${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url))
+const here = new URL(import.meta.url)
+register(new URL(`./resolve${here.pathname.slice(here.pathname.lastIndexOf('.'))}`, import.meta.url))
+
+const module = here.searchParams.get('module')
+if (module !== null) {
+  try {
+    inspectModule(readFileSync(module))
+  } catch {
+    // What is wrong with it is for the tests to say: they deploy it.
+  }
+}

@@ -6,18 +6,13 @@
  * Invariant: every code in the store is compiled under the meter in force.
  */
 import { createHash } from 'node:crypto'
-import { setFlagsFromString } from 'node:v8'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { ContractAbi, FunctionMode, MeterVersions, ModuleReport } from '../../services/contracts/provider.ts'
-import { ABI_SECTION, parseAbi } from './abi.ts'
+import { Compilations, exportOf, START_EXPORT, type Compiled, type Imports, type MeterRules } from './compilation.ts'
 import type { ContractInstance } from './instance.ts'
-import { customSections, METERS, meterModule, readModule } from './meter/index.ts'
-import type { Meter, Metered, MeterOptions, ModuleShape, Schedule } from './meter/index.ts'
+import { METERS } from './meter/index.ts'
+import type { Meter, Metered, Schedule } from './meter/index.ts'
 import type { ContractStop } from './stop.ts'
-
-/** An author may export this: it runs before each call as if the instance were new, like a start section. */
-const START_EXPORT = '_start'
-const PROCEDURE = '() -> ()'
 
 export interface CodeFunction {
   readonly mode: FunctionMode
@@ -58,7 +53,7 @@ export class ContractCode {
   /** The memory that a call begins with, known like `start`. */
   content: WeakRef<Uint8Array> | undefined
 
-  constructor(hash: string, { shape, abi }: Inspected, { metered, module, burden }: Compiled) {
+  constructor(hash: string, { shape, abi, metered, module, burden }: Compiled) {
     this.hash = hash
     this.wasm = shape.wasm
     this.abi = abi
@@ -81,31 +76,31 @@ export class ContractCode {
 /** Codes without an address that are kept. */
 const UNUSED = 16
 
-/** What the meter leaves out. */
-export type MeterRules = Pick<MeterOptions, 'stack' | 'nan'>
-
-export type Imports = ConstructorParameters<typeof WebAssembly.Instance>[1]
+export interface CodeStoreOptions {
+  readonly imports: Imports
+  /** What can be run, the newest last. Default: all that this build knows. */
+  readonly meters?: readonly Meter[] | undefined
+  readonly rules?: MeterRules | undefined
+  /** Default: the store's own. */
+  readonly compilations?: Compilations | undefined
+}
 
 export class CodeStore {
-  readonly #imports: Imports
-  readonly #meters: readonly Meter[]
-  readonly #rules: MeterRules
+  readonly #options: { readonly imports: Imports, readonly meters: readonly Meter[], readonly rules: MeterRules }
+  readonly #compilations: Compilations
   readonly #codes = new Map<string, ContractCode>()
   /** Without an address, the one that lost its last first. */
   readonly #unused = new Set<ContractCode>()
   #meter: Meter
 
-  constructor(imports: Imports, meters: readonly Meter[] = METERS, rules: MeterRules = {}) {
-    // V8 would compile each function at its first call, at the cost of whoever makes that call.
-    setFlagsFromString('--no-wasm-lazy-compilation')
-    this.#imports = imports
-    this.#meters = meters
-    this.#rules = rules
+  constructor({ imports, meters = METERS, rules = {}, compilations = new Compilations() }: CodeStoreOptions) {
+    this.#options = { imports, meters, rules }
+    this.#compilations = compilations
     this.#meter = meters.at(-1) as Meter
   }
 
   get meters(): readonly MeterVersions[] {
-    return this.#meters.map(versionsOf)
+    return this.#options.meters.map(versionsOf)
   }
 
   get meter(): MeterVersions {
@@ -122,9 +117,7 @@ export class CodeStore {
   }
 
   inspect(wasm: Uint8Array): ModuleReport {
-    const inspected = inspectModule(wasm)
-    const { metered } = this.#compile(inspected.shape, this.#meter)
-    const { shape, abi } = inspected
+    const { shape, abi, metered } = this.#compile(hashOf(wasm), wasm, this.#meter)
     return {
       abi, bytes: wasm.length, meteredBytes: metered.wasm.length, functions: shape.bodies.length,
       imports: shape.imports.map(({ module, name }) => `${module}.${name}`),
@@ -133,8 +126,9 @@ export class CodeStore {
 
   /** The code of a module, for one address more. Throws `CMESH_DEPLOY_*`. */
   take(wasm: Uint8Array): ContractCode {
-    const hash = createHash('sha256').update(wasm).digest('hex')
-    const code = this.#codes.get(hash) ?? this.#add(hash, wasm)
+    const hash = hashOf(wasm)
+    let code = this.#codes.get(hash)
+    if (code === undefined) this.#codes.set(hash, code = new ContractCode(hash, this.#compile(hash, wasm, this.#meter)))
     code.uses++
     this.#unused.delete(code)
     return code
@@ -157,10 +151,10 @@ export class CodeStore {
    * meter refuses, and changes nothing then.
    */
   use(versions: MeterVersions): boolean {
-    const meter = this.#meters.find((known) => known.meter === versions.meter && known.schedule === versions.schedule)
+    const meter = this.#options.meters.find((known) => known.meter === versions.meter && known.schedule === versions.schedule)
     if (meter === undefined) throw new CMeshError('CMESH_DEPLOY_METER', { asked: named(versions), active: named(this.#meter) })
     if (meter === this.#meter) return false
-    const compiled = [...this.#codes.values()].map((code) => [code, this.#compile(readModule(code.wasm), meter)] as const)
+    const compiled = [...this.#codes.values()].map((code) => [code, this.#compile(code.hash, code.wasm, meter)] as const)
     this.#meter = meter
     for (const [code, { metered, module, burden }] of compiled) {
       code.metered = metered
@@ -177,76 +171,13 @@ export class CodeStore {
     this.#unused.clear()
   }
 
-  #add(hash: string, wasm: Uint8Array): ContractCode {
-    const inspected = inspectModule(wasm)
-    const code = new ContractCode(hash, inspected, this.#compile(inspected.shape, this.#meter))
-    this.#codes.set(hash, code)
-    return code
-  }
-
-  #compile(shape: ModuleShape, meter: Meter): Compiled {
-    const metered = meterModule(shape, meter, { ...this.#rules, meters: this.#meters, keep: isWanted })
-    const module = new WebAssembly.Module(metered.wasm)
-    try {
-      // Runs no code, since there is no start section: only segments can fail.
-      new WebAssembly.Instance(module, this.#imports)
-    } catch (thrown) {
-      if (!(thrown instanceof WebAssembly.RuntimeError)) throw thrown
-      throw new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: 'a segment does not fit into its memory or table' })
-    }
-    return { metered, module, burden: burdenOf(shape, metered, meter.costs) }
+  #compile(hash: string, wasm: Uint8Array, meter: Meter): Compiled {
+    return this.#compilations.of(hash, wasm, meter, this.#options)
   }
 }
 
-interface Compiled {
-  readonly metered: Metered
-  readonly module: WebAssembly.Module
-  readonly burden: number
-}
-
-/** What making and putting back an instance takes beyond an ordinary one, whichever of the two a call comes to. */
-function burdenOf({ elements }: ModuleShape, { exports, globals }: Metered, { contract }: Schedule): number {
-  const beyond = (count: number, { free, each }: { readonly free: number, readonly each: number }): number => Math.max(0, count - free) * each
-  return beyond(exports, contract.exports) + beyond(globals.length, contract.globals) + beyond(elements, contract.elements)
-}
-
-interface Inspected {
-  readonly shape: ModuleShape
-  readonly abi: ContractAbi
-}
-
-/** Throws the `CMESH_DEPLOY_*` error that says what to mend. */
-function inspectModule(wasm: Uint8Array): Inspected {
-  const shape = readModule(wasm)
-  const [section, another] = customSections(shape, ABI_SECTION)
-  if (section === undefined || another !== undefined) {
-    throw new CMeshError('CMESH_DEPLOY_ABI', { reason: `there is ${section ? 'more than one' : 'no'} section ${ABI_SECTION}` })
-  }
-  if (shape.exports.get('memory')?.kind !== 'memory') throw missing('memory', 'the memory is not exported under this name')
-  const abi = parseAbi(section)
-  for (const { name } of abi.functions) checkProcedure(shape, exportOf(name))
-  if (shape.exports.has(START_EXPORT)) checkProcedure(shape, START_EXPORT)
-  return { shape, abi }
-}
-
-function checkProcedure({ exports }: ModuleShape, name: string): void {
-  const found = exports.get(name)
-  if (found?.kind !== 'function') throw missing(name, 'there is no such function')
-  if (found.signature !== PROCEDURE) throw missing(name, `it is ${found.signature} instead of ${PROCEDURE}`)
-}
-
-function missing(name: string, reason: string): CMeshError {
-  return new CMeshError('CMESH_DEPLOY_EXPORT', { export: name, reason })
-}
-
-/** What the host looks for. */
-function isWanted(name: string): boolean {
-  return name === 'memory' || name === START_EXPORT || name.startsWith(exportOf(''))
-}
-
-/** The export behind a function of the ABI. */
-function exportOf(name: string): string {
-  return `call_${name}`
+function hashOf(wasm: Uint8Array): string {
+  return createHash('sha256').update(wasm).digest('hex')
 }
 
 function versionsOf({ meter, schedule }: Meter): MeterVersions {

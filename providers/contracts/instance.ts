@@ -3,7 +3,8 @@
  * globals become what they were after the start. An instance that grew its memory is not put back but replaced, since a
  * memory never shrinks.
  */
-import type { ContractCode, Imports } from './code-store.ts'
+import type { ContractCode } from './code-store.ts'
+import type { Imports } from './compilation.ts'
 import { gaugeOf, type Gauge } from './gauge.ts'
 import { MemoryView } from './memory.ts'
 

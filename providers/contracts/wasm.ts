@@ -1,7 +1,7 @@
 /**
  * The contract engine on the WebAssembly of the JavaScript engine at hand: synchronous, on the caller's thread, metered
- * (`meter/`), on pooled instances. Its rooms: `code-store.ts` (what is installed), `pool.ts` and `instance.ts` (what runs it), `run.ts` and
- * `frame.ts` (one call), `journal.ts` (what it changes), `host/` (what it may ask for).
+ * (`meter/`), on pooled instances. Its rooms: `compilation.ts` and `code-store.ts` (what is installed), `pool.ts` and `instance.ts`
+ * (what runs it), `run.ts` and `frame.ts` (one call), `journal.ts` (what it changes), `host/` (what it may ask for).
  *
  * A contract's failure becomes a result, a host's failure is thrown. Gas ends a call that would not return; `onEnter` and `onLeave`
  * bracket all code of contracts for a watchdog behind it.
@@ -12,7 +12,8 @@ import type {
   ContractAbi, ContractCall, ContractContext, ContractEngine, ContractFailure, ContractResult, MeterVersions, ModuleReport,
 } from '../../services/contracts/provider.ts'
 import type { Space } from '../../services/state/provider.ts'
-import { CodeStore, type MeterRules } from './code-store.ts'
+import { CodeStore } from './code-store.ts'
+import type { Compilations, MeterRules } from './compilation.ts'
 import type { Contract, Program } from './frame.ts'
 import { hostImports, type Stage } from './host/imports.ts'
 import type { Meter } from './meter/index.ts'
@@ -33,6 +34,8 @@ export interface WasmEngineOptions {
   readonly meters?: readonly Meter[]
   /** Rules of the meter to leave out; only for tests that show what each is for. */
   readonly rules?: MeterRules
+  /** Compiled modules, to be shared by the engines of one process; default the engine's own. */
+  readonly compilations?: Compilations | undefined
 }
 
 const DEFAULT_INSTANCES = 1_000
@@ -55,7 +58,7 @@ export class WasmEngine implements ContractEngine {
       throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'instances', reason: 'it is not a whole number from 1 to 10,000' })
     }
     this.#options = { ...options }
-    this.#codes = new CodeStore(this.#imports, options.meters, options.rules)
+    this.#codes = new CodeStore({ imports: this.#imports, meters: options.meters, rules: options.rules, compilations: options.compilations })
     this.#pool = new InstancePool({ instances, bytes })
     this.#parts = {
       pool: this.#pool, imports: this.#imports, stage: this.#stage, schedule: this.#codes.costs,

@@ -104,7 +104,7 @@ export class StoredFeed {
     // A server before 2.10 does not say when it stored the event: then it is read from the stream by whoever wants it.
     const time = headers.get('Nats-Time-Stamp')
     // Copied: what arrived is a view into the chunk the connection read, and would keep all of it.
-    const event = time === '' ? undefined : { channel, seq, timeMs: Date.parse(time), data: Uint8Array.from(message.data) }
+    const event = time === '' ? undefined : { channel, seq, timeMs: Date.parse(time), data: new Uint8Array(message.data) }
     this.#parts.onStored(channel, { seq, previous: Number(headers.get('Nats-Last-Sequence')), event })
   }
 

@@ -60,7 +60,7 @@ export class StreamReader {
       channel,
       seq: Number(headers.get('Nats-Sequence')),
       timeMs: Date.parse(headers.get('Nats-Time-Stamp')),
-      data: Uint8Array.from(answer.data),
+      data: new Uint8Array(answer.data),
     }
   }
 

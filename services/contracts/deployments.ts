@@ -13,10 +13,11 @@ import {
   codeHash, contractAddress, decodePackage, proxyAddress, splitSigned, verifyPackage, verifyProxy,
   type ContractManifest, type ContractPackage, type ProxyRequest,
 } from '../../cmtp/package.ts'
+import { heirOf } from '../iam/rotations.ts'
 import type { Space, Write } from '../state/provider.ts'
 import { jsonExecution, type Execution, type TransactionContext } from '../state/transaction.ts'
 import { charging, type ContractExecution } from './execution.ts'
-import { readGenesis } from './genesis.ts'
+import { readOperator } from './genesis.ts'
 import { meterText, type MeterRecord } from './metering.ts'
 import type { ContractAbi, ContractEngine } from './provider.ts'
 import {
@@ -91,7 +92,7 @@ export class Deployments {
     return this.#charging(body.length, address, gasLimit => {
       const { system, seq, timeMs } = context
       const record = contractRecord(system, address)
-      checkReplaceable(record, by, readGenesis(system)?.operator)
+      checkReplaceable(record, by, system)
       const { packageBytes, signature } = splitSigned(body)
       const { module, manifest, strategy, init } = decodePackage(packageBytes)
       const number = record.version + 1
@@ -175,9 +176,9 @@ export class Deployments {
 }
 
 /** Who may replace a contract, and whether it may be replaced at all. Throws `CMESH_DEPLOY_IMMUTABLE` or `CMESH_DEPLOY_OWNER`. */
-export function checkReplaceable(record: ContractRecord, by: string, operator: string | undefined): void {
+export function checkReplaceable(record: ContractRecord, by: string, system: Pick<Space, 'get'>): void {
   const { address, deployer, strategy, proxyOf } = record
-  if (by !== deployer && by !== operator) throw new CMeshError('CMESH_DEPLOY_OWNER', { contract: address })
+  if (by !== heirOf(system, deployer) && by !== readOperator(system)) throw new CMeshError('CMESH_DEPLOY_OWNER', { contract: address })
   if (proxyOf !== undefined) throw new CMeshError('CMESH_DEPLOY_IMMUTABLE', { contract: address, reason: `it is a proxy and runs the code of ${proxyOf}` })
   if (strategy !== 'replaceable') throw new CMeshError('CMESH_DEPLOY_IMMUTABLE', { contract: address, reason: 'it was deployed as immutable' })
 }

@@ -22,7 +22,6 @@ import { SYSTEM_SPACE } from '../state/transaction.ts'
 import { isAddress, systemArguments } from './arguments.ts'
 import { checkMeter, checkReplaceable, DEPLOY_GAS_PER_BYTE } from './deployments.ts'
 import { contractError } from './execution.ts'
-import { readGenesis } from './genesis.ts'
 import { Admission } from './messages.ts'
 import type { Metering } from './metering.ts'
 import { Overlay } from './overlay.ts'
@@ -92,7 +91,7 @@ export class DryRun {
   async #replace(address: string, pkg: ContractPackage, calls: readonly RecordedCall[], bytes: number, by: string): Promise<object> {
     const { engine, space } = this.#parts
     const record = this.#record(address)
-    checkReplaceable(record, by, readGenesis(space(SYSTEM_SPACE))?.operator)
+    checkReplaceable(record, by, space(SYSTEM_SPACE))
     const code = Uint8Array.from(pkg.module)
     const { abi, ...report } = engine.inspect(code)
     const old = moduleOf(space(SYSTEM_SPACE), record.codeHash)

@@ -1,6 +1,7 @@
 /** Genesis: what a mesh starts from, as it stands in the first transaction and in the system space. */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress } from '../../cmtp/fqmn.ts'
+import { heirOf } from '../iam/rotations.ts'
 import type { Recorder } from '../state/transaction.ts'
 import { changeMeter, type MeterRecord } from './metering.ts'
 
@@ -85,4 +86,10 @@ export function writeGenesis(system: Recorder, genesis: Genesis): void {
 export function readGenesis(system: { get(key: string): Uint8Array | undefined }): GenesisRecord | undefined {
   const bytes = system.get(GENESIS_KEY)
   return bytes === undefined ? undefined : (JSON.parse(Buffer.from(bytes).toString('utf8')) as GenesisRecord)
+}
+
+/** DID of who operates the mesh today: genesis' own, or the one that took its place. */
+export function readOperator(system: { get(key: string): Uint8Array | undefined }): string | undefined {
+  const first = readGenesis(system)?.operator
+  return first === undefined ? undefined : heirOf(system, first)
 }

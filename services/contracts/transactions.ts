@@ -20,7 +20,7 @@ import { checkCallable, isAddress, meterArguments, proxyArguments, systemArgumen
 import { Deliveries } from './deliveries.ts'
 import { Deployments, forgetWrites, type Asked } from './deployments.ts'
 import { ContractExecution } from './execution.ts'
-import { parseGenesis, readGenesis, writeGenesis } from './genesis.ts'
+import { parseGenesis, readGenesis, readOperator, writeGenesis } from './genesis.ts'
 import { changeMeter, Metering } from './metering.ts'
 import type { ContractEngine } from './provider.ts'
 
@@ -83,7 +83,7 @@ export class ContractTransactions implements TransactionHandler {
 
   /** From the next block on. Whether an engine can count so is its node's to say: one that cannot must halt, not differ. */
   #meter(transaction: Transaction, route: Route, { system, seq }: TransactionContext): Execution {
-    if (readGenesis(system)?.operator !== transaction.sub) throw new CMeshError('CMESH_IAM_DENIED', { permission: 'write', fqmn: route.bare })
+    if (readOperator(system) !== transaction.sub) throw new CMeshError('CMESH_IAM_DENIED', { permission: 'write', fqmn: route.bare })
     const { meter, schedule, transactionGas = this.#execution.meter.transactionGas } = meterArguments(route)
     const change = { from: seq + 1, meter, schedule, transactionGas }
     changeMeter(system, change)

@@ -100,7 +100,7 @@ export class EventsService {
     if (inAddress && call.body.length > 0) throw new CMeshError('CMESH_FQMN_ARGUMENTS_TWICE')
     const data = inAddress ? Buffer.from(args ?? segments[1] ?? '', 'utf8') : call.body
     if (data.length > LIMITS.eventBytes) throw new CMeshError('CMESH_EVENTS_PAYLOAD', { bytes: data.length, limit: LIMITS.eventBytes })
-    const { seq } = await this.#provider.publish(channel, Uint8Array.from(data), { id: Buffer.from(call.id).toString('hex') })
+    const { seq } = await this.#provider.publish(channel, new Uint8Array(data), { id: Buffer.from(call.id).toString('hex') })
     return jsonReply({ channel, seq })
   }
 

@@ -4,6 +4,7 @@ import { actionName, actionOf, allowedBy, compilePermissions, OPERATOR_SET, pars
 import { conditionOf, isMet, type Condition } from './conditions.ts'
 import type { GrantBook } from './grant-book.ts'
 import { NODE_SET } from './grants.ts'
+import { heirOf, isRotated } from './rotations.ts'
 
 export interface Reason {
   readonly from: 'operator' | 'member' | 'newcomer' | 'grant' | 'capability'
@@ -26,12 +27,16 @@ export interface Explanation {
   /** The permission that would allow it and nothing else; `null` where it is allowed. */
   readonly missing: string | null
   readonly banned: boolean
+  /** Which DID counts for it today, where another took its place. */
+  readonly rotatedTo?: string
 }
 
 export function explain(book: GrantBook, did: string, route: Route, nowMs: number): Explanation {
   const { rights, records } = book
   const action = actionOf(route)
   const banned = book.isBanned(did)
+  const rotated = isRotated(records, did)
+  const out = banned || rotated
   const allows = (permissions: readonly Permission[]): string | undefined => allowedBy(compilePermissions(permissions), action, route)
   const by: Reason[] = []
   const conditional: Reason[] = []
@@ -45,11 +50,14 @@ export function explain(book: GrantBook, did: string, route: Route, nowMs: numbe
     if (isMet(grant, nowMs, 'none')) by.push(reason)
     else if (isMet(grant, nowMs, 'ever')) conditional.push(reason)
   }
-  for (const { root, perms, links, live } of book.capabilities(did)) {
-    const held = live ? allows(parsePermissions(perms)) : undefined
-    if (held === undefined || allows(rights.direct(records, root, nowMs, 'none')) === undefined) continue
-    by.push({ from: 'capability', perm: `${actionName(action)} ${held}`, id: links.at(-1)?.jti as string, by: root })
+  for (const cap of book.capabilities(did)) {
+    const held = cap.live ? allows(parsePermissions(cap.perms)) : undefined
+    if (held === undefined || allows(rights.rootOf(records, cap, nowMs)) === undefined) continue
+    by.push({ from: 'capability', perm: `${actionName(action)} ${held}`, id: cap.links.at(-1)?.jti as string, by: cap.root })
   }
-  const allowed = !banned && by.length > 0
-  return { did, fqmn: route.text, allowed, by: banned ? [] : by, conditional: banned ? [] : conditional, missing: allowed ? null : `${actionName(action)} ${route.bare}`, banned }
+  const allowed = !out && by.length > 0
+  return {
+    did, fqmn: route.text, allowed, by: out ? [] : by, conditional: out ? [] : conditional,
+    missing: allowed ? null : `${actionName(action)} ${route.bare}`, banned, ...(rotated && { rotatedTo: heirOf(records, did) }),
+  }
 }

@@ -9,6 +9,7 @@ import { SYSTEM_SPACE } from '../state/transaction.ts'
 import type { Facts } from './provider.ts'
 import { bannedDid, GRANTSEQ_KEY, isRightsKey, readRecord, readSeq, REVOKED_KEY, type Grant, type HeldCapability, type Records } from './records.ts'
 import { Rights } from './rights.ts'
+import { heirOf, rotatedDid } from './rotations.ts'
 
 export interface GrantBookParts {
   /** The system space. Asked anew each time, so that it may be opened later. */
@@ -23,7 +24,7 @@ export interface GrantBookParts {
 
 /** What a block changed, for those who keep something of it. */
 export interface RightsChange {
-  /** DIDs that were banned. */
+  /** DIDs that were banned or rotated: their sessions are over. */
   readonly banned: readonly string[]
   /** Whether sessions were ended by order. */
   readonly sessions: boolean
@@ -64,8 +65,9 @@ export class GrantBook {
   /** When time alone changes what `grantsOf` answers, ms since 1970; `Infinity` for never. */
   readonly changesAt = (did: string, nowMs: number): number => this.rights.changesAt(this.records, did, nowMs)
 
+  /** Of a DID that was rotated, its heir's: there they count, and there the configuration finds its own. */
   grants(did: string): readonly Grant[] {
-    return this.rights.grants(this.records, did)
+    return this.rights.grants(this.records, heirOf(this.records, did))
   }
 
   /** Those that were imported, each with whether it still counts. */
@@ -92,7 +94,7 @@ export class GrantBook {
         if (space !== SYSTEM_SPACE || !isRightsKey(key)) continue
         touched = true
         sessions ||= key === REVOKED_KEY
-        const did = value === undefined ? undefined : bannedDid(key)
+        const did = value === undefined ? undefined : bannedDid(key) ?? rotatedDid(key)
         if (did !== undefined) banned.push(did)
       }
     }

@@ -1,6 +1,6 @@
 /**
- * What a session asks IAM: about itself and the mesh (`0xI:whoami | session | keys | jwks`), about rights (`0xI:grants | explain | capabilities`), for itself
- * (`0xIW:refresh | hangup`), for changes of rights, which are ordered like any other write and decided there, and, where it holds
+ * What a session asks IAM: about itself and the mesh (`0xI:whoami | session | keys | jwks`), about rights and whose they are
+ * (`0xI:grants | explain | capabilities | rotation`), for itself (`0xIW:refresh | hangup`), for changes of rights, which are ordered like any other write and decided there, and, where it holds
  * `write 0xIW:keys` as the operator does, for a change of the keys that sign tokens, which is this node's own.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
@@ -14,6 +14,7 @@ import { explain } from './explain.ts'
 import type { GrantBook } from './grant-book.ts'
 import type { AuthContext, Guard } from './guard.ts'
 import type { IamService } from './service.ts'
+import { heirOf, isRotated, predecessorsOf, rotationStatus } from './rotations.ts'
 import { RIGHTS_ORDERS } from './transactions.ts'
 
 export interface IamHandlerParts {
@@ -35,7 +36,8 @@ type IamHandler = (call: Call, auth: AuthContext, notes: HopNotes) => Reply | Pr
 export function iamHandler({ iam, guard, book, state, now, resolve }: IamHandlerParts): IamHandler {
   const whose = (auth: AuthContext, did: string = auth.sub): string => {
     decodeDid(did)
-    if (did !== auth.sub) guard.authorise(auth, GRANT)
+    // What counts for somebody's DID of before is their own as well.
+    if (did !== auth.sub && heirOf(book.records, did) !== auth.sub) guard.authorise(auth, GRANT)
     return did
   }
   return (call, auth, notes) => {
@@ -51,11 +53,21 @@ export function iamHandler({ iam, guard, book, state, now, resolve }: IamHandler
       case 'grants': {
         const did = whose(auth, textsOf(call, 0, 1)[0])
         const perms = normalPermissions(book.possible(did)).map(formatPermission)
-        return jsonReply({ did, perms, grants: book.grants(did), banned: book.isBanned(did) })
+        const { records } = book
+        const [rotated, from] = [isRotated(records, did), predecessorsOf(records, did)]
+        return jsonReply({
+          did, perms, grants: rotated ? [] : book.grants(did), banned: book.isBanned(did),
+          ...(rotated && { rotatedTo: heirOf(records, did) }), ...(from.length > 0 && { rotatedFrom: from }),
+        })
       }
       case 'capabilities': {
         const did = whose(auth, textsOf(call, 0, 1)[0])
         return jsonReply({ did, capabilities: book.capabilities(did) })
+      }
+      case 'rotation': {
+        const [did = auth.sub] = textsOf(call, 0, 1)
+        decodeDid(did)
+        return jsonReply(rotationStatus(book.records, did))
       }
       case 'explain': {
         const [did, fqmn] = textsOf(call, 2, 2)

@@ -8,6 +8,7 @@
  *     revoked         {"<sid>": log time in ms}        sessions ended by order, for an hour
  *     seeded/<id>     seq                              grants of the configuration that were taken back
  *     grantseq        seq                              last block that changed any of these
+ *     prepared/, rotated/, rotatedto/                  whose place a DID took: `rotations.ts`
  *     recheck         seq                              from which block on every transaction is checked against them
  *
  * Written by transactions alone, so every replica holds the same.
@@ -67,7 +68,7 @@ export const GRANTSEQ_KEY = 'grantseq'
 export const RECHECK_KEY = 'recheck'
 export const REVOKED_KEY = 'revoked'
 
-const PREFIXES = ['grants/', 'cap/', 'uncap/', 'banned/'] as const
+const PREFIXES = ['grants/', 'cap/', 'uncap/', 'banned/', 'rotated/'] as const
 
 export const grantsKey = (did: string): string => `grants/${did}`
 export const capabilitiesKey = (did: string): string => `cap/${did}`

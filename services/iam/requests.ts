@@ -1,6 +1,7 @@
 /** What the bodies of orders on rights must look like: JSON objects with exactly the named members. Throws `CMESH_FRAME_MALFORMED` else. */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isDid } from '../../cmtp/identity/did.ts'
+import { isCommitment } from '../../cmtp/identity/rotation.ts'
 import { jsonBody } from '../call.ts'
 import type { Condition } from './conditions.ts'
 import { RECORD_LIMITS } from './records.ts'
@@ -71,6 +72,20 @@ export function readUncap(body: Uint8Array): { readonly jti: string } {
   const { jti } = read(body, shape, ['jti'], [])
   if (!isText(jti, JTI)) throw malformed(shape)
   return { jti }
+}
+
+export function readPrepare(body: Uint8Array): { readonly mesh: string, readonly next: string } {
+  const shape = '{"mesh", "next": SHA-256 of a DID in base64url}'
+  const { mesh, next } = read(body, shape, ['mesh', 'next'], [])
+  if (!isDidText(mesh) || !isCommitment(next)) throw malformed(shape)
+  return { mesh, next }
+}
+
+export function readRotate(body: Uint8Array): { readonly mesh: string, readonly old: string, readonly next: string } {
+  const shape = '{"mesh", "old", "next": SHA-256 of a DID in base64url}'
+  const { mesh, old, next } = read(body, shape, ['mesh', 'old', 'next'], [])
+  if (!isDidText(mesh) || !isDidText(old) || !isCommitment(next)) throw malformed(shape)
+  return { mesh, old, next }
 }
 
 function read(body: Uint8Array, shape: string, needed: readonly string[], optional: readonly string[]): Body {

@@ -3,7 +3,7 @@
  * records, time and session alone; what it remembers makes it fast and never other. Equal rights are the same array each time, so that
  * whatever was compiled from it is shared.
  *
- *   rights  = nothing where the DID is banned, else its base and grants, and what its capabilities still give
+ *   rights  = nothing where the DID is banned or another took its place, else its base and grants, and what its capabilities still give
  *   base    = the operator's set, the node's for a member, else the newcomer's
  *   capability = its permissions ∩ what its root may do itself, while no link of it is taken back or made by somebody banned
  */
@@ -15,6 +15,7 @@ import { NODE_SET } from './grants.ts'
 import {
   bannedKey, capabilitiesKey, grantsKey, uncapKey, type CapabilitiesRecord, type Grant, type GrantsRecord, type HeldCapability, type Records, type UncapRecord,
 } from './records.ts'
+import { heirOf, isRotated, lineFrom } from './rotations.ts'
 
 /** Who runs the mesh where genesis does not say so yet, and the DID of this node, whose rights no other node's order changes. */
 export interface Configured {
@@ -58,12 +59,17 @@ export class Rights {
     if (own === NO_PERMISSIONS || own === OPERATOR_SET) return own
     const caps = this.capabilities(records, did)
     if (caps.length === 0) return own
-    return this.#union(own, caps.filter(cap => this.isLive(records, cap, timeMs)).map(cap => this.#narrow(cap, this.direct(records, cap.root, timeMs, 'none'))))
+    return this.#union(own, caps.filter(cap => this.isLive(records, cap, timeMs)).map(cap => this.#narrow(cap, this.rootOf(records, cap, timeMs))))
   }
 
   /** What it may do by itself, without capabilities. */
   direct(records: Records, did: string, timeMs: number, session: Session): readonly Permission[] {
     return this.#direct(records, did, grant => isMet(grant, timeMs, session))
+  }
+
+  /** What whoever a capability began with may do itself: the most that it can give. */
+  rootOf(records: Records, { root }: HeldCapability, timeMs: number): readonly Permission[] {
+    return this.direct(records, heirOf(records, root), timeMs, 'none')
   }
 
   /** What it may grant to others: what it holds by itself and under no condition. */
@@ -77,7 +83,7 @@ export class Rights {
     for (const grant of this.grants(records, did)) at = Math.min(at, nextChange(grant, nowMs))
     for (const { root, exp } of this.capabilities(records, did)) {
       if (exp * 1_000 > nowMs) at = Math.min(at, exp * 1_000)
-      for (const grant of this.grants(records, root)) at = Math.min(at, nextChange(grant, nowMs))
+      for (const grant of this.grants(records, heirOf(records, root))) at = Math.min(at, nextChange(grant, nowMs))
     }
     return at
   }
@@ -91,8 +97,13 @@ export class Rights {
     return this.operator(records) === did
   }
 
-  /** Its DID; `undefined` where neither genesis nor the configuration names one. */
+  /** Its DID today; `undefined` where neither genesis nor the configuration names one. */
   operator(records: Records): string | undefined {
+    const first = this.#firstOperator(records)
+    return first === undefined ? undefined : heirOf(records, first)
+  }
+
+  #firstOperator(records: Records): string | undefined {
     return this.#read<GenesisRecord>(records, GENESIS_KEY)?.operator ?? this.#configured?.operator
   }
 
@@ -115,18 +126,19 @@ export class Rights {
   /** Whether a capability still counts: not expired, no link taken back by its issuer, one above it or the operator, nobody in it banned. */
   isLive(records: Records, { exp, links }: HeldCapability, timeMs: number): boolean {
     if (timeMs >= exp * 1_000) return false
-    const operator = this.operator(records)
-    const above = operator === undefined ? [] : [operator]
+    const operator = this.#firstOperator(records)
+    // What a DID took back stays so when another takes its place, which may take back more.
+    const above = operator === undefined ? [] : [...lineFrom(records, operator)]
     for (const { jti, by } of links) {
-      if (this.isBanned(records, by)) return false
-      above.push(by)
+      if (this.isBanned(records, heirOf(records, by))) return false
+      above.push(...lineFrom(records, by))
       if (above.some(did => this.#read<UncapRecord>(records, uncapKey(did))?.jtis.includes(jti) === true)) return false
     }
     return true
   }
 
   #direct(records: Records, did: string, counts: (grant: Grant) => boolean): readonly Permission[] {
-    if (this.isBanned(records, did)) return NO_PERMISSIONS
+    if (this.isBanned(records, did) || isRotated(records, did)) return NO_PERMISSIONS
     const base = this.base(records, did)
     if (base === OPERATOR_SET) return base
     const grants = this.grants(records, did)

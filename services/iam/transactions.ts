@@ -5,9 +5,11 @@
  *     ungrant       {did, id} | {did, permission} | {did, all: true}
  *     ban, unban    {did, reason?}; ban also {sid}: one session
  *     capability    {links}: presented by its holder
+ *     prepare       {mesh, next}, rotate {mesh, old, next}: `rotation-orders.ts`
  *     uncapability  {jti}: a link that the sender issued, or that stands below one
  *     recheck       a member's: from the next block on every transaction is checked against the records
  *
+ * An order that names a DID whose place another took counts for that one.
  * Nobody grants more than it holds by itself and under no condition, the operator included, who holds all but the services' own `exec`;
  * members do, because they carry the configuration into the log.
  */
@@ -25,11 +27,13 @@ import {
 } from './records.ts'
 import { readBan, readCapability, readGrant, readUncap, readUngrant } from './requests.ts'
 import { Rights } from './rights.ts'
+import { prepare, rotate } from './rotation-orders.ts'
+import { heirOf, isRotated } from './rotations.ts'
 
 type Context = TransactionContext
 
 /** The orders of rights that a session may ask for. */
-export const RIGHTS_ORDERS: ReadonlySet<string> = new Set(['grant', 'ungrant', 'ban', 'unban', 'capability', 'uncapability'])
+export const RIGHTS_ORDERS: ReadonlySet<string> = new Set(['grant', 'ungrant', 'ban', 'unban', 'capability', 'uncapability', 'prepare', 'rotate'])
 
 export class IdentityTransactions implements TransactionHandler {
   readonly #rights = new Rights()
@@ -47,13 +51,16 @@ export class IdentityTransactions implements TransactionHandler {
       case 'unban': return this.#unban(transaction, context)
       case 'capability': return this.#capability(transaction, context)
       case 'uncapability': return this.#uncapability(transaction, context)
+      case 'prepare': return prepare(transaction, context, this.#rights)
+      case 'rotate': return rotate(transaction, context, this.#rights)
       case 'recheck': return this.#recheck(transaction, context)
       default: throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'iam', action, access: 'writing' })
     }
   }
 
   #grant({ id: tx, sub, body }: Transaction, { system, seq, timeMs }: Context): Execution {
-    const { did, permission, seed, ...condition } = readGrant(body)
+    const { did: named, permission, seed, ...condition } = readGrant(body)
+    const did = heirOf(system, named)
     const parsed = parsePermission(permission)
     if ((parsed.actions & ACTIONS.exec) !== 0) throw refused('exec is for services alone')
     const perm = formatPermission(parsed)
@@ -77,11 +84,12 @@ export class IdentityTransactions implements TransactionHandler {
   }
 
   #ungrant({ sub, body }: Transaction, { system, seq }: Context): Execution {
-    const { did, ...which } = readUngrant(body)
+    const { did: named, ...which } = readUngrant(body)
+    const did = heirOf(system, named)
     const all = this.#rights.grants(system, did)
     const perm = which.permission === undefined ? undefined : formatPermission(parsePermission(which.permission))
     const meant = all.filter(grant => which.all === true || grant.id === which.id || grant.perm === perm)
-    const out = this.#isFounder(system, sub) ? meant : meant.filter(grant => grant.by === sub)
+    const out = this.#isFounder(system, sub) ? meant : meant.filter(grant => heirOf(system, grant.by) === sub)
     if (out.length === 0) throw refused(meant.length === 0 ? 'there is no such grant' : 'somebody else granted it')
     // What the configuration granted would be back with the next start of its node.
     for (const { id, by } of out) if (this.#rights.isMember(system, by)) system.set(seededKey(id), Buffer.from(String(seq)))
@@ -93,7 +101,7 @@ export class IdentityTransactions implements TransactionHandler {
   }
 
   #ban({ sub, body }: Transaction, { system, seq, timeMs }: Context): Execution {
-    const { did, sid, reason } = readBan(body)
+    const { did: named, sid, reason } = readBan(body)
     changed(system, seq)
     if (sid !== undefined) {
       const sessions = Object.entries((system.getJson(REVOKED_KEY) ?? {}) as Record<string, number>).filter(([, at]) => at + REVOKED_MS > timeMs)
@@ -101,13 +109,15 @@ export class IdentityTransactions implements TransactionHandler {
       system.setJson(REVOKED_KEY, Object.fromEntries([...sessions, [sid, timeMs]]))
       return jsonExecution({ sid })
     }
-    if (this.#isFounder(system, did as string)) throw refused('the operator and the members of the mesh cannot be banned')
-    system.setJson(bannedKey(did as string), { seq, timeMs, by: sub, reason } satisfies BanRecord)
+    const did = heirOf(system, named as string)
+    if (this.#isFounder(system, did)) throw refused('the operator and the members of the mesh cannot be banned')
+    system.setJson(bannedKey(did), { seq, timeMs, by: sub, reason } satisfies BanRecord)
     return jsonExecution({ did, reason })
   }
 
   #unban({ body }: Transaction, { system, seq }: Context): Execution {
-    const { did } = readBan(body)
+    const { did: named } = readBan(body)
+    const did = named === undefined ? undefined : heirOf(system, named)
     if (did === undefined || !this.#rights.isBanned(system, did)) throw refused('it is not banned')
     system.delete(bannedKey(did))
     changed(system, seq)
@@ -118,7 +128,9 @@ export class IdentityTransactions implements TransactionHandler {
     const texts = readCapability(body)
     const mesh = readGenesis(system)?.members[0] ?? ''
     const { root, holder, permissions, exp, links } = checkChain(texts, { mesh, nowS: Math.floor(timeMs / 1_000) })
-    if (holder !== sub) throw unfit('it was handed to somebody else')
+    if (heirOf(system, holder) !== sub) throw unfit('it was handed to somebody else')
+    // Whoever stole a key that was rotated since signs with it still.
+    if (links.some(({ iss }) => isRotated(system, iss))) throw unfit('a link of it is signed by a key that another took the place of since')
     const cap: HeldCapability = {
       root, perms: permissions.map(formatPermission), exp, links: links.map(({ jti, iss }) => ({ jti, by: iss })), importedSeq: seq,
     }

@@ -8,6 +8,8 @@ export interface RegisteredName extends SignableNameRecord {
   readonly expiresAtMs: number
   /** The owner's signature over {name, target, owner, sequence}, base64url. */
   readonly signature: string
+  /** Of an answer: which DID owns it today, where one took the place of `owner`. */
+  readonly holder?: string
 }
 
 /** How long a registration lasts: 365 days. */

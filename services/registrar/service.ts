@@ -9,6 +9,7 @@ import { normaliseName } from '../../cmtp/name.ts'
 import { jsonReply, type Call, type Reply } from '../call.ts'
 import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
+import { heirOf, isRotated } from '../iam/rotations.ts'
 import type { StateService } from '../state/service.ts'
 import { readName, type RegisteredName } from './records.ts'
 import { Resolver } from './resolver.ts'
@@ -57,9 +58,10 @@ export class RegistrarService {
     const [, typed, ...more] = route.segments
     refuseMore(route, more, route.inner)
     if (typed === undefined) throw new CMeshError('CMESH_NAME_INVALID', { name: '(none)', reason: 'a name must stand behind resolve' })
-    const record = readName(this.#parts.state.system, normaliseName(typed))
+    const { system } = this.#parts.state
+    const record = readName(system, normaliseName(typed))
     if (record === undefined || this.#parts.state.head.timeMs >= record.expiresAtMs) throw new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name: typed })
-    return record
+    return isRotated(system, record.owner) ? { ...record, holder: heirOf(system, record.owner) } : record
   }
 
   /** The address as it goes into the log: the name in normal form, everything checked that needs no order. */

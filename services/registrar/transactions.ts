@@ -1,6 +1,7 @@
 /**
  * Transactions on names: `register`, `update`, `transfer`, `renew`, `release`. Deterministic, run by the applier alone. A
- * record carries its owner's signature, so a name can be proven without trusting the node that answers.
+ * record carries its owner's signature, so a name can be proven without trusting the node that answers. Where another DID took the owner's
+ * place, the record stays as it was signed, and that one owns the name.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { didFromSegment } from '../../cmtp/identity/did.ts'
@@ -9,6 +10,7 @@ import type { Route } from '../../cmtp/fqmn.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { nameSkeleton, normaliseName } from '../../cmtp/name.ts'
 import { jsonBody } from '../call.ts'
+import { heirOf } from '../iam/rotations.ts'
 import type { Transaction } from '../state/batch.ts'
 import { jsonExecution, type Execution, type Recorder, type TransactionContext, type TransactionHandler } from '../state/transaction.ts'
 import { GRACE_MS, nameKey, ownedKey, readName, readText, skeletonKey, TERM_MS, type RegisteredName } from './records.ts'
@@ -38,8 +40,8 @@ export class NameTransactions implements TransactionHandler {
     const owner = transaction.sub
     const old = readName(system, name)
     if (old !== undefined) {
-      const heldUntilMs = old.owner === owner ? old.expiresAtMs : old.expiresAtMs + GRACE_MS
-      if (timeMs < heldUntilMs) throw taken(old)
+      const heldUntilMs = heirOf(system, old.owner) === owner ? old.expiresAtMs : old.expiresAtMs + GRACE_MS
+      if (timeMs < heldUntilMs) throw taken(system, old)
     }
     const record = signed({ name, target: targetOf(route), owner, sequence: 1 }, transaction)
     // First what the expired record left behind, then what the new one leaves: both may stand under the same skeleton.
@@ -51,7 +53,7 @@ export class NameTransactions implements TransactionHandler {
 
   #update(name: string, route: Route, transaction: Transaction, { system, timeMs }: TransactionContext): Execution {
     const old = owned(system, name, transaction.sub, timeMs, 'update')
-    const record = signed({ name, target: targetOf(route), owner: old.owner, sequence: old.sequence + 1 }, transaction)
+    const record = signed({ name, target: targetOf(route), owner: transaction.sub, sequence: old.sequence + 1 }, transaction)
     return keep(system, { ...old, ...record })
   }
 
@@ -103,14 +105,16 @@ function signed(record: SignableNameRecord, transaction: Transaction): SignableN
 function owned(system: Recorder, name: string, caller: string, timeMs: number, action: string): RegisteredName {
   const record = readName(system, name)
   // Past its grace a name is nobody's, but counts for who had it until that one lets go of it or another takes it.
-  const mayGo = action === 'release' && record?.owner === caller
+  const owner = record === undefined ? undefined : heirOf(system, record.owner)
+  const mayGo = action === 'release' && owner === caller
   if (record === undefined || (timeMs >= record.expiresAtMs + GRACE_MS && !mayGo)) throw new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name })
-  if (record.owner !== caller) throw new CMeshError('CMESH_REGISTRAR_NOT_OWNER', { name, owner: record.owner, action })
+  if (owner !== caller) throw new CMeshError('CMESH_REGISTRAR_NOT_OWNER', { name, owner: owner as string, action })
   return record
 }
 
 /** Moves an owner's count of names; past the quota it throws `CMESH_REGISTRAR_QUOTA`. */
-function own(system: Recorder, did: string, change: 1 | -1): void {
+function own(system: Recorder, named: string, change: 1 | -1): void {
+  const did = heirOf(system, named)
   const count = Number(readText(system, ownedKey(did)) ?? '0') + change
   if (change > 0 && count > LIMITS.namesPerOwner) throw new CMeshError('CMESH_REGISTRAR_QUOTA', { limit: LIMITS.namesPerOwner })
   if (count <= 0) system.delete(ownedKey(did))
@@ -137,6 +141,7 @@ function forget(system: Recorder, record: RegisteredName): void {
   own(system, record.owner, -1)
 }
 
-function taken(record: RegisteredName): CMeshError {
-  return new CMeshError('CMESH_REGISTRAR_TAKEN', { name: record.name, owner: record.owner, expires: new Date(record.expiresAtMs).toISOString() })
+function taken(system: Recorder, record: RegisteredName): CMeshError {
+  const expires = new Date(record.expiresAtMs).toISOString()
+  return new CMeshError('CMESH_REGISTRAR_TAKEN', { name: record.name, owner: heirOf(system, record.owner), expires })
 }

@@ -12,6 +12,7 @@ import { actionName, actionOf, allowedBy, compilePermissions, type CompiledPermi
 import { contractRefusal } from '../iam/contract-principal.ts'
 import { readRecord, readSeq, RECHECK_KEY, REVOKED_KEY } from '../iam/records.ts'
 import { Rights } from '../iam/rights.ts'
+import { isRotated } from '../iam/rotations.ts'
 import type { Transaction } from './batch.ts'
 import { SYSTEM_SPACE, type TransactionContext } from './transaction.ts'
 
@@ -34,7 +35,7 @@ export class OrderedAuthority implements Authority {
       return
     }
     if (this.#rights.isMember(system, sub) && isOfMembers(route)) return
-    if (this.#rights.isBanned(system, sub)) throw new CMeshError('CMESH_IAM_REVOKED', { what: 'identity' })
+    if (this.#rights.isBanned(system, sub) || isRotated(system, sub)) throw new CMeshError('CMESH_IAM_REVOKED', { what: 'identity' })
     if (sid !== '' && system.get(REVOKED_KEY) !== undefined && readRecord<Record<string, number>>(system, REVOKED_KEY)?.[sid] !== undefined) {
       throw new CMeshError('CMESH_IAM_REVOKED', { what: 'session' })
     }

@@ -206,7 +206,7 @@ export class StateService {
       id,
       fqmn: route.text,
       // The frame's memory is the broker connection's; the transaction outlives it.
-      body: call.body.length === 0 ? call.body : Uint8Array.from(call.body),
+      body: call.body.length === 0 ? call.body : new Uint8Array(call.body),
       deadlineMs: call.deadlineMs,
     }
     const proof = needsProof(route) ? readRequestProof(headerValue(decodeHeaders(call.headers), PROOF_HEADER), route.text) : NO_PROOF

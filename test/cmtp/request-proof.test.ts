@@ -51,10 +51,10 @@ describe('the signature of a request', () => {
     }))
   })
 
-  test('is needed to deploy, replace and proxy, and for nothing else', () => {
-    const needed = ['0xSW:0x000:deploy', '0xSW:0x000:replace:["0x002"]', '0xSW:0x000:proxy:["0x002"]']
+  test('is needed to deploy, replace and proxy, to commit to a DID and to take the place of one, and for nothing else', () => {
+    const needed = ['0xSW:0x000:deploy', '0xSW:0x000:replace:["0x002"]', '0xSW:0x000:proxy:["0x002"]', '0xIW:prepare', '0xIW:rotate']
     for (const fqmn of needed) expect([fqmn, needsProof(parseFqmn(fqmn))]).toEqual([fqmn, true])
-    for (const fqmn of ['0xS:0x000:deploy', '0xSW:0x002:deploy', '0xSW:0x000:meter', '0xRW:register:a.mcom:0xS:0x001', '0xIW:grant', '0xPW:east:0xSW:0x000:deploy']) {
+    for (const fqmn of ['0xS:0x000:deploy', '0xSW:0x002:deploy', '0xSW:0x000:meter', '0xRW:register:a.mcom:0xS:0x001', '0xIW:grant', '0xIW:refresh', '0xI:rotate', '0xRW:rotate', '0xPW:east:0xSW:0x000:deploy']) {
       expect([fqmn, needsProof(parseFqmn(fqmn))]).toEqual([fqmn, false])
     }
   })

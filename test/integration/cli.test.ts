@@ -93,7 +93,8 @@ describe('credentials', () => {
   test('are kept for their owner alone, and the session is used again', async () => {
     await home.json('login', '--yes')
     const files = (await readdir(join(home.directory, 'config'), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile())
-    expect(files.map(({ name }) => name)).toHaveLength(2)
+    // The identity, its next root and the session.
+    expect(files.map(({ name }) => name)).toHaveLength(3)
     for (const { parentPath, name } of files) expect((await stat(join(parentPath, name))).mode & 0o777).toBe(0o600)
     const first = await home.json('whoami') as { sid: string }
     const second = await home.json('whoami') as { sid: string }

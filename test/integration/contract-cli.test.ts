@@ -103,6 +103,27 @@ describe('cmesh contract test', () => {
     expect([json.code, JSON.parse(json.stdout)]).toMatchObject([1, { tests: 2, passed: 1, failed: 1 }])
   })
 
+  test('has the module compiled before the first test, once for all sandboxes; a broken one is for the tests to find', async () => {
+    const counted = await changed('counted', (source) => source)
+    await writeFile(join(counted, 'test', 'contract.test.js'), `
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Sandbox } from 'cmesh/testing'
+let compiled = 0
+WebAssembly.Module = class extends WebAssembly.Module { constructor(bytes) { super(bytes); compiled++ } }
+const file = \`\${import.meta.dirname}/../build/cheers.wasm\`
+for (const name of ['first', 'second']) test(name, () => {
+  new Sandbox().deploy(file).call('cheer', ['Dexter'])
+  assert.equal(compiled, 0)
+})
+`)
+    expect(await document('test', counted)).toMatchObject({ tests: 2, passed: 2, failed: 0 })
+    await writeFile(join(counted, 'build', 'cheers.wasm'), 'no module')
+    const { code, stdout } = await contract('test', counted, '--no-build')
+    expect(code).toBe(1)
+    expect(stdout).toContain('CMESH_DEPLOY_MAGIC')
+  })
+
   test('without a test is a wrong command line', async () => {
     const untested = await changed('untested', (source) => source)
     await rm(join(untested, 'test'), { recursive: true })

@@ -238,7 +238,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
       body: Buffer.from(body ?? ''),
     }
     const signer = session === undefined ? undefined : SIGNERS.get(session.sid)
-    const signs = fields.headers === undefined && signer !== undefined && fqmn.startsWith('0xSW:0x000:') && needsProof(parseFqmn(fqmn))
+    const signs = fields.headers === undefined && signer !== undefined && /^0x(?:SW:0x000|IW):/.test(fqmn) && needsProof(parseFqmn(fqmn))
     return encodeRequest(signs ? { ...request, headers: proofHeaders(request, signer) } : request)
   }
   const send = (session: Session | undefined, fqmn: string, fields: AskFields): Promise<Buffer> => new Promise(resolve => {

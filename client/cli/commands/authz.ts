@@ -32,6 +32,7 @@ interface Explanation {
   readonly conditional: readonly Reason[]
   readonly missing: string | null
   readonly banned: boolean
+  readonly rotatedTo?: string
 }
 
 interface Holdings {
@@ -39,6 +40,8 @@ interface Holdings {
   readonly perms: readonly string[]
   readonly grants: readonly Grant[]
   readonly banned: boolean
+  readonly rotatedTo?: string
+  readonly rotatedFrom?: readonly string[]
 }
 
 interface RevokeOptions extends MeshOptions {
@@ -109,6 +112,8 @@ export function authz(program: Command, terminal: Terminal): void {
       printResult(terminal, options, held, () => [
         ...fields(terminal, [
           ['did', held.did], ...(held.banned ? [['banned', 'yes'] as const] : []),
+          ...(held.rotatedTo === undefined ? [] : [['rotated to', held.rotatedTo] as const]),
+          ...(held.rotatedFrom ?? []).map((from, i) => [i === 0 ? 'rotated from' : '', from] as const),
           ...held.perms.map((perm, i): [string, string] => [i === 0 ? 'may' : '', perm]),
         ]),
         ...(held.grants.length === 0 ? [] : table(
@@ -128,16 +133,21 @@ export function authz(program: Command, terminal: Terminal): void {
     }))
 }
 
-function explanationLines(terminal: Terminal, { allowed, by, conditional, missing, banned }: Explanation): string[] {
+function explanationLines(terminal: Terminal, { allowed, by, conditional, missing, banned, rotatedTo }: Explanation): string[] {
   const line = ({ from, perm, id, by: who, condition }: Reason): string => {
     const more = [from, ...(id === undefined ? [] : [id]), ...(who === undefined ? [] : [`by ${who}`]), ...conditionFields(condition ?? {}).map(([name, value]) => `${name} ${value}`)]
     return `  ${perm}  ${terminal.style('dim', more.join(' · '))}`
   }
+  const lacking = conditional.length > 0 ? 'depends on the session' : `denied: it lacks ${missing ?? ''}`
   return [
-    allowed ? terminal.style('green', 'allowed') : banned ? 'denied: it is banned' : conditional.length > 0 ? 'depends on the session' : `denied: it lacks ${missing ?? ''}`,
+    allowed ? terminal.style('green', 'allowed') : outOf(banned, rotatedTo) ?? lacking,
     ...by.map(line),
     ...(conditional.length === 0 ? [] : ['under a condition:', ...conditional.map(line)]),
   ]
+}
+
+function outOf(banned: boolean, rotatedTo: string | undefined): string | undefined {
+  return rotatedTo !== undefined ? `denied: it was rotated to ${rotatedTo}` : banned ? 'denied: it is banned' : undefined
 }
 
 function conditionFields({ notBefore, notAfter, aal, attribute }: Condition): [string, string][] {

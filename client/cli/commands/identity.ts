@@ -1,14 +1,17 @@
 /**
- * `cmesh identity`: the identities of the person at this machine. None of these talks to a mesh, and none prints a secret but
- * `export --yes`.
+ * `cmesh identity`: the identities of the person at this machine. None of these talks to a mesh but `show --mesh` and `rotate`, and none prints
+ * a secret but `export --yes`.
  */
 import type { Command } from 'commander'
 import type { IdentityInfo } from '../../identity-store.ts'
 import { usage } from '../../options.ts'
-import { examples, fields, identities, printResult, withJson, type JsonOption } from '../command.ts'
+import { rotationOf } from '../../rotation.ts'
+import type { RotationState } from '../../rotation-store.ts'
+import { examples, fields, identities, printResult, withClient, withJson, withLocation, type JsonOption, type MeshOptions } from '../command.ts'
 import { readInput } from '../input.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
+import { identityRotation, rotations } from './identity-rotation.ts'
 
 /** Largest file of words or of a seed, in bytes. */
 const SECRET_BYTES = 4_096
@@ -32,16 +35,29 @@ export function identity(program: Command, terminal: Terminal): void {
     .action(async (name: string, options: JsonOption) => {
       const made = await identities(terminal).create(name)
       show(terminal, options, made)
-      if (options.json !== true) terminal.note(`Write its 24 words down: cmesh identity export ${name} --words --yes`)
+      if (options.json === true) return
+      terminal.note(`Write its 24 words down: cmesh identity export ${name} --words --yes`)
+      terminal.note(`Keep those of its next root, which takes its place when it is stolen or lost, apart: cmesh identity next ${name} --out FILE`)
     })
 
-  withJson(group.command('show').description('show an identity').argument('[name]', 'which', 'default'))
-    .addHelpText('after', examples(['cmesh identity show work', 'its DID and where it came from']))
-    .action(async (name: string, options: JsonOption) => {
+  withLocation(withJson(group.command('show').description('show an identity').argument('[name]', 'which', 'default')))
+    .option('--mesh', 'ask the mesh as well whether it knows what the identity commits to')
+    .addHelpText('after', examples(
+      ['cmesh identity show work', 'its DID and where it came from'],
+      ['cmesh identity show work --mesh', 'and whether the mesh can rotate it'],
+    ))
+    .action(async (name: string, options: MeshOptions & { readonly mesh?: boolean }) => {
       const found = await identities(terminal).describe(name)
       if (found === undefined) throw usage(`There is no identity ${name}; \`cmesh identity new ${name}\` makes it.`)
-      show(terminal, options, found)
+      const state = await rotations(terminal).state(name)
+      const next = options.mesh !== true ? undefined : await withClient(terminal, { ...options, identity: name }, async client => (
+        (await rotationOf(client, undefined, { signal: terminal.interrupted })).next
+      ))
+      const known = next === undefined ? undefined : next === null ? 'none' : next === state.commitment ? 'same' : 'another'
+      show(terminal, options, found, { ...state, known })
     })
+
+  identityRotation(group, terminal)
 
   withJson(group.command('list').description('list your identities'))
     .addHelpText('after', examples(['cmesh identity list', 'all of this machine']))
@@ -96,12 +112,28 @@ export function identity(program: Command, terminal: Terminal): void {
 
 const KINDS = { root: 'a root, with 24 words', derived: 'derived of a root', seed: 'a seed, without words' } as const
 
-function show(terminal: Terminal, options: JsonOption, info: IdentityInfo): void {
+interface Rotation extends RotationState {
+  /** What the mesh knows of its commitment, where it was asked. */
+  readonly known: 'none' | 'same' | 'another' | undefined
+}
+
+const NEXT = {
+  here: 'on this machine: `cmesh identity next` carries its words away', away: 'kept apart from this machine', none: 'none yet: `cmesh login` makes it',
+} as const
+const KNOWN = { none: 'knows none: `cmesh login` tells it', same: 'knows it', another: 'knows another one than this machine' } as const
+
+function show(terminal: Terminal, options: JsonOption, info: IdentityInfo, rotation?: Rotation): void {
   const { name, did, kind, context, root } = info
-  printResult(terminal, options, documentOf(info), () => fields(terminal, [
+  const { generation, next, pending, known } = rotation ?? {}
+  const more = rotation === undefined ? {} : { generation, next, ...(pending !== undefined && { pending }), ...(known !== undefined && { mesh: known }) }
+  printResult(terminal, options, { ...documentOf(info), ...more }, () => fields(terminal, [
     ['name', name], ['did', did], ['kind', KINDS[kind]],
     ...(context === undefined ? [] : [['context', terminal.foreign(context)] as const]),
     ...(root === undefined ? [] : [['root', root] as const]),
+    ...(generation === undefined ? [] : [['generation', String(generation)] as const]),
+    ...(next === undefined ? [] : [['next root', NEXT[next]] as const]),
+    ...(pending === undefined ? [] : [['rotation', `begun, to ${pending}: \`cmesh identity rotate ${name}\` goes on`] as const]),
+    ...(known === undefined ? [] : [['the mesh', KNOWN[known]] as const]),
   ]))
 }
 

@@ -8,6 +8,7 @@ import { CredentialStore } from '../../credential-store.ts'
 import { usage } from '../../options.ts'
 import { examples, fields, identities, meshOf, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { consentFields } from '../consent.ts'
+import { keepRotation } from './identity-rotation.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface LoginOptions extends MeshOptions {
@@ -46,6 +47,7 @@ export function login(program: Command, terminal: Terminal): void {
       }
       await withClient(terminal, options, async (client) => {
         const session = (await client.call('0xI:session', { signal: terminal.interrupted })).json<SessionInfo>()
+        await keepRotation(terminal, options, client)
         const { did, sid, expires, perms } = session
         const attributes = granted?.claims ?? []
         const result = { did, mesh: client.mesh, url, sid, expiresAtMs: expires, permissions: perms, assurance: granted?.aal, attributes }

@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import type { Terminal } from '../terminal.ts'
 import { kitEntry } from './kit-process.ts'
@@ -23,6 +24,8 @@ export interface TestRun {
 interface TestRunOptions {
   readonly directory: string
   readonly files: readonly string[]
+  /** The module under test, made ready before each file's first test. */
+  readonly module: string
   /** Only tests whose name fits this expression. */
   readonly pattern: string | undefined
   /** What the tests say goes to stderr: results are a document. */
@@ -39,10 +42,12 @@ export async function findTests(directory: string): Promise<string[]> {
 }
 
 /** Resolves with the counts, whether tests failed or not. */
-export async function runTests(terminal: Terminal, { directory, files, pattern, quiet }: TestRunOptions): Promise<TestRun> {
+export async function runTests(terminal: Terminal, { directory, files, module, pattern, quiet }: TestRunOptions): Promise<TestRun> {
   return await withFile('tests.tap', Buffer.alloc(0), async (summary) => {
+    const register = pathToFileURL(kitEntry('register'))
+    register.searchParams.set('module', module)
     const args = [
-      '--test', '--import', kitEntry('register'),
+      '--test', '--import', register.href,
       '--test-reporter=spec', '--test-reporter-destination=stdout', '--test-reporter=tap', `--test-reporter-destination=${summary}`,
       ...(pattern === undefined ? [] : [`--test-name-pattern=${pattern}`]),
       ...files,

@@ -34,7 +34,7 @@ describe('help', () => {
       'contract build', 'contract call', 'contract check', 'contract client', 'contract deploy', 'contract dry-run', 'contract gas', 'contract inspect',
       'contract new', 'contract proxy', 'contract replace', 'contract test', 'contract verify',
       'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail',
-      'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity show',
+      'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity next', 'identity rotate', 'identity show',
       'keys drop', 'keys rotate', 'keys show', 'login', 'operator export', 'operator init', 'operator show', 'register', 'resolve',
       'spam', 'status', 'up', 'whoami',
     ])

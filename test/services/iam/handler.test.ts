@@ -3,6 +3,7 @@ import { canonicalBytes } from '../../../cmtp/identity/canonical-json.ts'
 import { makeRenewal } from '../../../cmtp/identity/handshake.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
+import { commitmentTo } from '../../../cmtp/identity/rotation.ts'
 import { decodeBatch, type Batch } from '../../../services/state/batch.ts'
 import { startMesh, type TestMesh } from '../../support/mesh.ts'
 
@@ -41,6 +42,31 @@ describe('what a session asks of IAM', () => {
         status: 405, code: 'CMESH_ROUTER_ACTION', message: `The IAM service has no action ${action} for writing with a session.`,
       })
     }
+  })
+})
+
+describe('a rotation, as sessions ask for it', () => {
+  const body = (value: object): { body: string } => ({ body: JSON.stringify({ mesh: mesh.mesh.did, ...value }) })
+
+  test('is committed to, done by that DID, and told to everybody', async () => {
+    const [old, next, after] = [KeyPair.generate(), KeyPair.generate(), KeyPair.generate()]
+    const [before, now] = [await mesh.open({ identity: old }), await mesh.open({ identity: next })]
+    expect(await mesh.ask(before, '0xI:rotation')).toMatchObject({ status: 200, value: { did: old.did, next: null, rotatedTo: null, rotatedFrom: [] } })
+    expect(await mesh.ask(before, '0xIW:prepare', { ...body({ next: commitmentTo(next.did) }), headers: Buffer.alloc(0) })).toMatchObject({ status: 403, code: 'CMESH_IAM_PROOF' })
+    expect(await mesh.ask(before, '0xIW:prepare', body({ next: commitmentTo(next.did) }))).toMatchObject({ status: 200 })
+    expect(await mesh.ask(now, '0xIW:rotate', body({ old: old.did, next: commitmentTo(after.did) }))).toMatchObject({ status: 200, value: { old: old.did, did: next.did } })
+    expect((await mesh.ask(session, `0xI:rotation:${JSON.stringify([old.did])}`)).value).toEqual({ did: old.did, next: null, rotatedTo: next.did, rotatedFrom: [] })
+    expect((await mesh.ask(now, '0xI:rotation')).value).toEqual({ did: next.did, next: commitmentTo(after.did), rotatedTo: null, rotatedFrom: [old.did] })
+    // What is told of a DID of before is its heir's to ask, and nobody else's who may not grant.
+    const why = `0xI:explain:${JSON.stringify([old.did, '0xS:0x002:get'])}`
+    expect(await mesh.ask(now, why)).toMatchObject({ status: 200, value: { allowed: false, rotatedTo: next.did } })
+    expect(await mesh.ask(session, why)).toMatchObject({ status: 403 })
+    expect((await mesh.ask(now, `0xI:grants:${JSON.stringify([old.did])}`)).value).toEqual({ did: old.did, perms: [], grants: [], banned: false, rotatedTo: next.did })
+    expect((await mesh.ask(now, '0xI:grants')).value).toMatchObject({ did: next.did, rotatedFrom: [old.did] })
+  })
+
+  test.each(['0xI:rotation:["x"]', '0xI:rotation:[1]', '0xI:rotation:["a","b"]'])('at %s is refused', async fqmn => {
+    expect((await mesh.ask(session, fqmn)).status).toBe(400)
   })
 })
 
