@@ -53,7 +53,11 @@ const made = async (name: string): Promise<string> => {
 }
 const keyOf = async (name: string): Promise<KeyPair> => await new IdentityStore(config).loadIdentity(name) as KeyPair
 const meshUrl = async (): Promise<string> => (JSON.parse(await readFile(join(home.directory, 'mesh', 'mesh.json'), 'utf8')) as { url: string }).url
-const client = async (identity: KeyPair, url?: string): Promise<MeshClient> => await connect({ url: url ?? await meshUrl(), identity })
+const client = async (identity: KeyPair, url?: string): Promise<MeshClient> => await connect({
+  url: url ?? await meshUrl(), identity,
+  // That a session ended for good is what is tested; by default it is a warning of the process.
+  onWarning: () => undefined,
+})
 const refusedFor = async (work: Promise<unknown>): Promise<string> => await work.then(() => 'nothing', (error: unknown) => (error as { code: string }).code)
 
 describe('cmesh identity rotate', () => {
