@@ -41,7 +41,8 @@ export function secretsIn(text: string, more: ReadonlyMap<string, string> = new 
     row = WORDS.has(word.replaceAll(/^["'(]+|["'),.]+$/g, '')) ? row + 1 : 0
     if (row === WORDS_IN_A_ROW) found.push(`words of a root until ${index}`)
   }
-  return found
+  // The base64url of most keys is a part of their base64.
+  return [...new Set(found)]
 }
 
 /** The secrets that a node keeps in its data directory, by what they are. */
