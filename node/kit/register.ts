@@ -1,11 +1,10 @@
 /**
  * Entry point, before a contract's tests (`node --import`): makes `cmesh` and its parts resolve to this installation where the
  * project has none of its own, so that a contract can be tested before anything is installed beside it. With `?module=FILE` behind
- * its URL that module is deployed and called once before the first test, so that no test waits for its compilation.
+ * its URL that module is deployed and called before the first test, so that no test waits for anything to be compiled.
  */
-import { readFileSync } from 'node:fs'
 import { register } from 'node:module'
-import { inspectModule } from './modules.ts'
+import { warmUp } from './modules.ts'
 
 const here = new URL(import.meta.url)
 register(new URL(`./resolve${here.pathname.slice(here.pathname.lastIndexOf('.'))}`, import.meta.url))
@@ -13,7 +12,7 @@ register(new URL(`./resolve${here.pathname.slice(here.pathname.lastIndexOf('.'))
 const module = here.searchParams.get('module')
 if (module !== null) {
   try {
-    inspectModule(readFileSync(module))
+    warmUp(module)
   } catch {
     // What is wrong with it is for the tests to say: they deploy it.
   }
