@@ -89,9 +89,9 @@ export class AccountFiles {
 function serverText(dir: string): string {
   return `# Written by \`cmesh operator export\`; yours to change: it is not written again.
 # On a network set its address and tls { } here, and cluster { } where there are several servers (docs/operator.md).
+# No http here: that port has no login, and shows whoever reaches it each session's id, inbox and login.
 server_name: "cmesh-1"
 listen: "127.0.0.1:4222"
-http: "127.0.0.1:8222"
 max_payload: 2MB
 max_pending: 64MB
 max_connections: 16384

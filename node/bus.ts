@@ -2,14 +2,18 @@
  * The node's connections, one in each account: the services'; the sessions', where requests come in and replies leave; the newcomers',
  * where they shake hands; the system's, where sessions are kept out. Over a broker of its own, or over an existing cluster by URL, with
  * the accounts that were given for it or, where it has none, with one login for all: then newcomers come in where sessions do.
+ *
+ * Nothing waits for the one among newcomers, who can fill the places there: sessions are served without it (`broker/door.ts`).
  */
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
 import type { BrokerAccounts } from '../cmtp/identity/nats-accounts.ts'
 import { connectNats, type NatsBus } from '../providers/bus/nats.ts'
 import { withoutCredentials, type NatsLogin } from '../providers/bus/nats-login.ts'
+import type { Bus } from '../services/bus/provider.ts'
 import type { Log } from '../services/log.ts'
 import { givenAccounts, loginsOf, type BrokerLogins } from './broker/accounts.ts'
+import { Door } from './broker/door.ts'
 import { ManagedBroker } from './broker/managed.ts'
 import { BrokerAccountSessions } from './broker/sessions.ts'
 import type { Config } from './settings.ts'
@@ -18,7 +22,7 @@ export interface Buses {
   readonly core: NatsBus
   readonly mesh: NatsBus
   /** In the account of newcomers, where handshakes come in. The same as `mesh` where the broker has no accounts. */
-  readonly door: NatsBus
+  readonly door: Bus
   /** Logins of sessions. Undefined where the broker has no accounts: it enforces nothing then. */
   readonly sessions: BrokerAccountSessions | undefined
   /** In the system account. Undefined where the broker has no accounts. */
@@ -43,6 +47,7 @@ export async function openBuses(config: Config, log: Log, signal?: AbortSignal):
   const given = await accessOf(config)
   const broker = url === undefined ? managed(config, log) : undefined
   const opening: Promise<NatsBus>[] = []
+  let door: Door | undefined
   const interrupt = (): void => { void broker?.stop() }
   try {
     signal?.addEventListener('abort', interrupt)
@@ -58,8 +63,10 @@ export async function openBuses(config: Config, log: Log, signal?: AbortSignal):
     const seed = config['bus.nkeySeed']
     const plain = seed === undefined ? {} : { nkeySeed: seed }
     const { logins } = access ?? {}
-    const own = logins === undefined ? Promise.resolve([]) : Promise.all([open('door', logins.door), open('sys', logins.sys)])
-    const [core, mesh, [door, sys]] = await Promise.all([open('core', logins?.core ?? plain), open('mesh', logins?.mesh ?? plain), own])
+    if (logins !== undefined) door = new Door(() => connect('door', servers, logins.door, log), log)
+    const [core, mesh, sys] = await Promise.all([
+      open('core', logins?.core ?? plain), open('mesh', logins?.mesh ?? plain), logins && open('sys', logins.sys), door?.tried,
+    ])
     if (given !== undefined) refuseWithoutAccounts(core)
     const sessions = access === undefined || sys === undefined ? undefined : new BrokerAccountSessions({
       accounts: access.accounts, sys, connectionTtlMs: config['iam.connectionTtlMs'], log,
@@ -68,7 +75,7 @@ export async function openBuses(config: Config, log: Log, signal?: AbortSignal):
     const address = broker?.url ?? (url ?? '').split(',').map(withoutCredentials).join(',')
     return { core, mesh, door: door ?? mesh, sys, sessions, url: address, broker }
   } catch (error) {
-    await Promise.all(opening.map(bus => bus.then(one => one.close(), () => undefined)))
+    await Promise.all([door?.close(), ...opening.map(bus => bus.then(one => one.close(), () => undefined))])
     await broker?.stop()
     throw error
   } finally {

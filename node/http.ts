@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net'
 import { CMeshError } from '../cmtp/errors.ts'
 
 export interface Health {
-  /** `ok` answers 200, anything else 503. */
-  readonly status: 'ok' | 'starting' | 'draining' | 'failing'
+  /** `ok` and `degraded` answer 200: a restart would not help and cost the sessions there are. Anything else answers 503. */
+  readonly status: 'ok' | 'degraded' | 'starting' | 'draining' | 'failing'
   readonly [detail: string]: unknown
 }
 
@@ -63,7 +63,7 @@ export class HttpFace {
       send(response, 405, 'text/plain; charset=utf-8', 'only GET and HEAD\n', { allow: 'GET, HEAD' })
     } else if (path === '/healthz') {
       const health = this.#parts.health()
-      send(response, health.status === 'ok' ? 200 : 503, 'application/json', `${JSON.stringify(health)}\n`)
+      send(response, health.status === 'ok' || health.status === 'degraded' ? 200 : 503, 'application/json', `${JSON.stringify(health)}\n`)
     } else if (path === '/metrics') {
       send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', this.#parts.metrics())
     } else {

@@ -108,7 +108,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, log })
 
   const events = provide('events', config['events.provider'])
-  const tails = new Tails({ provider: events, bus: buses.mesh, clock })
+  const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
   const outbox = new Outbox({ events, watermark, log })
   const consensus = provide('consensus', config['consensus.provider'])

@@ -123,10 +123,12 @@ export class MeshNode {
     if (this.#phase === 'draining' || this.#phase === 'stopped') return { status: 'draining', ...base }
     if (this.#mesh === undefined) return { status: 'starting', ...base }
     const { core, mesh, door } = this.#buses ?? {}
-    const bus = [core, mesh, door].every(one => one?.status === 'connected')
+    const bus = [core, mesh].every(one => one?.status === 'connected')
+    // Sessions are served without it, and renew themselves; only newcomers are not.
+    const shut = door?.status === 'connected' ? {} : { status: 'degraded' as const, reason: 'newcomers cannot come in: the node has no connection among them' }
     const { state, consensus, router } = this.#mesh
     return {
-      status: bus ? 'ok' : 'failing', ...base, bus: bus ? 'connected' : 'disconnected',
+      ...(bus ? { status: 'ok', ...shut } : { status: 'failing' }), ...base, bus: bus ? 'connected' : 'disconnected',
       sequence: state.head.seq, durability: state.durability, leader: consensus.status().leader, inFlight: router.inFlight, writesPending: state.pendingWrites,
     }
   }
@@ -263,7 +265,7 @@ class Boot {
       name: 'services',
       start: async () => {
         const { state, dispatcher, endpoints, listeners, book, granted, node } = this.mesh
-        await orderSeeds({ book, state, node, granted })
+        await orderSeeds({ book, state, node, granted, log: this.#parts.log })
         dispatcher.attach('registrar', endpoints.registrar.call)
         dispatcher.attach('events', endpoints.events.call)
         for (const listener of listeners) listener.start()

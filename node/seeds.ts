@@ -4,9 +4,11 @@
  * granted twice, and what was taken back stays so.
  */
 import { hash } from 'node:crypto'
+import { CMeshError } from '../cmtp/errors.ts'
 import { formatPermission, type Permission } from '../cmtp/permission.ts'
 import type { GrantBook } from '../services/iam/grant-book.ts'
 import { RECHECK_KEY, seededKey } from '../services/iam/records.ts'
+import type { Log } from '../services/log.ts'
 import type { StateService } from '../services/state/service.ts'
 
 export interface SeedParts {
@@ -16,10 +18,14 @@ export interface SeedParts {
   readonly node: string
   /** As `parseGrants` gives it. */
   readonly granted: ReadonlyMap<string, readonly Permission[]>
+  readonly log: Log
 }
 
-/** Resolves when what was missing is durable; rejects as `StateService.orderOwn` does. A node that is no member orders nothing. */
-export async function orderSeeds({ book, state, node, granted }: SeedParts): Promise<void> {
+/**
+ * Resolves when what was missing is durable; rejects as `StateService.orderOwn` does, but for a grant that the mesh refuses: that one is
+ * left out and told of, as it would be refused at every start. A node that is no member orders nothing.
+ */
+export async function orderSeeds({ book, state, node, granted, log }: SeedParts): Promise<void> {
   if (!book.rights.isMember(book.records, node)) return
   const orders: Promise<void>[] = []
   if (book.records.get(RECHECK_KEY) === undefined) orders.push(state.orderOwn('0xIW:recheck', {}))
@@ -27,7 +33,12 @@ export async function orderSeeds({ book, state, node, granted }: SeedParts): Pro
     const standing = new Set(book.grants(did).map(grant => grant.id))
     for (const permission of permissions.map(formatPermission)) {
       const seed = seedOf(did, permission)
-      if (!standing.has(seed) && book.records.get(seededKey(seed)) === undefined) orders.push(state.orderOwn('0xIW:grant', { did, permission, seed }))
+      if (!standing.has(seed) && book.records.get(seededKey(seed)) === undefined) {
+        orders.push(state.orderOwn('0xIW:grant', { did, permission, seed }).catch((error: unknown) => {
+          if (!(error instanceof CMeshError) || error.retry !== 'terminal' || error.status >= 500) throw error
+          log.warn({ err: error, code: error.code, did, permission }, 'a grant of iam.grants was refused; the node goes on without it')
+        }))
+      }
     }
   }
   // All of one turn, so that they are ordered together.

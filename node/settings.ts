@@ -72,7 +72,7 @@ export const SETTINGS = {
   'contracts.callLimitMs': { kind: 'number', default: 2_000, min: 100, max: 60_000, unit: 'ms', doc: 'A contract that holds the node longer than this halts it.' },
   'contracts.viewGas': { kind: 'number', default: 2_000_000, min: 10_000, max: 1_000_000_000_000, unit: 'gas', doc: 'Most gas that one view may use on this node.' },
   'contracts.transactionGas': { kind: 'number', default: 20_000_000, min: 10_000, max: 1_000_000_000_000, unit: 'gas', doc: 'Most gas that one transaction may use; recorded at genesis, ignored afterwards.' },
-  'router.perSession': { kind: 'number', default: 1_024, min: 1, max: 65_536, unit: 'messages', doc: 'Messages of one session under way at once.' },
+  'router.perSession': { kind: 'number', default: 1_024, min: 1, max: 65_536, unit: 'messages', doc: 'Messages of one session under way at once, with what it carries for others.' },
   'router.inAll': { kind: 'number', default: 16_384, min: 1, max: 1_048_576, unit: 'messages', doc: 'Messages under way at once in all.' },
   'router.drainMs': { kind: 'number', default: 10_000, min: 0, max: 300_000, unit: 'ms', doc: 'How long a drain waits for what is in flight.' },
   'miner.stream': { kind: 'flag', default: true, doc: 'Mines the requests on `cmesh.v1.mine.<sid>`.' },

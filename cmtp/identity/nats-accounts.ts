@@ -25,6 +25,17 @@ export const GUEST_LIMITS = Object.freeze({
   payloadBytes: 65_536,
 })
 
+/** What one session may hold of the broker, and all of them together. */
+export const SESSION_LIMITS = Object.freeze({
+  /**
+   * Connections at once, those of the nodes among them: fewer than a server takes, less the guests', so that what fills the one account
+   * leaves room for nodes, guests and the system. No server of NATS bounds those of one user.
+   */
+  connections: 15_000,
+  /** Subscriptions of one connection. A client of ours has one, for everything; a server keeps each in memory, with its subject. */
+  subscriptions: 16,
+})
+
 export interface BrokerAccount {
   readonly id: string
   /** Signs users with every right inside the account. */
@@ -73,8 +84,8 @@ function wanted(name: AccountName, keyed: Readonly<Record<AccountName, Omit<Brok
     return {
       // No account exports anything to another: of what is carried across, the answer goes to any subject that a session names, and a
       // nats-server of 2.9 ends when that is a pattern. What sessions leave to be mined a node carries over (`services/miner/intake.ts`).
-      ...base,
-      scopes: [{ key: session.text, role: 'session', publish, subscribe: [`${INBOX_PREFIX}{{name()}}.>`] }],
+      ...base, connections: SESSION_LIMITS.connections,
+      scopes: [{ key: session.text, role: 'session', publish, subscribe: [`${INBOX_PREFIX}{{name()}}.>`], subscriptions: SESSION_LIMITS.subscriptions }],
     }
   }
   // By its nkey and never by its name: a guest chooses its own name, `>` for one.

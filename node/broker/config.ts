@@ -1,6 +1,8 @@
 /**
  * The configuration of a managed nats-server, as text. It owns the server's bounds; the accounts and what each may do are
  * `cmtp/identity/nats-accounts.ts`'s. It writes no file and shows no secret: what stands here of the accounts is public.
+ *
+ * There is no `http` in it: that port has no login, and tells any process of the machine each session's id, inbox and login.
  */
 import { serverConfig, type BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
 
@@ -49,7 +51,6 @@ export function brokerConfig(config: BrokerConfig): string {
 server_name: ${quoted(config.serverName)}
 host: "127.0.0.1"
 port: ${config.port}
-http: "127.0.0.1:-1"
 ports_file_dir: ${quoted(config.dir)}
 pid_file: ${path(BROKER_FILES.pid)}
 log_file: ${path(BROKER_FILES.log)}

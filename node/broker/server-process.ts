@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readdir, readFile, rm, stat } from 'node:fs/promises'
-import { request } from 'node:http'
+import { connect } from 'node:net'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { CMeshError } from '../../cmtp/errors.ts'
@@ -31,6 +31,8 @@ export interface ServerLaunch {
 const STOP_MS = 5_000
 /** How often a server that starts is looked at, in ms. It takes about ten. */
 const POLL_MS = 5
+/** How a NATS server begins. */
+const GREETING = 'INFO '
 
 /**
  * $0 is the server, $1 its configuration. Standard input is a pipe from our process that nothing is written to: when it ends,
@@ -52,21 +54,18 @@ export class ServerProcess {
   readonly pid: number
   /** Port for clients on 127.0.0.1. */
   readonly port: number
-  /** Port of the monitoring endpoint on 127.0.0.1. */
-  readonly monitorPort: number
   /** Resolves once, when the server is gone. Never rejects. */
   readonly exited: Promise<ServerExit>
   #gone = false
 
-  private constructor(pid: number, ports: ServerPorts, exited: Promise<ServerExit>) {
+  private constructor(pid: number, port: number, exited: Promise<ServerExit>) {
     this.pid = pid
-    this.port = ports.port
-    this.monitorPort = ports.monitorPort
+    this.port = port
     this.exited = exited
     void exited.then(() => { this.#gone = true })
   }
 
-  /** Resolves when a new server answers its health check. Rejects with `CMESH_BROKER_FAILED`, leaving nothing behind. */
+  /** Resolves when a new server greets clients. Rejects with `CMESH_BROKER_FAILED`, leaving nothing behind. */
   static async launch(launch: ServerLaunch): Promise<ServerProcess> {
     await removePortsFiles(launch.dir)
     const logStart = await stat(path.join(launch.dir, BROKER_FILES.log)).then((found) => found.size, () => 0)
@@ -89,9 +88,9 @@ export class ServerProcess {
       }
       pid = await Promise.race([serverPid(child), exited.then(() => undefined)])
       if (pid === undefined) throw new Error('it exited')
-      const ports = await poll(check, () => readPorts(launch.dir, pid as number))
-      await poll(check, () => healthy(ports.monitorPort))
-      return new ServerProcess(pid, ports, exited)
+      const port = await poll(check, () => readPort(launch.dir, pid as number))
+      await poll(check, () => greets(port))
+      return new ServerProcess(pid, port, exited)
     } catch (thrown) {
       if (pid !== undefined && gone === undefined) signalProcess(pid, 'SIGKILL')
       child.stdin?.destroy()
@@ -101,9 +100,9 @@ export class ServerProcess {
     }
   }
 
-  /** Whether it answers its health check now. */
+  /** Whether it greets a client now. */
   healthy(): Promise<boolean> {
-    return healthy(this.monitorPort).then((answer) => answer === true)
+    return greets(this.port).then((answer) => answer === true)
   }
 
   /** Asks the server to stop, kills it after five seconds, resolves when it is gone. */
@@ -118,11 +117,6 @@ export class ServerProcess {
   signal(signal: NodeJS.Signals): void {
     if (!this.#gone) signalProcess(this.pid, signal)
   }
-}
-
-interface ServerPorts {
-  readonly port: number
-  readonly monitorPort: number
 }
 
 function spawnGuarded(launch: ServerLaunch): ChildProcess {
@@ -150,21 +144,18 @@ async function poll<T>(check: () => void, look: () => Promise<T | undefined>): P
   }
 }
 
-/** The server names the file after its own binary, so it is known by its end. */
-async function readPorts(dir: string, pid: number): Promise<ServerPorts | undefined> {
+/** The port for clients. The server names the file after its own binary, so it is known by its end. */
+async function readPort(dir: string, pid: number): Promise<number | undefined> {
   const name = (await readdir(dir)).find((entry) => entry.endsWith(`_${pid}.ports`))
   if (name === undefined) return undefined
   const text = await readFile(path.join(dir, name), 'utf8')
-  let ports: { readonly nats?: readonly string[]; readonly monitoring?: readonly string[] }
   try {
-    ports = JSON.parse(text) as typeof ports
+    const [client] = (JSON.parse(text) as { readonly nats?: readonly string[] }).nats ?? []
+    return client === undefined ? undefined : Number(new URL(client).port)
   } catch {
     // Half written: the next look finds it whole.
     return undefined
   }
-  const [client, monitor] = [ports.nats?.[0], ports.monitoring?.[0]]
-  if (client === undefined || monitor === undefined) return undefined
-  return { port: Number(new URL(client).port), monitorPort: Number(new URL(monitor).port) }
 }
 
 async function removePortsFiles(dir: string): Promise<void> {
@@ -172,16 +163,22 @@ async function removePortsFiles(dir: string): Promise<void> {
   await Promise.all(stale.map((name) => rm(path.join(dir, name), { force: true })))
 }
 
-/** `/healthz` answers 200 once JetStream has recovered its streams. Resolves with undefined for any other answer. */
-function healthy(port: number): Promise<true | undefined> {
+/**
+ * A server greets who connects, before any login, by `INFO`; it lets clients come only once JetStream has recovered its streams.
+ * Resolves with undefined where none does within a second.
+ */
+function greets(port: number): Promise<true | undefined> {
   return new Promise((resolve) => {
-    const call = request({ host: '127.0.0.1', port, path: '/healthz', agent: false, timeout: 1_000 }, (response) => {
-      response.resume()
-      resolve(response.statusCode === 200 ? true : undefined)
+    const socket = connect({ host: '127.0.0.1', port, timeout: 1_000 })
+    let said = ''
+    socket.on('data', (chunk: Buffer) => {
+      said += chunk.toString('latin1')
+      if (said.length >= GREETING.length) socket.destroy()
     })
-    call.on('timeout', () => call.destroy())
-    call.on('error', () => resolve(undefined))
-    call.end()
+    socket.on('timeout', () => socket.destroy())
+    // Its close says all there is to say.
+    socket.on('error', () => undefined)
+    socket.on('close', () => resolve(said.startsWith(GREETING) ? true : undefined))
   })
 }
 

@@ -69,9 +69,13 @@ export class BrokerAccountSessions implements BrokerSessions {
     const until = this.#nowS() + SKEW_S
     const wanted = nkeys.filter(isUser)
     if (wanted.length < nkeys.length) this.#parts.log.warn({ left: nkeys.length - wanted.length }, 'what is no nkey cannot be kept out at the broker')
-    const fresh = wanted.filter(nkey => !this.#barred.has(nkey))
     if (wanted.length === 0) return Promise.resolve()
-    for (const nkey of fresh) this.#barred.set(nkey, until)
+    for (const nkey of wanted) {
+      const second = Math.max(until, this.#barred.get(nkey) ?? 0)
+      // Last in the order of the map, which is the order of the seconds: the first go where there are too many.
+      this.#barred.delete(nkey)
+      this.#barred.set(nkey, second)
+    }
     return this.#round()
   }
 
@@ -111,10 +115,11 @@ export class BrokerAccountSessions implements BrokerSessions {
     const claims = await this.#lookup()
     const own = Object.fromEntries(this.#barred)
     const held = revocationsOf(claims)
-    if (Object.entries(own).every(([nkey, second]) => (held[nkey] ?? 0) >= second)) return
     const merged = Object.entries(mergedRevocations([held, own])).filter(([, second]) => !this.#isOver(second))
-    merged.sort(([, one], [, other]) => other - one)
-    const jwt = changedAccountJwt(accounts.signing, claims, { revocations: Object.fromEntries(merged.slice(0, MOST)) }, this.#nowS())
+    // What is held comes first among equals: two nodes that have more than fits between them would else push out each other's for ever.
+    const fits = merged.sort(([, one], [, other]) => other - one).slice(0, MOST)
+    if (fits.every(([nkey, second]) => (held[nkey] ?? 0) >= second)) return
+    const jwt = changedAccountJwt(accounts.signing, claims, { revocations: Object.fromEntries(fits) }, this.#nowS())
     const answer = Buffer.from(await sys.request(UPDATE_SUBJECT, Buffer.from(jwt), { timeoutMs: REQUEST_MS, signal: this.#stopping.signal })).toString('utf8')
     if (!isUpdated(answer)) throw new CMeshError('CMESH_BROKER_ACCOUNTS', { reason: `the broker did not take a change: ${answer.slice(0, 200)}` })
     this.#settle()

@@ -112,7 +112,7 @@ export class EventsService {
     if (tail !== undefined && (typeof tail !== 'string' || tail.length > TAIL_ID)) {
       throw new CMeshError('CMESH_FRAME_MALFORMED', { offset: 0, expected: `a text of at most ${TAIL_ID} characters as tail` })
     }
-    const request = { channel, inbox, sid: auth.sid, replySubject: call.replySubject, event: eventJson }
+    const request = { channel, inbox, auth, replySubject: call.replySubject, event: eventJson }
     if (close === true) return jsonReply(this.#tails.close(request, tail))
     return jsonReply(this.#tails.open(request, tail))
   }

@@ -1,6 +1,6 @@
 /**
  * Live tails: events of a channel relayed to a client's inbox, on a lease. A client that vanishes stops renewing, and its
- * tail ends with the lease; nothing is kept for it.
+ * tail ends with the lease; nothing is kept for it. What was revoked ends at once.
  *
  * Invariants: an inbox lies under the same `_INBOX.<connection>` as the reply subject of the request that asked, so nobody
  * has events sent to somebody else; tails per session and in all are bounded; one timer serves all leases.
@@ -13,6 +13,8 @@ import { INBOX_PREFIX } from '../../cmtp/subject.ts'
 import type { Bus } from '../bus/provider.ts'
 import { JSON_HEADERS } from '../call.ts'
 import type { Clock } from '../clock.ts'
+import type { AuthContext, Guard } from '../iam/guard.ts'
+import type { Revocation } from '../iam/revocations.ts'
 import type { EventsProvider, EventSubscription, MeshEvent } from './provider.ts'
 
 export const TAIL_LEASE_MS = 30_000
@@ -27,18 +29,21 @@ export interface TailsParts {
   /** The connection inside the sessions' account: events leave as the replies do. */
   readonly bus: Pick<Bus, 'publish'>
   readonly clock: Clock
+  readonly guard: Pick<Guard, 'watch' | 'isRevoked'>
 }
 
 export interface TailRequest {
   readonly channel: string
   readonly inbox: string
-  readonly sid: string
+  /** Who asks. */
+  readonly auth: AuthContext
   readonly replySubject: string
   readonly event: (event: MeshEvent) => object
 }
 
 interface Tail {
-  readonly sid: string
+  /** Of the request that opened or renewed it last. */
+  auth: AuthContext
   readonly channel: string
   readonly inbox: string
   readonly subscription: EventSubscription
@@ -59,6 +64,7 @@ export class Tails {
 
   constructor(parts: TailsParts) {
     this.#parts = parts
+    parts.guard.watch(() => undefined, revocation => { this.#revoked(revocation) })
   }
 
   get size(): number {
@@ -72,17 +78,18 @@ export class Tails {
     const known = this.#mine(request, id)
     if (known !== undefined) {
       known.expiresAtMs = expiresAtMs
+      known.auth = request.auth
       return { tail: id, leaseMs: TAIL_LEASE_MS }
     }
-    const inSession = [...this.#tails.values()].filter(tail => tail.sid === request.sid).length
+    const inSession = [...this.#tails.values()].filter(({ auth }) => auth.sid === request.auth.sid).length
     if (inSession >= TAILS_PER_SESSION) throw busy('this session', TAILS_PER_SESSION)
     if (this.#tails.size >= TAILS_IN_ALL) throw busy('this node', TAILS_IN_ALL)
-    const { inbox, channel, sid } = request
+    const { inbox, channel, auth } = request
     const subscription = this.#parts.provider.subscribe(channel, event => {
       const body = Buffer.from(JSON.stringify(request.event(event)))
       this.#parts.bus.publish(inbox, encodeReply({ id: this.#ids.next(), status: 200, receipt: 'none', headers: JSON_HEADERS, body }))
     })
-    this.#tails.set(id, { sid, channel, inbox, subscription, expiresAtMs })
+    this.#tails.set(id, { auth, channel, inbox, subscription, expiresAtMs })
     this.#timer ??= setInterval(() => { this.#sweep() }, SWEEP_MS).unref()
     return { tail: id, leaseMs: TAIL_LEASE_MS }
   }
@@ -101,10 +108,17 @@ export class Tails {
   #mine(request: TailRequest, id: string): Tail | undefined {
     const tail = this.#tails.get(id)
     if (tail === undefined) return undefined
-    if (tail.sid !== request.sid || tail.channel !== request.channel || tail.inbox !== request.inbox) {
+    if (tail.auth.sid !== request.auth.sid || tail.channel !== request.channel || tail.inbox !== request.inbox) {
       throw new CMeshError('CMESH_EVENTS_TAIL', { reason: 'the tail belongs to another session, channel or inbox' })
     }
     return tail
+  }
+
+  /** Ends the tails of whom a revocation bites. The guard is asked only where it may be theirs: there may be thousands of both. */
+  #revoked({ sid, sub, jti, kid }: Revocation): void {
+    for (const [id, { auth }] of this.#tails) {
+      if ((auth.sid === sid || auth.sub === sub || auth.jti === jti || kid !== undefined) && this.#parts.guard.isRevoked(auth)) this.#end(id)
+    }
   }
 
   #sweep(): void {

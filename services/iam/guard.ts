@@ -13,7 +13,8 @@
  * 6. Memory is bounded by `maxSessions`, and for revocations by the sessions that can be revoked within one token life.
  * 7. A frame of another session speaks for a token only where the mesh wrote that session into the token (`via`), by a reference,
  *    and only with the last token that was verified of its session. So does a gateway's connection (`check` with `via`).
- * 8. While the feed of revocations is silent nobody passes: `CMESH_IAM_STALE`, and never a 401, since nobody's session is at fault.
+ * 8. A bad token costs the connection that sent it, and changes nothing of the session that it was sent for.
+ * 9. While the feed of revocations is silent nobody passes: `CMESH_IAM_STALE`, and never a 401, since nobody's session is at fault.
  */
 import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
@@ -64,6 +65,8 @@ const REVERIFY_MS = 60_000
 /** Verifications that may fail in a row on one session, and how long until another may. */
 const BAD_TOKEN_BURST = 10
 const BAD_TOKEN_REFILL_MS = 1_000
+/** The same for all that one gateway carries, those under verification among them: it may hold a part of the places of `maxVerifying`, and no more. */
+const GATEWAY_TOKENS = { burst: 256, refillMs: 100 }
 /** How long the feed of revocations may be silent, ms. */
 const FEED_SILENCE_MS = 5_000
 /** What a caller that came while it was is told to wait, ms. */
@@ -186,7 +189,7 @@ export class Guard {
     this.#carried = new TwoGenerations({ entries: Math.ceil(maxSessions / 2) })
     this.#maxVerifying = maxVerifying
     this.#revocations = new Revocations(now, tokenLifeMs)
-    this.#throttle = new Throttle({ now, burst: BAD_TOKEN_BURST, refillMs: BAD_TOKEN_REFILL_MS, max: maxSessions })
+    this.#throttle = new Throttle({ now, burst: BAD_TOKEN_BURST, refillMs: BAD_TOKEN_REFILL_MS, max: maxSessions, gateway: GATEWAY_TOKENS })
     this.#verifier = new TokenVerifier(key.did, keys, now)
   }
 
@@ -205,7 +208,8 @@ export class Guard {
    * promise. In place of a token that was verified here before, its reference (`tokenReference`) will do. Throws or rejects
    * with `CMESH_IAM_NO_SESSION` and the reason, `CMESH_IAM_TOKEN` for a reference to a token that is not remembered,
    * `CMESH_ROUTER_BUSY` when too many tokens are being verified, or `CMESH_IAM_STALE`. Keeps a copy of `token`, which stays the caller's.
-   * `via`: the session whose connection it came over, where that is another's; the token must say that this gateway carries it.
+   * `via`: the session whose connection it came over, where that is another's; the token must say that this gateway carries it. A bad
+   * token is the fault of that connection, and costs the session it was sent for nothing.
    */
   check(token: Uint8Array, sid: string, via?: string): AuthContext | Promise<AuthContext> {
     const nowMs = this.#now()
@@ -213,15 +217,11 @@ export class Guard {
     const entry = this.#sessions.get(sid)
     if (entry !== undefined && nowMs < entry.untilMs && isTokenOf(entry, token)) {
       const { inside } = entry
-      if (via !== undefined && inside.claims.via !== via) throw notCarried()
+      if (via !== undefined && inside.claims.via !== via) throw elsewhere()
       if (inside.revision !== this.#revision || nowMs >= inside.changesMs) this.#review(inside, nowMs)
       return entry.auth
     }
-    const auth = token.length === TOKEN_REFERENCE_BYTES ? this.#recall(token, sid, entry) : this.#miss(token, sid)
-    return via === undefined ? auth : auth.then(carried => {
-      if (inspect(carried)?.claims.via !== via) throw notCarried()
-      return carried
-    })
+    return token.length === TOKEN_REFERENCE_BYTES ? this.#recall(token, sid, via, entry) : this.#miss(token, sid, via)
   }
 
   /**
@@ -234,7 +234,7 @@ export class Guard {
     if (nowMs - this.#heardMs() > FEED_SILENCE_MS) throw this.#stale(nowMs)
     const entry = this.#carried.get(asBuffer(reference).toString('latin1'))
     if (entry === undefined || entry.inside.claims.via !== via) throw new CMeshError('CMESH_IAM_TOKEN')
-    if (nowMs >= entry.untilMs) return this.#miss(entry.token, entry.auth.sid)
+    if (nowMs >= entry.untilMs) return this.#miss(entry.token, entry.auth.sid, via)
     const { inside } = entry
     if (inside.revision !== this.#revision || nowMs >= inside.changesMs) this.#review(inside, nowMs)
     return entry.auth
@@ -299,6 +299,12 @@ export class Guard {
     this.#onRevoke.push(onRevoke)
   }
 
+  /** Whether a context's session or token was revoked. An old token that has merely expired says nothing of its session. */
+  isRevoked(auth: AuthContext): boolean {
+    const inside = inspect(auth)
+    return inside === undefined || !this.#verifier.knows(inside.kid) || this.#revocations.has(inside.claims, inside.kid)
+  }
+
   /** Throws `CMESH_IAM_STALE` while nothing was heard of revocations for too long to say who is still good. */
   checkFresh(): void {
     const nowMs = this.#now()
@@ -361,31 +367,34 @@ export class Guard {
   }
 
   /** A reference whose token has to be verified again, or is not known. */
-  #recall(reference: Uint8Array, sid: string, entry: Entry | undefined): Promise<AuthContext> {
+  #recall(reference: Uint8Array, sid: string, via: string | undefined, entry: Entry | undefined): Promise<AuthContext> {
     if (entry === undefined || !isTokenOf(entry, reference)) throw new CMeshError('CMESH_IAM_TOKEN')
-    return this.#miss(entry.token, sid)
+    return this.#miss(entry.token, sid, via)
   }
 
-  #miss(token: Uint8Array, sid: string): Promise<AuthContext> {
+  #miss(token: Uint8Array, sid: string, via: string | undefined): Promise<AuthContext> {
     if (token.length === 0) throw noSession('the request carries no token')
-    if (token.length > LIMITS.tokenBytes || sid.length > MAX_SID) throw noSession('the token or the session id is too long')
+    if (token.length > LIMITS.tokenBytes || sid.length > MAX_SID || (via !== undefined && via.length > MAX_SID)) {
+      throw noSession('the token or the session id is too long')
+    }
     const digest = hash('sha256', token, 'base64url')
-    const key = `${sid} ${digest}`
+    // Not shared between connections: what comes over one is no answer to, and no fault of, another.
+    const key = via === undefined ? `${sid} ${digest}` : `${via} ${sid} ${digest}`
     const underWay = this.#verifying.get(key)
     if (underWay !== undefined) return underWay
 
     if (this.#verifying.size >= this.#maxVerifying) {
       throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'The guard', limit: this.#maxVerifying, retryAfterMs: 100 })
     }
-    this.#throttle.enter(sid, digest)
+    this.#throttle.enter(sid, via, digest)
     // The bytes belong to a frame that is gone when the verification ends.
-    const verification = this.#admit(Buffer.from(token), sid, digest).then(
+    const verification = this.#admit(Buffer.from(token), sid, via, digest).then(
       auth => {
-        this.#throttle.succeeded(sid)
+        this.#throttle.succeeded(sid, via)
         return auth
       },
       (error: unknown) => {
-        if (error instanceof CMeshError && error.code === 'CMESH_IAM_NO_SESSION') this.#throttle.failed(sid, digest, error)
+        if (error instanceof CMeshError && error.code === 'CMESH_IAM_NO_SESSION') this.#throttle.failed(sid, via, digest, error)
         throw error
       },
     ).finally(() => this.#verifying.delete(key))
@@ -394,12 +403,12 @@ export class Guard {
   }
 
   /** `digest`: SHA-256 of the token, base64url. */
-  async #admit(bytes: Buffer, sid: string, digest: string): Promise<AuthContext> {
+  async #admit(bytes: Buffer, sid: string, via: string | undefined, digest: string): Promise<AuthContext> {
     const keyEpoch = this.#keyEpoch
     const { claims, kid } = await this.#verifier.verify(bytes)
     // The trusted keys changed meanwhile: the word of one that was dropped counts for nothing.
-    if (keyEpoch !== this.#keyEpoch) return this.#admit(bytes, sid, digest)
-    if (claims.sid !== sid) throw noSession('the token belongs to another session')
+    if (keyEpoch !== this.#keyEpoch) return this.#admit(bytes, sid, via, digest)
+    if (claims.sid !== sid || (via !== undefined && claims.via !== via)) throw elsewhere()
     if (this.#revocations.has(claims, kid)) throw noSession('the session was revoked')
 
     const nowMs = this.#now()
@@ -451,7 +460,7 @@ function isTokenOf(entry: Entry, bytes: Uint8Array): boolean {
   return true
 }
 
-function notCarried(): CMeshError {
+function elsewhere(): CMeshError {
   return noSession('the token belongs to another session')
 }
 

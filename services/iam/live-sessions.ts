@@ -1,9 +1,10 @@
 /**
- * The sessions that have a connection of their own: which nkey each has. Owns two answers that hang on it: an nkey serves one session
- * at a time, and whose connections end when something was revoked. It lets nobody in: what a session may do, the guard says.
+ * The sessions that have a connection of their own: which nkey each has. Owns two answers that hang on it: an nkey serves one session,
+ * and none after that was ended, and whose connections end when something was revoked. It lets nobody in: what a session may do, the
+ * guard says.
  *
  * Bounded: past `max` the session least recently renewed is forgotten. It goes on as before; only its connection outlives its
- * revocation then, until its login ends, and can do nothing.
+ * revocation then, until its login ends, and can do nothing. As many nkeys are remembered of sessions that were ended.
  */
 import { LRUCache } from 'lru-cache'
 import type { TokenClaims } from '../../cmtp/identity/token.ts'
@@ -25,10 +26,13 @@ export class LiveSessions {
   readonly #now: () => number
   readonly #bySid: LRUCache<string, Live>
   readonly #sidOf = new Map<string, string>()
+  /** The broker keeps these out; a session opened for one would have no connection, or have it once the broker forgets. */
+  readonly #ended: LRUCache<string, true>
 
   /** `now`: ms since 1970. */
   constructor(now: () => number, max = MAX_LIVE_SESSIONS) {
     this.#now = now
+    this.#ended = new LRUCache({ max })
     this.#bySid = new LRUCache({ max, dispose: ({ nkey }, sid) => { if (this.#sidOf.get(nkey) === sid) this.#sidOf.delete(nkey) } })
   }
 
@@ -48,6 +52,11 @@ export class LiveSessions {
     return sid !== undefined && this.#live(sid) !== undefined
   }
 
+  /** Whether a session was ended before its time whose connection had this nkey. */
+  wasEnded(nkey: string): boolean {
+    return this.#ended.has(nkey)
+  }
+
   /** Remembers the session of a token that names an nkey. `untilMs`: until when a login with it can last. */
   note({ sid, sub, iat, cnf: { nkey } }: Pick<TokenClaims, 'sid' | 'sub' | 'iat' | 'cnf'>, untilMs: number): void {
     if (nkey === undefined) return
@@ -64,6 +73,7 @@ export class LiveSessions {
       // A session of a later second is one that began after it.
       for (const [each, live] of [...this.#bySid.entries()]) if (live.sub === sub && live.iat <= atS) this.#end(each, ended)
     }
+    for (const each of ended) this.#ended.set(each, true)
     return [...ended]
   }
 

@@ -69,11 +69,12 @@ export class Sessions {
     )
   }
 
-  /** Throws `CMESH_IAM_HANDSHAKE` for the nkey of a session that lives. */
+  /** Throws `CMESH_IAM_HANDSHAKE` for the nkey of a session that lives, or that was ended. */
   checkFree(nkey: string | undefined, step: 'call' | 'consent'): void {
-    if (nkey !== undefined && this.#live.serves(nkey)) {
-      throw new CMeshError('CMESH_IAM_HANDSHAKE', { step, reason: 'its nkey is the one of a session that lives' })
-    }
+    if (nkey === undefined) return
+    const refused = (reason: string): CMeshError => new CMeshError('CMESH_IAM_HANDSHAKE', { step, reason })
+    if (this.#live.serves(nkey)) throw refused('its nkey is the one of a session that lives')
+    if (this.#live.wasEnded(nkey)) throw refused('its nkey is the one of a session that was ended; make another')
   }
 
   /** Opens a session for what was consented to. Rejects with `CMESH_IAM_HANDSHAKE` when it does not fit a token. */

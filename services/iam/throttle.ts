@@ -1,6 +1,9 @@
 /**
  * What bad tokens may cost: a budget of failed verifications for each session, and the last failure's answer, so that the same
  * bad token sent again is refused without being verified again. Bounded: the sessions least recently at fault are forgotten.
+ *
+ * Invariant: whoever sent a token pays for it, which is the connection it came over. What a gateway's connection brings is paid by the
+ * gateway, whatever session it says it carries: first by one budget for each session it names, then by one for all of them.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
@@ -14,65 +17,112 @@ export interface ThrottleOptions {
   readonly refillMs: number
   /** Most sessions remembered, at least the half of them last at fault. */
   readonly max: number
+  /** Carried tokens of one gateway that may fail in a row or be under verification, and until one more may, ms. */
+  readonly gateway: { readonly burst: number, readonly refillMs: number }
 }
 
-interface Fault {
-  budget: number
+interface Budget {
+  left: number
   sinceMs: number
+}
+
+interface Fault extends Budget {
   digest: string
   error: CMeshError | undefined
 }
 
+type Rate = Pick<ThrottleOptions, 'burst' | 'refillMs'>
+
 export class Throttle {
   readonly #options: ThrottleOptions
-  readonly #faults: TwoGenerations<string, Fault>
+  readonly #own: TwoGenerations<string, Fault>
+  /** By gateway and session. Apart from the others, so that sessions which nobody has push out nothing of those. */
+  readonly #carried: TwoGenerations<string, Fault>
+  readonly #gateways: TwoGenerations<string, Budget>
 
   constructor(options: ThrottleOptions) {
     this.#options = options
-    this.#faults = new TwoGenerations({ entries: Math.ceil(options.max / 2) })
+    const entries = Math.ceil(options.max / 2)
+    this.#own = new TwoGenerations({ entries })
+    this.#carried = new TwoGenerations({ entries })
+    this.#gateways = new TwoGenerations({ entries })
   }
 
   /**
-   * To be called before a token is verified; takes one from the session's budget. Throws the answer this token got before, or
-   * `CMESH_IAM_NO_SESSION` when the budget is spent.
+   * To be called before a token of session `sid` is verified that came over its own connection, or over that of its gateway's session
+   * `via`; takes one from the budget. Throws the answer this token got before, `CMESH_IAM_NO_SESSION` when the session's budget is spent,
+   * or `CMESH_ROUTER_BUSY` when the gateway's is: the sessions that it carries are as good as before.
    */
-  enter(sid: string, digest: string): void {
-    const { now, burst, refillMs } = this.#options
-    const nowMs = now()
-    let fault = this.#faults.get(sid)
-    if (fault === undefined) {
-      fault = { budget: burst, sinceMs: nowMs, digest: '', error: undefined }
-      this.#faults.set(sid, fault)
-    }
-    if (fault.error !== undefined && fault.digest === digest) throw new CMeshError(fault.error.code, fault.error.detail)
-    const refill = Math.floor((nowMs - fault.sinceMs) / refillMs)
-    if (refill > 0) {
-      fault.budget = Math.min(burst, fault.budget + refill)
-      fault.sinceMs += refill * refillMs
-    }
-    if (fault.budget === 0) {
+  enter(sid: string, via: string | undefined, digest: string): void {
+    const nowMs = this.#options.now()
+    const faults = via === undefined ? this.#own : this.#carried
+    const key = keyOf(sid, via)
+    let fault = faults.get(key)
+    if (fault?.error !== undefined && fault.digest === digest) throw new CMeshError(fault.error.code, fault.error.detail)
+    if (fault !== undefined && !isLeft(fault, this.#options, nowMs)) {
       throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'too many bad tokens came for this session; wait a second' })
     }
-    fault.budget--
+    if (via !== undefined) this.#enterGateway(via, nowMs)
+    if (fault === undefined) {
+      fault = { left: this.#options.burst, sinceMs: nowMs, digest: '', error: undefined }
+      faults.set(key, fault)
+    }
+    fault.left--
   }
 
-  /** Gives back what `enter` took, and forgets a session that has done no wrong. */
-  succeeded(sid: string): void {
-    const fault = this.#faults.get(sid)
-    if (fault === undefined) return
-    fault.budget = Math.min(this.#options.burst, fault.budget + 1)
-    if (fault.budget === this.#options.burst && fault.error === undefined) this.#faults.delete(sid)
+  #enterGateway(via: string, nowMs: number): void {
+    const { gateway: rate } = this.#options
+    let budget = this.#gateways.get(via)
+    if (budget === undefined) {
+      budget = { left: rate.burst, sinceMs: nowMs }
+      this.#gateways.set(via, budget)
+    }
+    if (!isLeft(budget, rate, nowMs)) throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'This gateway', limit: rate.burst, retryAfterMs: rate.refillMs })
+    budget.left--
+  }
+
+  /** Gives back what `enter` took, and forgets who has done no wrong. */
+  succeeded(sid: string, via: string | undefined): void {
+    const { burst, gateway } = this.#options
+    const faults = via === undefined ? this.#own : this.#carried
+    const key = keyOf(sid, via)
+    const fault = faults.get(key)
+    if (fills(fault, burst) && fault?.error === undefined) faults.delete(key)
+    if (via !== undefined && fills(this.#gateways.get(via), gateway.burst)) this.#gateways.delete(via)
   }
 
   /** `error`: the answer this token will always get. */
-  failed(sid: string, digest: string, error: CMeshError): void {
-    const fault = this.#faults.get(sid)
+  failed(sid: string, via: string | undefined, digest: string, error: CMeshError): void {
+    const fault = (via === undefined ? this.#own : this.#carried).get(keyOf(sid, via))
     if (fault === undefined) return
     fault.digest = digest
     fault.error = error
   }
 
   clear(): void {
-    this.#faults.clear()
+    this.#own.clear()
+    this.#carried.clear()
+    this.#gateways.clear()
   }
+}
+
+function keyOf(sid: string, via: string | undefined): string {
+  return via === undefined ? sid : `${via} ${sid}`
+}
+
+/** Whether any is left, after what time has given back. */
+function isLeft(budget: Budget, { burst, refillMs }: Rate, nowMs: number): boolean {
+  const refill = Math.floor((nowMs - budget.sinceMs) / refillMs)
+  if (refill > 0) {
+    budget.left = Math.min(burst, budget.left + refill)
+    budget.sinceMs += refill * refillMs
+  }
+  return budget.left > 0
+}
+
+/** Gives one back; whether all of it is there then. */
+function fills(budget: Budget | undefined, burst: number): boolean {
+  if (budget === undefined) return false
+  budget.left = Math.min(burst, budget.left + 1)
+  return budget.left === burst
 }

@@ -157,7 +157,7 @@ export class FrontDoor {
     for (let i = 0; i < entries.length; i++) {
       const { fqmnStart, fqmnEnd, headersEnd, end } = entries[i] as BatchEntry
       const bare = end === fqmnEnd
-      const auth = frame.ownTokens ? this.#checkCarried(frame.referenceOf(entries[i] as BatchEntry), envelopeAuth) : envelopeAuth
+      const auth = frame.ownTokens ? this.#checkCarried(frame.referenceOf(entries[i] as BatchEntry), origin, envelopeAuth) : envelopeAuth
       const before = bare && i === next ? sameAsked(answered, auth, bytes, fqmnStart, fqmnEnd) : undefined
       if (before !== undefined && this.#repeat(before, writer, id, i, entries.length)) {
         if (++next === entries.length) answer(writer.finish())
@@ -229,8 +229,10 @@ export class FrontDoor {
     }
   }
 
-  /** The same for an entry that a gateway carries. */
-  #checkCarried(reference: Uint8Array, gateway: AuthContext | CMeshError): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
+  /** The same for an entry that a gateway carries, in a frame on its own subject. */
+  #checkCarried(reference: Uint8Array, { via }: Origin, gateway: AuthContext | CMeshError): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
+    // Over another's connection it is carried itself, and passes nothing on: its gateway is not whom the entry's session named.
+    if (via !== undefined) return new CMeshError('CMESH_IAM_TOKEN')
     // Whoever is carried is not to blame: on its own subject it will be heard.
     if (gateway instanceof CMeshError) return gateway.status === 401 ? new CMeshError('CMESH_IAM_TOKEN') : gateway
     try {

@@ -3,9 +3,10 @@
  * in flight, and hands each to the front door. It holds no state about a request beyond that it is under way, so any router of
  * the queue group may take any request.
  *
- * Invariants: past a bound a request is refused with 429 and a time to come back, never queued; a request that was taken
- * is answered before `drain` resolves, or its deadline has passed; an answer goes to an inbox of the connection that asked, and
- * what wants it elsewhere is dropped: there is nowhere to say so.
+ * Invariants: what is under way counts for the connection that sent it, whatever session it is for; past a bound a request is
+ * refused with 429 and a time to come back, never queued; a request that was taken is answered before `drain` resolves, or its
+ * deadline has passed; an answer goes to an inbox of the connection that asked, and what wants it elsewhere is dropped: there is
+ * nowhere to say so.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { CARRIED_WILDCARD, isReplyOf, originOfSubject, REQUEST_WILDCARD, ROUTER_QUEUE, sessionOfSubject } from '../../cmtp/subject.ts'
@@ -19,7 +20,7 @@ export interface RouterParts {
   readonly bus: Bus
   readonly frontDoor: Pick<FrontDoor, 'handle' | 'refuse'>
   readonly log: Log
-  /** Messages of one session under way at once; a batch counts once. Default 1,024. */
+  /** Messages of one session's connection under way at once, with what it carries for others; a batch counts once. Default 1,024. */
   readonly perSession?: number
   /** Messages under way at once in all. Default 16,384. */
   readonly inAll?: number
@@ -33,6 +34,7 @@ export class Router {
   readonly #replies: Replies
   readonly #perSession: number
   readonly #inAll: number
+  /** By the session whose connection they came over. */
   readonly #sessions = new Map<string, number>()
   #inFlight = 0
   #dropped = 0
@@ -90,11 +92,13 @@ export class Router {
   #take(message: BusMessage, sid: string | undefined, via: string | undefined): void {
     const { reply, data } = message
     // Without a reply subject nobody waits for the outcome: such a message can only be a mistake, and doing it would have no receipt.
-    if (sid === undefined || !isReplyOf(via ?? sid, reply)) {
+    // Who sent it: the broker lets a connection name any session behind its own.
+    const sender = via ?? sid
+    if (sid === undefined || sender === undefined || !isReplyOf(sender, reply)) {
       this.#dropped++
       return
     }
-    const refusal = this.#refusal(sid)
+    const refusal = this.#refusal(sender)
     if (refusal !== undefined) {
       this.#replies.send(message, reply, this.#frontDoor.refuse(data, refusal))
       return
@@ -103,28 +107,28 @@ export class Router {
     let waiting = false
     this.#frontDoor.handle(data, { sid, via, replySubject: reply }, frame => {
       answered = true
-      if (waiting) this.#leave(sid)
+      if (waiting) this.#leave(sender)
       this.#replies.send(message, reply, frame)
     })
     if (!answered) {
       waiting = true
       this.#inFlight++
-      this.#sessions.set(sid, (this.#sessions.get(sid) ?? 0) + 1)
+      this.#sessions.set(sender, (this.#sessions.get(sender) ?? 0) + 1)
     }
   }
 
-  #refusal(sid: string): CMeshError | undefined {
+  #refusal(sender: string): CMeshError | undefined {
     if (this.#inFlight === 0) return undefined
     if (this.#inFlight >= this.#inAll) return new CMeshError('CMESH_ROUTER_BUSY', { what: 'This node', limit: this.#inAll, retryAfterMs: RETRY_AFTER_MS })
-    if ((this.#sessions.get(sid) ?? 0) < this.#perSession) return undefined
+    if ((this.#sessions.get(sender) ?? 0) < this.#perSession) return undefined
     return new CMeshError('CMESH_ROUTER_BUSY', { what: 'This session', limit: this.#perSession, retryAfterMs: RETRY_AFTER_MS })
   }
 
-  #leave(sid: string): void {
+  #leave(sender: string): void {
     this.#inFlight--
-    const left = (this.#sessions.get(sid) ?? 1) - 1
-    if (left === 0) this.#sessions.delete(sid)
-    else this.#sessions.set(sid, left)
+    const left = (this.#sessions.get(sender) ?? 1) - 1
+    if (left === 0) this.#sessions.delete(sender)
+    else this.#sessions.set(sender, left)
     if (this.#inFlight > 0) return
     for (const resolve of this.#idle.splice(0)) resolve()
   }

@@ -70,6 +70,7 @@ describe('the session of docs/cli.md', () => {
     const done = await promisify(execFile)('sh', ['-c', `${line} 2>&1`], { cwd: ROOT, env }).then(
       ({ stdout }) => ({ stdout, code: 0 }), (error: unknown) => error as { stdout: string, code: number },
     )
+    home.wrote(line, done.stdout)
     const said = done.stdout.split('\n').filter((each) => !/ \(\d+ s\)$/.test(each)).join('\n').trimEnd()
     expect(done.code === 0 ? said : `${said}\n[exit ${done.code}]`).toMatch(pattern(expected))
   })

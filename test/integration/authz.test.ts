@@ -1,4 +1,5 @@
 /** Rights on a real node: granted, explained, handed on and taken back by the command line, and what becomes of sessions and requests meanwhile. */
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { connect, KeyPair, type MeshClient } from '../../client/index.ts'
@@ -20,8 +21,10 @@ describe('by the command line', () => {
   const dids: Record<string, string> = {}
   beforeAll(async () => {
     home = await CliHome.make()
-    await home.start(['up']).printed('Ctrl-C drains')
-    for (const name of ['ann', 'ben', 'cat']) dids[name] = (await home.json('identity', 'new', name) as { did: string }).did
+    home.tells('attribute issue')
+    for (const name of ['issuer', 'other']) dids[name] = (await home.json('identity', 'new', name) as { did: string }).did
+    await home.start(['up', '--set', `iam.issuers=${of('issuer')}|${of('other')}`]).printed('Ctrl-C drains')
+    for (const name of ['ann', 'ben', 'cat', 'dan']) dids[name] = (await home.json('identity', 'new', name) as { did: string }).did
   })
   afterAll(() => home.close())
 
@@ -49,6 +52,32 @@ describe('by the command line', () => {
     expect(why).toContain('under a condition:')
     for (const part of ['not before 2030-01-31T00:00:00.000Z', 'not after 2031-01-31T12:00:00.000Z', 'aal 2', `attribute age=old@${of('cat')}`]) expect(why).toContain(part)
     expect(await home.run(['authz', 'revoke', of('ann'), 'write 0xSW:0x001:say'])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^revoked [0-9a-f]{32} write 0xSW:0x001:say\n$/) })
+  })
+
+  test('a grant on an attribute counts for a session that showed it as its issuer said it, and for no other', async () => {
+    const vct = 'https://example.org/age'
+    const shows = async (issuer: string, claim: string): Promise<void> => {
+      const { stdout } = await as(issuer, 'attribute', 'issue', vct, claim, '--to', of('dan'))
+      expect(await home.run(['attribute', 'hold', '-', '--identity', 'dan'], stdout)).toMatchObject({ code: 0 })
+      expect(await as('dan', 'login', '--yes', '--attribute', `${vct}#${claim.split('=')[0] ?? ''}@${of(issuer)}`)).toMatchObject({ code: 0 })
+    }
+    const denied = { code: 1, stderr: expect.stringContaining(`CMESH_IAM_DENIED: Permission write on ${INCREMENT} is missing.`) }
+    const { id } = await home.json('authz', 'grant', of('dan'), `write ${INCREMENT}`, '--attribute', `${vct}#over_18=true@${of('issuer')}`) as { id: string }
+    await login('dan')
+    expect(await as('dan', 'call', INCREMENT)).toMatchObject(denied)
+    for (const [issuer, claim] of [['other', 'over_18=true'], ['issuer', 'over_16=true'], ['issuer', 'over_18=false']] as const) {
+      await shows(issuer, claim)
+      expect((await home.json('whoami', '--identity', 'dan') as { attributes: unknown[] }).attributes).toHaveLength(1)
+      expect(await as('dan', 'call', INCREMENT)).toMatchObject(denied)
+    }
+    // Of two that say something else of the same claim, a login would show either.
+    await rm(join(home.directory, 'config', 'credentials'), { recursive: true })
+    await shows('issuer', 'over_18=true')
+    expect(await as('dan', 'call', INCREMENT)).toMatchObject({ code: 0 })
+    // The next session of the same identity shows nothing, and may not.
+    await login('dan')
+    expect(await as('dan', 'call', INCREMENT)).toMatchObject(denied)
+    await home.json('authz', 'revoke', of('dan'), id)
   })
 
   test('who holds no right to grant neither grants, nor bans, nor looks at others', async () => {

@@ -6,6 +6,9 @@ import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { connect as natsConnect, type ConnectionOptions, type NatsConnection } from '@nats-io/transport-node'
 import { run } from '../../client/cli/program.ts'
 import { connect, KeyPair, type MeshClient } from '../../client/index.ts'
+import { canonicalBytes } from '../../cmtp/identity/canonical-json.ts'
+import { makeRenewal } from '../../cmtp/identity/handshake.ts'
+import type { Session } from '../../cmtp/identity/login.ts'
 import { readAccounts, type BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
 import { GUEST_ACCOUNT, GUEST_KEY_SEED, guestJwt, natsAuthenticator, scopedUserJwt } from '../../cmtp/identity/nats-jwt.ts'
 import { Nkey } from '../../cmtp/identity/nats-keys.ts'
@@ -15,6 +18,8 @@ import { ServerProcess } from '../../node/broker/server-process.ts'
 import { capture } from '../client/support/capture.ts'
 import { until } from '../client/support/until.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
+import { RawNats } from '../support/raw-nats.ts'
+import { secretsIn } from '../support/secrets.ts'
 
 const room = new NodeRoom()
 const operator = KeyPair.generate()
@@ -29,7 +34,10 @@ beforeAll(async () => {
   dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-test-operator-'))
   await cmesh('init', '--out', path.join(dir, 'op'))
   await cmesh('export', '--from', path.join(dir, 'op'), '--out', path.join(dir, 'nats'))
-  expect(await readFile(path.join(dir, 'nats', 'nats.conf'), 'utf8')).toMatch(/^listen: "127\.0\.0\.1:4222"\nhttp: "127\.0\.0\.1:8222"$/m)
+  const configuration = await readFile(path.join(dir, 'nats', 'nats.conf'), 'utf8')
+  expect(configuration).toMatch(/^listen: "127\.0\.0\.1:4222"$/m)
+  // Whoever reaches that port sees who is connected, with their logins.
+  expect(configuration).not.toMatch(/^\s*(http|https|http_port|https_port|monitor_port)\b/m)
   accounts = readAccounts(await readFile(path.join(dir, 'nats', 'node.json'), 'utf8'))
   server = await serve(-1)
   node = await boot()
@@ -40,7 +48,9 @@ afterAll(async () => {
   await bystander?.close()
   await room.close()
   await server?.stop()
+  const leaks = secretsIn(await readFile(path.join(dir, 'nats', 'nats.log'), 'utf8'))
   await rm(dir, { recursive: true, force: true })
+  expect(leaks).toEqual([])
 })
 
 const nowS = (): number => Math.floor(Date.now() / 1_000)
@@ -57,7 +67,7 @@ async function serve(port: number): Promise<ServerProcess> {
   const own = path.join(dir, 'nats')
   const file = path.join(own, 'nats.conf')
   const [exported = ''] = (await readFile(file, 'utf8')).split('ports_file_dir')
-  const text = exported.replace(/^listen: .*$/m, `listen: "127.0.0.1:${port}"`).replace(/^http: .*$/m, 'http: "127.0.0.1:-1"')
+  const text = exported.replace(/^listen: .*$/m, `listen: "127.0.0.1:${port}"`)
   await writeFile(file, `${text}ports_file_dir: ${JSON.stringify(own)}\nlog_file: ${JSON.stringify(path.join(own, 'nats.log'))}\n`)
   const { path: binary } = await locateNatsServer({ obtain: false })
   return await ServerProcess.launch({ binary, dir: own, readyMs: 15_000 })
@@ -144,6 +154,28 @@ test('lets a newcomer shake hands, and nothing else', async () => {
   await connection.close()
   await following
   expect(await hello()).toBe('Hello, world')
+})
+
+test.each<readonly [what: string, end: (session: Session, raw: RawNats) => Promise<unknown>]>([
+  ['a hangup', (session, each) => each.step('hangup', canonicalBytes(makeRenewal('hangup', session.token, session.key, Date.now())), undefined)],
+  ['a ban', session => bystander.call('0xIW:ban', { body: JSON.stringify({ did: session.sub }) })],
+])('cuts off the connection of a session at %s, and lets it in no more', async (_, end) => {
+  const own = await RawNats.connect(url())
+  const other = await RawNats.connect(url())
+  try {
+    const session = await own.login(KeyPair.generate())
+    const kept = await other.login(KeyPair.generate())
+    const socket = own.socket(session.sid)
+    await socket.flush()
+    await end(session, own)
+    await until('the server hung up', () => !socket.open)
+    expect(socket.errors.join()).toMatch(/Authentication Revoked/i)
+    await expect(own.enter(session)).rejects.toThrow(/Authorization Violation/i)
+    await other.socket(kept.sid).flush()
+    expect(await hello()).toBe('Hello, world')
+  } finally {
+    for (const each of [own, other]) each.close()
+  }
 })
 
 test('with all its keys made anew takes no old login, and its mesh, its streams and its clients go on', async () => {

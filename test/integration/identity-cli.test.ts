@@ -3,27 +3,36 @@ import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { decodeToken } from '../../cmtp/identity/token.ts'
-import { CliHome, type CliResult } from '../client/support/cli-process.ts'
+import { CliHome, HAS_TERMINALS, type CliResult, type CliRun } from '../client/support/cli-process.ts'
 
 const VCT = 'https://example.org/age'
 const OVER = `${VCT}#over_18`
+const WITHHELD = 'Ada of the withheld street'
 
 interface Identity { readonly name: string, readonly did: string, readonly kind: string, readonly context?: string, readonly root?: string }
 
 let home: CliHome
+let up: CliRun
 let issuer: Identity
 beforeAll(async () => {
   home = await CliHome.make()
+  home.tells('identity export', 'attribute issue', 'attribute present')
   issuer = await home.json('identity', 'new', 'issuer') as Identity
-  await home.start(['up', '--set', `iam.issuers=${issuer.did}`]).printed('Ctrl-C drains')
+  up = home.start(['up', '--log-level', 'debug', '--set', `iam.issuers=${issuer.did}`])
+  await up.printed('Ctrl-C drains')
 })
 afterAll(() => home.close())
 
+/** Every file under a directory, by its path. */
+async function everythingIn(directory: string): Promise<Map<string, Buffer>> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
+  const files = entries.filter(each => each.isFile()).map(each => join(each.parentPath, each.name))
+  return new Map(await Promise.all(files.map(async file => [file, await readFile(file)] as const)))
+}
+
 /** All that the command line keeps, by file. */
 async function kept(directory = home.directory): Promise<Map<string, string>> {
-  const entries = await readdir(join(directory, 'config'), { recursive: true, withFileTypes: true })
-  const files = entries.filter(each => each.isFile()).map(each => join(each.parentPath, each.name))
-  return new Map(await Promise.all(files.map(async file => [file, await readFile(file, 'utf8')] as const)))
+  return new Map(Array.from(await everythingIn(join(directory, 'config')), ([file, bytes]) => [file, bytes.toString()]))
 }
 
 const usage = (text: string): object => ({ code: 2, stdout: '', stderr: expect.stringContaining(`error CMESH_CLIENT_USAGE: ${text}`) as unknown })
@@ -91,6 +100,24 @@ describe('cmesh login', () => {
     expect(await home.run(['login', '--identity', 'me'])).toMatchObject(usage('Nobody is there to ask for consent: give it beforehand by --yes, or log in on a terminal.'))
   })
 
+  const onTerminal = HAS_TERMINALS ? test : test.skip
+  onTerminal.each([['n', 1], ['', 1], ['y', 0]] as const)('answered by %j on a terminal ends with %d, with a session after a yes alone', async (answer, code) => {
+    const person = await CliHome.make()
+    try {
+      const { url } = await home.json('status') as { url: string }
+      const login = person.startOnTerminal(['login', '--url', url])
+      await login.printed('Sign it? [y/N] ')
+      login.child.stdin?.write(`${answer}\n`)
+      const said = await login.result
+      expect(said).toMatchObject({ code, stdout: expect.stringMatching(/This is what you consent to:[^]*\bmesh +did:key:/) })
+      expect(said.stdout.includes('CMESH_IAM_HANDSHAKE')).toBe(code === 1)
+      const sessions = [...await kept(person.directory)].filter(([file]) => file.includes('/sessions/'))
+      expect(sessions).toHaveLength(code === 0 ? 1 : 0)
+    } finally {
+      await person.close()
+    }
+  })
+
   test('shows all that it consents to, and the session is that', async () => {
     const { code, stdout, stderr } = await home.run(['login', '--identity', 'me', '--yes', '--json'])
     expect(code).toBe(0)
@@ -110,7 +137,7 @@ describe('an attribute', () => {
   test('is issued in a batch, held, shown once, and in the session that was consented to', async () => {
     const keys = (await home.json('attribute', 'request', '--identity', 'me', '--count', '2') as { holders: string[] }).holders
     await writeFile(join(home.directory, 'keys'), `${keys.join('\n')}\n`)
-    const { stdout: batch } = await home.run(['attribute', 'issue', VCT, 'over_18=true', 'name=Ada', '--identity', 'issuer', '--to-file', join(home.directory, 'keys')])
+    const { stdout: batch } = await home.run(['attribute', 'issue', VCT, 'over_18=true', `name=${WITHHELD}`, '--identity', 'issuer', '--to-file', join(home.directory, 'keys')])
     expect(await home.run(['attribute', 'hold', '-', '--identity', 'me', '--json'], batch)).toMatchObject({ code: 0 })
     const attribute = { id: OVER, value: 'true', issuer: issuer.did }
     const listed = await home.json('attribute', 'list', '--identity', 'me') as { expiresAtMs: number }[]
@@ -126,6 +153,19 @@ describe('an attribute', () => {
     const sessions = [...await kept()].filter(([file]) => file.includes('/sessions/')).map(([, text]) => JSON.parse(text) as { token: string })
     expect(sessions.map(({ token }) => decodeToken(token).att)).toContainEqual([attribute])
     for (const { token } of sessions) expect(JSON.stringify(decodeToken(token))).not.toMatch(/Ada|jwk|~/)
+
+    // Not in its log on disk, its broker's files, or what it or its broker say at their most talkative.
+    const { did } = await home.json('identity', 'show', 'me') as Identity
+    const mesh = await everythingIn(join(home.directory, 'mesh'))
+    mesh.set('what the node said', Buffer.from(up.stdout + up.stderr))
+    const holding = (text: string): string[] => [...mesh].filter(([, bytes]) => bytes.includes(text)).map(([where]) => where)
+    const parts = batch.split(/[\s~]+/).filter(part => part.length > 40)
+    expect(parts).toHaveLength(2 * 3)
+    expect(parts.filter(part => Buffer.from(part, 'base64url').includes(WITHHELD))).toHaveLength(2)
+    for (const secret of [WITHHELD, ...parts, ...parts.map(part => part.split('.').at(-1) ?? '')]) expect(holding(secret)).toEqual([])
+    // It keeps what is its to keep, where this looks.
+    expect(holding(did.slice('did:key:'.length))).toContainEqual(expect.stringContaining('mesh/'))
+    expect([...mesh.keys()]).toContainEqual(expect.stringContaining('mesh/broker/'))
 
     expect(await home.json('attribute', 'list', '--identity', 'me')).toHaveLength(2)
     await home.json('login', '--identity', 'me', '--yes', '--attribute', `${OVER}@${issuer.did}`)

@@ -9,6 +9,7 @@ import type { KeySet } from '../../cmtp/identity/key-set.ts'
 import { requestSubject } from '../../cmtp/subject.ts'
 import { encodeRequest } from '../../cmtp/frame.ts'
 import { MessageIds } from '../../cmtp/message-id.ts'
+import { until } from '../client/support/until.ts'
 import { failureOf } from '../support/iam.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 import { RawNats, readRaw, type RawReply } from '../support/raw-nats.ts'
@@ -44,21 +45,48 @@ async function rawTo({ url }: TestNode): Promise<RawNats> {
 const keysOf = async (client: MeshClient, args?: readonly string[]): Promise<KeySet> =>
   (await client.call(args === undefined ? '0xI:keys' : '0xIW:keys', args === undefined ? {} : { args })).json<KeySet>()
 
-/** Clients that ask one request after another until `work` is done, and a few more after that; resolves with how often, and rejects with the first failure. */
-async function underLoad(work: () => Promise<unknown>): Promise<number> {
-  const asking = await Promise.all(Array.from({ length: CLIENTS }, () => open()))
-  let asked = 0
+/** What clients did while the keys changed. */
+interface Load {
+  /** Runs while every client has a request on its way, and resolves when each has been answered a read and a write begun after it. */
+  during(change: () => Promise<unknown>): Promise<void>
+}
+
+/**
+ * Clients that read and write, one request after another, until `work` is done. Rejects with the first failure, and unless each write
+ * counted once.
+ */
+async function underLoad(work: (load: Load) => Promise<unknown>): Promise<void> {
+  const root = await open({ identity: operator })
+  const asking = await Promise.all(Array.from({ length: CLIENTS }, () => open({ identity: operator })))
+  const counter = async (): Promise<number> => (await root.call('0xS:0x002:get')).json<number>()
+  const before = await counter()
+  const rounds = asking.map(() => 0)
+  const onTheirWay = new Set<number>()
+  const written: number[] = []
   let done = false
   const loops = asking.map(async (client, i) => {
-    for (let after = 0; after < 20; after += done ? 1 : 0) {
-      const reply = await client.call(`0xS:0x001:hello_world:["${i}"]`)
-      if (reply.json() !== `Hello, ${i}`) throw new Error('the answer is somebody else\'s')
-      asked++
+    while (!done) {
+      onTheirWay.add(i)
+      const read = (await client.call(`0xS:0x001:hello_world:["${i}"]`)).json()
+      if (read !== `Hello, ${i}`) throw new Error('the answer is somebody else\'s')
+      written.push((await client.call('0xSW:0x002:increment')).json<number>())
+      onTheirWay.delete(i)
+      rounds[i] = (rounds[i] ?? 0) + 1
     }
   })
-  const working = work().finally(() => { done = true })
-  await Promise.all([...loops, working])
-  return asked
+  const during: Load['during'] = async change => {
+    await until('each is at work', () => onTheirWay.size === CLIENTS)
+    await change()
+    // The round under way may have begun before it.
+    const since = [...rounds]
+    await until('each was answered after it', () => rounds.every((round, i) => round >= (since[i] ?? 0) + 2))
+  }
+  const failed = Promise.all(loops)
+  const working = Promise.race([work({ during }), failed.then(() => undefined)]).finally(() => { done = true })
+  await Promise.all([failed, working])
+  // What was answered and what stands in the mesh are the same writes, each once.
+  expect([...written].sort((a, b) => a - b)).toEqual(written.map((_, i) => before + 1 + i))
+  expect(await counter()).toBe(before + written.length)
 }
 
 async function ask(raw: RawNats, session: Session, fqmn: string): Promise<RawReply> {
@@ -75,24 +103,22 @@ describe('the keys of a mesh', () => {
     for (const args of [[], ['turn'], ['drop'], ['rotate', 'x']]) await expect(keysOf(root, args)).rejects.toMatchObject({ status: 400 })
   })
 
-  test('are rotated under load, and no request fails', async () => {
+  test('are rotated under load, and no read fails and each write counts once', async () => {
     const root = await open({ identity: operator })
     const before = await keysOf(root)
-    const asked = await underLoad(async () => {
-      for (let i = 0; i < 3; i++) await keysOf(root, ['rotate'])
+    await underLoad(async ({ during }) => {
+      for (let i = 0; i < 3; i++) await during(() => keysOf(root, ['rotate']))
     })
-    expect(asked).toBeGreaterThanOrEqual(CLIENTS * 20)
     const after = await keysOf(root)
     expect([after.epoch, after.keys.length]).toEqual([before.epoch, before.keys.length + 3])
   })
 
-  test('are dropped under load, the one in use first, and no request fails', async () => {
+  test('are dropped under load, the one in use first, and no read fails and each write counts once', async () => {
     const root = await open({ identity: operator })
     const before = await keysOf(root)
-    const asked = await underLoad(async () => {
-      for (const { kid } of before.keys) await keysOf(root, ['drop', kid])
+    await underLoad(async ({ during }) => {
+      for (const { kid } of before.keys) await during(() => keysOf(root, ['drop', kid]))
     })
-    expect(asked).toBeGreaterThanOrEqual(CLIENTS * 20)
     const after = await keysOf(root)
     expect(after.epoch).toBe(before.epoch + before.keys.length)
     expect(after.keys.filter(({ kid }) => before.keys.some(old => old.kid === kid))).toEqual([])

@@ -30,6 +30,7 @@ const up = async (): Promise<void> => {
 }
 beforeAll(async () => {
   home = await CliHome.make()
+  home.tells('identity export')
   config = join(home.directory, 'config')
   await up()
 })

@@ -15,6 +15,8 @@ import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { makeRoot, wordsOfRoot } from '../../cmtp/identity/root.ts'
 import { mineSubject, requestSubject } from '../../cmtp/subject.ts'
 import { until } from '../client/support/until.ts'
+import { CliHome } from '../client/support/cli-process.ts'
+import { ExternalBroker } from '../support/external-broker.ts'
 import { failureOf } from '../support/iam.ts'
 import { NodeRoom } from '../support/node-process.ts'
 import { metric } from '../support/prometheus.ts'
@@ -55,6 +57,31 @@ describe('the search for secrets', () => {
     await expect(other.close()).rejects.toThrow(/secrets were written down:\nstderr of the node in .*: the word at \d+/)
     forget()
   })
+
+  test('fails the home of a command that printed one, unless its test says that it is there to', async () => {
+    const asked = ['identity', 'export', 'me', '--seed', '--yes']
+    for (const tells of [[], ['identity export']]) {
+      const home = await CliHome.make()
+      await home.json('identity', 'new', 'me')
+      home.tells(...tells)
+      await home.run(asked)
+      if (tells.length > 0) await home.close()
+      else await expect(home.close()).rejects.toThrow(/secrets were written down:\nstdout of cmesh identity export me --seed --yes: the seed in identities\/me\.json at 0$/)
+    }
+    const home = await CliHome.make()
+    home.tells('identity export')
+    home.wrote('somebody else', 'before -----BEGIN PRIVATE KEY-----')
+    await expect(home.close()).rejects.toThrow('somebody else: a private key at 7')
+  })
+
+  test('fails a broker that logged one, and a socket that one came to', async () => {
+    const broker = await ExternalBroker.start({ extra: () => 'debug: true\ntrace: true' })
+    const socket = await RawSocket.connect(broker.url)
+    const key = KeyPair.generate().exportSeed().toString('base64url')
+    await socket.request(`${socket.inbox}.1`, Buffer.from(`the key is ${key}`))
+    expect(() => { socket.close() }).toThrow(/^secrets came in messages:\non _INBOX\..*\.1: a key that was made here at 11$/)
+    await expect(broker.stop()).rejects.toThrow(/in the broker's log:\na key that was made here at \d+/)
+  })
 })
 
 test('a node that is asked to say everything says no secret, whatever is done to it', async () => {
@@ -90,8 +117,12 @@ test('a node that is asked to say everything says no secret, whatever is done to
   const login = connection?.jwt ?? ''
   for (const [fqmn, by, body] of [
     ['0xI:whoami', `${token.slice(0, -4)}AAAA`, ''], ['0xI:whoami', login, ''], ['0xSW:0x000:deploy', token, token], ['0xEW:channel:x', token, token],
-    ['0xIW:grant', token, JSON.stringify({ did: token, permission: login })], [`0xS:0x001:${token}`, token, ''], [`0xR:${token}`, token, ''],
+    ['0xIW:grant', token, JSON.stringify({ did: token, permission: login })],
   ] as const) await raw.ask(requestSubject(session.sid), request(fqmn, by, body))
+  expect(raw.takeLeaks()).toEqual([])
+  // An answer names the address that was asked: what its caller wrote into that comes back, to the caller alone.
+  for (const fqmn of [`0xS:0x001:${token}`, `0xR:${token}`]) await raw.ask(requestSubject(session.sid), request(fqmn, token))
+  for (const leak of raw.takeLeaks()) expect(leak).toMatch(/^on _INBOX\S+: (a JWT|a session token) at \d+$/)
   await raw.request(mineSubject(session.sid), Buffer.from(token))
   await raw.request(mineSubject(session.sid), request('0xI:whoami', token))
   await until('both were mined', async () => {

@@ -5,7 +5,7 @@ import path from 'node:path'
 import { AckPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { connect, type NatsConnection } from '@nats-io/transport-node'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
-import { accountsText, nodeText, readAccounts, revocationsOf, type BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
+import { accountsText, nodeText, readAccounts, revocationsOf, SESSION_LIMITS, type BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
 import {
   accountJwt, decodeNatsJwt, GUEST_ACCOUNT, GUEST_KEY_SEED, guestJwt, natsAuthenticator, scopedUserJwt, userJwt,
 } from '../../cmtp/identity/nats-jwt.ts'
@@ -51,9 +51,13 @@ function sessionOf({ sessions }: Pick<TestBroker, 'sessions'>, sid: string, life
   return { nkey, jwt: sessions.mint({ nkey: nkey.text, sid, expiresMs: Date.now() + lifeMs }) }
 }
 
-async function revoked(broker: TestBroker): Promise<readonly string[]> {
+async function revocations(broker: TestBroker): Promise<Readonly<Record<string, number>>> {
   const answer = await broker.sys.request(lookupSubject(broker.broker.accounts.accounts.MESH.id), new Uint8Array())
-  return Object.keys(revocationsOf(decodeNatsJwt(Buffer.from(answer).toString('utf8')))).sort()
+  return revocationsOf(decodeNatsJwt(Buffer.from(answer).toString('utf8')))
+}
+
+async function revoked(broker: TestBroker): Promise<readonly string[]> {
+  return Object.keys(await revocations(broker)).sort()
 }
 
 /** What the broker answers to a login that it does not take. */
@@ -101,6 +105,22 @@ describe('a broker with accounts', () => {
     guest.subscribe(`_INBOX.${nkey.text}.8`, { callback: () => undefined })
     await until('the ninth is refused', () => said.length > 0)
     expect(said).toEqual([expect.stringMatching(/maximum subscriptions exceeded/i)])
+  })
+
+  test('bounds what one session may hold, and all of them', async () => {
+    const { nkey, jwt } = sessionOf(broker, 'holding1')
+    const connection = await login(broker.url, nkey, jwt)
+    const said: string[] = []
+    void (async () => {
+      for await (const status of connection.status()) if (status.type === 'error') said.push(status.error.message)
+    })()
+    for (let i = 0; i < SESSION_LIMITS.subscriptions; i++) connection.subscribe(`_INBOX.holding1.${i}`, { callback: () => undefined })
+    await connection.flush()
+    expect(said).toEqual([])
+    connection.subscribe('_INBOX.holding1.more', { callback: () => undefined })
+    await until('one more is refused', () => said.length > 0)
+    expect(said).toEqual([expect.stringMatching(/maximum subscriptions exceeded/i)])
+    expect(decodeNatsJwt(accounts.accounts.MESH.jwt).nats['limits']).toMatchObject({ conn: SESSION_LIMITS.connections })
   })
 
   const user = Nkey.generate('user')
@@ -164,13 +184,41 @@ describe('a session that is barred', () => {
   test('goes with others in one change of the account', async () => {
     const broker = await brokerIn()
     const { sys, updates } = counting(broker.sys)
-    const sessions = make(broker, sys)
+    const nowMs = Date.now()
+    const sessions = make(broker, sys, SILENT_LOG, () => nowMs)
     const users = Array.from({ length: 200 }, () => Nkey.generate('user').text)
     await Promise.all(users.map(nkey => sessions.bar([nkey])))
     expect(updates()).toBe(1)
     expect(await revoked(broker)).toEqual([...users].sort())
     await sessions.bar([users[0] as string])
     expect(updates()).toBe(1)
+  })
+
+  test('once more is kept out from then on: a login made in between is worth nothing', async () => {
+    const broker = await brokerIn()
+    let nowMs = Date.now()
+    const sessions = make(broker, broker.sys, SILENT_LOG, () => nowMs)
+    const [nkey, other] = [Nkey.generate('user').text, Nkey.generate('user').text]
+    await sessions.bar([nkey, other])
+    const first = await revocations(broker)
+    nowMs += 400_000
+    await sessions.bar([nkey])
+    expect(await revocations(broker)).toEqual({ ...first, [nkey]: first[nkey] as number + 400 })
+  })
+
+  test('goes without a change where the broker is full of those of another node that came later', async () => {
+    const broker = await brokerIn()
+    const nowMs = Date.now()
+    const [later, sooner] = [counting(broker.sys), counting(broker.sys)]
+    const users = Array.from({ length: 5_000 }, () => Nkey.generate('user').text)
+    const [one, other] = [make(broker, later.sys, SILENT_LOG, () => nowMs + 5_000), make(broker, sooner.sys, SILENT_LOG, () => nowMs)]
+    await one.bar(users)
+    await other.bar([Nkey.generate('user').text])
+    expect([later.updates(), sooner.updates()]).toEqual([1, 0])
+    // Of the same second neither: what is there stays.
+    await make(broker, sooner.sys, SILENT_LOG, () => nowMs + 5_000).bar([Nkey.generate('user').text])
+    expect(sooner.updates()).toBe(0)
+    expect(await revoked(broker)).toEqual([...users].sort())
   })
 
   test('is tried again until the broker takes it, and said so', async () => {

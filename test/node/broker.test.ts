@@ -8,7 +8,9 @@ import { fileURLToPath } from 'node:url'
 import { jetstreamManager } from '@nats-io/jetstream'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import type { CMeshError } from '../../cmtp/errors.ts'
-import { makeAccounts } from '../../cmtp/identity/nats-accounts.ts'
+import { GUEST_LIMITS, makeAccounts, SESSION_LIMITS } from '../../cmtp/identity/nats-accounts.ts'
+import { userJwt } from '../../cmtp/identity/nats-jwt.ts'
+import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { BROKER_LIMITS, brokerConfig } from '../../node/broker/config.ts'
 import { awaitPrevious } from '../../node/broker/previous.ts'
@@ -91,6 +93,34 @@ describe('a managed broker', () => {
       }
     } finally {
       process.kill(pid, 'SIGCONT')
+    }
+  })
+
+  test('shows nobody who is connected: it has no port without a login', async () => {
+    const broker = make()
+    await broker.start()
+    const [name = ''] = (await readdir(path.join(dir, 'broker'))).filter((entry) => entry.endsWith('.ports'))
+    const ports = JSON.parse(await readFile(path.join(dir, 'broker', name), 'utf8')) as object
+    expect(ports).toEqual({ nats: [broker.url] })
+  })
+
+  test('tells the system account what such a port would say', async () => {
+    const broker = make()
+    await broker.start()
+    const { SYS } = broker.accounts.accounts
+    const nkey = Nkey.generate('user')
+    const jwt = userJwt(SYS.signing, { nkey: nkey.text, name: 'monitor', account: SYS.id, nowS: Math.floor(Date.now() / 1_000) })
+    const monitor = await connectNats({ servers: broker.url, nkeySeed: nkey.exportSeed(), jwt })
+    const told = async (what: string): Promise<unknown> => {
+      return JSON.parse(Buffer.from(await monitor.request(`$SYS.REQ.SERVER.PING.${what}`, new Uint8Array())).toString('utf8'))
+    }
+    try {
+      expect(await told('HEALTHZ')).toMatchObject({ data: { status: 'ok' } })
+      expect(await told('VARZ')).toMatchObject({ data: { connections: 1, max_connections: BROKER_LIMITS.connections } })
+      expect(await told('JSZ')).toMatchObject({ data: { config: expect.anything() } })
+      expect(await told('CONNZ')).toMatchObject({ data: { num_connections: 1 } })
+    } finally {
+      await monitor.close()
     }
   })
 
@@ -394,6 +424,11 @@ describe('the configuration', () => {
 
   test('quotes paths with blanks and quotation marks', () => {
     expect(brokerConfig({ ...base, dir: '/a b/"c"', version: [2, 9, 10] })).toContain('store_dir: "/a b/\\"c\\""\n')
+  })
+
+  test('takes more connections than sessions and newcomers may have together, so that nodes find room', () => {
+    expect(brokerConfig({ ...base, version: [2, 9, 10] })).toContain(`max_connections: ${BROKER_LIMITS.connections}\n`)
+    expect(BROKER_LIMITS.connections - SESSION_LIMITS.connections - GUEST_LIMITS.connections).toBeGreaterThanOrEqual(256)
   })
 
   test('bounds the disk only when it is told to', () => {

@@ -3,12 +3,15 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
-import { makeAccounts, nodeText, serverConfig } from '../../cmtp/identity/nats-accounts.ts'
+import { makeAccounts, nodeText, serverConfig, type BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
+import { accountJwt, decodeNatsJwt, guestJwt } from '../../cmtp/identity/nats-jwt.ts'
 import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { closeBuses, openBuses, type Buses } from '../../node/bus.ts'
 import { resolveConfig } from '../../node/config.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
+import type { Bus, BusStatus } from '../../services/bus/provider.ts'
 import { SILENT_LOG } from '../../services/log.ts'
+import { until } from '../client/support/until.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
 
 const accounts = makeAccounts(Math.floor(Date.now() / 1_000))
@@ -35,14 +38,14 @@ async function open(settings: Readonly<Record<string, string>> = {}): Promise<Bu
   return buses
 }
 
-async function server(withAccounts: boolean): Promise<ExternalBroker> {
-  const broker = await ExternalBroker.start(withAccounts ? { extra: home => serverConfig(accounts, path.join(home, 'jwt')) } : {})
+async function server(withAccounts: boolean, as: BrokerAccounts = accounts): Promise<ExternalBroker> {
+  const broker = await ExternalBroker.start(withAccounts ? { extra: home => serverConfig(as, path.join(home, 'jwt')) } : {})
   brokers.push(broker)
   return broker
 }
 
 /** Which of them hears what `from` publishes. */
-async function hears(from: NatsBus, { core, mesh, door }: Buses): Promise<readonly string[]> {
+async function hears(from: Bus, { core, mesh, door }: Buses): Promise<readonly string[]> {
   const heard: string[] = []
   const taps = Object.entries({ core, mesh, door }).map(([name, bus]) => bus.subscribe('word', () => { heard.push(name) }))
   const flushed = (): Promise<unknown> => Promise.all([core, mesh, door].map(bus => bus.flush()))
@@ -75,6 +78,61 @@ describe('the connections of a node', () => {
     expect([buses.sessions, buses.sys]).toEqual([undefined, undefined])
     expect(await hears(buses.core, buses)).toEqual(['core', 'door', 'mesh'])
   })
+})
+
+describe('the connection among newcomers', () => {
+  const nowS = Math.floor(Date.now() / 1_000)
+  const guest = (url: string): Promise<NatsBus> => {
+    const nkey = Nkey.generate('user')
+    return connectNats({ servers: url, name: 'guest', nkeySeed: nkey.exportSeed(), jwt: guestJwt(nkey, nowS), connectTimeoutMs: 1_000 })
+  }
+
+  test('is not waited for where newcomers hold every place, and comes in with its subscriptions when one is free', async () => {
+    const { url } = await server(true, narrow())
+    const idle = await guest(url)
+    const buses = await open({ 'bus.url': url, 'bus.accounts': file })
+    const { door } = buses
+    const statuses: BusStatus[] = []
+    door.onStatus(status => { statuses.push(status) })
+    expect([buses.core.status, buses.mesh.status, buses.sys?.status, door.status]).toEqual(['connected', 'connected', 'connected', 'disconnected'])
+    const heard: string[] = []
+    const dropped = door.subscribe('word', () => { heard.push('dropped') })
+    door.subscribe('word', () => { heard.push('kept') })
+    dropped.unsubscribe()
+    await door.flush()
+    door.publish('word', new Uint8Array())
+    await expect(door.request('word', new Uint8Array())).rejects.toMatchObject({ code: 'CMESH_BUS_DISCONNECTED' })
+    await idle.close()
+    await until('the door is open', () => door.status === 'connected')
+    door.publish('word', new Uint8Array())
+    await door.flush()
+    await until('what was subscribed is heard', () => heard.length > 0)
+    expect([heard, statuses]).toEqual([['kept'], ['connected']])
+    await expect(guest(url)).rejects.toMatchObject({ code: 'CMESH_BUS_CONNECT' })
+  })
+
+  test('that never came in closes like any other', async () => {
+    const { url } = await server(true, narrow())
+    const idle = await guest(url)
+    const buses = await open({ 'bus.url': url, 'bus.accounts': file })
+    await closeBuses(buses)
+    expect(buses.door.status).toBe('closed')
+    expect(() => buses.door.subscribe('word', () => undefined)).toThrow(expect.objectContaining({ code: 'CMESH_BUS_CLOSED' }))
+    await idle.close()
+  })
+
+  /** The same accounts with room for one in that of newcomers. */
+  function narrow(): BrokerAccounts {
+    const { GUEST } = accounts.accounts
+    const { nats: { limits, ...more } } = decodeNatsJwt(GUEST.jwt)
+    const [, scope] = more['signing_keys'] as [string, { key: string, role: string, template: { pub: { allow: string[] }, sub: { allow: string[] } } }]
+    const { key, role, template: { pub, sub } } = scope
+    const jwt = accountJwt(accounts.signing, {
+      name: 'GUEST', id: GUEST.id, keys: [GUEST.signing.text], connections: 1, scopes: [{ key, role, publish: pub.allow, subscribe: sub.allow }],
+    }, nowS)
+    expect(limits).toMatchObject({ conn: 1_024 })
+    return { ...accounts, accounts: { ...accounts.accounts, GUEST: { ...GUEST, jwt } } }
+  }
 })
 
 describe('bus.accounts', () => {

@@ -17,7 +17,7 @@ async function open(parts: Partial<HttpParts> = {}): Promise<HttpFace> {
 }
 
 describe('health and metrics over HTTP', () => {
-  test.each([['ok', 200], ['starting', 503], ['draining', 503], ['failing', 503]] as const)('%s answers %i, with what it is made of', async (status, code) => {
+  test.each([['ok', 200], ['degraded', 200], ['starting', 503], ['draining', 503], ['failing', 503]] as const)('%s answers %i, with what it is made of', async (status, code) => {
     const health: Health = { status, sequence: 7 }
     const { url } = await open({ health: () => health })
     const response = await fetch(`${url}/healthz?verbose=1`)

@@ -248,10 +248,26 @@ describe('a token that comes over a gateway\'s connection', () => {
         if (known || bytes === token) expect(failure).toMatchObject(elsewhere)
         expect(await failureOf(() => guard.check(token, SID, SID))).toMatchObject(elsewhere)
       }
-      // Nor does it pass once it has to be verified again.
+      // Nor does it pass once it has to be verified again. One that only came this way was never remembered.
       clock.ms += 60_000
-      for (const bytes of [tokenReference(token), token]) expect(await failureOf(() => guard.check(bytes, SID, GATEWAY))).toMatchObject(elsewhere)
+      expect(await failureOf(() => guard.check(tokenReference(token), SID, GATEWAY))).toMatchObject(known ? elsewhere : { code: 'CMESH_IAM_TOKEN' })
+      expect(await failureOf(() => guard.check(token, SID, GATEWAY))).toMatchObject(elsewhere)
+      expect(guard.size).toBe(known ? 1 : 0)
     }
+  })
+
+  test('and names another changes nothing that is remembered: no session, no reference, and nobody is told of it', async () => {
+    const { guard } = makeGuard()
+    const admitted: string[] = []
+    guard.watch(({ jti }) => { admitted.push(jti) }, () => undefined)
+    const [first, stolen] = [await tokenOf({ via: GATEWAY }), await tokenOf({ via: GATEWAY, jti: 'token-two' })]
+    expect(await failureOf(() => guard.check(stolen, SID, 'session-of-a-thief'))).toMatchObject(elsewhere)
+    expect([guard.size, guard.carried, admitted]).toEqual([0, 0, []])
+    const auth = await checked(guard, first)
+    expect(await failureOf(() => guard.check(stolen, SID, 'session-of-a-thief'))).toMatchObject(elsewhere)
+    expect(guard.check(tokenReference(first), SID)).toBe(auth)
+    expect(guard.checkCarried(tokenReference(first), GATEWAY)).toBe(auth)
+    expect(admitted).toEqual(['token-one'])
   })
 
   test('is refused there while its own session asks for it in the same moment and gets in', async () => {
@@ -259,6 +275,61 @@ describe('a token that comes over a gateway\'s connection', () => {
     const token = await tokenOf()
     const [own, stolen] = await Promise.allSettled([guard.check(token, SID), guard.check(token, SID, GATEWAY)])
     expect([own, stolen]).toMatchObject([{ status: 'fulfilled', value: { sid: SID } }, { status: 'rejected', reason: elsewhere }])
+  })
+})
+
+describe('bad tokens that come over a gateway\'s connection', () => {
+  const GATEWAY = 'session-of-a-gateway'
+  /** Longer than a reference. */
+  const bad = (i: number): Buffer => Buffer.from(`forged.by.somebody.${i}`)
+  const busy = {
+    code: 'CMESH_ROUTER_BUSY', status: 429, retry: 'retry', message: 'This gateway has 256 requests in flight already; try again in 100 ms.',
+  }
+
+  test('are the fault of that connection: the session they were sent for has its budget whole, and so has its own gateway', async () => {
+    const { guard, verifications } = makeGuard()
+    for (let i = 0; i < 20; i++) {
+      const reason = i < 10 ? 'the token is not valid' : 'too many bad tokens came for this session; wait a second'
+      expect(await failureOf(() => guard.check(bad(i), SID, 'session-of-a-thief'))).toMatchObject(noSession(reason))
+    }
+    expect(verifications()).toBe(10)
+    await expect(checked(guard, await tokenOf({ via: GATEWAY }))).resolves.toMatchObject({ jti: 'token-one' })
+    await expect(guard.check(await tokenOf({ via: GATEWAY, jti: 'token-two' }), SID, GATEWAY)).resolves.toMatchObject({ jti: 'token-two' })
+    for (let i = 0; i < 10; i++) expect(await failureOf(() => guard.check(bad(i), SID))).toMatchObject(noSession('the token is not valid'))
+    expect(verifications()).toBe(22)
+  })
+
+  test('for sessions that nobody has are bounded all together, at once and over time, and cost nobody else', async () => {
+    const { guard, clock, verifications } = makeGuard()
+    const attempts = (from: number, count: number): Promise<unknown[]> => Promise.all(Array.from({ length: count }, async (_, i) =>
+      failureOf(() => guard.check(bad(from + i), `invented-${from + i}`, 'session-of-a-thief'))))
+    const failures = await attempts(0, 300)
+    expect(failures.slice(0, 256).every(failure => (failure as { code: string }).code === 'CMESH_IAM_NO_SESSION')).toBe(true)
+    for (const failure of failures.slice(256)) expect(failure).toMatchObject(busy)
+    expect(verifications()).toBe(256)
+    clock.ms += 1_000
+    await attempts(300, 50)
+    expect(verifications()).toBe(266)
+    await expect(checked(guard, await tokenOf({ sid: 'session-of-a-thief' }), 'session-of-a-thief')).resolves.toBeDefined()
+    await expect(guard.check(await tokenOf({ via: GATEWAY }), SID, GATEWAY)).resolves.toBeDefined()
+  })
+
+  test('that are the same are not verified again, and cost the gateway nothing', async () => {
+    const { guard, verifications } = makeGuard()
+    for (let i = 0; i < 300; i++) expect(await failureOf(() => guard.check(bad(1), SID, GATEWAY))).toMatchObject(noSession('the token is not valid'))
+    expect(verifications()).toBe(1)
+    for (let i = 0; i < 255; i++) await failureOf(() => guard.check(bad(i), `invented-${i}`, GATEWAY))
+    expect(verifications()).toBe(256)
+  })
+
+  test('are not what a gateway is held to have sent whose tokens are good, however many', async () => {
+    const { guard } = makeGuard()
+    const sids = Array.from({ length: 256 }, (_, i) => `session-no-${i}`)
+    for (let round = 0; round < 2; round++) {
+      const tokens = await Promise.all(sids.map(sid => tokenOf({ sid, via: GATEWAY, jti: `${sid}-${round}` })))
+      await Promise.all(tokens.map(async (token, i) => guard.check(token, sids[i] as string, GATEWAY)))
+    }
+    expect(guard.carried).toBe(256)
   })
 })
 

@@ -1,13 +1,14 @@
 /**
  * A nats-server that belongs to no node, as `docker-compose.yml` runs one: JetStream, no accounts unless a test gives it some. It can be killed and brought
- * back on its port and with its streams. `stop` ends it and removes its directory.
+ * back on its port and with its streams. `stop` ends it, looks for secrets in its log and removes its directory.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { BROKER_FILES } from '../../node/broker/config.ts'
 import { locateNatsServer } from '../../node/broker/locate.ts'
 import { ServerProcess } from '../../node/broker/server-process.ts'
+import { secretsIn } from './secrets.ts'
 
 export interface ExternalBrokerOptions {
   /** Default true. */
@@ -56,7 +57,9 @@ export class ExternalBroker {
   async stop(): Promise<void> {
     this.#server.signal('SIGCONT')
     await this.#server.stop()
+    const leaks = secretsIn(await readFile(path.join(this.#dir, BROKER_FILES.log), 'utf8'))
     await rm(this.#dir, { recursive: true, force: true })
+    if (leaks.length > 0) throw new Error(`secrets were written down in the broker's log:\n${leaks.join('\n')}`)
   }
 }
 

@@ -186,7 +186,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const events = new MockEvents({ now: time.nowMs })
   const outbox = new Outbox({ events, watermark: memoryWatermark(), log, retryMs: 1 })
   const published: TestMesh['published'] = []
-  const tails = new Tails({ provider: events, bus: { publish: (subject, data) => { published.push({ subject, data }) } }, clock: time })
+  const tails = new Tails({ provider: events, bus: { publish: (subject, data) => { published.push({ subject, data }) } }, clock: time, guard })
   const halts: CMeshError[] = []
   const deadlines = new Deadlines(time)
   const state: StateService = new StateService({

@@ -8,6 +8,7 @@ import { login, type SendStep, type Session } from '../../cmtp/identity/login.ts
 import { CMeshError } from '../../cmtp/errors.ts'
 import { guestJwt, natsAuthenticator } from '../../cmtp/identity/nats-jwt.ts'
 import { Nkey } from '../../cmtp/identity/nats-keys.ts'
+import { tokenReference } from '../../cmtp/identity/token.ts'
 import { MessageIds } from '../../cmtp/message-id.ts'
 import { connectionOfHello, helloSubject, INBOX_PREFIX, originOfSubject, sessionOfMine } from '../../cmtp/subject.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
@@ -98,6 +99,7 @@ export class RawNats {
   async login(identity: KeyPair, want?: readonly string[]): Promise<Session> {
     const session = await login({ identity, nkey: Nkey.generate('user'), ...(want !== undefined && { want }), send: this.step })
     keepSecret('a session token', session.token)
+    keepSecretBytes('the reference of a session token', tokenReference(Buffer.from(session.token)))
     keepSecretBytes('a session key', session.key.exportSeed())
     keepSecretBytes('the key of an identity', identity.exportSeed())
     if (session.nkey !== undefined) keepSecret('the nkey of a session', session.nkey.exportSeed())
@@ -124,8 +126,16 @@ export class RawNats {
     for (const socket of this.#sockets) socket.vanish()
   }
 
+  /** Secrets that came so far over any of the sockets, by where and what; forgotten from here on. */
+  takeLeaks(): string[] {
+    return this.#sockets.flatMap(socket => socket.takeLeaks())
+  }
+
+  /** Throws when a secret came that was nobody's to send. */
   close(): void {
+    const leaks = this.takeLeaks()
     for (const socket of this.#sockets) socket.close()
+    if (leaks.length > 0) throw new Error(`secrets came in messages:\n${leaks.join('\n')}`)
   }
 
   get #sockets(): readonly RawSocket[] {

@@ -1,10 +1,11 @@
 /**
  * One connection to NATS that is nothing but a socket: tests script what it says byte by byte, and it may say anything, its login
- * included. It waits for nothing but what it is asked to wait for.
+ * included. It waits for nothing but what it is asked to wait for, and looks for secrets in all that comes.
  * https://docs.nats.io/reference/reference-protocols/nats-protocol
  */
 import { once } from 'node:events'
 import net from 'node:net'
+import { secretsInReply } from './secrets.ts'
 
 export interface RawMessage {
   readonly subject: string
@@ -38,6 +39,7 @@ export class RawSocket {
   /** What the server said of itself and, after the login, of this connection. */
   info: Readonly<Record<string, unknown>> = {}
   readonly #socket: net.Socket
+  readonly #leaks: string[] = []
   readonly #waiting = new Map<string, (message: RawMessage) => void>()
   readonly #closed: Promise<never>
   #informed: (() => void) | undefined
@@ -116,8 +118,16 @@ export class RawSocket {
     this.#socket.resetAndDestroy()
   }
 
+  /** Secrets that came so far, by where and what; forgotten from here on. */
+  takeLeaks(): string[] {
+    return this.#leaks.splice(0)
+  }
+
+  /** Throws when a secret came that was nobody's to send. */
   close(): void {
     this.#socket.destroy()
+    const leaks = this.takeLeaks()
+    if (leaks.length > 0) throw new Error(`secrets came in messages:\n${leaks.join('\n')}`)
   }
 
   #read(chunk: Buffer): void {
@@ -154,6 +164,7 @@ export class RawSocket {
   }
 
   #take(message: RawMessage): void {
+    this.#leaks.push(...secretsInReply(message.data).map(what => `on ${message.subject}: ${what}`))
     const resolve = this.#waiting.get(message.subject)
     this.#waiting.delete(message.subject)
     if (resolve === undefined) this.unasked.push(message)

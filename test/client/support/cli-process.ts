@@ -1,13 +1,20 @@
-/** The built command line as a process of its own, in a home of its own: no mesh, identity or setting of whoever runs the tests. */
-import { spawn, type ChildProcess } from 'node:child_process'
+/**
+ * The built command line as a process of its own, in a home of its own: no mesh, identity or setting of whoever runs the tests. Closing a
+ * home looks for secrets in all that its commands, its nodes and their brokers wrote.
+ */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { brokerLog, nodesUnder, secretsIn, secretsOf, secretsOfPerson } from '../../support/secrets.ts'
 import { ROOT } from '../../support/sources.ts'
 import { until } from './until.ts'
 
 const ENTRY = join(ROOT, 'dist', 'client', 'cli', 'main.js')
+
+/** Whether `startOnTerminal` can: it takes the `script` of util-linux, which other systems do not have. */
+export const HAS_TERMINALS = spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes('util-linux') ?? false
 
 export interface CliResult {
   readonly code: number | null
@@ -19,6 +26,9 @@ export class CliHome {
   readonly directory: string
   readonly env: NodeJS.ProcessEnv
   readonly #running = new Set<CliRun>()
+  /** All that was written here, by whom. */
+  readonly #wrote: (readonly [who: string, text: () => string])[] = []
+  #telling: readonly string[] = []
 
   static async make(): Promise<CliHome> {
     if (!existsSync(ENTRY)) throw new Error(`${ENTRY} is missing; run npm run build`)
@@ -35,8 +45,23 @@ export class CliHome {
 
   /** Starts a command and does not wait for it. */
   start(args: readonly string[], env: NodeJS.ProcessEnv = {}): CliRun {
-    const run = new CliRun(spawn(process.execPath, [ENTRY, ...args], { cwd: ROOT, env: { ...this.env, ...env }, stdio: 'pipe' }))
+    return this.#keep(args, spawn(process.execPath, [ENTRY, ...args], { cwd: ROOT, env: { ...this.env, ...env }, stdio: 'pipe' }))
+  }
+
+  /** Starts a command on a terminal of its own, where a person types what its stdin is written; all that shows is its stdout. */
+  startOnTerminal(args: readonly string[]): CliRun {
+    const command = [process.execPath, ENTRY, ...args].map(each => `'${each.replaceAll('\'', '\'\\\'\'')}'`).join(' ')
+    return this.#keep(args, spawn('script', ['--quiet', '--return', '--flush', '--command', command, '/dev/null'], {
+      cwd: ROOT, env: { ...this.env, SHELL: '/bin/sh', NO_COLOR: '1' }, stdio: 'pipe',
+    }))
+  }
+
+  #keep(args: readonly string[], child: ChildProcess): CliRun {
+    const run = new CliRun(child)
     this.#running.add(run)
+    const told = args.join(' ')
+    if (!this.#telling.some(command => `${told} `.startsWith(`${command} `))) this.#wrote.push([`stdout of cmesh ${told}`, () => run.stdout])
+    this.#wrote.push([`stderr of cmesh ${told}`, () => run.stderr])
     void run.result.then(() => this.#running.delete(run))
     return run
   }
@@ -55,10 +80,30 @@ export class CliHome {
     return JSON.parse(stdout)
   }
 
+  /** From here on these commands, by how they begin, may print a secret on stdout: it is what they are for. */
+  tells(...commands: readonly string[]): void {
+    this.#telling = [...this.#telling, ...commands]
+  }
+
+  /** What was written here by other ways than `start`. */
+  wrote(who: string, text: string): void {
+    this.#wrote.push([who, () => text])
+  }
+
+  /** Rejects when a secret stands in what was written here. */
   async close(): Promise<void> {
     for (const { child } of this.#running) child.kill('SIGTERM')
     await Promise.all([...this.#running].map(({ result }) => result))
+    const leaks = this.#leaks()
     await rm(this.directory, { recursive: true, force: true, maxRetries: 5 })
+    if (leaks.length > 0) throw new Error(`secrets were written down:\n${leaks.join('\n')}`)
+  }
+
+  #leaks(): string[] {
+    const nodes = nodesUnder(this.directory)
+    const kept = new Map([...secretsOfPerson(join(this.directory, 'config')), ...nodes.flatMap(dir => [...secretsOf(dir)])])
+    const logs = nodes.map((dir): readonly [string, () => string] => [`the broker's log in ${dir}`, () => brokerLog(dir)])
+    return [...this.#wrote.splice(0), ...logs].flatMap(([who, text]) => secretsIn(text(), kept).map(what => `${who}: ${what}`))
   }
 }
 

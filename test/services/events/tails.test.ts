@@ -1,9 +1,12 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals'
 import { ReplyFrame } from '../../../cmtp/frame.ts'
 import { decodeHeaders } from '../../../cmtp/headers.ts'
-import type { Session } from '../../../cmtp/identity/login.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import { refresh, type Session } from '../../../cmtp/identity/login.ts'
 import { MockEvents } from '../../../providers/events/mock.ts'
 import { TAIL_LEASE_MS, Tails, type TailRequest } from '../../../services/events/tails.ts'
+import type { AuthContext } from '../../../services/iam/guard.ts'
+import type { Revocation } from '../../../services/iam/revocations.ts'
 import { startMesh, testClock, type TestClock, type TestMesh } from '../../support/mesh.ts'
 
 const OWN = '_INBOX.abc123.reply'
@@ -106,6 +109,64 @@ describe('0xE:<channel>:tail', () => {
   })
 })
 
+describe('a revocation', () => {
+  let mesh: TestMesh
+  beforeAll(async () => { mesh = await startMesh() })
+  afterEach(() => { mesh.tails.stop() })
+  afterAll(() => mesh.stop())
+
+  const tail = async (who: Session, inbox: string): Promise<{ readonly tail: string }> => {
+    const answer = await mesh.ask(who, '0xE:chan:tail', { body: JSON.stringify({ inbox }), replySubject: OWN })
+    expect(answer.status).toBe(200)
+    return answer.value as { tail: string }
+  }
+  const heard = async (): Promise<string[]> => {
+    mesh.published.length = 0
+    await mesh.ask(mesh.root, '0xEW:chan:said')
+    return mesh.published.map(({ subject }) => subject)
+  }
+
+  test.each<[string, (session: Session) => Promise<Revocation>]>([
+    ['session', async ({ sid }) => ({ sid })],
+    ['subject', async ({ sub }) => ({ sub })],
+    ['token', async session => ({ jti: (await mesh.enter(session)).jti })],
+  ])('of a %s ends its tails at once, and nobody else\'s', async (_, revocationOf) => {
+    const [ended, other] = [await mesh.open(), await mesh.open()]
+    for (const inbox of ['a', 'b']) await tail(ended, `${INBOX}.${inbox}`)
+    await tail(other, `${INBOX}.other`)
+    const revocation = await revocationOf(ended)
+    expect(await heard()).toHaveLength(3)
+    mesh.guard.revoke({ sid: 'nobody', sub: 'did:key:nobody', jti: 'none' })
+    expect(mesh.tails.size).toBe(3)
+    mesh.guard.revoke(revocation)
+    expect(mesh.tails.size).toBe(1)
+    expect(await heard()).toEqual([`${INBOX}.other`])
+  })
+
+  test('of a token that was replaced since the tail was renewed, or of a subject before it proved itself again, ends none', async () => {
+    const identity = KeyPair.generate()
+    const first = await mesh.open({ identity })
+    const { jti } = await mesh.enter(first)
+    const opened = await tail(first, INBOX)
+    mesh.time.ms += 2_000
+    const renewed = await refresh(first, mesh.send, mesh.time.ms)
+    const body = JSON.stringify({ inbox: INBOX, ...opened })
+    expect((await mesh.ask(renewed, '0xE:chan:tail', { body, replySubject: OWN })).value).toMatchObject(opened)
+    mesh.guard.revoke({ jti })
+    mesh.guard.revoke({ sub: identity.did }, mesh.time.ms - 1_000)
+    expect(await heard()).toEqual([INBOX])
+  })
+
+  test('of a key ends the tails of all whose token it signed', async () => {
+    const session = await mesh.open()
+    await tail(session, INBOX)
+    mesh.guard.revoke({ kid: 'another-key' })
+    expect(mesh.tails.size).toBe(1)
+    mesh.guard.revoke({ kid: mesh.mesh.publicKey.thumbprint })
+    expect(mesh.tails.size).toBe(0)
+  })
+})
+
 describe('leases', () => {
   let clock: TestClock
   let events: MockEvents
@@ -116,14 +177,16 @@ describe('leases', () => {
     clock = testClock()
     events = new MockEvents({ now: clock.nowMs })
     published = []
-    tails = new Tails({ provider: events, bus: { publish: subject => { published.push(subject) } }, clock })
+    const guard = { watch: () => undefined, isRevoked: () => false }
+    tails = new Tails({ provider: events, bus: { publish: subject => { published.push(subject) } }, clock, guard })
   })
   afterEach(() => {
     tails.stop()
     jest.useRealTimers()
   })
 
-  const request = (fields: Partial<TailRequest> = {}): TailRequest => ({ channel: 'chan', inbox: INBOX, sid: 'session', replySubject: OWN, event: ({ seq }) => ({ seq }), ...fields })
+  const request = (fields: Partial<TailRequest> = {}): TailRequest => ({ channel: 'chan', inbox: INBOX, auth: by('session'), replySubject: OWN, event: ({ seq }) => ({ seq }), ...fields })
+  const by = (sid: string): AuthContext => ({ sid }) as AuthContext
   /** Both clocks, as they run. */
   const pass = (ms: number): void => {
     for (let left = ms; left > 0; left -= 1_000) {
@@ -177,9 +240,9 @@ describe('leases', () => {
   test('are 64 a session and 4,096 in all; one more is refused with when to come back', () => {
     for (let i = 0; i < 64; i++) tails.open(request())
     expect(() => tails.open(request())).toThrow('this session has 64 requests in flight already; try again in 30000 ms.')
-    for (let s = 1; s < 64; s++) for (let i = 0; i < 64; i++) tails.open(request({ sid: `session ${s}` }))
+    for (let s = 1; s < 64; s++) for (let i = 0; i < 64; i++) tails.open(request({ auth: by(`session ${s}`) }))
     expect(tails.size).toBe(4_096)
-    expect(() => tails.open(request({ sid: 'one more' }))).toThrow('this node has 4096 requests in flight already; try again in 30000 ms.')
+    expect(() => tails.open(request({ auth: by('one more') }))).toThrow('this node has 4096 requests in flight already; try again in 30000 ms.')
     tails.stop()
     expect(tails.size).toBe(0)
     tails.open(request())

@@ -306,8 +306,8 @@ describe('a client that is lied to about the mesh\'s keys', () => {
   })
 })
 
-describe('a name that looks like a right', () => {
-  test('gives none: tokens of names never become patterns, and patterns never become rights', async () => {
+describe('what a session wants, and what a token says it may', () => {
+  test('is never more than was granted: texts of rights do not become rights', async () => {
     const session = await iam.open({ mesh: root.did })
     const auth = await iam.enter(session)
     const held = auth.permissions.map(formatPermission)

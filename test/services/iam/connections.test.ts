@@ -196,6 +196,18 @@ describe('an nkey is refused', () => {
     expect(room.ledger.minted).toHaveLength(1)
   })
 
+  test('of a session that was ended, by its own word or a ban', async () => {
+    const room = await start()
+    const said = refused('call', 'its nkey is the one of a session that was ended; make another')
+    const [hand, banned] = [new Hand(room), new Hand(room)]
+    await hand.hangup(await hand.session())
+    expect(await failureOf(() => new Hand(room, { nkey: hand.nkey as Nkey }).open())).toMatchObject(said)
+    await banned.session()
+    room.guard.revoke({ sub: banned.identity.did }, room.clock.ms)
+    expect(await failureOf(() => new Hand(room, { nkey: banned.nkey as Nkey }).open())).toMatchObject(said)
+    await new Hand(room).session()
+  })
+
   test('after a restart too, once the session was seen again', async () => {
     const before = await start()
     const hand = new Hand(before)
@@ -405,6 +417,7 @@ describe('the sessions that are remembered', () => {
     expect([0, 1, 2, 3, 4].map(n => live.serves(`U${n}`))).toEqual([true, false, false, true, true])
     expect(live.take({ sub: 'did:key:z' }, 10_000)).toHaveLength(3)
     expect([live.size, live.serves('U0')]).toEqual([0, false])
+    expect([0, 1, 2, 3, 4].map(n => live.wasEnded(`U${n}`))).toEqual([true, false, false, true, true])
   })
 
   test('are over when their login is', () => {

@@ -154,6 +154,62 @@ describe('the door for newcomers', () => {
     expect(bus.published).toHaveLength(65)
   })
 
+  test('has places for sessions that newcomers cannot take', async () => {
+    const [guests, sessions] = [new HandBus(), new HandBus()]
+    const release: (() => void)[] = []
+    const { listener } = await listening({
+      buses: [guests, sessions], iam: { handle: () => new Promise(resolve => { release.push(() => { resolve(Buffer.from('{}')) }) }) },
+    })
+    for (let i = 0; i < 1_000; i++) guests.bring(HELLO_WILDCARD, { subject: helloSubject(CID), reply: REPLY, data: step('0xIW:refresh') })
+    expect(release).toHaveLength(160)
+    sessions.bring(HELLO_WILDCARD, { subject: helloSubject('session-1'), reply: '_INBOX.session-1.1', data: step('0xIW:refresh') })
+    expect(release).toHaveLength(161)
+    release[160]?.()
+    const renewed = new Promise<Uint8Array>(resolve => { sessions.onPublish = (_, frame) => { resolve(frame) } })
+    expect(readAnswer(await renewed)).toMatchObject({ status: 200 })
+    expect(new Set(guests.published.map(({ data }) => readAnswer(data).code))).toEqual(new Set(['CMESH_IAM_BUSY']))
+    expect(guests.published).toHaveLength(840)
+    for (const each of release) each()
+    await listener.drain()
+  })
+
+  test('looks into nothing there is no place for, and answers it at its own level', async () => {
+    const release: (() => void)[] = []
+    const { bus, bring, listener } = await listening({ iam: { handle: () => new Promise(resolve => { release.push(() => { resolve(Buffer.from('{}')) }) }) } })
+    for (let i = 0; i < 160; i++) bring(step('0xIW:refresh'))
+    const none = Buffer.alloc(0)
+    for (const data of [Buffer.from('noise'), none, step('0xS:0x001:hello_world'), step('0xIW:call', none, 'none'), step('0xIW:call', none, 'full')]) bring(data)
+    const answers = bus.published.map(({ data }) => readAnswer(data))
+    expect(answers.map(({ status, code, frame: { receipt } }) => [status, code, receipt])).toEqual([
+      [429, 'CMESH_IAM_BUSY', 'hash'], [429, 'CMESH_IAM_BUSY', 'hash'], [429, 'CMESH_IAM_BUSY', 'hash'], [429, 'CMESH_IAM_BUSY', 'none'], [429, 'CMESH_IAM_BUSY', 'hash'],
+    ])
+    expect(answers.map(({ frame: { id } }) => id)).toEqual([Buffer.alloc(16), Buffer.alloc(16), ID, ID, ID])
+    for (const each of release) each()
+    await listener.drain()
+  })
+
+  test('keeps places free of the steps that wait for the provider', async () => {
+    const release: (() => void)[] = []
+    const taken: string[] = []
+    const { bus, bring, listener } = await listening({
+      iam: { handle: action => new Promise(resolve => { taken.push(action); release.push(() => { resolve(Buffer.from('{}')) }) }) },
+    })
+    for (const action of ['call', 'confirm', 'refresh', 'consent', 'hangup']) {
+      for (let i = 0; i < 65; i++) if (i === 0 || action.startsWith('c')) bring(step(`0xIW:${action}`))
+      // What was refused has left.
+      await new Promise(resolve => { setImmediate(resolve) })
+    }
+    const count = (action: string): number => taken.filter(each => each === action).length
+    expect(['call', 'confirm', 'refresh', 'consent', 'hangup'].map(count)).toEqual([64, 64, 1, 31, 0])
+    for (const each of release.splice(0)) each()
+    await listener.drain()
+    const statuses = bus.published.map(({ data }) => readAnswer(data).status)
+    expect([200, 429].map(status => statuses.filter(each => each === status).length)).toEqual([160, 37])
+    // Each gives its place back, whatever became of it.
+    const again = await listening({ iam: { handle: () => Promise.reject(new CMeshError('CMESH_IAM_FORGED', { what: 'proof' })) } })
+    for (let i = 0; i < 65; i++) expect(await again.ask(step('0xIW:confirm'))).toMatchObject({ code: 'CMESH_IAM_FORGED' })
+  })
+
   test('drops an answer that nobody can get any more', async () => {
     const { bus, bring, listener } = await listening()
     bring(step('0xIW:call'))

@@ -47,18 +47,20 @@ interface Fields {
   readonly by?: Session
   /** Session of the subject it comes on. Default: that of `by`. */
   readonly on?: string
+  /** Session of the gateway's connection that it comes over, where that is another's. */
+  readonly via?: string
   readonly token?: Buffer
   readonly receipt?: ReceiptLevel
 }
 
 type Asked = readonly [who: Session | Buffer, fqmn: string, body?: string]
 
-function send(asked: readonly Asked[], { by = gateway, on = by.sid, token = bytesOf(by), receipt = 'full' }: Fields = {}): Promise<BatchReply> {
+function send(asked: readonly Asked[], { by = gateway, on = by.sid, via, token = bytesOf(by), receipt = 'full' }: Fields = {}): Promise<BatchReply> {
   const entries = asked.map(([, fqmn, body]) => encodeBatchEntry({ fqmn, ...(body !== undefined && { body: Buffer.from(body) }) }))
   const references = asked.map(([who]) => (Buffer.isBuffer(who) ? who : reference(who)))
   const frame = assembleBatch({ token, deadlineMs: mesh.time.ms + 5_000, receipt }, entries, references)
   frame.set(ID, BATCH_ID_AT)
-  return new Promise(resolve => { mesh.frontDoor.handle(frame, { sid: on, replySubject: '' }, answer => { resolve(decodeBatchReply(answer)) }) })
+  return new Promise(resolve => { mesh.frontDoor.handle(frame, { sid: on, via, replySubject: '' }, answer => { resolve(decodeBatchReply(answer)) }) })
 }
 
 const value = ({ body }: BatchReplyEntry): Record<string, unknown> => JSON.parse(body.toString('utf8')) as Record<string, unknown>
@@ -203,5 +205,11 @@ describe('a stolen reference', () => {
     const nested = await open(ann.sid)
     expect(codes(await send([[nested, VIEW]]))).toEqual([UNKNOWN])
     expect(codes(await send([[nested, VIEW], [ben, VIEW]], { by: ann }))).toEqual([200, UNKNOWN])
+    // Over the gateway's connection: `nested` named `ann`, and `ann` is not who sends this.
+    const { requests } = mesh.endpoints.state.stats
+    const reply = await send([[nested, VIEW], [ann, VIEW], [nested, WRITE]], { by: ann, via: gateway.sid })
+    expect(codes(reply)).toEqual([UNKNOWN, UNKNOWN, UNKNOWN])
+    expect(reply.entries.map(entry => value(entry)['prompt'])).toEqual(['token', 'token', 'token'])
+    expect(mesh.endpoints.state.stats.requests).toBe(requests)
   })
 })

@@ -131,6 +131,25 @@ describe('the router', () => {
     expect(taken).toHaveLength(4)
   })
 
+  test('counts what is under way for the connection that sent it, whatever sessions that names behind its own', async () => {
+    const { router: made, bus, taken, bring, carry } = router({ perSession: 2, inAll: 100 })
+    await made.start()
+    // What the thief sends in the victim's name takes no place of the victim's, and inventing names gives the thief none.
+    for (let i = 0; i < 5; i++) carry('thief', 'victim')
+    for (let i = 0; i < 5; i++) carry('thief', `invented-${i}`)
+    bring('thief')
+    for (let i = 0; i < 2; i++) bring('victim')
+    carry('gate', 'victim')
+    expect(taken.map(({ origin: { sid, via } }) => [sid, via])).toEqual([
+      ['victim', 'thief'], ['victim', 'thief'], ['victim', undefined], ['victim', undefined], ['victim', 'gate'],
+    ])
+    expect(bus.published.map(({ subject, data }) => [subject, readAnswer(data).code])).toEqual(Array.from({ length: 9 }, () => [inboxOf('thief'), 'CMESH_ROUTER_BUSY']))
+    for (const each of taken.splice(0)) each.answer('done')
+    expect(made.inFlight).toBe(0)
+    for (let i = 0; i < 2; i++) carry('thief', 'victim')
+    expect(taken).toHaveLength(2)
+  })
+
   test('refuses one more than it may have under way in all, whoever asks', async () => {
     const { router: made, bus, taken, bring } = router({ perSession: 10, inAll: 3 })
     await made.start()
