@@ -21,6 +21,10 @@ export interface IdentityFile {
   readonly root?: string
   /** How often it was rotated. Absent where it never was. */
   readonly generation?: number
+  /** It came from elsewhere, or was derived of what did: it may be what another identity has committed to. */
+  readonly imported?: true
+  /** DID whose place it took, or was to take, where nothing else of that one is here. */
+  readonly from?: string
 }
 
 /** An identity as it may be shown: no secret. */
@@ -68,8 +72,8 @@ export function infoOf(name: string, { did, context, entropy, root }: IdentityFi
 
 /** What was read from `path`, with its key. Throws `CMESH_CLIENT_CREDENTIALS`. */
 export function readIdentityFile(path: string, value: unknown): { readonly file: IdentityFile, readonly key: KeyPair } {
-  const { version, did, seed, context, entropy, root, generation = 0 } = fieldsOf(value)
-  const optional = [context, entropy, root].every(each => each === undefined || typeof each === 'string')
+  const { version, did, seed, context, entropy, root, generation = 0, from } = fieldsOf(value)
+  const optional = [context, entropy, root, from].every(each => each === undefined || typeof each === 'string')
   if ((version !== 1 && version !== 2) || typeof did !== 'string' || typeof seed !== 'string' || !optional || !Number.isSafeInteger(generation)) {
     throw unusable(path, 'it does not hold an identity')
   }

@@ -81,7 +81,8 @@ export class IdentityStore {
     const found = await this.#mustRead(root)
     const entropy = await entropyOf(this.#identityPath(root), found.file)
     if (entropy === undefined) throw usage(`The identity ${root} is no root: nothing can be derived of it.`)
-    return await this.#add(name, await derivedFile(entropy, context, found.file.did))
+    const derived = await derivedFile(entropy, context, found.file.did)
+    return await this.#add(name, found.file.imported === true ? { ...derived, imported: true } : derived)
   }
 
   /** The 24 words of a root: the secret behind it and all that is derived of it. Rejects with `CMESH_CLIENT_USAGE` for what has none. */
@@ -104,8 +105,8 @@ export class IdentityStore {
    */
   async import(name: string, secret: string): Promise<IdentityInfo> {
     const text = secret.trim()
-    if (/^[A-Za-z0-9_-]{43}$/.test(text)) return await this.#add(name, seedFile(keyOfSeed(text)))
-    return await this.#add(name, await rootFile(await rootOfWords(text), DEFAULT_CONTEXT))
+    if (/^[A-Za-z0-9_-]{43}$/.test(text)) return await this.#add(name, { ...seedFile(keyOfSeed(text)), imported: true })
+    return await this.#add(name, { ...await rootFile(await rootOfWords(text), DEFAULT_CONTEXT), imported: true })
   }
 
   /** Keeps the session of an identity with the mesh at `url`, in place of the one before. */

@@ -6,35 +6,20 @@
  *     retired/<name>.<generation>.<end of its DID>.json   identities that were rotated, as they lay in their files
  *
  * A next root is 24 words like any other, made apart from the root of today: who has the one learns nothing of the other. Each context of it is
- * what the same context of today's root commits to, so one next root does for a root and all that is derived of it. Nothing here talks to a
- * mesh; each step can be done again after a kill at any point of it.
+ * what the same context of today's root commits to, so one next root does for a root and all that is derived of it. What a mesh says was committed to
+ * is never kept: the next mesh would be told of it. Nothing here talks to a mesh; each step can be done again after a kill at any point of it.
  */
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import { DEFAULT_CONTEXT, makeRoot, rootOfWords, wordsOfRoot } from '../cmtp/identity/root.ts'
-import { commitmentTo, isCommitment } from '../cmtp/identity/rotation.ts'
+import { commitmentTo } from '../cmtp/identity/rotation.ts'
 import { derivedFile, didOfRoot, identityPath, readIdentityFile, rootFile, type IdentityFile } from './identity-file.ts'
 import { usage } from './options.ts'
 import { fieldsOf, PrivateFiles, unusable } from './private-files.ts'
+import { readNext, readPending, rootIn, type NextFile, type PendingRotation } from './rotation-files.ts'
 
-interface NextFile {
-  readonly version: 1
-  /** DID that has committed. */
-  readonly of: string
-  readonly commitment: string
-  /** base64url of the next root: a secret. Absent where it was carried away, or is kept with the root of today. */
-  readonly entropy?: string
-}
-
-/** A rotation that was begun. It holds the secrets of the new identity: not to be shown. */
-export interface PendingRotation {
-  readonly version: 1
-  /** DID that is to be rotated. */
-  readonly old: string
-  readonly file: IdentityFile
-  readonly next: NextFile
-}
+export type { PendingRotation } from './rotation-files.ts'
 
 export interface RotationState {
   readonly did: string
@@ -46,7 +31,7 @@ export interface RotationState {
   readonly pending: string | undefined
 }
 
-export interface Planning { readonly words?: string | undefined, readonly commitment?: string | undefined }
+export interface Planning { readonly words?: string | undefined, readonly held?: string | undefined }
 
 export class RotationStore {
   readonly directory: string
@@ -82,11 +67,26 @@ export class RotationStore {
     return (await this.#next(name, file.did) ?? made).commitment
   }
 
-  /** Takes down what the identity committed to elsewhere, where nothing of it is known here. */
-  async learn(name: string, commitment: string): Promise<void> {
+  /**
+   * Why the identity is not to commit by itself: it is what the one of the name `awaitedBy` has committed to, or it was `imported` and may be what
+   * one elsewhere has. What has committed takes no place any more. A file of an identity of before awaits nothing.
+   */
+  async heldBack(name: string): Promise<{ readonly awaitedBy?: string, readonly imported: boolean }> {
     const { file } = await this.#identity(name)
-    if (await this.#next(name, file.did) !== undefined) return
-    await this.#files.write(this.#path('next', name), { version: 1, of: file.did, commitment } satisfies NextFile, 'replace')
+    const imported = file.imported === true && file.from === undefined
+    for (const other of await this.#names('next')) {
+      const next = readNext(this.#path('next', other), await this.#files.read(this.#path('next', other)))
+      if (next.commitment !== commitmentTo(file.did)) continue
+      if (fieldsOf(await this.#files.read(this.#path('identities', other)))['did'] === next.of) return { awaitedBy: other, imported }
+    }
+    return { imported }
+  }
+
+  /** Keeps whose place the identity takes, or `undefined` again, and resolves with what was kept of it before. */
+  async takes(name: string, from: string | undefined): Promise<string | undefined> {
+    const { file: { from: before, ...file } } = await this.#identity(name)
+    await this.#files.write(identityPath(this.directory, name), { ...file, ...(from !== undefined && { from }) }, 'replace')
+    return before
   }
 
   /** Writes the words of the next root to a new file of mode 0600, and forgets them here. */
@@ -109,26 +109,29 @@ export class RotationStore {
   async pending(name: string): Promise<PendingRotation | undefined> {
     const path = this.#path('rotations', name)
     const value = await this.#files.read(path)
-    if (value === undefined) return undefined
-    const { version, old, file, next } = fieldsOf(value)
-    if (version !== 1 || typeof old !== 'string') throw unusable(path, 'it does not hold a rotation')
-    return { version, old, file: readIdentityFile(path, file).file, next: readNext(path, next) }
+    return value === undefined ? undefined : readPending(path, value)
   }
 
   /**
-   * The identity that is to take the place of `name`. `words`: of its next root, where they are not here. `commitment`: what the mesh
-   * knows of it. Keeps nothing.
+   * The identity that is to take the place of `name`. `words`: of its next root, where they are not here. `held`: what the mesh holds, which is
+   * compared and never followed: what takes the place is what was made here, or what its owner gives the words of. Keeps nothing.
    */
-  async plan(name: string, { words, commitment }: Planning = {}): Promise<PendingRotation> {
+  async plan(name: string, { words, held }: Planning = {}): Promise<PendingRotation> {
     const { file } = await this.#identity(name)
-    const own = await this.#next(name, file.did)
-    const wanted = commitment ?? own?.commitment
-    if (wanted === undefined) throw usage(`The identity ${name} has committed to no other: \`cmesh login --identity ${name}\` does.`)
-    const context = contextOf(file)
+    const [own, context] = [await this.#next(name, file.did), contextOf(file)]
     const given = words === undefined ? undefined : await rootOfWords(words)
-    const entropy = given ?? await this.#rootFor(wanted, context)
+    const known = [own?.commitment, held].filter(each => each !== undefined)
+    if (given === undefined && known.length === 0) throw usage(`The identity ${name} has committed to no other: \`cmesh login --identity ${name}\` does.`)
+    const entropy = given ?? (own === undefined ? undefined : await this.#rootFor(own.commitment, context))
     if (entropy === undefined) throw usage(`The next root of ${name} is not on this machine: give its words by --next-words.`)
-    if (commitmentTo(await didOfRoot(entropy, context)) !== wanted) throw usage(`These are not the words of the next root of ${name}.`)
+    const commitment = commitmentTo(await didOfRoot(entropy, context))
+    if (known.length > 0 && !known.includes(commitment)) throw usage(`These are not the words of the next root of ${name}.`)
+    if (held !== undefined && held !== commitment) {
+      throw usage(`This mesh says that ${name} has committed to another next root: give the words of that one by --next-words, where you made it elsewhere.`)
+    }
+    if (own?.entropy !== undefined && own.commitment !== commitment) {
+      throw usage(`Another next root of ${name} lies here, which other meshes may know: carry it away first, \`cmesh identity next ${name} --out FILE\`.`)
+    }
     // What has a root of its own from now on is a root. A derived identity stays one.
     const derived = file.root !== undefined && own?.entropy === undefined
     const made = await (derived ? derivedFile(entropy, context, await didOfRoot(entropy, DEFAULT_CONTEXT)) : rootFile(entropy, context))
@@ -164,12 +167,25 @@ export class RotationStore {
 
   /** The keys that an identity had, the first one first, the one of today last. */
   async keys(name: string): Promise<readonly KeyPair[]> {
-    const { key } = await this.#identity(name)
+    return (await this.#line(name)).map(({ key }) => key)
+  }
+
+  /** Which key of the identity took the place of which DID, the first one first. */
+  async steps(name: string): Promise<readonly { readonly old: string, readonly to: KeyPair }[]> {
+    const line = await this.#line(name)
+    return line.flatMap(({ file: { from }, key: to }, i) => {
+      const before = line[i - 1]?.key.did
+      return [from, before].filter(old => old !== undefined).map(old => ({ old, to }))
+    })
+  }
+
+  async #line(name: string): Promise<readonly { readonly file: IdentityFile, readonly key: KeyPair }[]> {
+    const today = await this.#identity(name)
     const directory = join(this.directory, 'retired')
     const generationOf = (file: string): number => Number(file.split('.')[1])
     const names = (await this.#files.names(directory)).filter(file => file.startsWith(`${name}.`) && file.endsWith('.json'))
     const paths = names.sort((a, b) => generationOf(a) - generationOf(b)).map(file => join(directory, file))
-    return [...await Promise.all(paths.map(async path => readIdentityFile(path, await this.#files.read(path)).key)), key]
+    return [...await Promise.all(paths.map(async path => readIdentityFile(path, await this.#files.read(path)))), today]
   }
 
   /** What an identity commits to: the same context of its root's next root, where that is here, else of a new one of its own. */
@@ -187,7 +203,7 @@ export class RotationStore {
       const { file } = await this.#identity(name)
       if (file.did !== did || file.entropy === undefined) continue
       await this.commitment(name)
-      return bytesOf((await this.#next(name, did))?.entropy)
+      return rootIn((await this.#next(name, did))?.entropy)
     }
     return undefined
   }
@@ -199,7 +215,7 @@ export class RotationStore {
     )))
     for (const value of values.flat()) {
       const { entropy } = fieldsOf(value)
-      const root = bytesOf(entropy)
+      const root = rootIn(entropy)
       if (root !== undefined && commitmentTo(await didOfRoot(root, context)) === commitment) return root
     }
     return undefined
@@ -229,19 +245,6 @@ export class RotationStore {
     identityPath(this.directory, name)
     return join(this.directory, directory, `${name}.json`)
   }
-}
-
-function readNext(path: string, value: unknown): NextFile {
-  const { version, of, commitment, entropy } = fieldsOf(value)
-  if (version !== 1 || typeof of !== 'string' || !isCommitment(commitment) || (entropy !== undefined && bytesOf(entropy) === undefined)) {
-    throw unusable(path, 'it does not hold what an identity committed to')
-  }
-  return { version, of, commitment, ...(typeof entropy === 'string' && { entropy }) }
-}
-
-function bytesOf(entropy: unknown): Buffer | undefined {
-  const bytes = typeof entropy === 'string' ? Buffer.from(entropy, 'base64url') : undefined
-  return bytes?.length === 32 ? bytes : undefined
 }
 
 const contextOf = ({ context = DEFAULT_CONTEXT }: IdentityFile): string => context

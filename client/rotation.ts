@@ -37,17 +37,37 @@ export async function rotationOf(client: MeshClient, did?: string, options: Verb
 }
 
 /**
- * Commits the identity `name`, whose session `client` has, to its next root on this mesh, where it has not yet. Resolves with whether what the mesh
- * knows is what is kept here. Rejects with what the mesh refuses it with.
+ * How an identity stands with a mesh: the mesh holds what was made here (`committed`) or something else (`another`); or nothing, because the
+ * identity was `imported`, or is what another one here has committed to (`awaited`), and what has committed takes no place any more.
  */
-export async function prepareRotation(client: MeshClient, store: RotationStore, name: string, options: VerbOptions = {}): Promise<boolean> {
-  const { next } = await rotationOf(client, undefined, options)
+export type Standing = 'committed' | 'another' | 'imported' | 'awaited'
+
+export interface Prepared {
+  readonly standing: Standing
+  /** Rotations that were brought along. */
+  readonly followed: number
+}
+
+/**
+ * Commits the identity `name`, whose session `client` has, to its next root on this mesh, where it has not yet, after its rotations were brought
+ * along. Only what was made here is ever told to a mesh; what the mesh says is compared with it, and is that mesh's own matter where it is
+ * another. `commit`: an imported identity too. Rejects with what the mesh refuses it with.
+ */
+export async function prepareRotation(
+  client: MeshClient, store: RotationStore, name: string, open: Opener,
+  { commit: always = false, ...options }: VerbOptions & { readonly commit?: boolean } = {},
+): Promise<Prepared> {
+  const followed = await followRotations(client, store, name, open)
+  const [{ next }, { imported, awaitedBy }] = [await rotationOf(client, undefined, options), await store.heldBack(name)]
   if (next !== null) {
-    await store.learn(name, next)
-    return next === await store.commitment(name)
+    // Nothing is made for what came from elsewhere: the mesh most likely holds what was made there.
+    const own = imported ? (await store.state(name)).commitment : await store.commitment(name)
+    return { standing: next === own ? 'committed' : 'another', followed }
   }
+  if (awaitedBy !== undefined) return { standing: 'awaited', followed }
+  if (imported && !always) return { standing: 'imported', followed }
   await commit(client, await store.commitment(name), options)
-  return true
+  return { standing: 'committed', followed }
 }
 
 /** Sends the order. Asked again after it was done it is done no second time. Rejects with `CMESH_IAM_ROTATION` for what the mesh refuses. */
@@ -75,20 +95,32 @@ export async function completeRotation(store: RotationStore, name: string, plan:
 }
 
 /**
+ * The identity `name`, whose words came from elsewhere, takes the place of the DID `from`, of which nothing is here. That is kept before the mesh
+ * hears of it, so that other meshes follow as well; and forgotten where the mesh refuses it.
+ */
+export async function takePlaceOf(client: MeshClient, store: RotationStore, name: string, from: string, options: VerbOptions = {}): Promise<Rotated> {
+  const next = await store.commitment(name)
+  const before = await store.takes(name, from)
+  try {
+    return await sendRotation(client, { old: from, next }, options)
+  } catch (error) {
+    if (error instanceof CMeshError && error.code === 'CMESH_IAM_ROTATION') await store.takes(name, before)
+    throw error
+  }
+}
+
+/**
  * Brings along, on the mesh of `client`, which has a session of it, rotations of `name` that were made on another: each step that this mesh holds
- * the commitment for. Resolves with how many.
+ * the commitment for, and whose new DID has committed to nothing there. Resolves with how many.
  */
 export async function followRotations(client: MeshClient, store: RotationStore, name: string, open: Opener): Promise<number> {
-  const keys = await store.keys(name)
+  const steps = await store.steps(name)
   let followed = 0
-  for (const [i, to] of keys.entries()) {
-    const old = keys[i - 1]
-    if (old === undefined) continue
-    const { next, rotatedTo } = await rotationOf(client, old.did)
-    if (rotatedTo !== null || next !== commitmentTo(to.did)) continue
-    const after = keys[i + 1]
-    const commitment = after === undefined ? await store.commitment(name) : commitmentTo(after.did)
-    const order = { old: old.did, next: commitment }
+  for (const { old, to } of steps) {
+    const { next, rotatedTo } = await rotationOf(client, old)
+    if (rotatedTo !== null || next !== commitmentTo(to.did) || (await rotationOf(client, to.did)).next !== null) continue
+    const after = steps.find(step => step.old === to.did)?.to
+    const order = { old, next: after === undefined ? await store.commitment(name) : commitmentTo(after.did) }
     await (after === undefined ? sendRotation(client, order) : open(to, own => sendRotation(own, order)))
     followed++
   }

@@ -3,7 +3,8 @@
  * starts behind is the state store's.
  *
  * Invariants:
- * 1. Proposals are ordered as they come, in one microtask after the first of them; no write waits for a timer.
+ * 1. Proposals are ordered as they come, in one microtask after the first of them; no write waits for a timer. Where what is delivered
+ *    takes long the event loop turns in between, so that many such entries hold the thread no longer than one.
  * 2. `deliver` runs in that microtask, never inside `propose` and never inside itself.
  * 3. A proposal either becomes an entry and resolves, or was never ordered: here an outcome is never unknown.
  * 4. A `deliver` that throws ends the order for good, as nobody would know what was taken in.
@@ -44,6 +45,8 @@ interface Pending {
 }
 
 const MOST_MEMBERS = 9
+/** Entries that follow one another are delivered for so long before the event loop turns, in ms. */
+const TURN_MS = 10
 
 export class MockConsensus implements ConsensusProvider {
   readonly #nodeId: string
@@ -143,11 +146,18 @@ export class MockConsensus implements ConsensusProvider {
   /** Never rejects: each proposal hears of its own outcome. */
   async #order(): Promise<void> {
     await Promise.resolve()
+    let endMs = performance.now() + TURN_MS
     // `deliver` may propose: what it adds is ordered in a next round, behind what came before.
     while (this.#queue.length > 0) {
       const round = this.#queue
       this.#queue = []
-      for (const pending of round) this.#orderOne(pending)
+      for (const pending of round) {
+        if (performance.now() > endMs) {
+          await new Promise(resolve => { setImmediate(resolve) })
+          endMs = performance.now() + TURN_MS
+        }
+        this.#orderOne(pending)
+      }
     }
     this.#ordering = undefined
   }

@@ -72,7 +72,8 @@ export class GrantBook {
 
   /** Those that were imported, each with whether it still counts. */
   capabilities(did: string): readonly (HeldCapability & { readonly live: boolean })[] {
-    return this.rights.capabilities(this.records, did).map(cap => ({ ...cap, live: this.rights.isLive(this.records, cap, this.#now()) }))
+    const look = this.rights.look(this.records, this.#now())
+    return this.rights.capabilities(this.records, did).map(cap => ({ ...cap, live: look.isLive(cap) }))
   }
 
   isBanned(did: string): boolean {

@@ -4,11 +4,12 @@
  *     grants/<did>    {"seq", "grants": [Grant…]}      what was granted to a DID
  *     cap/<did>       {"caps": [HeldCapability…]}      capabilities that a DID presented
  *     uncap/<did>     {"jtis": [jti…]}                 links that a DID takes back: its own, and those below them
+ *     uncap/<line>/<jti>  seq                          the same, to be found by one look: `line` is the first DID of whose line that DID is
  *     banned/<did>    {"seq", "timeMs", "by", "reason"}
  *     revoked         {"<sid>": log time in ms}        sessions ended by order, for an hour
  *     seeded/<id>     seq                              grants of the configuration that were taken back
  *     grantseq        seq                              last block that changed any of these
- *     prepared/, rotated/, rotatedto/                  whose place a DID took: `rotations.ts`
+ *     prepared/, rotated/, rotatedto/, heir/           whose place a DID took: `rotations.ts`
  *     recheck         seq                              from which block on every transaction is checked against them
  *
  * Written by transactions alone, so every replica holds the same.
@@ -73,6 +74,7 @@ const PREFIXES = ['grants/', 'cap/', 'uncap/', 'banned/', 'rotated/'] as const
 export const grantsKey = (did: string): string => `grants/${did}`
 export const capabilitiesKey = (did: string): string => `cap/${did}`
 export const uncapKey = (did: string): string => `uncap/${did}`
+export const takenBackKey = (line: string, jti: string): string => `uncap/${line}/${jti}`
 export const bannedKey = (did: string): string => `banned/${did}`
 export const seededKey = (id: string): string => `seeded/${id}`
 

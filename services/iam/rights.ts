@@ -10,12 +10,13 @@
 import { intersectPermissions, NEWCOMER_READ_SET, normalPermissions, OPERATOR_SET, parsePermission, parsePermissions, type Permission } from '../../cmtp/permission.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { GENESIS_KEY, type GenesisRecord } from '../contracts/genesis.ts'
+import { CapabilityLook } from './capability-look.ts'
 import { isMet, isUnconditional, nextChange, type Session } from './conditions.ts'
 import { NODE_SET } from './grants.ts'
 import {
-  bannedKey, capabilitiesKey, grantsKey, uncapKey, type CapabilitiesRecord, type Grant, type GrantsRecord, type HeldCapability, type Records, type UncapRecord,
+  bannedKey, capabilitiesKey, grantsKey, type CapabilitiesRecord, type Grant, type GrantsRecord, type HeldCapability, type Records,
 } from './records.ts'
-import { heirOf, isRotated, lineFrom } from './rotations.ts'
+import { heirOf, isRotated } from './rotations.ts'
 
 /** Who runs the mesh where genesis does not say so yet, and the DID of this node, whose rights no other node's order changes. */
 export interface Configured {
@@ -59,7 +60,13 @@ export class Rights {
     if (own === NO_PERMISSIONS || own === OPERATOR_SET) return own
     const caps = this.capabilities(records, did)
     if (caps.length === 0) return own
-    return this.#union(own, caps.filter(cap => this.isLive(records, cap, timeMs)).map(cap => this.#narrow(cap, this.rootOf(records, cap, timeMs))))
+    const look = this.look(records, timeMs)
+    const roots = new Map<string, readonly Permission[]>()
+    return this.#union(own, caps.filter(cap => look.isLive(cap)).map(cap => {
+      let root = roots.get(cap.root)
+      if (root === undefined) roots.set(cap.root, root = this.rootOf(records, cap, timeMs))
+      return this.#narrow(cap, root)
+    }))
   }
 
   /** What it may do by itself, without capabilities. */
@@ -80,10 +87,13 @@ export class Rights {
   /** When time alone changes the rights of a DID the next time, ms since 1970; `Infinity` for never. */
   changesAt(records: Records, did: string, nowMs: number): number {
     let at = Infinity
-    for (const grant of this.grants(records, did)) at = Math.min(at, nextChange(grant, nowMs))
+    const whose = new Set([did])
     for (const { root, exp } of this.capabilities(records, did)) {
       if (exp * 1_000 > nowMs) at = Math.min(at, exp * 1_000)
-      for (const grant of this.grants(records, heirOf(records, root))) at = Math.min(at, nextChange(grant, nowMs))
+      whose.add(root)
+    }
+    for (const each of whose) {
+      for (const grant of this.grants(records, each === did ? did : heirOf(records, each))) at = Math.min(at, nextChange(grant, nowMs))
     }
     return at
   }
@@ -123,18 +133,9 @@ export class Rights {
     return this.#read<CapabilitiesRecord>(records, capabilitiesKey(did))?.caps ?? []
   }
 
-  /** Whether a capability still counts: not expired, no link taken back by its issuer, one above it or the operator, nobody in it banned. */
-  isLive(records: Records, { exp, links }: HeldCapability, timeMs: number): boolean {
-    if (timeMs >= exp * 1_000) return false
-    const operator = this.#firstOperator(records)
-    // What a DID took back stays so when another takes its place, which may take back more.
-    const above = operator === undefined ? [] : [...lineFrom(records, operator)]
-    for (const { jti, by } of links) {
-      if (this.isBanned(records, heirOf(records, by))) return false
-      above.push(...lineFrom(records, by))
-      if (above.some(did => this.#read<UncapRecord>(records, uncapKey(did))?.jtis.includes(jti) === true)) return false
-    }
-    return true
+  /** One look at which capabilities count: for all those of one check, and no longer than it. */
+  look(records: Records, timeMs: number): CapabilityLook {
+    return new CapabilityLook(records, timeMs, this.#firstOperator(records))
   }
 
   #direct(records: Records, did: string, counts: (grant: Grant) => boolean): readonly Permission[] {

@@ -7,6 +7,9 @@
  * Both need the signature of the sender's DID key over this one request, which stands in the log (`cmtp/identity/request-proof.ts`): a stolen
  * session commits to nothing, and no member can make up either. The old key signs no rotation: who has lost it must be able to rotate, and
  * what a thief has as well proves nothing.
+ *
+ * A DID that has committed takes no place any more: it is somebody's already. Its key stolen, it would be made the heir of a line of the thief's,
+ * whose length and bans would be its own from then on.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { checkRequestProof } from '../../cmtp/identity/request-proof.ts'
@@ -16,12 +19,12 @@ import { ownedKey, readText } from '../registrar/records.ts'
 import type { Transaction } from '../state/batch.ts'
 import { jsonExecution, type Execution, type TransactionContext } from '../state/transaction.ts'
 import {
-  capabilitiesKey, grantsKey, GRANTSEQ_KEY, readRecord, RECORD_LIMITS, type CapabilitiesRecord, type GrantsRecord,
+  capabilitiesKey, grantsKey, GRANTSEQ_KEY, readRecord, RECORD_LIMITS, takenBackKey, uncapKey, type CapabilitiesRecord, type GrantsRecord, type UncapRecord,
 } from './records.ts'
 import { readPrepare, readRotate } from './requests.ts'
 import type { Rights } from './rights.ts'
 import {
-  MAX_ROTATIONS, predecessorsOf, preparedKey, rotatedKey, rotatedToKey, type LineRecord, type Moved, type PreparedRecord, type RotatedRecord,
+  heirKey, MAX_ROTATIONS, predecessorsOf, preparedKey, rotatedKey, rotatedToKey, type LineRecord, type Moved, type PreparedRecord, type RotatedRecord,
 } from './rotations.ts'
 
 type System = TransactionContext['system']
@@ -55,6 +58,11 @@ export function rotate(transaction: Transaction, context: TransactionContext, ri
   if (committed === undefined) throw refused('the old DID has committed to no other')
   if (committed.next !== commitmentTo(sub)) throw refused('the old DID has committed to another one')
   if (predecessorsOf(system, sub).length > 0) throw refused('the new DID took the place of another already')
+  if (readRecord(system, preparedKey(sub)) !== undefined) {
+    throw refused(
+      'the new DID has committed to another itself, as an identity of its own, and takes no place any more: have what the old one may do granted to it anew',
+    )
+  }
   const line = [...predecessorsOf(system, old), old]
   if (line.length > MAX_ROTATIONS) throw refused(`an identity is rotated ${MAX_ROTATIONS} times at most`)
   commit(system, sub, next, seq)
@@ -62,6 +70,8 @@ export function rotate(transaction: Transaction, context: TransactionContext, ri
   system.delete(preparedKey(old))
   system.setJson(rotatedKey(old), { to: sub, seq, timeMs, moved } satisfies RotatedRecord)
   system.setJson(rotatedToKey(sub), { from: line } satisfies LineRecord)
+  system.set(heirKey(line[0] as string), Buffer.from(sub))
+  joinTakenBack(system, sub, line[0] as string, seq)
   system.set(GRANTSEQ_KEY, Buffer.from(String(seq)))
   return jsonExecution({ old, did: sub, next, seq, moved })
 }
@@ -94,6 +104,14 @@ function move({ system, seq, timeMs }: TransactionContext, rights: Rights, old: 
   system.delete(ownedKey(old))
   if (names > 0) system.set(ownedKey(to), Buffer.from(String(names + countOf(system, to))))
   return { grants: grants.length, capabilities: caps.length, names }
+}
+
+/** What the new DID took back before it took the place counts for the line as well. */
+function joinTakenBack(system: System, did: string, line: string, seq: number): void {
+  for (const jti of readRecord<UncapRecord>(system, uncapKey(did))?.jtis ?? []) {
+    system.delete(takenBackKey(did, jti))
+    system.set(takenBackKey(line, jti), Buffer.from(String(seq)))
+  }
 }
 
 function countOf(system: System, did: string): number {

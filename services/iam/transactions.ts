@@ -16,19 +16,22 @@
 import { checkChain } from '../../cmtp/identity/capability.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
-import { ACTIONS, actionName, actionOf, compilePermissions, covers, formatPermission, formatPermissions, isCovered, parsePermission } from '../../cmtp/permission.ts'
+import {
+  ACTIONS, actionName, actionOf, compilePermissions, covers, formatPermission, formatPermissions, isCovered, parsePermission,
+  type CompiledPermissions, type Permission,
+} from '../../cmtp/permission.ts'
 import { readGenesis } from '../contracts/genesis.ts'
 import type { Transaction } from '../state/batch.ts'
 import { jsonExecution, type Execution, type TransactionContext, type TransactionHandler } from '../state/transaction.ts'
 import { conditionOf } from './conditions.ts'
 import {
-  bannedKey, capabilitiesKey, GRANTSEQ_KEY, grantsKey, RECHECK_KEY, RECORD_LIMITS, REVOKED_KEY, REVOKED_MS, seededKey, uncapKey,
+  bannedKey, capabilitiesKey, GRANTSEQ_KEY, grantsKey, RECHECK_KEY, RECORD_LIMITS, REVOKED_KEY, REVOKED_MS, seededKey, takenBackKey, uncapKey,
   type BanRecord, type CapabilitiesRecord, type Grant, type GrantsRecord, type HeldCapability, type UncapRecord,
 } from './records.ts'
 import { readBan, readCapability, readGrant, readUncap, readUngrant } from './requests.ts'
 import { Rights } from './rights.ts'
 import { prepare, rotate } from './rotation-orders.ts'
-import { heirOf, isRotated } from './rotations.ts'
+import { heirOf, isRotated, lineOf } from './rotations.ts'
 
 type Context = TransactionContext
 
@@ -37,6 +40,7 @@ export const RIGHTS_ORDERS: ReadonlySet<string> = new Set(['grant', 'ungrant', '
 
 export class IdentityTransactions implements TransactionHandler {
   readonly #rights = new Rights()
+  readonly #compiled = new WeakMap<readonly Permission[], CompiledPermissions>()
 
   execute(transaction: Transaction, route: Route, context: Context): Execution {
     const [action = '', ...more] = route.segments
@@ -134,7 +138,7 @@ export class IdentityTransactions implements TransactionHandler {
     const cap: HeldCapability = {
       root, perms: permissions.map(formatPermission), exp, links: links.map(({ jti, iss }) => ({ jti, by: iss })), importedSeq: seq,
     }
-    if (!this.#rights.isLive(system, cap, timeMs)) throw unfit('a link of it was taken back, or its issuer is banned')
+    if (!this.#rights.look(system, timeMs).isLive(cap)) throw unfit('a link of it was taken back, or its issuer is banned')
     const jti = links.at(-1)?.jti as string
     const standing = this.#rights.capabilities(system, sub).filter(held => held.exp * 1_000 > timeMs)
     // Presented again it changes nothing, and costs neither log nor memory.
@@ -156,6 +160,7 @@ export class IdentityTransactions implements TransactionHandler {
     if (!jtis.includes(jti)) {
       if (jtis.length >= RECORD_LIMITS.uncaps) throw unfit(`a DID takes back at most ${RECORD_LIMITS.uncaps} links`)
       system.setJson(uncapKey(sub), { jtis: [...jtis, jti] } satisfies UncapRecord)
+      system.set(takenBackKey(lineOf(system, sub), jti), Buffer.from(String(seq)))
       changed(system, seq)
     }
     return jsonExecution({ jti })
@@ -169,8 +174,14 @@ export class IdentityTransactions implements TransactionHandler {
 
   /** The same question as the guard's, asked of the records: whoever proposed it is not to be believed. */
   #refuseUngranted({ sub }: Transaction, route: Route, { system, timeMs }: Context): void {
-    if (this.#isFounder(system, sub) || covers(compilePermissions(this.#rights.of(system, sub, timeMs, 'log')), actionOf(route), route)) return
+    if (this.#isFounder(system, sub) || covers(this.#compile(this.#rights.of(system, sub, timeMs, 'log')), actionOf(route), route)) return
     throw new CMeshError('CMESH_IAM_DENIED', { permission: actionName(actionOf(route)), fqmn: route.bare })
+  }
+
+  #compile(permissions: readonly Permission[]): CompiledPermissions {
+    let compiled = this.#compiled.get(permissions)
+    if (compiled === undefined) this.#compiled.set(permissions, compiled = compilePermissions(permissions))
+    return compiled
   }
 
   #isFounder(system: Context['system'], did: string): boolean {

@@ -8,6 +8,8 @@
  *    proposer's; the applier has no clock and never sees a token.
  * 3. A batch that no member signed changes nothing but takes its sequence.
  * 4. A transaction's failure is its outcome. A failure of the host halts the applier and is never recorded.
+ * 5. A block ends when it has used its gas: what the batch holds beyond that has no outcome and changes nothing, as if it had not been
+ *    proposed. So no block holds the thread for longer than its gas and one transaction's.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn, type ServiceLetter } from '../../cmtp/fqmn.ts'
@@ -31,6 +33,8 @@ export interface ApplierParts {
   readonly handlers: Partial<Record<ServiceLetter, TransactionHandler>>
   /** Who may have what, asked before each handler. Default: whatever was ordered is executed. */
   readonly authority?: Authority
+  /** Gas after which block `seq` takes in no more transactions: what the log before it says, and so the same on every replica. Default: no bound. */
+  readonly blockGas?: (seq: number) => number
   /** Whether the DID is a member of this mesh and its signature over the bytes holds. */
   readonly verifyMember: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
   readonly log: Log
@@ -92,14 +96,18 @@ export class Applier {
     const inBlock = new Set<string>()
     let bytes = BLOCK_OVERHEAD_BYTES + entry.data.length
     if (batch !== undefined && batch.transactions.length > 0) for (const handler of Object.values(this.#parts.handlers)) handler.begin?.(entry.seq)
+    const mostGas = this.#parts.blockGas?.(entry.seq) ?? Infinity
+    let gas = 0n
     for (const transaction of batch?.transactions ?? []) {
       const known = index.get(transaction.id)
       if (known !== undefined || inBlock.has(transaction.id)) {
         if (known !== undefined) repeated.push(known)
         continue
       }
+      if (gas >= mostGas) break
       const record = this.#execute(transaction, { seq: entry.seq, timeMs, chain: head.chain }, BLOCK_BYTES - bytes)
       bytes += recordBytes(record)
+      gas += record.gas
       inBlock.add(transaction.id)
       records.push(record)
       executed.push(transaction)

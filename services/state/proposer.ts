@@ -1,8 +1,9 @@
 /**
  * The proposer: gathers transactions into signed batches and hands them to consensus. A batch leaves on the next tick
- * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch.
+ * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch; callers take turns in it.
+ * What a block had no gas left for is proposed again, and batches are the smaller for it until their blocks hold them whole.
  *
- * Invariants: a transaction is proposed once, however often it is submitted; every submission settles, at the latest when
+ * Invariants: a transaction is executed once, however often it is submitted; every submission settles, at the latest when
  * the proposer stops; queue and bytes are bounded, and past the bound a submission is refused with 429, never queued.
  */
 import { hash } from 'node:crypto'
@@ -10,6 +11,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Clock } from '../clock.ts'
 import type { ConsensusProvider } from '../consensus/provider.ts'
+import { FairQueue } from '../fair-queue.ts'
 import { BATCH_LIMITS, batchOverheadBytes, encodeBatch, transactionBytes, type Transaction } from './batch.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
@@ -39,7 +41,9 @@ export class Proposer {
   readonly #maxPending: number
   readonly #maxBytes: number
   readonly #pending = new Map<string, Pending>()
-  #queue: Pending[] = []
+  readonly #queue = new FairQueue<Pending>()
+  /** Most transactions of the next batch. */
+  #size: number = BATCH_LIMITS.transactions
   #bytes = 0
   #inFlight = 0
   #scheduled = false
@@ -83,7 +87,7 @@ export class Proposer {
     const entry: Pending = { transaction, digest, promise, resolve, reject }
     this.#pending.set(transaction.id, entry)
     this.#bytes += bytes
-    this.#queue.push(entry)
+    this.#queue.push(transaction.sub, entry)
     this.#schedule()
     return promise
   }
@@ -108,29 +112,31 @@ export class Proposer {
   /** Settles everything that waits with `error`, and every later submission. */
   fail(error: CMeshError): void {
     this.#closed = error
-    this.#queue = []
+    this.#queue.drain()
     for (const entry of [...this.#pending.values()]) this.#abandon(entry, error)
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#queue.length === 0 || this.#inFlight >= BATCHES_IN_FLIGHT) return
+    if (this.#scheduled || this.#queue.size === 0 || this.#inFlight >= BATCHES_IN_FLIGHT) return
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
-      while (this.#queue.length > 0 && this.#inFlight < BATCHES_IN_FLIGHT) void this.#send(this.#take())
+      while (this.#queue.size > 0 && this.#inFlight < BATCHES_IN_FLIGHT) void this.#send(this.#take())
     })
   }
 
   #take(): Pending[] {
     let bytes = batchOverheadBytes(this.#parts.member.did)
-    let count = 0
-    for (const { transaction } of this.#queue) {
-      bytes += transactionBytes(transaction)
+    const batch: Pending[] = []
+    while (batch.length < this.#size) {
+      const next = this.#queue.peek()
+      if (next === undefined) break
+      bytes += transactionBytes(next.transaction)
       // A single transaction always fits: its body is bounded by `LIMITS.bodyBytes`.
-      if (count === BATCH_LIMITS.transactions || (count > 0 && bytes > BATCH_LIMITS.bytes)) break
-      count++
+      if (batch.length > 0 && bytes > BATCH_LIMITS.bytes) break
+      batch.push(this.#queue.shift() as Pending)
     }
-    return this.#queue.splice(0, count)
+    return batch
   }
 
   async #send(batch: readonly Pending[]): Promise<void> {
@@ -144,6 +150,7 @@ export class Proposer {
       const deadlineMs = Math.min(Math.max(...transactions.map(transaction => transaction.deadlineMs)), clock.nowMs() + LIMITS.deadlineAheadMs)
       // Named by its content: an id that a caller chose could be one that consensus has seen, and the batch be taken for a repeat.
       await consensus.propose({ id: hash('sha256', data, 'hex').slice(0, 32), data, deadlineMs })
+      this.#again(batch)
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'consensus', first.transaction.id)
       for (const entry of batch) this.#abandon(entry, perTransaction(error, entry.transaction.id))
@@ -151,6 +158,17 @@ export class Proposer {
       this.#inFlight--
       this.#schedule()
     }
+  }
+
+  /** The block of a batch is applied: those it had no gas left for are first in the next one. */
+  #again(batch: readonly Pending[]): void {
+    const { index } = this.#parts
+    const left = batch.filter(entry => index.get(entry.transaction.id) === undefined && this.#pending.get(entry.transaction.id) === entry)
+    const executed = batch.length - left.length
+    // Of a batch that counts for nothing there is nothing to expect the next time either.
+    if (executed === 0) return
+    this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2) : executed
+    this.#queue.putBack(left)
   }
 
   #abandon(entry: Pending, error: CMeshError): void {

@@ -44,6 +44,8 @@ import { Views, type ViewStats } from './views.ts'
 
 /** Blocks with events that may wait for the events provider; past it writes are refused until it catches up. */
 const OUTBOX_LIMIT = 4_096
+/** A block ends at this part of what one transaction may use, so that with a last one of that size it holds the thread little longer than that one. */
+const BLOCK_SHARE = 4
 /** How long what this node orders in its own name may wait for its place. */
 const OWN_DEADLINE_MS = 30_000
 
@@ -102,7 +104,7 @@ export class StateService {
     const space = (name: string): Space => store.space(name)
     this.#parts = parts
     this.#metering = new Metering(engine, { get: key => space(SYSTEM_SPACE).get(key) })
-    this.#views = new Views({ store, engine, metering: this.#metering, guard, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
+    this.#views = new Views({ store, engine, metering: this.#metering, guard, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
     this.#courier = new Courier({
       read: id => readMessage(this.system, id),
       deliver: message => parts.deliver?.(message) ?? Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'router' })),
@@ -119,6 +121,7 @@ export class StateService {
         ...(parts.identities !== undefined && { I: parts.identities }),
       },
       ...(parts.authority !== undefined && { authority: parts.authority }),
+      blockGas: seq => this.#metering.begun ? this.#metering.at(seq).transactionGas / BLOCK_SHARE : Infinity,
       verifyMember: (did, bytes, signature) => this.#isMember(did) && member.verify(did, bytes, signature),
       log,
       onApplied: block => {

@@ -1,6 +1,7 @@
 /**
- * Reads of state: views of contracts, and what is told of the contracts themselves. They run here and now on the last applied
- * block, under a gas limit of this node's own, and are remembered while nothing they were made from has changed.
+ * Reads of state: views of contracts, and what is told of the contracts themselves. They run on the last applied block, here and now
+ * or as soon as it is their session's turn (`turns.ts`), under a gas limit of this node's own, and are remembered while nothing they
+ * were made from has changed.
  */
 import { createHash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
@@ -14,17 +15,20 @@ import { isMeterKey, type Metering } from '../contracts/metering.ts'
 import type { ContractEngine, Observed } from '../contracts/provider.ts'
 import { isContractKey } from '../contracts/records.ts'
 import { contractReply, systemReply } from '../contracts/system-reads.ts'
+import type { Clock } from '../clock.ts'
 import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Block, StateHead, StateStore } from './provider.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
+import { Turns } from './turns.ts'
 import { ViewCache, type ContractVersion, type ViewCacheOptions } from './view-cache.ts'
 
 export interface ViewsParts {
   readonly store: Pick<StateStore, 'head' | 'space'>
   readonly engine: ContractEngine
   readonly metering: Metering
-  readonly guard: Pick<Guard, 'authorise'>
+  readonly guard: Pick<Guard, 'authorise' | 'confirm'>
+  readonly clock: Pick<Clock, 'nowMs'>
   /** Counted here. */
   readonly stats: ViewStats
   readonly cache?: ViewCacheOptions | undefined
@@ -47,6 +51,7 @@ export class Views {
   readonly #parts: ViewsParts
   readonly #gasLimit: number
   readonly #dryRun: DryRun
+  readonly #turns = new Turns()
   readonly #cache: ViewCache
   readonly #versions = new Map<string, ContractVersion>()
   /** By gas. */
@@ -61,25 +66,38 @@ export class Views {
     this.#dryRun = new DryRun({ engine, metering, guard, space: name => store.space(name), head: () => store.head })
   }
 
-  /** Answers at once, but for a dry run. The caller's context was confirmed. */
+  /** Answers at once, but for a dry run and for code that has to wait for its turn. The caller's context was confirmed. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
-    const { store, stats } = this.#parts
-    const { head } = store
-    notes.before = head
+    const { store, stats, guard, clock } = this.#parts
     stats.views++
-    const cacheable = call.body.length === 0
-    if (cacheable) {
-      const hit = this.#cache.get(call.route, auth.sub, head.seq)
-      if (hit !== undefined) {
-        stats.viewHits++
-        return hit
-      }
-    }
+    const hit = this.#cached(call, auth, notes)
+    if (hit !== undefined) return hit
     const [contract = '', name] = call.route.segments
     const system = store.space(SYSTEM_SPACE)
     if (name === undefined) return contractReply(system, this.#parts.engine, contract)
-    if (contract !== SYSTEM_SPACE) return this.#view(contract, name, call, auth, head, notes)
+    if (contract !== SYSTEM_SPACE) {
+      let waited = false
+      const reply = this.#turns.take(auth.sid, () => {
+        if (!waited) return this.#view(contract, name, call, auth, notes)
+        // Time went by, in which anything may have changed.
+        guard.confirm(auth)
+        if (call.deadlineMs < clock.nowMs()) throw new CMeshError('CMESH_ROUTER_DEADLINE')
+        return this.#cached(call, auth, notes) ?? this.#view(contract, name, call, auth, notes)
+      })
+      waited = true
+      return reply
+    }
     return name === 'dryrun' ? this.#dryRun.read(call, auth) : systemReply(system, name, call.route)
+  }
+
+  /** What was made for it before, where that still stands. */
+  #cached(call: Call, auth: AuthContext, notes: HopNotes): Reply | undefined {
+    const { head } = this.#parts.store
+    notes.before = head
+    if (call.body.length > 0) return undefined
+    const hit = this.#cache.get(call.route, auth.sub, head.seq)
+    if (hit !== undefined) this.#parts.stats.viewHits++
+    return hit
   }
 
   /** A block is applied: what was made from what it changed is forgotten. */
@@ -95,8 +113,8 @@ export class Views {
     if (everything) this.#cache.clear()
   }
 
-  #view(contract: string, name: string, call: Call, auth: AuthContext, head: StateHead, notes: HopNotes): Reply {
-    const { engine, metering, stats } = this.#parts
+  #view(contract: string, name: string, call: Call, auth: AuthContext, notes: HopNotes): Reply {
+    const { engine, metering, stats, store: { head } } = this.#parts
     const abi = engine.abi(contract)
     if (abi === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
     const declared = abi.functions.find(f => f.name === name)
@@ -113,6 +131,7 @@ export class Views {
     })
     notes.gas = BigInt(result.gas)
     stats.viewGas += result.gas
+    this.#turns.spend(result.gas)
     if (!result.ok) {
       stats.contractFailures++
       const error = contractError(result)

@@ -80,14 +80,37 @@ describe('what an identity commits to', () => {
     expect([second === first, await store.commitment('me')]).toEqual([false, second])
   })
 
-  test('is learned of a mesh where nothing of it is known here, and never put in the place of what is', async () => {
+  test('is kept by its digest once the words were carried away, and nothing is made in its place', async () => {
     await identities.create('me')
-    const elsewhere = commitmentTo(KeyPair.generate().did)
-    await store.learn('me', elsewhere)
-    expect([await store.commitment('me'), (await store.state('me')).next]).toEqual([elsewhere, 'away'])
-    await store.learn('me', commitmentTo(KeyPair.generate().did))
-    expect(await store.commitment('me')).toBe(elsewhere)
+    const commitment = await store.commitment('me')
+    await store.carryAway('me', join(directory, 'out'))
+    expect([await store.commitment('me'), (await store.state('me')).next]).toEqual([commitment, 'away'])
   })
+
+  test('is held back of what was imported, and of what was derived of that, until it is told whose place it took', async () => {
+    await identities.create('me')
+    expect(await store.heldBack('me')).toEqual({ imported: false })
+    await identities.import('found', await identities.exportWords('me'))
+    await identities.derive('found', 'shop', 'found-shop')
+    await identities.import('seed', await identities.exportSeed('me'))
+    for (const name of ['found', 'found-shop', 'seed']) expect([name, await store.heldBack(name)]).toEqual([name, { imported: true }])
+    expect(await store.takes('found', 'did:key:lost')).toBeUndefined()
+    expect(await store.heldBack('found')).toEqual({ imported: false })
+    expect((await store.steps('found')).map(({ old, to }) => [old, to.did])).toEqual([['did:key:lost', (await identities.describe('found'))?.did]])
+    expect(await store.takes('found', undefined)).toBe('did:key:lost')
+    expect([await store.heldBack('found'), await store.steps('found')]).toEqual([{ imported: true }, []])
+  })
+
+  test('is held back of what another identity here has committed to, for as long as that one is there', async () => {
+    await identities.create('me')
+    await identities.derive('me', 'shop', 'me-shop')
+    await store.commitment('me-shop')
+    await rotated('me')
+    await identities.derive('me', 'shop', 'me-again')
+    expect(await store.heldBack('me-again')).toEqual({ awaitedBy: 'me-shop', imported: false })
+    await rotated('me-shop')
+    expect(await store.heldBack('me-again')).toEqual({ imported: false })
+  }, 20_000)
 
   test('is refused for no identity, no name, and a file that holds something else', async () => {
     expect(await failureOf(() => store.commitment('nobody'))).toMatchObject(usage('There is no identity nobody'))
@@ -178,6 +201,25 @@ describe('a rotation at this machine', () => {
     const { did } = await identities.create('me')
     expect(await failureOf(() => store.finish('me'))).toMatchObject({ code: 'CMESH_CLIENT_CREDENTIALS', message: expect.stringContaining('it is a rotation of another identity') as unknown })
     expect((await identities.describe('me'))?.did).toBe(did)
+  })
+
+  test('takes what was made here or what its owner gives the words of, and never what a mesh says alone', async () => {
+    await identities.create('me')
+    await identities.create('spare')
+    const [words, spare] = [await identities.exportWords('spare'), commitmentTo((await identities.describe('spare'))?.did as string)]
+    // The mesh says that `me` has committed to what is another identity here: that must not become `me`.
+    expect(await failureOf(() => store.plan('me', { held: spare }))).toMatchObject(usage('The next root of me is not on this machine'))
+    expect((await store.plan('me', { held: spare, words })).file.did).toBe((await identities.describe('spare'))?.did)
+    const own = await store.commitment('me')
+    expect(commitmentTo((await store.plan('me', { held: own })).file.did)).toBe(own)
+    expect(await failureOf(() => store.plan('me', { held: spare }))).toMatchObject(usage('This mesh says that me has committed to another next root'))
+    expect(await failureOf(() => store.plan('me', { words }))).toMatchObject(usage('These are not the words of the next root of me.'))
+    // The next root that lies here would be gone.
+    expect(await failureOf(() => store.plan('me', { held: spare, words }))).toMatchObject(usage('Another next root of me lies here'))
+    await store.carryAway('me', join(directory, 'out'))
+    expect((await store.plan('me', { held: spare, words })).file.did).toBe((await identities.describe('spare'))?.did)
+    const carried = await readFile(join(directory, 'out'), 'utf8')
+    expect(await failureOf(() => store.plan('me', { held: spare, words: carried }))).toMatchObject(usage('This mesh says that me has committed to another next root'))
   })
 
   test('of what committed to nothing is none', async () => {

@@ -5,10 +5,14 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { connect, KeyPair, type MeshClient } from '../../client/index.ts'
 import { CATALOGUE } from '../../cmtp/errors.ts'
+import { encodeBatch } from '../../cmtp/batch.ts'
+import type { Session } from '../../cmtp/identity/login.ts'
+import { requestSubject } from '../../cmtp/subject.ts'
 import { until } from '../client/support/until.ts'
 import { abiText, contractModule } from '../support/contract-module.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 import { metric } from '../support/prometheus.ts'
+import { RawNats } from '../support/raw-nats.ts'
 
 const room = new NodeRoom()
 const operator = KeyPair.generate()
@@ -305,4 +309,38 @@ describe('after all of it', () => {
     counted = await count()
     bystander = new Bystander(await open(operator))
   }, 120_000)
+})
+
+describe('a thousand requests in one frame that use all their gas', () => {
+  /** The frames of somebody else's session that are under way; the promises of their replies. */
+  const flood = async (
+    raw: RawNats, { sid, token }: Session, fqmn: string, frames: number, entries: number,
+  ): Promise<{ answered: () => number, stop: () => void }> => {
+    let answered = 0
+    for (let i = 0; i < frames; i++) {
+      const { subject, message } = raw.expect(sid)
+      void message.then(() => { answered++ }, () => undefined)
+      const deadlineMs = Date.now() + 4_000
+      raw.publish(requestSubject(sid), encodeBatch({
+        id: raw.ids.next(), token: Buffer.from(token), deadlineMs, receipt: 'hash', entries: Array.from({ length: entries }, () => ({ fqmn })),
+      }), subject)
+    }
+    // The broker has them all: what is published from now on comes behind them.
+    await raw.flush()
+    return { answered: () => answered, stop: () => { raw.close() } }
+  }
+
+  test.each([
+    ['views, by somebody who was granted nothing', () => KeyPair.generate(), (at: string) => `0xS:${at}:view_spin`, 2, 1_024],
+    ['transactions', () => stranger, (at: string) => `0xSW:${at}:spin`, 1, 256],
+  ] as const)('are put off, and whoever asks behind them is answered before: %s', async (_, who, fqmn, frames, entries) => {
+    const raw = await RawNats.connect(node.url)
+    const under = await flood(raw, await raw.login(who()), fqmn(address), frames, entries)
+    const before = bystander.served
+    // The first of the two may have been under way when the frames came.
+    await until('the bystander is served twice', () => bystander.served > before + 1 || bystander.refused.length > 0)
+    expect([under.answered(), bystander.refused]).toEqual([0, []])
+    await until('the frames are answered', () => under.answered() === frames)
+    under.stop()
+  })
 })

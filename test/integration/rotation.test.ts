@@ -171,8 +171,18 @@ describe('cmesh identity rotate', () => {
       expect(await elsewhere.run(['identity', 'rotate', 'found', '--from', (await show('cat')).did, '--yes', '--url', url])).toMatchObject({
         code: 1, stderr: expect.stringContaining('error CMESH_IAM_ROTATION: The rotation is refused: the old DID has committed to another one.'),
       })
+      const early = await elsewhere.run(['login', '--identity', 'found', '--yes', '--url', url])
+      expect(early.stderr).toContain('warning found was imported, and has committed to no next root on this mesh.\n')
+      expect(early.stderr).toContain('first take its place: cmesh identity rotate found --from DID\n')
       expect(await elsewhere.json('identity', 'rotate', 'found', '--from', lost, '--yes', '--url', url)).toMatchObject({ old: lost, did })
       expect(await elsewhere.json('identity', 'show', 'found', '--mesh', '--url', url)).toMatchObject({ did, mesh: 'same' })
+      expect((await elsewhere.run(['login', '--identity', 'found', '--yes', '--url', url])).stderr).not.toContain('warning')
+      // An identity of its own says that it is one, and takes no place from then on.
+      await elsewhere.run(['identity', 'new', 'own'])
+      const { stdout: seed } = await elsewhere.run(['identity', 'export', 'own', '--seed', '--yes'])
+      await elsewhere.run(['identity', 'import', 'moved', '-'], seed)
+      expect((await elsewhere.run(['login', '--identity', 'moved', '--yes', '--commit', '--url', url])).stderr).not.toContain('warning')
+      expect(await elsewhere.json('identity', 'show', 'moved', '--mesh', '--url', url)).toMatchObject({ mesh: 'same' })
     } finally {
       await elsewhere.close()
     }
@@ -254,7 +264,7 @@ describe('another mesh', () => {
     const { stdout: seed } = await home.run(['identity', 'export', 'kim', '--seed', '--yes'])
     await new IdentityStore(elsewhere.directory).import('kim', seed)
     await writeFile(join(config, 'next', 'kim.json'), JSON.stringify({ version: 1, of: (await show('kim')).did, commitment: await elsewhere.commitment('kim') }), { mode: 0o600 })
-    expect((await login('kim')).stderr).toContain('warning kim has committed to another next root on this mesh than here: it is rotated with the words of that one alone.\n')
+    expect((await login('kim')).stderr).toContain('warning This mesh says that kim has committed to another next root than the one this machine knows: here it is rotated with the words of that one alone.\n')
     expect(await show('kim', '--mesh')).toMatchObject({ mesh: 'another' })
   })
 })

@@ -72,6 +72,19 @@ describe('mock Raft', () => {
     expect(order).toEqual(['committed', 'turn'])
   })
 
+  test('lets the event loop turn between entries that take long, and loses none of them', async () => {
+    const provider = new MockConsensus({ now: clock(0) })
+    const order: (number | 'turn')[] = []
+    await provider.start(START, ({ seq }) => {
+      order.push(seq)
+      setImmediate(() => { order.push('turn') })
+      for (const endMs = performance.now() + 11; performance.now() < endMs;);
+    })
+    await Promise.all([1, 2, 3].map(n => provider.propose(proposalOf(n))))
+    await provider.drain()
+    expect(order).toEqual([1, 'turn', 2, 'turn', 3])
+  })
+
   test('a deadline counts when the proposal is ordered, to the millisecond', async () => {
     const provider = new MockConsensus({ now: clock(1_000) })
     await provider.start(START, () => {})

@@ -7,7 +7,7 @@ import { CMeshError } from '../../../cmtp/errors.ts'
 import type { KeyPair } from '../../../cmtp/identity/keys.ts'
 import type { MeshClient } from '../../mesh-client.ts'
 import { usage } from '../../options.ts'
-import { completeRotation, followRotations, prepareRotation, rotationOf, sendRotation, type Opener, type Rotated } from '../../rotation.ts'
+import { completeRotation, prepareRotation, rotationOf, takePlaceOf, type Opener, type Rotated, type Standing } from '../../rotation.ts'
 import { RotationStore, type PendingRotation } from '../../rotation-store.ts'
 import {
   didFrom, examples, fields, identities, meshOf, printResult, withClient, withJson, withLocation, type JsonOption, type MeshOptions,
@@ -32,7 +32,7 @@ export function identityRotation(group: Command, terminal: Terminal): void {
   withJson(withLocation(group.command('rotate').description('put another key in the place of an identity\'s, which keeps all that is its')))
     .argument('[name]', 'which', 'default')
     .option('--next-words <file>', 'file with the words of its next root, where they were carried away; - for standard input')
-    .option('--from <did>', 'the DID whose place it takes, where that one\'s key is lost: the identity is one of its next root, imported', didFrom)
+    .option('--from <did>', 'the DID whose place it takes, where that one\'s key is lost: the identity is one of its next root, imported, and has committed to nothing there', didFrom)
     .option('-y, --yes', 'rotate without being asked, for scripts')
     .addHelpText('after', examples(
       ['cmesh identity rotate work', 'the key that it committed to takes over, at once and for good'],
@@ -75,38 +75,57 @@ export function identityRotation(group: Command, terminal: Terminal): void {
  * At a login, and unasked: this mesh learns what the identity commits to, and of rotations that were made on another. What fails of it is said
  * and fails nothing else.
  */
-export async function keepRotation(terminal: Terminal, options: MeshOptions, client: MeshClient): Promise<void> {
+export async function keepRotation(terminal: Terminal, options: MeshOptions & { readonly commit?: boolean }, client: MeshClient): Promise<void> {
   const { identity: name = 'default' } = options
   const store = rotations(terminal)
   const warn = (text: string): void => { terminal.note(`warning ${text}`) }
   try {
     if (await store.pending(name) !== undefined) return warn(`A rotation of ${name} was begun and not ended: cmesh identity rotate ${name}`)
-    const followed = await followRotations(client, store, name, (key, use) => withClient(terminal, options, use, { identity: key }))
+    const open: Opener = (key, use) => withClient(terminal, options, use, { identity: key })
+    const { commit = false } = options
+    const { followed, standing } = await prepareRotation(client, store, name, open, { commit, signal: terminal.interrupted })
     const which = followed === 1 ? 'a rotation' : `${followed} rotations`
     if (followed > 0) terminal.note(`This mesh follows ${which} of ${name} now: log in again for what it may do.`)
-    if (!await prepareRotation(client, store, name, { signal: terminal.interrupted })) {
-      warn(`${name} has committed to another next root on this mesh than here: it is rotated with the words of that one alone.`)
-    }
+    const [says, ...more] = WARNINGS[standing](name, (await store.heldBack(name)).awaitedBy ?? '')
+    if (says !== undefined) warn(says)
+    for (const line of more) terminal.note(`  ${line}`)
   } catch (thrown) {
     const { code, message } = CMeshError.from(thrown, 'the commitment')
     warn(`${code}: ${message} This mesh does not know which key ${name} may be rotated to.`)
   }
 }
 
+/** What an owner is told of how an identity stands with a mesh, and what to do about it. `other`: the identity that awaits it. */
+const WARNINGS: Readonly<Record<Standing, (name: string, other: string) => readonly string[]>> = {
+  committed: () => [],
+  another: name => [
+    `This mesh says that ${name} has committed to another next root than the one this machine knows: here it is rotated with the words of that one alone.`,
+    'If you made it on another machine, keep its words.',
+    `If not, somebody had the key of ${name} before you, or the mesh is not honest: entrust nothing to ${name} there, and use a new identity.`,
+    'It stays this mesh\'s own matter: nothing of it is kept here or told to another mesh.',
+  ],
+  imported: name => [
+    `${name} was imported, and has committed to no next root on this mesh.`,
+    `If it is the next root of an identity whose key is lost, first take its place: cmesh identity rotate ${name} --from DID`,
+    `If it is an identity of its own: cmesh login --identity ${name} --commit`,
+  ],
+  awaited: (name, other) => [`${name} is the next root of ${other}, and commits to nothing before it takes its place: cmesh identity rotate ${other}`],
+}
+
 /** What is to be done, once the mesh knows what the identity commits to. The old session is opened for that, where the mesh still gives one. */
 async function planOf(terminal: Terminal, store: RotationStore, name: string, options: RotateOptions, open: Opener): Promise<PendingRotation> {
   const words = options.nextWords === undefined ? undefined : await wordsIn(options.nextWords)
   const old = (await store.keys(name)).at(-1) as KeyPair
-  const known = open(old, async (client) => {
-    await prepareRotation(client, store, name, { signal: terminal.interrupted })
+  const asked = open(old, async (client) => {
+    await prepareRotation(client, store, name, open, { signal: terminal.interrupted })
     return (await rotationOf(client)).next ?? undefined
   })
   // Rotated from another machine before, it has no session any more; the mesh says so when it is asked again.
-  const commitment = await known.catch((error: unknown) => {
+  const held = await asked.catch((error: unknown) => {
     if (error instanceof CMeshError && error.code === 'CMESH_IAM_HANDSHAKE') return undefined
     throw error
   })
-  return await store.plan(name, { words, commitment })
+  return await store.plan(name, { words, held })
 }
 
 async function wordsIn(file: string): Promise<string> {
@@ -121,8 +140,7 @@ async function takePlace(
 ): Promise<void> {
   const key = (await store.keys(name)).at(-1) as KeyPair
   await agree(terminal, options, options.from, key.did)
-  const next = await store.commitment(name)
-  const rotated = await open(key, client => sendRotation(client, { old: options.from, next }, { signal: terminal.interrupted }))
+  const rotated = await open(key, client => takePlaceOf(client, store, name, options.from, { signal: terminal.interrupted }))
   await identities(terminal).removeSession((await meshOf(terminal, options)).url, name)
   const { generation, next: nextRoot } = await store.state(name)
   printResult(terminal, options, { name, ...rotated, generation, nextRoot }, () => fields(terminal, resultFields(name, generation, rotated)))

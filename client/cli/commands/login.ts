@@ -14,6 +14,7 @@ import type { Terminal } from '../terminal.ts'
 interface LoginOptions extends MeshOptions {
   readonly attribute?: readonly string[]
   readonly yes?: boolean
+  readonly commit?: boolean
 }
 
 interface SessionInfo {
@@ -26,6 +27,7 @@ interface SessionInfo {
 export function login(program: Command, terminal: Terminal): void {
   withMesh(program.command('login').description('make a session with the mesh, and an identity when there is none'))
     .option('--attribute <ids...>', 'attributes to show, from credentials you hold: <type>#<claim>, or <type>#<claim>@<issuer>')
+    .option('--commit', 'commit an imported identity to a next root as well: it is nobody\'s next root itself')
     .option('-y, --yes', 'consent without being asked, for scripts')
     .addHelpText('after', examples(
       ['cmesh login', 'as your default identity; it shows what you consent to, and asks'],

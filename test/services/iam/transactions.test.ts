@@ -266,10 +266,11 @@ describe('a capability', () => {
     order(KeyPair.generate(), 'uncapability', { jti })
     order(BEN, 'uncapability', { jti: jtiOf(links[0] as string) })
     expect(mayIncrement(CAT.did)).toBe(true)
+    const forget = ({ did }: KeyPair): void => { for (const key of [`uncap/${did}`, `uncap/${did}/${jti}`]) made.store.space(SYSTEM_SPACE).delete(key) }
     for (const by of [ANN, BEN, OPERATOR]) {
-      made.store.space(SYSTEM_SPACE).delete(`uncap/${by.did}`)
+      forget(by)
       expect([mayIncrement(CAT.did), order(by, 'uncapability', { jti }).status, mayIncrement(CAT.did)]).toEqual([true, 200, false])
-      made.store.space(SYSTEM_SPACE).delete(`uncap/${by.did}`)
+      forget(by)
     }
   })
 

@@ -19,6 +19,7 @@ const scripted: TransactionHandler = {
     if (verb === 'refuse') return { ...jsonExecution(null), status: 422 }
     if (verb === 'host') throw new CMeshError('CMESH_CONTRACT_HOST', { contract: '0x001', reason: 'broken' })
     if (verb === 'odd') throw new TypeError('odd')
+    if (verb === 'burn') return { ...jsonExecution(null), gas: BigInt(key) }
     if (verb === 'large') return { ...jsonExecution(null), output: Buffer.alloc(Number(body.toString())) }
     return jsonExecution({ seq, timeMs, was: outputText(system.get(key)) })
   },
@@ -289,5 +290,41 @@ describe('genesis', () => {
       next(batchOf([{ ...known, id: 'ab'.repeat(16) }], by === undefined ? {} : { by }))
       expect(applied.at(-1)?.transactions).toHaveLength(count)
     }
+  })
+})
+
+describe('a block ends when its gas is used', () => {
+  const burn = (gas: number): ReturnType<typeof transactionOf> => transactionOf(`0xRW:burn:${gas}`)
+  const bounded = (): Promise<Replica> => replica({ handlers: { R: scripted }, blockGas: seq => (seq === 2 ? 10 : 100) })
+
+  test('what its batch holds beyond that has no outcome, wrote nothing, and is executed when it is ordered again', async () => {
+    const { next, store, index, durable, halts } = await bounded()
+    const transactions = [burn(60), burn(39), burn(40), burn(1), put('a')]
+    const [first, second, third, fourth, fifth] = transactions
+    expect(next(batchOf(transactions)).map(({ id }) => id)).toEqual([first?.id, second?.id, third?.id])
+    for (const left of [fourth, fifth]) expect(index.get(left?.id ?? '')).toBeUndefined()
+    expect(store.space('0x000').get('a')).toBeUndefined()
+    await new Promise(resolve => { setImmediate(resolve) })
+    expect(durable.at(-1)?.outcomes.map(({ id }) => id)).toEqual([first?.id, second?.id, third?.id])
+
+    expect(next(batchOf([third, fourth, fifth] as typeof transactions)).map(({ id }) => id)).toEqual([fourth?.id, fifth?.id])
+    expect(store.space('0x000').get('a')).toBeDefined()
+    expect(halts).toEqual([])
+  })
+
+  test('it takes one transaction at least, whatever that uses, and as many as use nothing', async () => {
+    const { next } = await bounded()
+    expect(next(batchOf([burn(1_000), burn(0)]))).toHaveLength(1)
+    expect(next(batchOf([burn(0), burn(0), burn(10), burn(0)]))).toHaveLength(3)
+  })
+
+  test('replicas end it at the same place, and one that reads the log back knows the same', async () => {
+    const transactions = [burn(60), put('a'), burn(60), put('b')]
+    const [one, other] = [await bounded(), await bounded()]
+    for (const { next } of [one, other]) next(batchOf(transactions))
+    expect(Buffer.from(one.store.head.chain).equals(other.store.head.chain)).toBe(true)
+    const again = await bounded()
+    again.applier.restore(one.applied[0] as Block)
+    expect(transactions.map(({ id }) => again.index.get(id)?.status)).toEqual([200, 200, 200, undefined])
   })
 })

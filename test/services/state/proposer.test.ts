@@ -21,7 +21,15 @@ interface Sent {
   fail(error: unknown): void
 }
 
-function proposer(parts: Partial<ProposerParts> = {}): { proposer: Proposer, sent: Sent[], index: TransactionIndex, order(sent: Sent | undefined): Outcome[] } {
+interface Made {
+  readonly proposer: Proposer
+  readonly sent: Sent[]
+  readonly index: TransactionIndex
+  /** Orders a batch, of which so many are executed; default all. */
+  order(sent: Sent | undefined, executed?: number): Outcome[]
+}
+
+function proposer(parts: Partial<ProposerParts> = {}): Made {
   const sent: Sent[] = []
   const index = new TransactionIndex()
   const made = new Proposer({
@@ -36,11 +44,11 @@ function proposer(parts: Partial<ProposerParts> = {}): { proposer: Proposer, sen
   let seq = 0
   return {
     proposer: made, sent, index,
-    order: each => {
+    order: (each, executed) => {
       if (each === undefined) throw new Error('nothing was sent')
       each.commit()
       seq++
-      const outcomes = each.batch.transactions.map(transaction => outcomeOf(transaction, seq))
+      const outcomes = each.batch.transactions.slice(0, executed).map(transaction => outcomeOf(transaction, seq))
       for (const outcome of outcomes) index.add(outcome)
       made.settle(outcomes)
       return outcomes
@@ -322,4 +330,68 @@ describe('the end', () => {
     await turn()
     expect({ sent: sent.length, pending: made.pending }).toEqual({ sent: 8, pending: 0 })
   })
+})
+
+describe('what a block had no gas left for', () => {
+  /** Orders what was sent, one batch after another: of the first so many are executed, of all others all. Gives the ids of each. */
+  const orderAll = async (made: ReturnType<typeof proposer>, executed: number): Promise<string[][]> => {
+    const ids: string[][] = []
+    await turn()
+    for (let i = 0; i < made.sent.length; i++) {
+      made.order(made.sent[i], i === 0 ? executed : undefined)
+      ids.push(idsOf(made.sent[i]))
+      // What came back is proposed in the turn after.
+      await turn()
+      await turn()
+    }
+    return ids
+  }
+
+  test('is proposed again, before what came later, and ends like any other', async () => {
+    const made = proposer()
+    const transactions = Array.from({ length: 5 }, () => put())
+    const late = put()
+    const outcomes = transactions.map(each => made.proposer.submit(each))
+    await turn()
+    outcomes.push(made.proposer.submit(late))
+    // It is under way in a batch of its own when the first comes back.
+    const [first, second, ...again] = await orderAll(made, 2)
+    expect(first).toEqual(transactions.map(({ id }) => id))
+    expect(second).toEqual([late.id])
+    expect(again.flat()).toEqual(transactions.slice(2).map(({ id }) => id))
+    expect((await Promise.all(outcomes)).map(({ id }) => id)).toEqual([...transactions, late].map(({ id }) => id))
+    expect(made.proposer.pending).toBe(0)
+  })
+
+  test('makes batches as small as what a block holds, and they grow again with blocks that hold all', async () => {
+    const made = proposer()
+    const outcomes = Array.from({ length: 60 }, () => made.proposer.submit(put()))
+    const sizes = (await orderAll(made, 3)).map(ids => ids.length)
+    expect(sizes[0]).toBe(60)
+    // Eight leave at once; those behind them know that the first of these were held whole.
+    expect(sizes.slice(1, 9)).toEqual(Array.from({ length: 8 }, () => 3))
+    expect(Math.max(...sizes.slice(9))).toBeGreaterThan(3)
+    expect(await Promise.all(outcomes)).toHaveLength(60)
+  })
+
+  test('is not proposed again when the batch counted for nothing', async () => {
+    const made = proposer()
+    void made.proposer.submit(put()).catch(() => undefined)
+    await turn()
+    made.sent[0]?.commit()
+    await turn()
+    expect(made.sent).toHaveLength(1)
+    made.proposer.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
+  })
+})
+
+test('callers take turns in a batch: who submits a thousand leaves room for who submits one', async () => {
+  const { proposer: made, sent } = proposer()
+  const [many, one] = ['did:key:many', 'did:key:one']
+  for (let i = 0; i < 1_000; i++) void made.submit(put({ sub: many })).catch(() => undefined)
+  const last = put({ sub: one })
+  void made.submit(last).catch(() => undefined)
+  await turn()
+  expect(idsOf(sent[0]).indexOf(last.id)).toBe(1)
+  made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
 })

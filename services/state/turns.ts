@@ -1,0 +1,67 @@
+/**
+ * Shares the thread between those whose views run code of contracts: so much gas a turn of the event loop, and what is asked beyond
+ * that waits for the next turn, each session's in turn. One session's thousand views hold up neither the broker's connection nor
+ * anybody else's view for longer than a few of them take.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { FairQueue } from '../fair-queue.ts'
+
+/** After so much gas the event loop turns before more code runs: some 7 ms. */
+const TURN_GAS = 10_000_000
+/** Most views that wait of one session: twice what a batch holds. */
+const MOST_OF_ONE = 2_048
+/** Most views that wait of all. */
+const MOST = 65_536
+/** Told to who is refused, in ms. */
+const RETRY_AFTER_MS = 100
+
+export class Turns {
+  readonly #waiting = new FairQueue<() => void>()
+  #spent = 0
+  #scheduled = false
+
+  /** Views that wait for their turn. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  /**
+   * Runs `work` here and now while this turn has gas left, else when it is the session's turn. `work` says by `spend` what it
+   * used. Throws `CMESH_ROUTER_BUSY` when too much waits.
+   */
+  take<T>(sid: string, work: () => T): T | Promise<T> {
+    // Whoever waits does so because nothing is left, so nobody is overtaken.
+    if (this.#spent < TURN_GAS) return work()
+    const limit = this.#waiting.sizeOf(sid) >= MOST_OF_ONE ? MOST_OF_ONE : MOST
+    if (this.#waiting.sizeOf(sid) >= limit || this.#waiting.size >= MOST) {
+      throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'views that wait for their turn', limit, retryAfterMs: RETRY_AFTER_MS })
+    }
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.push(sid, () => {
+        try {
+          resolve(work())
+        } catch (error) {
+          reject(error instanceof Error ? error : new Error(String(error)))
+        }
+      })
+    })
+  }
+
+  /** Gas that was used in this turn. */
+  spend(gas: number): void {
+    this.#spent += gas
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(this.#turn)
+  }
+
+  readonly #turn = (): void => {
+    this.#spent = 0
+    this.#scheduled = false
+    while (this.#spent < TURN_GAS) {
+      const next = this.#waiting.shift()
+      if (next === undefined) return
+      next()
+    }
+  }
+}
