@@ -48,9 +48,7 @@ const newest = (): StandInRequest => mesh.requests.at(-1)
 
 /** Ids that the broker knows connections of this name by: `sub` or `unsub` of their inboxes. */
 async function linksOf(name: string): Promise<string[]> {
-  const ports = (await readdir(mesh.broker.dir)).find((file) => file.endsWith('.ports')) as string
-  const { monitoring: [url] } = JSON.parse(await readFile(join(mesh.broker.dir, ports), 'utf8')) as { monitoring: [string] }
-  const { connections } = await (await fetch(`${url}/connz?subs=1`)).json() as { connections: { name?: string, subscriptions_list?: string[] }[] }
+  const connections = await mesh.broker.connections()
   return connections.filter((one) => one.name === name).flatMap((one) => one.subscriptions_list ?? []).map((subject) => subject.split('.')[1] as string)
 }
 

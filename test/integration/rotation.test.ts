@@ -178,6 +178,7 @@ describe('cmesh identity rotate', () => {
       expect(await elsewhere.json('identity', 'show', 'found', '--mesh', '--url', url)).toMatchObject({ did, mesh: 'same' })
       expect((await elsewhere.run(['login', '--identity', 'found', '--yes', '--url', url])).stderr).not.toContain('warning')
       // An identity of its own says that it is one, and takes no place from then on.
+      elsewhere.tells('identity export')
       await elsewhere.run(['identity', 'new', 'own'])
       const { stdout: seed } = await elsewhere.run(['identity', 'export', 'own', '--seed', '--yes'])
       await elsewhere.run(['identity', 'import', 'moved', '-'], seed)
