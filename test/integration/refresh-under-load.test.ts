@@ -1,8 +1,10 @@
 /** Sessions and logins at the broker that end again and again while a client is at work: it never notices. */
-import { readdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { connect, KeyPair, type CMeshError, type MeshClient } from '../../client/index.ts'
+import { readAccounts } from '../../cmtp/identity/nats-accounts.ts'
+import { connectionsAt } from '../support/broker-connections.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 
 const SESSION_MS = 2_000
@@ -20,10 +22,8 @@ interface SessionInfo {
 
 /** When the broker's connections of that name began, ms since 1970. */
 async function linksOf(name: string): Promise<number[]> {
-  const directory = path.join(node.dir, 'broker')
-  const ports = (await readdir(directory)).find((file) => file.endsWith('.ports')) as string
-  const { monitoring: [url] } = JSON.parse(await readFile(path.join(directory, ports), 'utf8')) as { monitoring: [string] }
-  const { connections } = await (await fetch(`${url}/connz`)).json() as { connections: { name?: string, start: string }[] }
+  const accounts = readAccounts(await readFile(path.join(node.dir, 'operator', 'accounts.json'), 'utf8'))
+  const connections = await connectionsAt(node.url, accounts)
   return connections.filter((one) => one.name === name).map(({ start }) => Date.parse(start))
 }
 

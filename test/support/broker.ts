@@ -7,19 +7,13 @@ import os from 'node:os'
 import path from 'node:path'
 import { ManagedBroker, type ManagedBrokerOptions } from '../../node/broker/managed.ts'
 import { BrokerAccountSessions } from '../../node/broker/sessions.ts'
-import { userJwt } from '../../cmtp/identity/nats-jwt.ts'
-import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { SILENT_LOG } from '../../services/log.ts'
+import { connectionsAt, type BrokerConnection } from './broker-connections.ts'
 
 /** A machine that runs many tests at once may take its time to answer. */
 const CONNECT_MS = 30_000
 const CONNECTION_TTL_MS = 3_600_000
-
-export interface BrokerConnection {
-  readonly name?: string
-  readonly subscriptions_list?: readonly string[]
-}
 
 export interface TestBroker {
   /** `nats://127.0.0.1:<port>`. Who connects there without a login is refused. */
@@ -63,22 +57,9 @@ export async function startBroker(options: Partial<ManagedBrokerOptions> = {}): 
       sessions.close()
       await Promise.all([core, mesh, door, sys].map(bus => bus.close()))
     }
-    return { url: broker.url, core, mesh, door, sys, sessions, broker, dir, leave, stop, connections: () => connectionsOf(broker) }
+    return { url: broker.url, core, mesh, door, sys, sessions, broker, dir, leave, stop, connections: () => connectionsAt(broker.url, broker.accounts) }
   } catch (error) {
     await stop()
     throw error
-  }
-}
-
-async function connectionsOf(broker: ManagedBroker): Promise<readonly BrokerConnection[]> {
-  const { SYS } = broker.accounts.accounts
-  const nkey = Nkey.generate('user')
-  const jwt = userJwt(SYS.signing, { nkey: nkey.text, name: 'monitor', account: SYS.id, nowS: Math.floor(Date.now() / 1_000) })
-  const monitor = await connectNats({ servers: broker.url, nkeySeed: nkey.exportSeed(), jwt })
-  try {
-    const answer = await monitor.request('$SYS.REQ.SERVER.PING.CONNZ', Buffer.from('{"subscriptions":true}'))
-    return (JSON.parse(Buffer.from(answer).toString('utf8')) as { data: { connections: BrokerConnection[] } }).data.connections
-  } finally {
-    await monitor.close()
   }
 }
