@@ -6,8 +6,6 @@
 export class FairQueue<T> {
   /** By who they are of; whose turn it is stands first. */
   readonly #waiting = new Map<string, T[]>()
-  /** Put back: before all others. */
-  readonly #first: T[] = []
   #size = 0
 
   /** Everything that waits. */
@@ -15,7 +13,7 @@ export class FairQueue<T> {
     return this.#size
   }
 
-  /** What waits of one of them, but for what was put back. */
+  /** What waits of one of them. */
   sizeOf(key: string): number {
     return this.#waiting.get(key)?.length ?? 0
   }
@@ -27,25 +25,28 @@ export class FairQueue<T> {
     this.#size++
   }
 
-  /** Puts back what was taken: these are the next ones, in this order. */
-  putBack(items: readonly T[]): void {
-    this.#first.unshift(...items)
-    this.#size += items.length
+  /**
+   * Puts back what was taken: among the others of the same one it stands where it stood, by `orderOf`, and those it is of have their turn
+   * behind all who wait already.
+   */
+  putBack(items: readonly T[], keyOf: (item: T) => string, orderOf: (item: T) => number): void {
+    const keys = new Set<string>()
+    for (const item of items) {
+      const key = keyOf(item)
+      keys.add(key)
+      this.push(key, item)
+    }
+    for (const key of keys) this.#waiting.get(key)?.sort((one, other) => orderOf(one) - orderOf(other))
   }
 
   /** The next one, which stays. */
   peek(): T | undefined {
-    if (this.#first.length > 0) return this.#first[0]
     for (const items of this.#waiting.values()) return items[0]
     return undefined
   }
 
   /** Takes the next one: of whoever's turn it is, the one that waits longest. */
   shift(): T | undefined {
-    if (this.#first.length > 0) {
-      this.#size--
-      return this.#first.shift()
-    }
     for (const [key, items] of this.#waiting) {
       const item = items.shift()
       this.#waiting.delete(key)

@@ -1,7 +1,8 @@
 /**
  * The proposer: gathers transactions into signed batches and hands them to consensus. A batch leaves on the next tick
  * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch; callers take turns in it.
- * What a block had no gas left for is proposed again, and batches are the smaller for it until their blocks hold them whole.
+ * What a block had no gas left for is proposed again when it is its caller's turn, and batches are the smaller for it until their blocks
+ * hold them whole.
  *
  * Invariants: a transaction is executed once, however often it is submitted; every submission settles, at the latest when
  * the proposer stops; queue and bytes are bounded, and past the bound a submission is refused with 429, never queued.
@@ -29,6 +30,8 @@ export interface ProposerParts {
 }
 
 interface Pending {
+  /** In which it was submitted. */
+  readonly order: number
   readonly transaction: Transaction
   readonly digest: string
   readonly promise: Promise<Outcome>
@@ -44,6 +47,7 @@ export class Proposer {
   readonly #queue = new FairQueue<Pending>()
   /** Most transactions of the next batch. */
   #size: number = BATCH_LIMITS.transactions
+  #submitted = 0
   #bytes = 0
   #inFlight = 0
   #scheduled = false
@@ -84,7 +88,7 @@ export class Proposer {
       resolve = yes
       reject = no
     })
-    const entry: Pending = { transaction, digest, promise, resolve, reject }
+    const entry: Pending = { order: this.#submitted++, transaction, digest, promise, resolve, reject }
     this.#pending.set(transaction.id, entry)
     this.#bytes += bytes
     this.#queue.push(transaction.sub, entry)
@@ -160,7 +164,7 @@ export class Proposer {
     }
   }
 
-  /** The block of a batch is applied: those it had no gas left for are first in the next one. */
+  /** The block of a batch is applied: those it had no gas left for wait again, where they stood among their caller's. */
   #again(batch: readonly Pending[]): void {
     const { index } = this.#parts
     const left = batch.filter(entry => index.get(entry.transaction.id) === undefined && this.#pending.get(entry.transaction.id) === entry)
@@ -168,7 +172,7 @@ export class Proposer {
     // Of a batch that counts for nothing there is nothing to expect the next time either.
     if (executed === 0) return
     this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2) : executed
-    this.#queue.putBack(left)
+    this.#queue.putBack(left, ({ transaction }) => transaction.sub, ({ order }) => order)
   }
 
   #abandon(entry: Pending, error: CMeshError): void {

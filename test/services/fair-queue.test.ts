@@ -22,14 +22,23 @@ describe('a fair queue', () => {
     expect([queue.shift(), queue.shift()]).toEqual(['a0', 'b0'])
   })
 
-  test('takes back what it gave, as what comes next', () => {
+  test('takes back what it gave: each one\'s where it stood, behind the turn of whoever waits', () => {
     const queue = new FairQueue<string>()
-    for (const item of ['a1', 'a2', 'b1']) queue.push(item.charAt(0), item)
-    const taken = [queue.shift(), queue.shift()] as string[]
+    const order = (item: string): number => Number(item.slice(1))
+    for (const item of ['a1', 'a2', 'a3', 'b1']) queue.push(item.charAt(0), item)
+    const taken = [queue.shift(), queue.shift(), queue.shift()] as string[]
+    expect(taken).toEqual(['a1', 'b1', 'a2'])
     queue.push('c', 'c1')
-    queue.putBack(taken)
-    expect(queue.peek()).toBe('a1')
-    expect(queue.drain()).toEqual(['a1', 'b1', 'a2', 'c1'])
+    queue.putBack(taken, item => item.charAt(0), order)
+    expect([queue.size, queue.peek()]).toEqual([5, 'a1'])
+    expect(queue.drain()).toEqual(['a1', 'c1', 'b1', 'a2', 'a3'])
+  })
+
+  test('takes back a thousand of one without anybody else waiting for them', () => {
+    const queue = new FairQueue<number>()
+    queue.push('b', 0)
+    queue.putBack(Array.from({ length: 1_000 }, (_, i) => i + 1), () => 'a', item => item)
+    expect([queue.shift(), queue.shift()]).toEqual([0, 1])
   })
 
   test('loses nothing, doubles nothing and keeps each one\'s order, whatever is done to it', () => {
@@ -39,7 +48,7 @@ describe('a fair queue', () => {
       let n = 0
       for (const step of steps) {
         if (step.does === 'push') queue.push(step.key, { key: step.key, n: n++ })
-        else if (step.does === 'putBack') queue.putBack(out.splice(Math.max(0, out.length - step.count)))
+        else if (step.does === 'putBack') queue.putBack(out.splice(Math.max(0, out.length - step.count)), item => item.key, item => item.n)
         else {
           const ahead = queue.peek()
           const item = queue.shift()

@@ -395,3 +395,16 @@ test('callers take turns in a batch: who submits a thousand leaves room for who 
   expect(idsOf(sent[0]).indexOf(last.id)).toBe(1)
   made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
 })
+
+test('what a block had no gas left for keeps no other caller waiting', async () => {
+  const { proposer: made, sent, order } = proposer()
+  for (let i = 0; i < 100; i++) void made.submit(put({ sub: 'did:key:many' })).catch(() => undefined)
+  await turn()
+  order(sent[0], 1)
+  const last = put({ sub: 'did:key:one' })
+  void made.submit(last).catch(() => undefined)
+  await turn()
+  await turn()
+  expect(sent.slice(1, 4).map(idsOf)).toContainEqual([last.id])
+  made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
+})
