@@ -5,7 +5,7 @@
  * Two habits of the server that this file answers: a limit that is not written counts as 0, so each is written, -1 for none; and
  * a user under a scoped signing key must carry no permission or limit of its own, or it is refused.
  */
-import { createHash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import { base32nopad } from '@scure/base'
 import { CMeshError } from '../errors.ts'
 import { Nkey, readNkey, type NkeyRole } from './nats-keys.ts'
@@ -19,7 +19,7 @@ export const GUEST_ACCOUNT = 'ADGEEOFUSSAQJSZ7T7KI6LGKNA4Y4GEPHCBOJ3B2RPUXYTULNZ
  * Seed of the key by which newcomers sign their own login: SHA-256 of `CMesh guest signing key, version 1`. It is public on
  * purpose: the account ties it to a template that allows the handshake and an inbox of one's own.
  */
-export const GUEST_KEY_SEED = 'SAACY6WFS3FPCYPTBIPORT2E3EDYQ2BHKLFZQHAKOGDWVNOY2QSGJMAPKA'
+export const GUEST_KEY_SEED = Nkey.fromBytes('account', hash('sha256', 'CMesh guest signing key, version 1', 'buffer')).exportSeed()
 /** A guest that idles this long has to log in again, in seconds. */
 const GUEST_LIFE_S = 600
 
