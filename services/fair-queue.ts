@@ -1,11 +1,21 @@
 /**
  * A queue that many share without one keeping the others waiting: first in, first out for each of them, and each of them in turn.
- * Adding and taking cost the same however many wait.
+ * Adding and taking cost the same however many wait; putting back costs what waits of those it is of.
  */
+
+/** What waits of one of them: taken from the front by counting, since an array moves all the others up for it. */
+interface Line<T> {
+  items: T[]
+  /** Items in front that were taken. */
+  taken: number
+}
+
+/** So many taken items stay in front before the others are moved up. */
+const SPARE = 1_024
 
 export class FairQueue<T> {
   /** By who they are of; whose turn it is stands first. */
-  readonly #waiting = new Map<string, T[]>()
+  readonly #lines = new Map<string, Line<T>>()
   #size = 0
 
   /** Everything that waits. */
@@ -15,13 +25,14 @@ export class FairQueue<T> {
 
   /** What waits of one of them. */
   sizeOf(key: string): number {
-    return this.#waiting.get(key)?.length ?? 0
+    const line = this.#lines.get(key)
+    return line === undefined ? 0 : line.items.length - line.taken
   }
 
   push(key: string, item: T): void {
-    const items = this.#waiting.get(key)
-    if (items === undefined) this.#waiting.set(key, [item])
-    else items.push(item)
+    const line = this.#lines.get(key)
+    if (line === undefined) this.#lines.set(key, { items: [item], taken: 0 })
+    else line.items.push(item)
     this.#size++
   }
 
@@ -36,22 +47,26 @@ export class FairQueue<T> {
       keys.add(key)
       this.push(key, item)
     }
-    for (const key of keys) this.#waiting.get(key)?.sort((one, other) => orderOf(one) - orderOf(other))
+    for (const key of keys) {
+      const line = this.#lines.get(key) as Line<T>
+      line.items = line.items.slice(line.taken).sort((one, other) => orderOf(one) - orderOf(other))
+      line.taken = 0
+    }
   }
 
   /** The next one, which stays. */
   peek(): T | undefined {
-    for (const items of this.#waiting.values()) return items[0]
+    for (const { items, taken } of this.#lines.values()) return items[taken]
     return undefined
   }
 
   /** Takes the next one: of whoever's turn it is, the one that waits longest. */
   shift(): T | undefined {
-    for (const [key, items] of this.#waiting) {
-      const item = items.shift()
-      this.#waiting.delete(key)
+    for (const [key, line] of this.#lines) {
+      const item = line.items[line.taken++]
+      this.#lines.delete(key)
       // Behind all others.
-      if (items.length > 0) this.#waiting.set(key, items)
+      if (line.taken < line.items.length) this.#lines.set(key, trimmed(line))
       this.#size--
       return item
     }
@@ -64,4 +79,13 @@ export class FairQueue<T> {
     for (let item = this.shift(); item !== undefined; item = this.shift()) all.push(item)
     return all
   }
+}
+
+/** Lets go of what was taken, once that is at least half: then each item is moved once on average. */
+function trimmed<T>(line: Line<T>): Line<T> {
+  if (line.taken >= SPARE && line.taken * 2 >= line.items.length) {
+    line.items = line.items.slice(line.taken)
+    line.taken = 0
+  }
+  return line
 }

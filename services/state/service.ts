@@ -104,7 +104,9 @@ export class StateService {
     const space = (name: string): Space => store.space(name)
     this.#parts = parts
     this.#metering = new Metering(engine, { get: key => space(SYSTEM_SPACE).get(key) })
-    this.#views = new Views({ store, engine, metering: this.#metering, guard, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
+    this.#views = new Views({
+      store, engine, metering: this.#metering, guard, confirm: auth => { this.#confirm(auth) }, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas,
+    })
     this.#courier = new Courier({
       read: id => readMessage(this.system, id),
       deliver: message => parts.deliver?.(message) ?? Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'router' })),
@@ -189,8 +191,7 @@ export class StateService {
 
   /** A view, a contract's record, or what the system contract tells: `0xS:<contract>[:<function>[:<args>]]`. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
-    this.#parts.guard.confirm(auth)
-    if (this.#applier.halted !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: this.#applier.halted.code })
+    this.#confirm(auth)
     return this.#views.read(call, auth, notes)
   }
 
@@ -282,6 +283,12 @@ export class StateService {
     await outbox.stop()
     await store.close()
     engine.close()
+  }
+
+  /** Throws when the caller may no longer read, or memory is ahead of the log. */
+  #confirm(auth: AuthContext): void {
+    this.#parts.guard.confirm(auth)
+    if (this.#applier.halted !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: this.#applier.halted.code })
   }
 
   /** Refuses a write that can only fail, before it costs a place in the log. */

@@ -1,6 +1,6 @@
 /**
  * Shares the thread between those whose views run code of contracts: so much gas a turn of the event loop, and what is asked beyond
- * that waits for the next turn, each session's in turn. One session's thousand views hold up neither the broker's connection nor
+ * that waits for the next turn, each caller's in turn. One caller's thousand views hold up neither the broker's connection nor
  * anybody else's view for longer than a few of them take.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
@@ -8,7 +8,7 @@ import { FairQueue } from '../fair-queue.ts'
 
 /** After so much gas the event loop turns before more code runs: some 7 ms. */
 const TURN_GAS = 10_000_000
-/** Most views that wait of one session: twice what a batch holds. */
+/** Most views that wait of one caller: twice what a batch holds. */
 const MOST_OF_ONE = 2_048
 /** Most views that wait of all. */
 const MOST = 65_536
@@ -26,20 +26,18 @@ export class Turns {
   }
 
   /**
-   * Runs `work` here and now while this turn has gas left, else when it is the session's turn. `work` says by `spend` what it
-   * used. Throws `CMESH_ROUTER_BUSY` when too much waits.
+   * Runs `work` here and now while this turn has gas left, else when it is the caller's turn; it is told whether it waited, and says by
+   * `spend` what it used. Throws `CMESH_ROUTER_BUSY` when too much waits.
    */
-  take<T>(sid: string, work: () => T): T | Promise<T> {
+  take<T>(caller: string, work: (waited: boolean) => T): T | Promise<T> {
     // Whoever waits does so because nothing is left, so nobody is overtaken.
-    if (this.#spent < TURN_GAS) return work()
-    const limit = this.#waiting.sizeOf(sid) >= MOST_OF_ONE ? MOST_OF_ONE : MOST
-    if (this.#waiting.sizeOf(sid) >= limit || this.#waiting.size >= MOST) {
-      throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'views that wait for their turn', limit, retryAfterMs: RETRY_AFTER_MS })
-    }
+    if (this.#spent < TURN_GAS) return work(false)
+    if (this.#waiting.sizeOf(caller) >= MOST_OF_ONE) throw busy(MOST_OF_ONE)
+    if (this.#waiting.size >= MOST) throw busy(MOST)
     return new Promise<T>((resolve, reject) => {
-      this.#waiting.push(sid, () => {
+      this.#waiting.push(caller, () => {
         try {
-          resolve(work())
+          resolve(work(true))
         } catch (error) {
           reject(error instanceof Error ? error : new Error(String(error)))
         }
@@ -64,4 +62,8 @@ export class Turns {
       next()
     }
   }
+}
+
+function busy(limit: number): CMeshError {
+  return new CMeshError('CMESH_ROUTER_BUSY', { what: 'views that wait for their turn', limit, retryAfterMs: RETRY_AFTER_MS })
 }

@@ -1,6 +1,6 @@
 /**
  * Reads of state: views of contracts, and what is told of the contracts themselves. They run on the last applied block, here and now
- * or as soon as it is their session's turn (`turns.ts`), under a gas limit of this node's own, and are remembered while nothing they
+ * or as soon as it is their caller's turn (`turns.ts`), under a gas limit of this node's own, and are remembered while nothing they
  * were made from has changed.
  */
 import { createHash } from 'node:crypto'
@@ -27,7 +27,9 @@ export interface ViewsParts {
   readonly store: Pick<StateStore, 'head' | 'space'>
   readonly engine: ContractEngine
   readonly metering: Metering
-  readonly guard: Pick<Guard, 'authorise' | 'confirm'>
+  readonly guard: Pick<Guard, 'authorise'>
+  /** Throws when the caller may no longer read, or nobody may. */
+  readonly confirm: (auth: AuthContext) => void
   readonly clock: Pick<Clock, 'nowMs'>
   /** Counted here. */
   readonly stats: ViewStats
@@ -68,7 +70,7 @@ export class Views {
 
   /** Answers at once, but for a dry run and for code that has to wait for its turn. The caller's context was confirmed. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
-    const { store, stats, guard, clock } = this.#parts
+    const { store, stats, confirm, clock } = this.#parts
     stats.views++
     const hit = this.#cached(call, auth, notes)
     if (hit !== undefined) return hit
@@ -76,16 +78,13 @@ export class Views {
     const system = store.space(SYSTEM_SPACE)
     if (name === undefined) return contractReply(system, this.#parts.engine, contract)
     if (contract !== SYSTEM_SPACE) {
-      let waited = false
-      const reply = this.#turns.take(auth.sid, () => {
+      return this.#turns.take(auth.sub, waited => {
         if (!waited) return this.#view(contract, name, call, auth, notes)
         // Time went by, in which anything may have changed.
-        guard.confirm(auth)
+        confirm(auth)
         if (call.deadlineMs < clock.nowMs()) throw new CMeshError('CMESH_ROUTER_DEADLINE')
         return this.#cached(call, auth, notes) ?? this.#view(contract, name, call, auth, notes)
       })
-      waited = true
-      return reply
     }
     return name === 'dryrun' ? this.#dryRun.read(call, auth) : systemReply(system, name, call.route)
   }
