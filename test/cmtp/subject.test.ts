@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { LIMITS } from '../../cmtp/limits.ts'
 import {
   channelOfSubject, controlSubject, decodeToken, encodeToken, EVENT_WILDCARD, eventSubject, HELLO_SUBJECT, helloSubject,
-  MINE_SUBJECT,
+  MINE_SUBJECT, orderStoredSubject, orderSubject,
   REQUEST_WILDCARD, requestSubject, serviceSubject, sessionOfSubject,
 } from '../../cmtp/subject.ts'
 
@@ -75,6 +75,7 @@ describe('subjects', () => {
     expect(eventSubject('events.state.contracts.0x001.blah_blah'))
       .toBe('cmesh.v1.evt.events=2estate=2econtracts=2e0x001=2eblah_blah')
     expect(controlSubject('drain', 'node.1')).toBe('cmesh.v1.ctl.drain.node=2e1')
+    expect([orderSubject('a.b'), orderStoredSubject('CMESH_ORDER')]).toEqual(['cmesh.v1.order.a=2eb', 'cmesh.v1.order.CMESH_ORDER.stored'])
     expect([HELLO_SUBJECT, MINE_SUBJECT]).toEqual(['cmesh.v1.hello', 'cmesh.v1.mine'])
   })
 
@@ -86,6 +87,7 @@ describe('subjects', () => {
         [helloSubject(text), `${HELLO_SUBJECT}.*`],
         [serviceSubject('state', text), 'cmesh.v1.svc.state.*'], [serviceSubject(text, 'call'), 'cmesh.v1.svc.*.call'],
         [controlSubject(text, 'x'), 'cmesh.v1.ctl.*.x'],
+        [orderSubject(text), 'cmesh.v1.order.*'], [orderStoredSubject(text), 'cmesh.v1.order.*.stored'],
       ] as const) {
         expect(subject).toMatch(/^[A-Za-z0-9_=.-]+$/)
         expect(matches(own, subject)).toBe(true)

@@ -318,14 +318,14 @@ describe('the accounts', () => {
 
   test.each([
     'cmesh.v1.svc.state.read', 'cmesh.v1.req.a.b', 'cmesh.v1.req', 'cmesh.v1.hello.a.b', 'cmesh.v1.mine.x', 'cmesh.v1.revoked',
-    '$JS.API.INFO', '$JS.API.STREAM.CREATE.X', '$SYS.REQ.SERVER.PING', '_INBOX.somebody.1', 'anything',
+    'cmesh.v1.order.CMESH_ORDER', 'cmesh.v1.order.CMESH_ORDER.stored', '$JS.API.INFO', '$JS.API.STREAM.CREATE.X', '$SYS.REQ.SERVER.PING', '_INBOX.somebody.1', 'anything',
   ])('do not let a stranger publish on %s', async (subject) => {
     await expect(client.request(subject, empty, { timeoutMs: 60_000 })).rejects.toMatchObject({
       code: 'CMESH_BUS_DENIED', message: `The broker does not allow to publish on ${subject} on this connection.`,
     })
   })
 
-  test.each(['cmesh.v1.>', 'cmesh.v1.req.*', 'cmesh.v1.svc.state.read', '>', '*', '$JS.API.>', '$SYS.>', '_INBOX', '_R_.>'])(
+  test.each(['cmesh.v1.>', 'cmesh.v1.order.CMESH_ORDER.stored', 'cmesh.v1.req.*', 'cmesh.v1.svc.state.read', '>', '*', '$JS.API.>', '$SYS.>', '_INBOX', '_R_.>'])(
     'do not let a stranger subscribe to %s', async (subject) => {
       client.subscribe(subject, () => undefined)
       await client.flush()
