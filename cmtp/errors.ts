@@ -89,7 +89,12 @@ export const CATALOGUE = {
   CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },
   CMESH_STATE_GENESIS: { status: 500, retry: 'terminal', message: 'The genesis transaction is refused: {reason}.' },
   CMESH_STATE_HALTED: { status: 503, retry: 'retry', message: 'The state service has halted: {reason}.' },
-  CMESH_CONSENSUS_SECOND_NODE: { status: 503, retry: 'terminal', message: 'Another node ({node}) runs mock consensus on this mesh; mock consensus is for one node. Choose the jetstream provider.' },
+  CMESH_CONSENSUS_SECOND_NODE: { status: 503, retry: 'terminal', message: 'Another node ({node}) orders the writes of this mesh; a mesh has one node for now. Stop one of the two, or give this one a broker of its own.' },
+  CMESH_CONSENSUS_FULL: { status: 507, retry: 'retry', message: 'The stream {stream} takes no more: {reason}. The write was not ordered. Free space on the disk of the broker, or raise consensus.maxBytes and start the node again.' },
+  CMESH_CONSENSUS_STREAM_SHORT: { status: 500, retry: 'terminal', message: 'The stream {stream} ends at {end} and the log of this node at {head}: the broker has lost what was ordered. Restore the stream from a copy. If the log is all there is, delete the stream: the next start makes one that goes on behind the log.' },
+  CMESH_CONSENSUS_STREAM_AHEAD: { status: 500, retry: 'terminal', message: 'The stream {stream} begins at {begin} and the log of this node ends at {head}: what lies between is in neither. Start on the data directory that goes with the stream, or restore it from a copy.' },
+  CMESH_CONSENSUS_STREAM_OTHER: { status: 500, retry: 'terminal', message: 'The stream {stream} is not the one that the log of this node was ordered by: {reason}. Bring the data directory and the broker together that belong together.' },
+  CMESH_CONSENSUS_STREAM_LOST: { status: 500, retry: 'terminal', message: 'The stream {stream} was changed by somebody else: {reason}. What this node acknowledged is in its log; it stops before it orders anything twice. Find out who changed it, restore it from a copy, and start the node again.' },
   CMESH_CONSENSUS_NO_TX: { status: 404, retry: 'terminal', message: 'The transaction {tx} is not known to this log.' },
   CMESH_CONSENSUS_BATCH: { status: 500, retry: 'bug', message: 'A proposed batch was refused by the applier: {reason}.' },
 

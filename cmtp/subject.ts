@@ -36,6 +36,15 @@ const EVENT_PREFIX = `${ROOT}.evt.`
 /** Where the stream of events republishes what it stored: a word behind the channel's token keeps it out of the stream itself. */
 export const EVENT_STORED = Object.freeze({ wildcard: `${EVENT_WILDCARD}.stored`, mapping: `${EVENT_PREFIX}{{wildcard(1)}}.stored` })
 
+/** Where proposals go to get their place in the order that a stream keeps, and where that stream republishes what it stored. */
+export function orderSubject(stream: string): string {
+  return `${ROOT}.order.${encodeToken(stream)}`
+}
+
+export function orderStoredSubject(stream: string): string {
+  return `${orderSubject(stream)}.stored`
+}
+
 export function requestSubject(sid: string): string {
   return REQUEST_PREFIX + encodeToken(sid)
 }

@@ -81,6 +81,8 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
       issuers: parseIssuers(config['iam.issuers'] ?? ''),
       durability: config['state.durability'],
       consensusMembers: config['consensus.members'],
+      consensusReplicas: config['consensus.replicas'],
+      consensusMaxBytes: config['consensus.maxBytes'],
       eventsMaxBytes: config['events.maxBytes'],
       logFile: config['miner.logFile'] ?? '',
     },

@@ -66,6 +66,8 @@ export const SETTINGS = {
   'state.viewCache': { kind: 'number', default: 16_384, min: 0, max: 1_048_576, unit: 'views', doc: 'Results of views kept at least; 0 turns the cache off.' },
   'consensus.provider': { kind: 'text', default: 'mock', doc: 'Who orders writes.' },
   'consensus.members': { kind: 'number', default: 3, min: 1, max: 9, unit: 'members', doc: 'Simulated members of the `mock` provider.' },
+  'consensus.replicas': { kind: 'number', default: 1, min: 1, max: 5, unit: 'servers', doc: 'Servers of the NATS cluster that keep the stream of the `jetstream` provider; at most as many as there are.' },
+  'consensus.maxBytes': { kind: 'number', default: GIB / 2, min: 8_388_608, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes that the stream of the `jetstream` provider keeps; past it writes are refused until what the log holds is trimmed.' },
   'events.provider': { kind: 'text', default: 'jetstream', doc: 'Where events are kept.' },
   'events.maxBytes': { kind: 'number', default: GIB / 2, min: 1_048_576, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes of events kept; past it the oldest go.' },
   'contracts.provider': { kind: 'text', default: 'wasm', doc: 'What runs contracts.' },

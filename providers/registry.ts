@@ -11,6 +11,7 @@ import type { Log } from '../services/log.ts'
 import type { MinerSource } from '../services/miner/provider.ts'
 import type { StateStore } from '../services/state/provider.ts'
 import type { NatsBus } from './bus/nats.ts'
+import { JetStreamConsensus } from './consensus/jetstream.ts'
 import { MockConsensus } from './consensus/mock.ts'
 import { Compilations } from './contracts/compilation.ts'
 import { WasmEngine } from './contracts/wasm.ts'
@@ -53,6 +54,10 @@ export interface ProviderContext {
     readonly issuers: readonly string[]
     readonly durability: 'os' | 'disk'
     readonly consensusMembers: number
+    readonly consensusReplicas: number
+    readonly consensusMaxBytes: number
+    /** Default: the provider's own. */
+    readonly consensusStream?: string
     readonly eventsMaxBytes: number
     /** The log file that the `logfile` source reads. */
     readonly logFile: string
@@ -82,6 +87,10 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
     mock: () => new MockStateStore(),
   },
   consensus: {
+    jetstream: ({ node, core, options, log, onFailed }) => new JetStreamConsensus({ bus: core, nodeId: node, log, onFailed }, {
+      replicas: options.consensusReplicas, maxBytes: options.consensusMaxBytes,
+      ...(options.consensusStream !== undefined && { stream: options.consensusStream }),
+    }),
     mock: ({ node, core, options }) => new MockConsensus({ members: options.consensusMembers, nodeId: node, bus: core }),
   },
   events: {

@@ -182,7 +182,7 @@ const NO_NODE: ProviderContext = {
   watch: { enter: ignore, leave: ignore },
   // Every sandbox of a process deploys the same few modules.
   compilations: new Compilations(),
-  options: { mockIdentity: false, issuers: [], durability: 'os', consensusMembers: 1, eventsMaxBytes: 0, logFile: '' },
+  options: { mockIdentity: false, issuers: [], durability: 'os', consensusMembers: 1, consensusReplicas: 1, consensusMaxBytes: 0, eventsMaxBytes: 0, logFile: '' },
 }
 
 function ignore(): void {

@@ -24,6 +24,8 @@ export interface StreamPublish {
   readonly timeoutMs: number
   /** Ends the trying: the attempt under way is waited for, no other is made. */
   readonly signal: AbortSignal
+  /** Told when an attempt ends without saying whether it stored the message. */
+  readonly onUnknown?: () => void
 }
 
 /** How long one attempt waits for its ack, in ms. */
@@ -37,15 +39,28 @@ const BACKOFF_LAST_MS = 500
  */
 const PASSING = new Set([10008, 10009, 10023, 10039, 10047, 10076, 10077, 10118])
 
+/**
+ * `err_code` of refusals for want of room: the account's limits, the server's disk, the stream's own bound or a write that
+ * failed. They pass only when somebody makes room.
+ */
+const WITHOUT_ROOM: ReadonlySet<number> = new Set([10002, 10047, 10077])
+
+export interface StreamPublisherOptions {
+  /** Makes the error for a stream without room, which is then not tried again. Default: `CMESH_BUS_STORE`, tried again where it may pass. */
+  readonly full?: (reason: string) => CMeshError
+}
+
 export class StreamPublisher {
   readonly #bus: JetStreamBus
   readonly #calls: JetStreamCalls
   readonly #stream: string
+  readonly #options: StreamPublisherOptions
 
-  constructor(bus: JetStreamBus, calls: JetStreamCalls, stream: string) {
+  constructor(bus: JetStreamBus, calls: JetStreamCalls, stream: string, options: StreamPublisherOptions = {}) {
     this.#bus = bus
     this.#calls = calls
     this.#stream = stream
+    this.#options = options
   }
 
   /**
@@ -76,6 +91,7 @@ export class StreamPublisher {
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'jetstream')
       const notStored = !sent || error.code === 'CMESH_BUS_NO_RESPONDERS' || error.code === 'CMESH_BUS_BUSY'
+      if (!notStored) message.onUnknown?.()
       return new Failure(error, error.retry === 'retry' && (notStored || message.id !== undefined))
     }
   }
@@ -94,6 +110,8 @@ export class StreamPublisher {
   #refusal(error: object): Failure {
     const code = 'err_code' in error ? Number(error.err_code) : 0
     const reason = 'description' in error ? String(error.description) : 'it gave no reason'
+    const full = WITHOUT_ROOM.has(code) ? this.#options.full?.(reason) : undefined
+    if (full !== undefined) return new Failure(full, false)
     const passing = PASSING.has(code) || ('code' in error && error.code === 503)
     return new Failure(new CMeshError('CMESH_BUS_STORE', { stream: this.#stream, reason: `${reason} (${code})` }), passing)
   }

@@ -23,14 +23,23 @@ export function managerOf(bus: JetStreamBus): Promise<JetStreamManager> {
  * Resolves with the stream's state. While JetStream does not answer it tries again for 10 s, then rejects with
  * `CMESH_BUS_STREAM`, as it does at once when the broker refuses the configuration, or when `signal` is aborted.
  */
-export async function ensureStream(manager: JetStreamManager, wanted: WantedStream, signal?: AbortSignal): Promise<StreamInfo> {
+export function ensureStream(manager: JetStreamManager, wanted: WantedStream, signal?: AbortSignal): Promise<StreamInfo> {
+  return whenReady(wanted.name, () => makeOrUpdate(manager, wanted), signal)
+}
+
+/** Resolves with the stream's state, or `undefined` where there is none of that name. Waits and rejects as `ensureStream` does. */
+export function findStream(manager: JetStreamManager, name: string, signal?: AbortSignal): Promise<StreamInfo | undefined> {
+  return whenReady(name, () => infoOf(manager, name), signal)
+}
+
+async function whenReady<T>(name: string, ask: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   const endMs = performance.now() + READY_MS
   for (;;) {
     try {
-      return await makeOrUpdate(manager, wanted)
+      return await ask()
     } catch (thrown) {
       const refused = thrown instanceof JetStreamApiError && thrown.code !== 503
-      if (refused || signal?.aborted === true || performance.now() > endMs) throw unusable(wanted.name, thrown)
+      if (refused || signal?.aborted === true || performance.now() > endMs) throw unusable(name, thrown)
     }
     await delay(RETRY_MS)
   }

@@ -13,6 +13,12 @@ export interface LogPosition {
   readonly seq: number
 }
 
+/** Where a log ends. */
+export interface LogHead extends LogPosition {
+  /** What the newest entry holds, where there is one: a provider that keeps entries holds it against its own. */
+  readonly data?: Uint8Array
+}
+
 export interface LogEntry extends LogPosition {
   /** The proposal's id. */
   readonly id: string
@@ -51,13 +57,22 @@ export interface ConsensusStatus {
 }
 
 export interface ConsensusProvider {
-  /** Takes up the order behind `from`. Memoised. Rejects with `CMESH_CONSENSUS_SECOND_NODE` where one node is all it can serve. */
-  start(from: LogPosition, deliver: (entry: LogEntry) => void): Promise<void>
+  /**
+   * Takes up the order behind `from`; what is in it already is delivered before this resolves. Memoised. Rejects with
+   * `CMESH_CONSENSUS_SECOND_NODE` where one node is all it can serve, and with a coded error where the order it keeps is not
+   * the one that the log was made by.
+   */
+  start(from: LogHead, deliver: (entry: LogEntry) => void): Promise<void>
   /** The provider owns `data` from here on. */
   propose(proposal: Proposal): Promise<Committed>
   status(): ConsensusStatus
+  /**
+   * The log holds everything up to `seq` at its level of durability, so that the provider need not keep it. For a provider that
+   * keeps entries; may be called for every block, costs next to nothing and never throws.
+   */
+  trim?(seq: number): void
   /** Refuses new proposals with `CMESH_ROUTER_DRAINING`; resolves when those under way are settled. Idempotent. */
   drain(): Promise<void>
-  /** Drains, then lets go of timers and subscriptions. Idempotent. */
+  /** Drains, for a while: what is not settled then has an unknown outcome. Then lets go of timers and subscriptions. Idempotent. */
   stop(): Promise<void>
 }

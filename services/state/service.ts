@@ -69,6 +69,8 @@ export interface StateServiceParts {
   readonly viewGas?: number
   /** Asks whom a contract's message is for; see `CourierParts.deliver`. Default: nobody can be asked, and messages wait. */
   readonly deliver?: (message: OutboxMessage) => Promise<Delivered>
+  /** How long a stop waits for writes under way before it stops consensus, which settles those that are left, in ms. Default 5,000. */
+  readonly drainMs?: number
   /** Told each block as soon as it is applied. */
   readonly onApplied?: (block: Block) => void
   /** Called once when state stops for good. */
@@ -105,7 +107,8 @@ export class StateService {
     this.#parts = parts
     this.#metering = new Metering(engine, { get: key => space(SYSTEM_SPACE).get(key) })
     this.#views = new Views({
-      store, engine, metering: this.#metering, guard, confirm: auth => { this.#confirm(auth) }, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas,
+      store, engine, metering: this.#metering, guard, confirm: auth => { this.#confirm(auth) }, clock, stats: this.stats,
+      cache: parts.viewCache, gasLimit: parts.viewGas,
     })
     this.#courier = new Courier({
       read: id => readMessage(this.system, id),
@@ -135,6 +138,8 @@ export class StateService {
         this.#proposer.settle(outcomes)
         parts.outbox.add(block)
         this.#takeUp(block)
+        // What is in memory alone has to be ordered again when the node starts.
+        if (store.durability !== 'memory') consensus.trim?.(block.seq)
       },
       onHalt: error => {
         this.#proposer.fail(error)
@@ -246,9 +251,11 @@ export class StateService {
   async #start(genesis: () => Genesis): Promise<OpenReport> {
     const { store, consensus, engine, outbox } = this.#parts
     try {
+      let newest: Block | undefined
       const report = await store.open(block => {
         this.#applier.restore(block)
         outbox.add(block)
+        newest = block
       })
       const system = store.space(SYSTEM_SPACE)
       // Before anything is compiled: what is compiled counts gas as the log says.
@@ -258,7 +265,8 @@ export class StateService {
       for (const key of contractKeys(system)) this.#deployed.add(key)
       this.stats.contracts = this.#deployed.size
       for (const id of pendingMessages(system)) this.#courier.add(id)
-      await consensus.start(store.head, this.#applier.apply)
+      const { epoch, seq } = store.head
+      await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply)
       if (store.head.seq === 0) await this.#begin(genesis())
       this.#genesis ??= readGenesis(system)
       if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
@@ -278,8 +286,10 @@ export class StateService {
     // From now on nothing new comes in; answers to what contracts sent are the mesh's own and still do.
     this.#stopping = true
     await this.#courier.stop()
-    if (this.#applier.halted === undefined) await this.#proposer.drain()
+    const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
+    await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
+    await drained
     await outbox.stop()
     await store.close()
     engine.close()
@@ -352,4 +362,12 @@ export class StateService {
     this.#genesis ??= readGenesis(this.system)
     return this.#genesis === undefined ? did === this.#parts.member.did : this.#genesis.members.includes(did)
   }
+}
+
+/** Resolves when `work` does, at the latest after `ms`. */
+async function within(work: Promise<void>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<void>(resolve => { timer = setTimeout(resolve, ms) })
+  await Promise.race([work, late])
+  clearTimeout(timer)
 }

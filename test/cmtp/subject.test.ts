@@ -3,8 +3,8 @@ import fc from 'fast-check'
 import { LIMITS } from '../../cmtp/limits.ts'
 import {
   CARRIED_WILDCARD, carriedSubject, channelOfSubject, connectionOfHello, controlSubject, decodeToken, encodeToken, EVENT_WILDCARD, eventSubject,
-  HELLO_WILDCARD, helloNodeSubject, helloSubject, inboxPrefix, isReplyOf, MINE_WILDCARD, mineSubject, originOfSubject, REQUEST_WILDCARD, requestSubject,
-  serviceSubject, sessionOfMine, sessionOfSubject,
+  HELLO_WILDCARD, helloNodeSubject, helloSubject, inboxPrefix, isReplyOf, MINE_WILDCARD, mineSubject, orderStoredSubject, orderSubject, originOfSubject,
+  REQUEST_WILDCARD, requestSubject, serviceSubject, sessionOfMine, sessionOfSubject,
 } from '../../cmtp/subject.ts'
 
 /** Whether the broker would deliver `subject` to a subscription of `pattern` (NATS: `*` is one token, `>` the rest). */
@@ -80,6 +80,7 @@ describe('subjects', () => {
     expect(eventSubject('events.state.contracts.0x001.blah_blah'))
       .toBe('cmesh.v1.evt.events=2estate=2econtracts=2e0x001=2eblah_blah')
     expect(controlSubject('drain', 'node.1')).toBe('cmesh.v1.ctl.drain.node=2e1')
+    expect([orderSubject('a.b'), orderStoredSubject('CMESH_ORDER')]).toEqual(['cmesh.v1.order.a=2eb', 'cmesh.v1.order.CMESH_ORDER.stored'])
   })
 
   test('no text from a caller reaches another subject than its own', () => {
@@ -91,6 +92,7 @@ describe('subjects', () => {
         [mineSubject(text), MINE_WILDCARD],
         [serviceSubject('state', text), 'cmesh.v1.svc.state.*'], [serviceSubject(text, 'call'), 'cmesh.v1.svc.*.call'],
         [controlSubject(text, 'x'), 'cmesh.v1.ctl.*.x'],
+        [orderSubject(text), 'cmesh.v1.order.*'], [orderStoredSubject(text), 'cmesh.v1.order.*.stored'],
       ] as const) {
         expect(subject).toMatch(/^[A-Za-z0-9_=.-]+$/)
         expect(matches(own, subject)).toBe(true)

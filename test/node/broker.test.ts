@@ -354,7 +354,7 @@ describe('a session\'s own connection', () => {
 
   test.each([
     'cmesh.v1.req.another1', `cmesh.v1.req.another1.${SID}`, `cmesh.v1.req.${SID}.a.b`, 'cmesh.v1.req', 'cmesh.v1.hello.another1', 'cmesh.v1.hello',
-    'cmesh.v1.mine', 'cmesh.v1.mine.another1', 'cmesh.v1.svc.state.read', 'cmesh.v1.ctl.revoked', 'cmesh.v1.evt.x', '$JS.API.INFO',
+    'cmesh.v1.mine', 'cmesh.v1.mine.another1', 'cmesh.v1.svc.state.read', 'cmesh.v1.ctl.revoked', 'cmesh.v1.evt.x', '$JS.API.INFO', 'cmesh.v1.order.CMESH_ORDER', 'cmesh.v1.order.CMESH_ORDER.stored',
     '$JS.API.STREAM.CREATE.X', '$JS.ACK.x', '$SYS.REQ.SERVER.PING', '$SYS.REQ.CLAIMS.UPDATE', '_INBOX.another1.1', `_INBOX.${SID}.1`, 'anything',
   ])('does not publish on %s', async (subject) => {
     await expect(client.request(subject, empty, { timeoutMs: 60_000 })).rejects.toMatchObject({
@@ -363,7 +363,7 @@ describe('a session\'s own connection', () => {
   })
 
   test.each([
-    'cmesh.v1.>', 'cmesh.v1.req.*', `cmesh.v1.req.${SID}`, 'cmesh.v1.svc.state.read', '>', '*', '$JS.API.>', '$SYS.>', '_INBOX', '_INBOX.>', '_INBOX.*.>',
+    'cmesh.v1.>', 'cmesh.v1.req.*', `cmesh.v1.req.${SID}`, 'cmesh.v1.svc.state.read', 'cmesh.v1.order.CMESH_ORDER.stored', '>', '*', '$JS.API.>', '$SYS.>', '_INBOX', '_INBOX.>', '_INBOX.*.>',
     '_INBOX.another1.>', '_R_.>',
   ])('does not subscribe to %s', async (subject) => {
     client.subscribe(subject, () => undefined)

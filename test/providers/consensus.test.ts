@@ -141,7 +141,7 @@ describe('mock consensus on a bus', () => {
     await one.start(START, () => {})
     await expect(two.start(START, () => {})).rejects.toMatchObject({
       code: 'CMESH_CONSENSUS_SECOND_NODE',
-      message: expect.stringMatching(/^Another node \(node-1\) runs mock consensus .* Choose the jetstream provider\.$/),
+      message: expect.stringMatching(/^Another node \(node-1\) orders the writes of this mesh; .* give this one a broker of its own\.$/),
     })
     expect(bus.subscribers(SUBJECT)).toBe(1)
     await one.stop()

@@ -2,12 +2,12 @@ import { describe, expect, test } from '@jest/globals'
 import type { Msg } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { CallOptions, JetStreamBus, JetStreamCalls } from '../../providers/jetstream/calls.ts'
-import { StreamPublisher, type PublishAck, type StreamPublish } from '../../providers/jetstream/publish.ts'
+import { StreamPublisher, type PublishAck, type StreamPublish, type StreamPublisherOptions } from '../../providers/jetstream/publish.ts'
 
 type Answer = object | string | CMeshError
 
 /** A publisher whose broker answers as scripted, one answer an attempt. */
-function publisherOver(answers: Answer[], connected: boolean[] = []): {
+function publisherOver(answers: Answer[], connected: boolean[] = [], options: StreamPublisherOptions = {}): {
   publish(message?: Partial<StreamPublish>): Promise<PublishAck>
   attempts: { id: string | undefined, timeoutMs: number }[]
 } {
@@ -21,7 +21,7 @@ function publisherOver(answers: Answer[], connected: boolean[] = []): {
       return { data: Buffer.from(typeof answer === 'string' ? answer : JSON.stringify(answer)) } as unknown as Msg
     },
   } as JetStreamCalls
-  const publisher = new StreamPublisher(bus, calls, 'S')
+  const publisher = new StreamPublisher(bus, calls, 'S', options)
   return {
     attempts,
     publish: message => publisher.publish({
@@ -106,5 +106,24 @@ describe('publishing into a stream', () => {
     const { publish, attempts } = publisherOver([timeout(), { seq: 1 }])
     await expect(publish({ id: 'i', signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CMESH_BUS_TIMEOUT' })
     expect(attempts).toHaveLength(1)
+  })
+
+  test.each([10002, 10047, 10077])('a stream without room (%i) is an error of its owner\'s where it makes one, and not tried again', async errCode => {
+    const full = (reason: string): CMeshError => new CMeshError('CMESH_CONSENSUS_FULL', { stream: 'S', reason })
+    const { publish, attempts } = publisherOver([refusal(errCode, 503), { seq: 1 }], [], { full })
+    await expect(publish({ id: 'i' })).rejects.toMatchObject({ code: 'CMESH_CONSENSUS_FULL', detail: { reason: 'no' } })
+    expect(attempts).toHaveLength(1)
+  })
+
+  test.each<[string, Answer, boolean[], number]>([
+    ['no answer', timeout(), [], 1],
+    ['a lost connection', disconnected(), [], 1],
+    ['no connection', disconnected(), [false], 0],
+    ['nobody there', new CMeshError('CMESH_BUS_NO_RESPONDERS', { subject: 'a' }), [], 0],
+    ['a refusal', refusal(10008, 503), [], 0],
+  ])('says of %s whether it may have been stored', async (_, answer, connected, told) => {
+    let unknown = 0
+    await publisherOver([answer, { seq: 1 }], connected).publish({ id: 'i', onUnknown: () => { unknown++ } })
+    expect(unknown).toBe(told)
   })
 })

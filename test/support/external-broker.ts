@@ -35,6 +35,11 @@ export class ExternalBroker {
     this.#server = server
   }
 
+  /** Where its streams are. */
+  get storeDir(): string {
+    return path.join(this.#dir, 'store')
+  }
+
   get url(): string {
     return `nats://127.0.0.1:${this.#server.port}`
   }

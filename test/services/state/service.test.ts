@@ -8,9 +8,11 @@ import { MockConsensus } from '../../../providers/consensus/mock.ts'
 import { MockEvents } from '../../../providers/events/mock.ts'
 import { HypercoreStateStore } from '../../../providers/state/hypercore.ts'
 import { MockStateStore } from '../../../providers/state/mock.ts'
+import type { LogEntry, LogHead } from '../../../services/consensus/provider.ts'
 import type { Genesis } from '../../../services/contracts/genesis.ts'
 import { NameTransactions } from '../../../services/registrar/transactions.ts'
 import { Outbox } from '../../../services/state/outbox.ts'
+import type { StateStore } from '../../../services/state/provider.ts'
 import { StateService, type StateServiceParts } from '../../../services/state/service.ts'
 import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
@@ -18,7 +20,7 @@ import path from 'node:path'
 import { contractModule } from '../../support/contract-module.ts'
 import { failureOf } from '../../support/iam.ts'
 import { keptLog, memberOf, memoryWatermark, startMesh, testClock, type TestMesh } from '../../support/mesh.ts'
-import { batchOf, deploymentOf, MEMBER, METER, OPERATOR, transactionOf } from '../../support/replica.ts'
+import { batchOf, deploymentOf, genesisTransaction, MEMBER, METER, OPERATOR, transactionOf } from '../../support/replica.ts'
 
 const ID = Buffer.alloc(16, 4)
 
@@ -343,6 +345,75 @@ describe('the life of State', () => {
     } finally {
       await rm(dir, { recursive: true, force: true })
     }
+  })
+
+  test('tells consensus what its log ends with, and how far the log holds; what is in memory alone holds nothing', async () => {
+    const dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-state-'))
+    try {
+      const heads: LogHead[] = []
+      const entries: LogEntry[] = []
+      const run = async (store: StateStore): Promise<{ readonly trimmed: number[], readonly head: number }> => {
+        const trimmed: number[] = []
+        const made = parts({ store })
+        const { consensus } = made
+        const start = consensus.start.bind(consensus)
+        consensus.start = (from, deliver) => {
+          heads.push(from)
+          return start(from, (entry) => {
+            entries.push(entry)
+            deliver(entry)
+          })
+        }
+        consensus.trim = seq => { trimmed.push(seq) }
+        const state = new StateService(made)
+        await state.start(genesis)
+        await state.orderOwn('0xSW:0x000:nothing', {}).catch(() => undefined)
+        const head = state.head.seq
+        await state.stop()
+        return { trimmed, head }
+      }
+      expect(await run(new HypercoreStateStore({ dir }))).toEqual({ trimmed: [1, 2], head: 2 })
+      const newest = entries.at(-1)?.data
+      expect(await run(new HypercoreStateStore({ dir }))).toEqual({ trimmed: [3], head: 3 })
+      expect(await run(new MockStateStore())).toEqual({ trimmed: [], head: 2 })
+      expect(heads).toEqual([{ epoch: 0, seq: 0 }, { epoch: 0, seq: 2, data: newest }, { epoch: 0, seq: 0 }])
+    } finally {
+      await rm(dir, { recursive: true, force: true })
+    }
+  })
+
+  test('stops though consensus settles nothing until it is stopped itself', async () => {
+    const made = parts({ drainMs: 1 })
+    const state = new StateService(made)
+    await state.start(genesis)
+    const { consensus } = made
+    const unknown = new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: 'x' })
+    const stop = consensus.stop.bind(consensus)
+    const stopped = new Promise<void>(resolve => {
+      consensus.stop = () => {
+        resolve()
+        return stop()
+      }
+    })
+    consensus.propose = () => stopped.then(() => { throw unknown })
+    const under = expect(state.orderOwn('0xSW:0x000:nothing', {})).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME' })
+    await state.stop()
+    await under
+  })
+
+  test('makes no beginning where the order holds one already', async () => {
+    const message = batchOf([genesisTransaction()])
+    const made = parts()
+    const start = made.consensus.start.bind(made.consensus)
+    made.consensus.start = async (from, deliver) => {
+      deliver({ epoch: 0, seq: 1, id: '0'.repeat(32), data: message })
+      await start({ epoch: 0, seq: 1 }, deliver)
+    }
+    const state = new StateService(made)
+    await state.start(() => { throw new Error('there is a beginning already') })
+    expect(state.head.seq).toBe(1)
+    expect(state.genesis).toEqual({ operator: OPERATOR.did, members: [MEMBER.did] })
+    await state.stop()
   })
 
   test('a log that does not start with genesis is not opened', async () => {

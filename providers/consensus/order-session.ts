@@ -1,0 +1,213 @@
+/**
+ * One node's part in the order that a stream keeps, from its start until it is over: it finds or makes the stream, holds it
+ * against the log, and joins the way in (`proposals.ts`) to the way out (`order-feed.ts`). It is over when it is closed, or with
+ * the first sign that the stream is another than it was: then nothing is delivered any more.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { orderStoredSubject, orderSubject } from '../../cmtp/subject.ts'
+import type { Committed, ConsensusStatus, LogEntry, LogHead, Proposal } from '../../services/consensus/provider.ts'
+import type { Log } from '../../services/log.ts'
+import { JetStreamCalls } from '../jetstream/calls.ts'
+import type { JetStreamBus } from '../jetstream/calls.ts'
+import { StreamPublisher, type PublishAck } from '../jetstream/publish.ts'
+import { StreamApi, type StreamReport } from '../jetstream/stream-api.ts'
+import { ensureStream, findStream, managerOf } from '../jetstream/stream.ts'
+import { OrderFeed } from './order-feed.ts'
+import { checkGoesOn, lostStream, orderedStream, otherStream, type Order, type OrderedStreamOptions } from './ordered-stream.ts'
+import { Proposals } from './proposals.ts'
+import { SeenProposals } from './seen-proposals.ts'
+import { StreamView } from './stream-view.ts'
+import { Trimmer } from './trimmer.ts'
+
+export interface OrderSessionOptions extends OrderedStreamOptions {
+  readonly keep: number
+  readonly window: number
+  readonly checkMs: number
+  readonly readTimeoutMs: number
+  readonly now: () => number
+}
+
+export interface OrderSessionParts {
+  readonly bus: JetStreamBus
+  readonly log: Log
+  readonly options: OrderSessionOptions
+  readonly from: LogHead
+  readonly deliver: (entry: LogEntry) => void
+  /** It is over, and not because it was closed. Called once. */
+  readonly onOver: (error: CMeshError) => void
+}
+
+/** What follows from where the order begins. */
+interface Joined {
+  readonly order: Order
+  readonly feed: OrderFeed
+  readonly proposals: Proposals
+  readonly trimmer: Trimmer
+}
+
+export class OrderSession {
+  readonly #parts: OrderSessionParts
+  readonly #calls: JetStreamCalls
+  readonly #api: StreamApi
+  readonly #seen: SeenProposals
+  readonly #view: StreamView
+  readonly #closing = new AbortController()
+  #joined: Joined | undefined
+  #over: CMeshError | undefined
+
+  constructor(parts: OrderSessionParts) {
+    const { bus, options: { stream, readTimeoutMs, window } } = parts
+    this.#parts = parts
+    this.#calls = new JetStreamCalls(bus)
+    this.#api = new StreamApi(this.#calls, stream, readTimeoutMs)
+    this.#seen = new SeenProposals(window)
+    this.#view = new StreamView(stream)
+  }
+
+  /** Resolves when everything that the stream held is delivered. Rejects with what the provider's `start` names. */
+  async begin(): Promise<void> {
+    try {
+      await this.#begin()
+    } catch (thrown) {
+      // What failed because it is over failed for that reason.
+      throw this.#over ?? thrown
+    }
+  }
+
+  async #begin(): Promise<void> {
+    const { from, options: { stream } } = this.#parts
+    const order = await this.#takeUp()
+    await this.#checkNewest(from.seq - order.base)
+    this.#check()
+    const { feed } = this.#joined = this.#join(order)
+    await feed.start()
+    const report = await this.#api.report()
+    if (report === undefined) throw lostStream(stream, 'it is gone')
+    checkGoesOn(stream, report, from)
+    await feed.reach(report.state.last_seq)
+    this.#check()
+  }
+
+  async propose(proposal: Proposal): Promise<Committed> {
+    const { order, proposals } = this.#live()
+    if (this.#over !== undefined) throw this.#over
+    const first = this.#seen.get(proposal.id)
+    if (first === undefined && proposal.deadlineMs < this.#parts.options.now()) throw new CMeshError('CMESH_ROUTER_DEADLINE')
+    const { seq, duplicate } = first === undefined ? await proposals.submit(proposal) : { seq: first, duplicate: true }
+    return { epoch: order.epoch, seq: order.base + seq, duplicate }
+  }
+
+  status(): ConsensusStatus {
+    return this.#view.status(this.#joined?.feed.high ?? 0)
+  }
+
+  trim(seq: number): void {
+    this.#joined?.trimmer.durable(seq)
+  }
+
+  /** Resolves when no proposal is under way. */
+  async settled(): Promise<void> {
+    await this.#joined?.proposals.settled()
+  }
+
+  /** What is under way ends with `reason`. Idempotent. */
+  close(reason: CMeshError): void {
+    this.#over ??= reason
+    this.#closing.abort()
+    this.#joined?.feed.close(reason)
+    this.#joined?.proposals.fail(reason)
+    this.#calls.close()
+  }
+
+  /** Finds the stream, or makes it. */
+  async #takeUp(): Promise<Order> {
+    const { bus, log, from, options } = this.#parts
+    const { stream } = options
+    const manager = await managerOf(bus)
+    const found = await findStream(manager, stream, this.#closing.signal)
+    // Before anything is changed: a stream that is not ours stays as it is.
+    const order = found === undefined ? { epoch: from.epoch, base: from.seq } : checkGoesOn(stream, found, from)
+    this.#check()
+    if (found === undefined && from.seq > 0) log.warn({ stream, head: from.seq }, 'there is no stream of the order yet: it is made, and begins behind the log')
+    const made = await ensureStream(manager, orderedStream(options, order), this.#closing.signal)
+    this.#view.begin(order, made, this.#server())
+    return order
+  }
+
+  /** The newest entry of the log must be the stream's, where the stream still has it. */
+  async #checkNewest(seq: number): Promise<void> {
+    const { from: { data }, options: { stream } } = this.#parts
+    if (data === undefined || seq === 0) return
+    const stored = await this.#api.message({ seq })
+    if (stored === undefined || Buffer.from(stored.data ?? '', 'base64').equals(data)) return
+    throw otherStream(stream, `its message ${seq} is not the newest entry of the log`)
+  }
+
+  #join(order: Order): Joined {
+    const { bus, from, log, options: { stream, checkMs, keep, maxBytes, now } } = this.#parts
+    const feed = new OrderFeed({
+      bus, api: this.#api, subject: orderStoredSubject(stream), after: from.seq - order.base, checkMs,
+      onEntry: (seq, id, data) => { this.#entry(seq, id, data) },
+      onLate: (seq, id) => { this.#checkOld(id, seq) },
+      onReport: (report, delivered) => { this.#reported(report, delivered) },
+      onHole: seq => { this.#end(lostStream(stream, `its message ${seq} is gone`)) },
+      onDenied: error => { this.#end(error) },
+    })
+    const full = (reason: string): CMeshError => new CMeshError('CMESH_CONSENSUS_FULL', { stream, reason })
+    const proposals = new Proposals({
+      publisher: new StreamPublisher(bus, this.#calls, stream, { full }), subject: orderSubject(stream), now,
+      delivered: () => feed.delivered,
+      onAck: (id, ack) => { this.#acknowledged(id, ack) },
+    })
+    return { order, feed, proposals, trimmer: new Trimmer({ api: this.#api, base: order.base, keep, keepBytes: maxBytes / 4, log }) }
+  }
+
+  #entry(seq: number, id: string, data: Uint8Array): void {
+    const { order, proposals } = this.#live()
+    if (id !== '') this.#seen.add(id, seq)
+    try {
+      this.#parts.deliver({ epoch: order.epoch, seq: order.base + seq, id, data })
+    } catch (thrown) {
+      const reason = `entry ${order.base + seq} could not be taken in`
+      return this.#end(new CMeshError('CMESH_STATE_HALTED', { reason }, { cause: thrown }))
+    }
+    if (id !== '') proposals.delivered(id, seq)
+  }
+
+  #acknowledged(id: string, { seq, duplicate }: PublishAck): void {
+    const { feed } = this.#live()
+    if (seq > feed.delivered) feed.reached(seq)
+    else if (!duplicate) this.#checkOld(id, seq)
+  }
+
+  /** A sequence that was delivered is given out again: then it is for another entry. */
+  #checkOld(id: string, seq: number): void {
+    if (id !== '' && this.#seen.get(id) !== seq) this.#end(lostStream(this.#parts.options.stream, `its message ${seq} was given out twice`))
+  }
+
+  #reported(report: StreamReport | undefined, delivered: number): void {
+    const { feed, trimmer } = this.#live()
+    const error = this.#view.look(report, delivered, feed.delivered, this.#server())
+    if (error !== undefined) this.#end(error)
+    else if (report !== undefined) void trimmer.look(report.state)
+  }
+
+  #server(): string {
+    return this.#parts.bus.connection.info?.server_name ?? 'nats'
+  }
+
+  #end(error: CMeshError): void {
+    if (this.#over !== undefined) return
+    this.close(error)
+    this.#parts.onOver(error)
+  }
+
+  #check(): void {
+    if (this.#over !== undefined) throw this.#over
+  }
+
+  #live(): Joined {
+    if (this.#joined === undefined) throw new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'consensus' })
+    return this.#joined
+  }
+}

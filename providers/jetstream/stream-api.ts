@@ -1,0 +1,93 @@
+/**
+ * The calls of JetStream's API that concern one stream: its state, a message by its place, the purge of what is old. It keeps
+ * nothing and tries nothing twice.
+ *
+ * The state and `message` are the leader's word; `direct` may be answered by any replica, which can lag: its caller must know
+ * how far the stream goes.
+ */
+import type { Msg } from '@nats-io/nats-core'
+import { JetStreamApiCodes } from '@nats-io/jetstream'
+import type { StreamInfo } from '@nats-io/jetstream'
+import { CMeshError } from '../../cmtp/errors.ts'
+import type { JetStreamCalls } from './calls.ts'
+
+/** What JetStream says of a message that is not there. */
+export const NO_MESSAGE = 404
+
+/** A message of the stream as `STREAM.MSG.GET` gives it. */
+export interface StoredMessage {
+  readonly seq: number
+  readonly time: string
+  /** Base64; absent when the message is empty. */
+  readonly data?: string
+}
+
+/** The state of a stream that can be asked again and again, and what of its configuration tells it from another. */
+export type StreamReport = Pick<StreamInfo, 'config' | 'created' | 'state'> & Partial<Pick<StreamInfo, 'cluster'>>
+
+interface ApiAnswer extends Partial<StreamReport> {
+  readonly error?: { readonly code: number, readonly err_code?: number, readonly description?: string }
+  readonly message?: StoredMessage
+}
+
+export class StreamApi {
+  readonly #calls: JetStreamCalls
+  readonly #stream: string
+  readonly #timeoutMs: number
+
+  constructor(calls: JetStreamCalls, stream: string, timeoutMs: number) {
+    this.#calls = calls
+    this.#stream = stream
+    this.#timeoutMs = timeoutMs
+  }
+
+  /** `undefined` when there is no such stream. With `subjects` it counts the messages of those that match. */
+  async report(subjects?: string): Promise<StreamReport | undefined> {
+    const answer = await this.#ask('STREAM.INFO', subjects === undefined ? {} : { subjects_filter: subjects })
+    if (answer.error?.err_code === JetStreamApiCodes.StreamNotFound) return undefined
+    const { config, created, state, cluster } = this.#checked(answer)
+    if (config === undefined || created === undefined || state === undefined) throw this.failed('its state is missing')
+    return { config, created, state, ...(cluster !== undefined && { cluster }) }
+  }
+
+  /** The message there, or the newest of a subject; `undefined` when there is none. */
+  async message(which: { readonly seq: number } | { readonly last_by_subj: string }): Promise<StoredMessage | undefined> {
+    const answer = await this.#ask('STREAM.MSG.GET', which)
+    if (answer.error?.code === NO_MESSAGE && answer.error.err_code !== JetStreamApiCodes.StreamNotFound) return undefined
+    return this.#checked(answer).message
+  }
+
+  /** The message with its place in its headers; `undefined` when the replica that answers has none. */
+  async direct(which: { readonly seq: number, readonly next_by_subj?: string }): Promise<Msg | undefined> {
+    const answer = await this.#call('DIRECT.GET', which)
+    const { headers } = answer
+    if (headers === undefined) throw this.failed('a get came back without a sequence')
+    if (headers.code === NO_MESSAGE) return undefined
+    if (headers.code >= 300) throw this.failed(headers.description)
+    return answer
+  }
+
+  /** Removes every message before `seq`; the sequences of later ones stay. */
+  async purgeBefore(seq: number): Promise<void> {
+    this.#checked(await this.#ask('STREAM.PURGE', { seq }))
+  }
+
+  failed(reason: string): CMeshError {
+    return new CMeshError('CMESH_BUS_STORE', { stream: this.#stream, reason })
+  }
+
+  #checked(answer: ApiAnswer): ApiAnswer {
+    const { error } = answer
+    if (error !== undefined) throw this.failed(error.description ?? `error ${error.code}`)
+    return answer
+  }
+
+  async #ask(verb: string, request: object): Promise<ApiAnswer> {
+    return (await this.#call(verb, request)).json<ApiAnswer>()
+  }
+
+  #call(verb: string, request: object): Promise<Msg> {
+    const data = Buffer.from(JSON.stringify(request))
+    return this.#calls.call(`$JS.API.${verb}.${this.#stream}`, data, { timeoutMs: this.#timeoutMs })
+  }
+}
