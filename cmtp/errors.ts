@@ -40,6 +40,7 @@ export const CATALOGUE = {
   CMESH_IAM_HANDSHAKE: { status: 401, retry: 'terminal', message: 'The handshake step {step} was refused: {reason}. Start again with a new call.' },
   CMESH_IAM_FORGED: { status: 401, retry: 'terminal', message: 'The {what} is not signed by the key it names.' },
   CMESH_IAM_KEY: { status: 400, retry: 'terminal', message: 'The key is refused: {reason}.' },
+  CMESH_IAM_CERTIFICATE: { status: 400, retry: 'terminal', message: 'The certificate of the node is refused: {reason}. Have it issued by the mesh it is to join (`cmesh mesh certify`).' },
   CMESH_IAM_PERMISSION: { status: 400, retry: 'terminal', message: 'The permission {permission} is not valid: {reason}.' },
   CMESH_IAM_DENIED: { status: 403, retry: 'terminal', message: 'Permission {permission} on {fqmn} is missing.' },
   CMESH_IAM_PROVIDER: { status: 500, retry: 'terminal', message: 'The identity provider {provider} cannot start: {reason}.' },

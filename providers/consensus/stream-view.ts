@@ -3,7 +3,8 @@
  * group. It asks nothing; whoever has a report of the stream shows it.
  *
  * A stream that is gone, or shorter than what was delivered, is believed after a few reports in a row only: in a cluster
- * a leader that was just deposed, or elected, may say so for a moment. One with another birthday is believed at once.
+ * a leader that was just deposed, or elected, may say so for a moment. One with another birthday is believed at once. A server that names
+ * no leader speaks for itself alone: one that was killed and reads its copy back says for seconds that the stream ends where it has come to.
  */
 import type { CMeshError } from '../../cmtp/errors.ts'
 import type { ConsensusMember, ConsensusStatus } from '../../services/consensus/provider.ts'
@@ -46,11 +47,12 @@ export class StreamView {
   look(report: StreamReport | undefined, delivered: number, now: number, server: string): CMeshError | undefined {
     if (report === undefined) return ++this.#gone < BELIEVED ? undefined : lostStream(this.#stream, 'it is gone')
     this.#gone = 0
-    const { created, config, state } = report
+    const { created, config, state, cluster } = report
     const order = readOrder(config.description)
     if (created !== this.#created || order?.base !== this.#order.base || order.epoch !== this.#order.epoch) {
       return lostStream(this.#stream, `it was made anew at ${created}`)
     }
+    if (cluster !== undefined && (cluster.leader ?? '') === '') return undefined
     this.#short = state.last_seq < delivered ? this.#short + 1 : 0
     if (this.#short >= BELIEVED) return lostStream(this.#stream, `it ends at message ${state.last_seq}, and ${delivered} were read`)
     if (state.first_seq > now + 1) return lostStream(this.#stream, `it begins at message ${state.first_seq}, and ${now} were read`)

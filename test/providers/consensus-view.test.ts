@@ -46,6 +46,13 @@ describe('a view of the ordering stream', () => {
     expect(reason(view, report({ last: 9 }))).toBe('it ends at message 9, and 10 were read')
   })
 
+  test('believes no server that names no leader: it may be one that reads its copy back', () => {
+    const view = viewOf()
+    for (let i = 0; i < 50; i++) expect(reason(view, report({ last: 9, leader: '' }))).toBeUndefined()
+    expect(reason(view, report({ first: 13, last: 20, leader: '' }), 10, 11)).toBeUndefined()
+    expect(reason(view, report({ created: '2026-01-02T00:00:00Z', leader: '' }))).toMatch(/^it was made anew at /)
+  })
+
   test.each<[string, Shown]>([
     ['birthday', { created: '2026-01-02T00:00:00Z' }],
     ['base', { description: describeOrder({ ...ORDER, base: 99 }) }],
