@@ -80,6 +80,9 @@ export const CATALOGUE = {
   CMESH_REGISTRAR_SEQUENCE: { status: 412, retry: 'terminal', message: 'The record of {name} is at sequence {current}, not {expected}: resolve it and sign again.' },
 
   // --- state and consensus
+  CMESH_STATE_MEMBERS: { status: 409, retry: 'terminal', message: 'The members of the mesh cannot be changed so: {reason}.' },
+  CMESH_STATE_NOT_MEMBER: { status: 503, retry: 'retry', message: 'This node is no member of the mesh, so that nothing it proposes counts: {reason}.' },
+  CMESH_STATE_OTHER_MESH: { status: 409, retry: 'terminal', message: 'The log is that of the mesh {found}, and this node was started for {wanted}.' },
   CMESH_STATE_NO_CONTRACT: { status: 404, retry: 'terminal', message: 'There is no contract {contract}.' },
   CMESH_STATE_NO_CODE: { status: 404, retry: 'terminal', message: 'There is no code with the hash {code}.' },
   CMESH_STATE_NO_FUNCTION: { status: 404, retry: 'terminal', message: 'The contract {contract} has no function {function}.' },

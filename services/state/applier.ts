@@ -17,7 +17,7 @@ import type { StatePosition } from '../../cmtp/layer.ts'
 import type { LogEntry } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
 import type { Authority } from './authority.ts'
-import { decodeBatch, verifyBatch, type Batch, type Transaction } from './batch.ts'
+import { decodeBatch, type Batch, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { Block, StateHead, StateStore, TransactionRecord } from './provider.ts'
 import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from './transaction.ts'
@@ -35,8 +35,8 @@ export interface ApplierParts {
   readonly authority?: Authority
   /** Gas after which block `seq` takes in no more transactions: what the log before it says, and so the same on every replica. Default: no bound. */
   readonly blockGas?: (seq: number) => number
-  /** Whether the DID is a member of this mesh and its signature over the bytes holds. */
-  readonly verifyMember: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
+  /** Whether the signer of a batch is a member of this mesh, or asks to be one, and its signature over the bytes holds. */
+  readonly verifyMember: (batch: Batch, bytes: Uint8Array) => boolean
   readonly log: Log
   /** A block is applied; it is not durable yet. */
   readonly onApplied: (block: Block) => void
@@ -151,7 +151,7 @@ export class Applier {
   #members(message: Uint8Array): Batch | undefined {
     try {
       const batch = decodeBatch(message)
-      return verifyBatch(message, batch, this.#parts.verifyMember) ? batch : undefined
+      return this.#parts.verifyMember(batch, message) ? batch : undefined
     } catch (error) {
       this.#parts.log.error({ err: error }, 'an ordered message is no batch')
       return undefined

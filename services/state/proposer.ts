@@ -68,7 +68,7 @@ export class Proposer {
   /**
    * Resolves with the outcome once it is durable. The same id with the same content gives the first outcome; with other
    * content it rejects with `CMESH_ROUTER_DUPLICATE`. Also rejects with `CMESH_ROUTER_BUSY`, `_DRAINING`,
-   * `_UNKNOWN_OUTCOME`, `CMESH_STATE_HALTED`.
+   * `_UNKNOWN_OUTCOME`, `CMESH_STATE_NOT_MEMBER`, `CMESH_STATE_HALTED`.
    */
   submit(transaction: Transaction): Promise<Outcome> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed)
@@ -170,7 +170,11 @@ export class Proposer {
     const left = batch.filter(entry => index.get(entry.transaction.id) === undefined && this.#pending.get(entry.transaction.id) === entry)
     const executed = batch.length - left.length
     // Of a batch that counts for nothing there is nothing to expect the next time either.
-    if (executed === 0) return
+    if (executed === 0) {
+      const error = new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it' })
+      for (const entry of left) this.#abandon(entry, error)
+      return
+    }
     this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2) : executed
     this.#queue.putBack(left, ({ transaction }) => transaction.sub, ({ order }) => order)
   }

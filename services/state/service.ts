@@ -23,6 +23,7 @@ import { Courier } from '../contracts/courier.ts'
 import { installDeployed } from '../contracts/deployments.ts'
 import { encodeGenesis, readGenesis, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
 import { messageIdOf, OWN_IDS, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
+import { mayOrder } from '../contracts/members.ts'
 import { checkKnown, Metering } from '../contracts/metering.ts'
 import type { ContractEngine } from '../contracts/provider.ts'
 import { contractKeys, isContractKey } from '../contracts/records.ts'
@@ -33,7 +34,7 @@ import { GRANTSEQ_KEY, readSeq } from '../iam/records.ts'
 import type { Log } from '../log.ts'
 import { Applier } from './applier.ts'
 import type { Authority } from './authority.ts'
-import { NO_PROOF } from './batch.ts'
+import { NO_PROOF, verifyBatch } from './batch.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
 import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
@@ -61,7 +62,11 @@ export interface StateServiceParts {
   readonly identities?: TransactionHandler
   /** Who may have what, asked again where a transaction is ordered. Default: whatever was ordered is executed. */
   readonly authority?: Authority
-  readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array, verify(did: string, bytes: Uint8Array, signature: Uint8Array): boolean }
+  readonly member: {
+    readonly did: string
+    readonly sign: (bytes: Uint8Array) => Uint8Array
+    readonly verify: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
+  }
   readonly clock: Clock
   readonly log: Log
   readonly viewCache?: ViewCacheOptions
@@ -127,7 +132,7 @@ export class StateService {
       },
       ...(parts.authority !== undefined && { authority: parts.authority }),
       blockGas: seq => this.#metering.begun ? this.#metering.at(seq).transactionGas / BLOCK_SHARE : Infinity,
-      verifyMember: (did, bytes, signature) => this.#isMember(did) && member.verify(did, bytes, signature),
+      verifyMember: (batch, bytes) => mayOrder(this.system, batch) && verifyBatch(bytes, batch, member.verify),
       log,
       onApplied: block => {
         this.stats.blocks++
@@ -355,12 +360,6 @@ export class StateService {
       proof: NO_PROOF,
     })
     if (outcome.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
-  }
-
-  /** Before genesis is applied, the node that makes the beginning is the only member there is. */
-  #isMember(did: string): boolean {
-    this.#genesis ??= readGenesis(this.system)
-    return this.#genesis === undefined ? did === this.#parts.member.did : this.#genesis.members.includes(did)
   }
 }
 
