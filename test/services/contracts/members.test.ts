@@ -87,7 +87,9 @@ describe('a node', () => {
 
 describe('who begins a mesh', () => {
   const system = (): Map<string, Uint8Array> => new Map()
-  const counts = (genesis: Parameters<typeof genesisTransaction>[1], by: KeyPair): boolean => mayOrder(system(), decodeBatch(batchOf([genesisTransaction({}, genesis)], { by })))
+  const counts = (genesis: Parameters<typeof genesisTransaction>[1], by: KeyPair): boolean => {
+    return mayOrder(system(), decodeBatch(batchOf([genesisTransaction({}, genesis)], { by })))
+  }
 
   test('is its first member, under its own key or with a certificate of the mesh\'s', () => {
     const certificate = issueCertificate(NODE.did, MESH, START_MS)
