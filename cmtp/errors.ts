@@ -82,6 +82,7 @@ export const CATALOGUE = {
   // --- state and consensus
   CMESH_STATE_MEMBERS: { status: 409, retry: 'terminal', message: 'The members of the mesh cannot be changed so: {reason}.' },
   CMESH_STATE_NOT_MEMBER: { status: 503, retry: 'retry', message: 'This node is no member of the mesh, so that nothing it proposes counts: {reason}.' },
+  CMESH_STATE_READ_LEVEL: { status: 400, retry: 'terminal', message: 'How fresh the view has to be cannot be read: {reason}.' },
   CMESH_STATE_DIVERGED: { status: 503, retry: 'retry', message: 'This node holds another log than the members {members}, by sequence {seq} at the latest. It answers for nothing until it is rebuilt from them; start it again.' },
   CMESH_STATE_OTHER_MESH: { status: 409, retry: 'terminal', message: 'The log is that of the mesh {found}, and this node was started for {wanted}.' },
   CMESH_STATE_NO_CONTRACT: { status: 404, retry: 'terminal', message: 'There is no contract {contract}.' },

@@ -40,6 +40,7 @@ import { NO_PROOF, verifyBatch } from './batch.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
 import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
+import { ReadLevels } from './read-levels.ts'
 import { levelOf, Replication, type Durability, type ReplicationParts, type ReplicationState } from './replication.ts'
 import { Ticks } from './ticks.ts'
 import { SYSTEM_SPACE, type TransactionHandler } from './transaction.ts'
@@ -111,6 +112,7 @@ export class StateService {
   readonly #deployed = new Set<string>()
   readonly #views: Views
   readonly #courier: Courier
+  readonly #levels: ReadLevels
   readonly #replication: Replication
   readonly #ticks: Ticks
   #stopping = false
@@ -136,6 +138,7 @@ export class StateService {
       log,
     })
     this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
+    this.#levels = new ReadLevels({ applied: () => store.head.seq, barrier: deadlineMs => this.#proposer.barrier(deadlineMs), clock })
     this.#replication = new Replication({
       ...parts.replication ?? { bus: undefined, quorum: false, version: '', out: () => 0 },
       member, members: () => readMembers(this.system), level: store.durability, clock, log,
@@ -158,6 +161,7 @@ export class StateService {
       onApplied: block => {
         this.stats.blocks++
         this.#views.changed(block)
+        this.#levels.applied(block.seq)
         parts.onApplied?.(block)
       },
       onDurable: (block, outcomes, head) => {
@@ -169,6 +173,7 @@ export class StateService {
       },
       onHalt: error => {
         this.#proposer.fail(error)
+        this.#levels.fail(error)
         this.#courier.halt()
         parts.onHalt(error)
       },
@@ -231,10 +236,16 @@ export class StateService {
     return this.#index.get(id)
   }
 
-  /** A view, a contract's record, or what the system contract tells: `0xS:<contract>[:<function>[:<args>]]`. */
+  /** A view, a contract's record, or what the system contract tells: `0xS:<contract>[:<function>[:<args>]]`; as fresh as the call asks for. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
     this.#confirm(auth)
-    return this.#views.read(call, auth, notes)
+    const fresh = this.#levels.wait(call)
+    if (fresh === undefined) return this.#views.read(call, auth, notes)
+    return fresh.then(() => {
+      // Time went by, in which anything may have changed.
+      this.#confirm(auth)
+      return this.#views.read(call, auth, notes)
+    })
   }
 
   /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */

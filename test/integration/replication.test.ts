@@ -6,6 +6,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { issueCertificate } from '../../cmtp/identity/certificate.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { encodeHeaders } from '../../cmtp/headers.ts'
+import type { Call } from '../../services/call.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { JetStreamConsensus } from '../../providers/consensus/jetstream.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
@@ -20,6 +22,8 @@ import { StateService } from '../../services/state/service.ts'
 import { turnClock } from '../../services/clock.ts'
 import { until } from '../client/support/until.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
+import { testCall } from '../support/calls.ts'
+import { startIam } from '../support/iam.ts'
 import { memberOf, memoryWatermark } from '../support/mesh.ts'
 import { METER, OPERATOR } from '../support/replica.ts'
 
@@ -104,6 +108,11 @@ const heads = (members: readonly Member[]): string[] => members.map(({ state: { 
 const alike = (members: readonly Member[]): boolean => new Set(heads(members)).size === 1
 const granted = ({ state }: Member, did: string): boolean => state.system.get(`grants/${did}`) !== undefined
 
+/** A call of what anybody may read, behind everything that was acknowledged before it. */
+function linear(): Call {
+  return testCall('0xS:0x000', { headers: encodeHeaders([['x-cmesh-read', 'linear']]), deadlineMs: Date.now() + WAIT_MS })
+}
+
 describe('three members', () => {
   const keys = [KeyPair.generate(), KeyPair.generate(), KeyPair.generate()] as const
 
@@ -122,6 +131,15 @@ describe('three members', () => {
     const { head } = three.state
     await until('each sees the others there', () => members.every(({ state }) => state.replicas?.members.every(({ seq }) => seq >= head.seq) === true), WAIT_MS)
     expect(two.state.replicas).toMatchObject({ quorum: 2, confirmed: two.state.head.seq })
+    const iam = await startIam()
+    const auth = await iam.enter(await iam.open())
+    // Whoever asks for it sees at any member what was acknowledged at another.
+    for (let i = 0; i < 20; i++) {
+      const did = KeyPair.generate().did
+      await write(one, did)
+      expect((await two.state.read(linear(), auth, { gas: 0n, before: undefined, after: undefined })).status).toBe(200)
+      expect(granted(two, did)).toBe(true)
+    }
     expect(members.map(({ state }) => state.duty.onDuty()).filter(Boolean)).toHaveLength(1)
     expect(members.flatMap(({ halts }) => halts)).toEqual([])
   })
