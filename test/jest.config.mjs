@@ -10,6 +10,7 @@ export default {
   moduleNameMapper: {
     '^assemblyscript(/asc|/binaryen)?$': '<rootDir>/test/support/contract-compiler.mjs',
   },
+  testSequencer: '<rootDir>/test/sequencer.mjs',
   testTimeout: 60_000,
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/bench/peers/'],
   cacheDirectory: '<rootDir>/node_modules/.cache/jest',
