@@ -7,6 +7,10 @@ export default {
   transform: {
     '\\.ts$': ['@swc/jest', { jsc: { parser: { syntax: 'typescript' }, target: 'es2022' }, module: { type: 'es6' }, sourceMaps: 'inline' }],
   },
+  moduleNameMapper: {
+    '^assemblyscript(/asc|/binaryen)?$': '<rootDir>/test/support/contract-compiler.mjs',
+  },
+  testSequencer: '<rootDir>/test/sequencer.mjs',
   testTimeout: 60_000,
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/bench/peers/'],
   cacheDirectory: '<rootDir>/node_modules/.cache/jest',

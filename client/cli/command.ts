@@ -4,7 +4,7 @@
  */
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { decodeDid } from '../../cmtp/identity/did.ts'
-import { connect, type ConnectOptions } from '../connect.ts'
+import type { ConnectOptions } from '../connect.ts'
 import { locateMesh } from '../descriptor.ts'
 import { configDirectory, IdentityStore } from '../identity-store.ts'
 import type { MeshClient } from '../mesh-client.ts'
@@ -79,6 +79,8 @@ export function identities(terminal: Terminal): IdentityStore {
 export async function withClient<T>(
   terminal: Terminal, options: MeshOptions, use: (client: MeshClient) => Promise<T>, more: ConnectOptions = {},
 ): Promise<T> {
+  // Not every command has a mesh to talk to.
+  const { connect } = await import('../connect.ts')
   const { url, descriptor } = await meshOf(terminal, options)
   const { approve } = more
   const client = await withProgress(terminal, `connecting to ${url}`, (progress) => connect({

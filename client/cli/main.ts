@@ -3,9 +3,12 @@
  * Entry point of the `cmesh` command: the process and nothing else. Ctrl-C lets the command end in good order; a second one
  * ends the process at once.
  */
+import { stayOnBaseline } from '../contract/baseline.ts'
 import { EXIT } from './exit-codes.ts'
 import { run } from './program.ts'
 import { Terminal } from './terminal.ts'
+
+stayOnBaseline()
 
 const interrupt = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {

@@ -1,39 +1,42 @@
 /** The command line as a whole: its commands, its help and how it reports. Nothing here exits the process. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { attribute } from './commands/attribute.ts'
-import { authz } from './commands/authz.ts'
-import { call } from './commands/call.ts'
-import { capability } from './commands/capability.ts'
-import { completion } from './commands/completion.ts'
-import { contract } from './commands/contract/index.ts'
-import { demo } from './commands/demo.ts'
-import { deploy } from './commands/deploy.ts'
-import { events } from './commands/events.ts'
-import { identity } from './commands/identity.ts'
-import { keys } from './commands/keys.ts'
-import { login } from './commands/login.ts'
-import { operator } from './commands/operator.ts'
-import { register } from './commands/register.ts'
-import { resolve } from './commands/resolve.ts'
-import { spam } from './commands/spam.ts'
-import { status } from './commands/status.ts'
-import { up } from './commands/up.ts'
-import { whoami } from './commands/whoami.ts'
 import { usage } from '../options.ts'
 import { examples } from './command.ts'
+import { addCommands, type Commands } from './commands.ts'
 import { EXIT, EXIT_HELP, exitCodeOf, Reported } from './exit-codes.ts'
 import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
-const COMMANDS = [
-  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, operator, spam, demo, completion,
-]
+const COMMANDS: Commands = {
+  up: async () => (await import('./commands/up.ts')).up,
+  login: async () => (await import('./commands/login.ts')).login,
+  whoami: async () => (await import('./commands/whoami.ts')).whoami,
+  identity: async () => (await import('./commands/identity.ts')).identity,
+  attribute: async () => (await import('./commands/attribute.ts')).attribute,
+  status: async () => (await import('./commands/status.ts')).status,
+  call: async () => (await import('./commands/call.ts')).call,
+  register: async () => (await import('./commands/register.ts')).register,
+  resolve: async () => (await import('./commands/resolve.ts')).resolve,
+  deploy: async () => (await import('./commands/deploy.ts')).deploy,
+  contract: async () => (await import('./commands/contract/index.ts')).contract,
+  events: async () => (await import('./commands/events.ts')).events,
+  authz: async () => (await import('./commands/authz.ts')).authz,
+  capability: async () => (await import('./commands/capability.ts')).capability,
+  keys: async () => (await import('./commands/keys.ts')).keys,
+  operator: async () => (await import('./commands/operator.ts')).operator,
+  spam: async () => (await import('./commands/spam.ts')).spam,
+  demo: async () => (await import('./commands/demo.ts')).demo,
+  completion: async () => (await import('./commands/completion.ts')).completion,
+}
 
-export function buildProgram(terminal: Terminal): Command {
+const VERSION = ['-V', '--version']
+
+/** With the command that the arguments name, or with every one. */
+export async function buildProgram(terminal: Terminal, args?: readonly string[]): Promise<Command> {
   const program = new Command('cmesh')
     .description('A mesh of contracts, names and events on NATS: every request is authenticated and leaves a receipt.')
-    .version(packageVersion(), '-V, --version', 'print the version')
+    .version(packageVersion(), VERSION.join(', '), 'print the version')
     .enablePositionalOptions()
     .showHelpAfterError('(--help shows how it is used)')
     .exitOverride()
@@ -48,7 +51,9 @@ export function buildProgram(terminal: Terminal): Command {
       ['cmesh register hello.mcom 0xS:0x001', 'give it a name'],
       ['cmesh demo', 'see all of it work'],
     )}\n\n${EXIT_HELP}`)
-  for (const add of COMMANDS) add(program, terminal)
+  const [first = ''] = args ?? []
+  // A completion is made from all of them, and the version is none.
+  if (!VERSION.includes(first)) await addCommands(program, terminal, COMMANDS, first === 'completion' ? undefined : args)
   return program
 }
 
@@ -56,7 +61,7 @@ export function buildProgram(terminal: Terminal): Command {
 export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
   const json = args.includes('--json')
   try {
-    await buildProgram(terminal).parseAsync(args, { from: 'user' })
+    await (await buildProgram(terminal, args)).parseAsync(args, { from: 'user' })
     return EXIT.ok
   } catch (thrown) {
     // Help and version end this way too, with code 0; they and wrong usage are shown already.

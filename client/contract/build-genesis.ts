@@ -4,6 +4,7 @@
  */
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
+import { stayOnBaseline } from './baseline.ts'
 import { compileContract } from './compile.ts'
 
 const CONTRACTS = ['hello', 'counter', 'guestbook', 'token', 'escrow', 'auction']
@@ -12,6 +13,7 @@ const CONTRACTS = ['hello', 'counter', 'guestbook', 'token', 'escrow', 'auction'
 const packageRoot = new URL('../../../', import.meta.url)
 const target = new URL('dist/contracts/', packageRoot)
 
+stayOnBaseline()
 await mkdir(target, { recursive: true })
 for (const name of CONTRACTS) {
   const { wasm, stats } = await compileContract(fileURLToPath(new URL(`contracts/${name}/index.ts`, packageRoot)))

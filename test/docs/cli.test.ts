@@ -14,12 +14,12 @@ import { ROOT } from '../support/sources.ts'
 const page = await readFile(join(ROOT, 'docs', 'cli.md'), 'utf8')
 
 describe('docs/cli.md', () => {
-  test('lists every command and no other', () => {
+  test('lists every command and no other', async () => {
     const leaves = (command: Command): string[] => (command.commands.length === 0
       ? [[...(command.parent?.name() === 'cmesh' ? [] : [command.parent?.name()]), command.name()].join(' ')]
       : command.commands.flatMap(leaves))
     const section = page.slice(page.indexOf('\n## Commands'), page.indexOf('\n## Which mesh'))
-    expect([...section.matchAll(/^\| `([a-z -]+)` \|/gm)].map(([, name]) => name).sort()).toEqual(leaves(buildProgram(capture().terminal)).sort())
+    expect([...section.matchAll(/^\| `([a-z -]+)` \|/gm)].map(([, name]) => name).sort()).toEqual(leaves(await buildProgram(capture().terminal)).sort())
   })
 
   test('lists every exit code', () => {

@@ -23,7 +23,7 @@ function pathOf(command: Command): string[] {
   return command.parent === null ? [] : [...pathOf(command.parent), command.name()]
 }
 
-const COMMANDS = leaves(buildProgram(capture().terminal)).map(pathOf)
+const COMMANDS = leaves(await buildProgram(capture().terminal)).map(pathOf)
 
 describe('help', () => {
   test('names every command that is promised', () => {
@@ -63,8 +63,8 @@ describe('help', () => {
     expect(listed).toEqual(Object.values(EXIT))
   })
 
-  test('every option of every example is one that the command has', () => {
-    const program = buildProgram(capture().terminal)
+  test('every option of every example is one that the command has', async () => {
+    const program = await buildProgram(capture().terminal)
     for (const command of leaves(program)) {
       const known = new Set(command.createHelp().visibleOptions(command).map((option) => option.long))
       let help = ''

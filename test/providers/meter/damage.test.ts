@@ -11,7 +11,8 @@ import type { RawModule } from '../support/raw-module.ts'
 import { program } from '../support/wasm-programs.ts'
 
 const VERSIONS = { meter: 1, schedule: 1 }
-const FLIPPED = 50_000
+/** In the long form, as `TEST_LONG=1` asks for it, and in the short one. */
+const FLIPPED = process.env['TEST_LONG'] === '1' ? 50_000 : 20_000
 
 /** A multiplicative congruential generator, so that the same modules come every time. */
 function* numbers(seed: number): Generator<number, never> {
@@ -32,7 +33,7 @@ function modules(): Uint8Array[] {
   return [typical, ...tapes.map((tape) => program(tape))]
 }
 
-test('50,000 modules with flipped bits are refused with a code, or accepted and rewritten to valid WebAssembly', () => {
+test('thousands of modules with flipped bits are refused with a code, or accepted and rewritten to valid WebAssembly', () => {
   const random = numbers(6)
   const next = (below: number): number => random.next().value % below
   const originals = modules()

@@ -9,29 +9,31 @@
  */
 import type { Command } from 'commander'
 import { examples } from '../../command.ts'
+import { addCommands, type Commands } from '../../commands.ts'
 import type { Terminal } from '../../terminal.ts'
-import { build } from './build.ts'
-import { call } from './call.ts'
-import { check } from './check.ts'
-import { client } from './client.ts'
-import { deploy } from './deploy.ts'
-import { dryRun } from './dry-run.ts'
-import { gas } from './gas.ts'
-import { inspect } from './inspect.ts'
-import { make } from './new.ts'
-import { proxy } from './proxy.ts'
-import { replace } from './replace.ts'
-import { test } from './test.ts'
-import { verify } from './verify.ts'
 
-const COMMANDS = [make, check, build, test, gas, deploy, call, replace, proxy, verify, inspect, dryRun, client]
+const COMMANDS: Commands = {
+  new: async () => (await import('./new.ts')).make,
+  check: async () => (await import('./check.ts')).check,
+  build: async () => (await import('./build.ts')).build,
+  test: async () => (await import('./test.ts')).test,
+  gas: async () => (await import('./gas.ts')).gas,
+  deploy: async () => (await import('./deploy.ts')).deploy,
+  call: async () => (await import('./call.ts')).call,
+  replace: async () => (await import('./replace.ts')).replace,
+  proxy: async () => (await import('./proxy.ts')).proxy,
+  verify: async () => (await import('./verify.ts')).verify,
+  inspect: async () => (await import('./inspect.ts')).inspect,
+  'dry-run': async () => (await import('./dry-run.ts')).dryRun,
+  client: async () => (await import('./client.ts')).client,
+}
 
-export function contract(program: Command, terminal: Terminal): void {
+export async function contract(program: Command, terminal: Terminal, args?: readonly string[]): Promise<void> {
   const group = program.command('contract').description('write, test, deploy and look at contracts')
     .addHelpText('after', examples(
       ['cmesh contract new counter', 'a contract with its test, in a directory of its own'],
       ['cmesh contract test counter', 'build it and run its tests'],
       ['cmesh contract deploy counter', 'put it on the mesh'],
     ))
-  for (const add of COMMANDS) add(group, terminal)
+  await addCommands(group, terminal, COMMANDS, args)
 }
