@@ -4,6 +4,7 @@
  */
 import path from 'node:path'
 import type { CMeshError } from '../cmtp/errors.ts'
+import type { Certificate } from '../cmtp/identity/certificate.ts'
 import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'
 import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
@@ -21,6 +22,7 @@ import { iamHandler } from '../services/iam/handler.ts'
 import { KeyRing } from '../services/iam/key-ring.ts'
 import { parseIssuers } from '../services/iam/issuers.ts'
 import { IamListener } from '../services/iam/listener.ts'
+import { MemberKeys } from '../services/iam/member-keys.ts'
 import type { Revocation } from '../services/iam/revocations.ts'
 import { IamService } from '../services/iam/service.ts'
 import { REFRESH_GRACE_MS } from '../services/iam/sessions.ts'
@@ -39,6 +41,7 @@ import type { Block } from '../services/state/provider.ts'
 import { StateService } from '../services/state/service.ts'
 import type { Buses } from './bus.ts'
 import { FileKeyStore } from './key-store.ts'
+import { MemberKeyFile } from './member-key-file.ts'
 import { RevocationFile } from './revocation-file.ts'
 import type { Config } from './settings.ts'
 import { Watchdog } from './watchdog.ts'
@@ -46,7 +49,10 @@ import { FileWatermark } from './watermark.ts'
 
 export interface MeshParts {
   readonly config: Config
+  /** The node's own key. */
   readonly identity: KeyPair
+  /** What says that the node speaks for a mesh; none where its own key is the mesh's. */
+  readonly certificate?: Certificate | undefined
   readonly buses: Buses
   readonly log: Log
   /** A part failed for good: the node must stop. */
@@ -59,10 +65,11 @@ export type Mesh = ReturnType<typeof buildMesh>
 const TOKEN_LIFE_MS = 300_000 + REFRESH_GRACE_MS
 
 /** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows. */
-export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
+export function buildMesh({ config, identity, certificate, buses, log, onHalt }: MeshParts) {
   const clock = turnClock()
   const now = clock.nowMs
   const node = identity.did
+  const mesh = certificate?.mesh ?? node
   const dir = (name: string): string => path.join(config['data.dir'], name)
   const watchdog = new Watchdog({ limitMs: config['contracts.callLimitMs'] })
   const provide = <K extends ProviderKind>(kind: K, name: string): ReturnType<typeof createProvider<K>> => createProvider(kind, name, {
@@ -89,17 +96,34 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   } satisfies ProviderContext)
 
   const granted = parseGrants(config['iam.grants'] ?? '')
-  const book = new GrantBook({ records: () => state.system, node, operator: config.operator ?? node, now })
-  const ring = new KeyRing({ root: identity, store: new FileKeyStore(dir('iam')), now, tokenLifeMs: TOKEN_LIFE_MS })
-  const feed = new Feed({
-    bus: buses.core, signer: identity, revocations: new RevocationFile(dir('iam'), TOKEN_LIFE_MS, now), log, now,
-    onEntry: ({ atMs, ...revocation }) => { guard.revoke(revocation, atMs) },
+  const book = new GrantBook({ records: () => state.system, node, operator: config.operator ?? mesh, now })
+  const ring = new KeyRing({ root: identity, certificate, store: new FileKeyStore(dir('iam')), now, tokenLifeMs: TOKEN_LIFE_MS })
+  const feed: Feed = new Feed({
+    bus: buses.core, signer: identity, certificate, revocations: new RevocationFile(dir('iam'), TOKEN_LIFE_MS, now), keepMs: TOKEN_LIFE_MS, log, now,
+    keys: { own: () => ring.keySet, take: (did, set) => { keys.take(did, set) } },
+    onEntry: ({ atMs, ...revocation }) => {
+      guard.revoke(revocation, atMs)
+      const { kid } = revocation
+      if (kid === undefined) return
+      keys.drop(kid)
+      // On the word of another node.
+      if (ring.has(kid)) ring.drop(kid)
+    },
+  })
+  ring.onRotate(() => { feed.announce() })
+  ring.onDrop(() => { feed.announce() })
+  const keys: MemberKeys = new MemberKeys({
+    mesh, own: ring, ask: () => feed.askForKeys(), anybody: () => feed.present.length > 0, store: new MemberKeyFile(dir('iam')), tokenLifeMs: TOKEN_LIFE_MS,
+    onAdded: () => { guard.keysAdded() },
+    onLost: () => { guard.keysChanged() },
+    onReturned: kid => { feed.publish({ kid }).catch((error: unknown) => { log.warn({ err: error }, 'a dropped key could not be written to the revocations') }) },
+    log, now,
   })
   const guard: Guard = new Guard({
-    key: identity.publicKey, keys: ring, heardMs: feed.heardMs, tokenLifeMs: TOKEN_LIFE_MS, grantsOf: book.grantsOf, changesAt: book.changesAt, now,
+    key: PublicKey.fromDid(mesh), keys, heardMs: feed.heardMs, tokenLifeMs: TOKEN_LIFE_MS, grantsOf: book.grantsOf, changesAt: book.changesAt, now,
   })
   const iamParts = {
-    provider: provide('iam', config['iam.provider']), signer: identity, ring, revoke: (revocation: Revocation) => feed.publish(revocation), guard,
+    provider: provide('iam', config['iam.provider']), signer: identity, certificate, ring, keys, revoke: (revocation: Revocation) => feed.publish(revocation), guard,
     grantsOf: book.possible, node, now, sessionTtlMs: config['iam.sessionTtlMs'],
   }
   const iam = new IamService({
@@ -161,8 +185,8 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   }))
 
   return {
-    node, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
-    frontDoor, router, endpoints, listeners, watchdog, provide,
+    node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
+    frontDoor, router, endpoints, listeners, watchdog, provide, keys,
   }
 }
 

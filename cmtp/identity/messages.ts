@@ -175,7 +175,7 @@ const isUserNkey: Check = value => typeof value === 'string' && /^U[A-Z2-7]{55}$
 const isConnection = hasShape({ jwt: isText(4_096), expires: isTime })
 const isVerificationKey = hasShape({ kid: isHash, x: isBytes(32), notAfter: isTime })
 /** Its form; whether it is one is the signature's to say. */
-const isCertificate = hasShape({ v: isOneOf(1), mesh: isAnyDid, node: isAnyDid, issued: isTime, signature: isSignature })
+export const isCertificate = hasShape({ v: isOneOf(1), mesh: isAnyDid, node: isAnyDid, issued: isTime, signature: isSignature })
 export const isKeySet = hasShape({
   version: isOneOf(1), mesh: isAnyDid, certificate: optional(isCertificate), epoch: isTime, issued: isTime, signature: isSignature,
   keys: value => Array.isArray(value) && value.length > 0 && value.length <= KEY_SET_KEYS && value.every(isVerificationKey),
