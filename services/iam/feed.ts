@@ -79,16 +79,18 @@ export class Feed {
     this.#parts = parts
     this.#believed = new Believed(parts, isMember)
     this.#entries = new LiveEntries(now, keepMs)
-    this.#asking = new Asking({ now, present: () => this.present, send: kind => { this.#send(REVOKED_ASK_SUBJECT, { ask: kind }, revokedAnswerSubject(this.#boot)) } })
+    const answers = revokedAnswerSubject(this.#boot)
+    this.#asking = new Asking({ now, present: () => this.present, send: ask => { this.#send(REVOKED_ASK_SUBJECT, { ask }, answers) } })
   }
 
   /** When the newest of the node's own messages was sent that it heard, ms since 1970; 0 before the first. */
   readonly heardMs = (): number => this.#heardMs
 
-  /** Other nodes of the mesh that were heard lately, by their DIDs. */
+  /** The other members that were heard lately, by their DIDs. */
   get present(): readonly string[] {
     const afterMs = this.#parts.now() - PRESENT_MS
-    return [...this.#others].filter(([, { heardMs }]) => heardMs > afterMs).map(([did]) => did)
+    const { isMember = () => true } = this.#parts
+    return [...this.#others].filter(([did, { heardMs }]) => heardMs > afterMs && isMember(did)).map(([did]) => did)
   }
 
   /**
