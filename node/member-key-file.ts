@@ -1,7 +1,7 @@
 /** The keys that other nodes sign tokens with, in one file that is replaced whole: `<data.dir>/iam/members.json`. No secrets: whatever it holds is verified again. */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { isKeySet } from '../cmtp/identity/messages.ts'
+import { isMemberKeySet } from '../services/iam/feed-message.ts'
 import type { MemberKeySet, MemberKeyStore } from '../services/iam/member-keys.ts'
 
 const FILE = 'members.json'
@@ -33,9 +33,4 @@ export class MemberKeyFile implements MemberKeyStore {
     writeFileSync(beside, `${JSON.stringify({ version: 1, members })}\n`, { mode: 0o600, flush: true })
     renameSync(beside, this.#file)
   }
-}
-
-function isMemberKeySet(value: unknown): value is MemberKeySet {
-  const { set, heardMs, dropped } = (typeof value === 'object' && value !== null ? value : {}) as Partial<Record<keyof MemberKeySet, unknown>>
-  return isKeySet(set) && Number.isSafeInteger(heardMs) && Array.isArray(dropped) && dropped.every(kid => typeof kid === 'string')
 }

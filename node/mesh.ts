@@ -100,7 +100,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const ring = new KeyRing({ root: identity, certificate, store: new FileKeyStore(dir('iam')), now, tokenLifeMs: TOKEN_LIFE_MS })
   const feed: Feed = new Feed({
     bus: buses.core, signer: identity, certificate, revocations: new RevocationFile(dir('iam'), TOKEN_LIFE_MS, now), keepMs: TOKEN_LIFE_MS, log, now,
-    keys: { own: () => ring.keySet, take: (did, set) => { keys.take(did, set) } },
+    keys: { own: () => ring.keySet, take: (did, set) => { keys.take(did, set) }, known: () => keys.known, hear: known => { keys.hear(known) } },
     onEntry: ({ atMs, ...revocation }) => {
       guard.revoke(revocation, atMs)
       const { kid } = revocation
@@ -113,7 +113,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   ring.onRotate(() => { feed.announce() })
   ring.onDrop(() => { feed.announce() })
   const keys: MemberKeys = new MemberKeys({
-    mesh, own: ring, ask: () => feed.askForKeys(), anybody: () => feed.present.length > 0, store: new MemberKeyFile(dir('iam')), tokenLifeMs: TOKEN_LIFE_MS,
+    mesh, node, own: ring, ask: () => feed.askForKeys(), anybody: () => feed.present.length > 0, store: new MemberKeyFile(dir('iam')), tokenLifeMs: TOKEN_LIFE_MS,
     onAdded: () => { guard.keysAdded() },
     onLost: () => { guard.keysChanged() },
     onReturned: kid => { feed.publish({ kid }).catch((error: unknown) => { log.warn({ err: error }, 'a dropped key could not be written to the revocations') }) },

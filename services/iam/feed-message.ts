@@ -7,8 +7,9 @@ import { canonicalBytes, canonicalJson, parseCanonicalJson } from '../../cmtp/id
 import { speakerOf, type Certificate } from '../../cmtp/identity/certificate.ts'
 import { signerOf, type KeySet } from '../../cmtp/identity/key-set.ts'
 import type { KeyPair, PublicKey } from '../../cmtp/identity/keys.ts'
-import { isCertificate, isKeySet } from '../../cmtp/identity/messages.ts'
+import { isCertificate, isKeySet, KEY_SET_KEYS } from '../../cmtp/identity/messages.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
+import type { MemberKeySet } from './member-keys.ts'
 import type { RevocationEntry } from './revocation-log.ts'
 
 /** Largest message that is looked at, in bytes. */
@@ -30,6 +31,10 @@ export interface FeedMessage {
   readonly entries: readonly RevocationEntry[]
   /** The keys that the node signs tokens with. */
   readonly keys?: KeySet
+  /** In an answer to `log`: what the node knows of the keys of others. */
+  readonly members?: readonly MemberKeySet[]
+  /** The node is not there any more. */
+  readonly ends?: true
   /** Asks every other node: for all that was revoked, or for its keys alone. */
   readonly ask?: 'log' | 'keys'
   /** The last message of an answer, and what it answers. */
@@ -110,10 +115,11 @@ export function readFeed(data: Uint8Array): FeedMessage | undefined {
     throw error
   }
   if (!isRecord(value)) return undefined
-  const { v, mesh, certificate, boot, n, timeMs, entries, keys, ask, answers, signature, ...more } = value
+  const { v, mesh, certificate, boot, n, timeMs, entries, keys, members, ends, ask, answers, signature, ...more } = value
   const sound = v === 1 && typeof mesh === 'string' && typeof boot === 'string' && boot.length <= BOOT_CHARACTERS && isCount(n) && isCount(timeMs) && typeof signature === 'string'
     && Array.isArray(entries) && entries.every(isRevocationEntry) && Object.keys(more).length === 0
     && (certificate === undefined || isCertificate(certificate)) && (keys === undefined || isKeySet(keys))
+    && (members === undefined || (Array.isArray(members) && members.every(isMemberKeySet))) && (ends === undefined || ends === true)
     && [ask, answers].every(what => what === undefined || what === 'log' || what === 'keys')
   return sound ? value as unknown as FeedMessage : undefined
 }
@@ -128,6 +134,14 @@ export function isRevocationEntry(value: unknown): value is RevocationEntry {
   return isCount(atMs) && (nkey === undefined || (typeof nkey === 'string' && USER_NKEY.test(nkey)))
     && Object.entries(texts).every(([name, text]) => (ENTRY_TEXTS as readonly string[]).includes(name) && typeof text === 'string' && text.length <= 128)
     && ENTRY_TEXTS.some(name => Object.hasOwn(texts, name))
+}
+
+/** Whether a value read from somewhere has the form of what is known of a member's keys. */
+export function isMemberKeySet(value: unknown): value is MemberKeySet {
+  if (!isRecord(value)) return false
+  const { set, heardMs, dropped, ...more } = value
+  return isKeySet(set) && isCount(heardMs) && Array.isArray(dropped) && dropped.length <= KEY_SET_KEYS && dropped.every(kid => typeof kid === 'string')
+    && Object.keys(more).length === 0
 }
 
 function isCount(value: unknown): value is number {

@@ -18,6 +18,7 @@ import type { Log } from '../log.ts'
 import { Asking } from './asking.ts'
 import { Believed, readFeed, writeFeed, type FeedMessage, type Speaker } from './feed-message.ts'
 import { LiveEntries } from './live-entries.ts'
+import type { MemberKeySet } from './member-keys.ts'
 import type { RevocationEntry, RevocationLog } from './revocation-log.ts'
 import type { Revocation } from './revocations.ts'
 
@@ -27,16 +28,17 @@ export const HEARTBEAT_MS = 1_000
 const FIRST_ECHO_MS = 3_000
 /** Another node that was not heard for so long is not there, ms. */
 const PRESENT_MS = 5_000
-/** Entries in one message, so that the longest fit. */
+/** Entries in one message, and what is known of members' keys, so that the longest fit. */
 const ENTRIES = 64
+const MEMBERS = 8
 
 export interface FeedParts extends Speaker {
   /** The connection inside the services' account. */
   readonly bus: Bus
   /** Whether the node of that DID is a member of the mesh now. Default: whoever the mesh certified is. */
   readonly isMember?: ((did: string) => boolean) | undefined
-  /** The keys that this node signs tokens with, and what becomes of those that another node does. Default: none are told. */
-  readonly keys?: { readonly own: () => KeySet, readonly take: (node: string, set: KeySet) => void }
+  /** Default: no keys are told. */
+  readonly keys?: FeedKeys
   readonly revocations: RevocationLog
   /** How long an entry is told to those who missed it, ms. Default 360,000, the longest life of a token with its grace. */
   readonly keepMs?: number
@@ -45,6 +47,17 @@ export interface FeedParts extends Speaker {
   readonly log: Log
   /** ms since 1970. */
   readonly now: () => number
+}
+
+export interface FeedKeys {
+  /** Those that this node signs tokens with. */
+  readonly own: () => KeySet
+  /** What a member said of its own. */
+  readonly take: (node: string, set: KeySet) => void
+  /** What is known of those of the others. */
+  readonly known: () => readonly MemberKeySet[]
+  /** What a member knows of another's. */
+  readonly hear: (known: MemberKeySet) => void
 }
 
 /** How far another node is known to have spoken. */
@@ -129,7 +142,11 @@ export class Feed {
     clearInterval(this.#timer)
     this.#offStatus?.()
     this.#asking.close()
-    for (const subscription of this.#subscriptions) subscription.unsubscribe()
+    // Nobody is to wait for an answer of this node.
+    if (this.#subscriptions.length > 0) this.#send(REVOKED_SUBJECT, { ends: true })
+    const subscriptions = this.#subscriptions
+    this.#subscriptions = []
+    for (const subscription of subscriptions) subscription.unsubscribe()
   }
 
   /** Revokes: in force on this node at once; resolves when it is on disk and handed to the broker, where there is one. Rejects with what the disk rejects with. */
@@ -157,7 +174,7 @@ export class Feed {
     this.#send(REVOKED_SUBJECT, { entries })
   }
 
-  #send(subject: string, said: Partial<Pick<FeedMessage, 'entries' | 'ask' | 'answers'>>, reply?: string): void {
+  #send(subject: string, said: Partial<Pick<FeedMessage, 'entries' | 'members' | 'ends' | 'ask' | 'answers'>>, reply?: string): void {
     const { bus, keys, now, log } = this.#parts
     const own = keys?.own()
     const message = { boot: this.#boot, n: this.#n, timeMs: now(), entries: [], ...(own !== undefined && { keys: own }), ...said }
@@ -210,8 +227,12 @@ export class Feed {
 
   /** A message to all: whoever left some out has said something that was missed. */
   #follow(message: FeedMessage & { readonly node: string }): void {
-    const { node, boot, n } = message
+    const { node, boot, n, ends } = message
     const known = this.#others.get(node)
+    if (ends !== undefined) {
+      if (known?.boot === boot) this.#others.delete(node)
+      return
+    }
     const last = known?.boot === boot ? known.n : 0
     if (n <= last) return
     this.#note(message)
@@ -221,11 +242,14 @@ export class Feed {
   #answer({ boot, ask }: FeedMessage): void {
     if (ask === undefined) return
     const subject = revokedAnswerSubject(boot)
+    const known = ask === 'log' ? this.#parts.keys?.known() ?? [] : []
+    for (let at = 0; at < known.length; at += MEMBERS) this.#send(subject, { members: known.slice(at, at + MEMBERS) })
     this.#tell(ask === 'log' ? this.#entries.all : [], (entries, isLast) => { this.#send(subject, { entries, ...(isLast && { answers: ask }) }) })
   }
 
   #answered(message: FeedMessage & { readonly node: string }): void {
-    const { answers, node } = message
+    const { answers, node, members = [] } = message
+    for (const each of members) this.#parts.keys?.hear(each)
     if (answers === undefined) return
     const known = this.#others.get(node)
     // Only a whole answer makes good what was left out before it.

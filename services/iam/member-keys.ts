@@ -11,6 +11,7 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import { checkKeySet, signerOf, type KeySet } from '../../cmtp/identity/key-set.ts'
 import type { PublicKey } from '../../cmtp/identity/keys.ts'
+import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import type { Log } from '../log.ts'
 import type { TokenKeys } from './key-ring.ts'
 
@@ -31,6 +32,8 @@ export interface MemberKeyStore {
 
 export interface MemberKeysParts {
   readonly mesh: string
+  /** DID of this node. */
+  readonly node: string
   /** The keys of this node. */
   readonly own: TokenKeys
   /** Whether the node of that DID is a member now. Default: whoever the mesh certified is. */
@@ -67,6 +70,8 @@ const MOST_MEMBERS = 64
 /** Most tokens that wait until it is known whether a member has their key. */
 const MOST_LEARNING = 128
 const RETRY_AFTER_MS = 200
+/** Keys that were dropped and are not asked for. */
+const MOST_GONE = 1_024
 /** Between two times that are written down when members were heard, ms: so much longer their keys count. */
 const SAVE_MS = 60_000
 
@@ -74,6 +79,8 @@ export class MemberKeys implements TokenKeys {
   readonly #parts: MemberKeysParts
   readonly #isMember: (did: string) => boolean
   readonly #members = new Map<string, Member>()
+  /** Ids of keys that were dropped by order: nobody has them any more. */
+  readonly #gone = new TwoGenerations<string, true>({ entries: MOST_GONE })
   #learning = 0
   #savedMs = 0
 
@@ -96,7 +103,7 @@ export class MemberKeys implements TokenKeys {
 
   async learn(kid: string): Promise<PublicKey | undefined> {
     const { anybody, ask } = this.#parts
-    if (!KID.test(kid) || !anybody()) return undefined
+    if (!KID.test(kid) || this.#gone.get(kid) === true || !anybody()) return undefined
     const busy = (): CMeshError => new CMeshError('CMESH_IAM_BUSY', { retryAfterMs: RETRY_AFTER_MS })
     if (this.#learning >= MOST_LEARNING) throw busy()
     this.#learning++
@@ -133,8 +140,27 @@ export class MemberKeys implements TokenKeys {
     for (const kid of dropped) if (keys.has(kid)) onReturned(kid)
   }
 
+  /** What is known of each member's keys. */
+  get known(): readonly MemberKeySet[] {
+    return [...this.#members.values()].map(({ set, heardMs, dropped }) => ({ set, heardMs, dropped: [...dropped] }))
+  }
+
+  /** What another member knows of one's keys, which may be gone. */
+  hear({ set, heardMs, dropped }: MemberKeySet): void {
+    const nowMs = this.#parts.now()
+    const node = signerOf(set)
+    const known = this.#members.get(node)
+    // What a node says of itself comes first.
+    if (known !== undefined || node === this.#parts.node || !this.#isMember(node)) return
+    if (this.#put(set, Math.min(heardMs, nowMs), dropped)) {
+      this.#save()
+      this.#parts.onAdded()
+    }
+  }
+
   /** No token by that key counts from now on, whatever its node says until it has heard of it. */
   drop(kid: string): void {
+    this.#gone.set(kid, true)
     let dropped = false
     for (const member of this.#members.values()) {
       if (!member.keys.has(kid) || member.dropped.has(kid)) continue
@@ -181,7 +207,7 @@ export class MemberKeys implements TokenKeys {
   #save(): void {
     this.#savedMs = this.#parts.now()
     try {
-      this.#parts.store?.save([...this.#members.values()].map(({ set, heardMs, dropped }) => ({ set, heardMs, dropped: [...dropped] })))
+      this.#parts.store?.save(this.known)
     } catch (error) {
       // They are asked for again after a restart.
       this.#parts.log.warn({ err: error }, 'the keys of the other nodes could not be written down')

@@ -99,7 +99,9 @@ export interface IamNodeOptions {
   readonly key?: KeyPair
   readonly certificate?: Certificate | undefined
   readonly disk?: Disk
-  readonly connections?: { readonly mint: () => string, readonly bar: (nkeys: readonly string[]) => Promise<void> }
+  /** A connection to a real broker. Default: to the wire. */
+  readonly bus?: Bus
+  readonly connections?: { readonly mint: (login: { readonly nkey: string, readonly sid: string, readonly expiresMs: number }) => string, readonly bar: (nkeys: readonly string[]) => Promise<void> }
 }
 
 export interface IamNode {
@@ -122,11 +124,16 @@ export interface IamNode {
 
 export class IamMesh {
   readonly wire = new Wire()
-  readonly clock = { ms: 1_800_000_000_000 }
+  readonly clock: { ms: number }
   readonly root = KeyPair.generate()
   /** DIDs of nodes that have left. */
   readonly left = new Set<string>()
   readonly #running = new Set<IamNode>()
+
+  /** Default: a clock that stands still. */
+  constructor(clock = { ms: 1_800_000_000_000 }) {
+    this.clock = clock
+  }
 
   /** A node whose key is the mesh's. */
   founder(options: IamNodeOptions = {}): Promise<IamNode> {
@@ -144,9 +151,11 @@ export class IamMesh {
     const end = new WireEnd(this.wire)
     const ring = new KeyRing({ root: key, certificate, store: disk, now })
     const feed: Feed = new Feed({
-      bus: end, signer: key, certificate, isMember, log, now,
+      bus: options.bus ?? end, signer: key, certificate, isMember, log, now,
       revocations: { load: () => disk.entries, append: async entry => { disk.entries.push(entry) } },
-      keys: { own: () => ring.keySet, take: (did, set) => { keys.take(did, set) } },
+      keys: {
+        own: () => ring.keySet, take: (did, set) => { keys.take(did, set) }, known: () => keys.known, hear: known => { keys.hear(known) },
+      },
       onEntry: ({ atMs, ...revocation }) => {
         guard.revoke(revocation, atMs)
         if (revocation.kid === undefined) return
@@ -157,7 +166,7 @@ export class IamMesh {
     ring.onRotate(() => { feed.announce() })
     ring.onDrop(() => { feed.announce() })
     const keys: MemberKeys = new MemberKeys({
-      mesh, own: ring, isMember, ask: () => feed.askForKeys(), anybody: () => feed.present.length > 0, tokenLifeMs: 360_000, log, now,
+      mesh, node: key.did, own: ring, isMember, ask: () => feed.askForKeys(), anybody: () => feed.present.length > 0, tokenLifeMs: 360_000, log, now,
       store: { load: () => disk.members, save: members => { disk.members = members } },
       onAdded: () => { guard.keysAdded() }, onLost: () => { guard.keysChanged() }, onReturned: kid => { void feed.publish({ kid }) },
     })
