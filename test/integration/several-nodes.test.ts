@@ -7,16 +7,19 @@ import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { connect, KeyPair, type ConnectOptions, type MeshClient } from '../../client/index.ts'
+import { formatCertificate, issueCertificate } from '../../cmtp/identity/certificate.ts'
 import { makeAccounts, nodeText, revocationsOf, serverConfig } from '../../cmtp/identity/nats-accounts.ts'
 import { decodeNatsJwt } from '../../cmtp/identity/nats-jwt.ts'
 import { lookupSubject } from '../../node/broker/accounts.ts'
 import { closeBuses, openBuses, type Buses } from '../../node/bus.ts'
 import { resolveConfig } from '../../node/config.ts'
+import { nodeIdentity } from '../../node/identity.ts'
 import { until } from '../client/support/until.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
 import { failureOf } from '../support/iam.ts'
 import { IamMesh, type IamNode } from '../support/iam-nodes.ts'
 import { keptLog } from '../support/mesh.ts'
+import { NodeRoom } from '../support/node-process.ts'
 import { serveIam, type ServedIam } from '../support/served-iam.ts'
 
 interface Served { readonly node: IamNode, readonly buses: Buses, readonly served: ServedIam }
@@ -152,4 +155,21 @@ test('a key that is dropped by one is dropped by the node that has it, and no cl
   await until('it is dropped there', () => !other.ring.has(kid))
   await Promise.all(clients.map(client => ask(client)))
   expect(nodes.map(({ node }) => node.keys.verifierOf(kid))).toEqual([undefined, undefined, undefined])
+})
+
+test('a whole node that the mesh certified opens its door in the mesh\'s name', async () => {
+  const room = new NodeRoom()
+  try {
+    const home = await room.dir()
+    const { did } = await nodeIdentity(home)
+    const certificate = path.join(home, 'certificate')
+    await writeFile(certificate, formatCertificate(issueCertificate(did, mesh.root, Date.now())))
+    const { descriptor } = await room.start({ dir: home, set: { 'mesh.certificate': certificate } })
+    expect([descriptor.did, descriptor.node]).toEqual([mesh.root.did, did])
+    await using client = await connect({ url: descriptor.url, mesh: mesh.root.did, identity: KeyPair.generate() })
+    expect(await client.whoami()).toMatchObject({ did: client.did, mesh: mesh.root.did })
+    expect((await client.call('0xI:keys')).json()).toMatchObject({ mesh: mesh.root.did, certificate: { node: did } })
+  } finally {
+    await room.close()
+  }
 })

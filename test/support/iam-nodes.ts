@@ -8,6 +8,7 @@ import { login, refresh, type LoginOptions, type SendStep, type Session } from '
 import { NEWCOMER_READ_SET } from '../../cmtp/permission.ts'
 import { DidIdentityProvider } from '../../providers/iam/did.ts'
 import type { Bus, BusMessage, BusStatus } from '../../services/bus/provider.ts'
+import type { BrokerSessions } from '../../services/iam/connections.ts'
 import { Feed } from '../../services/iam/feed.ts'
 import { Guard, type AuthContext } from '../../services/iam/guard.ts'
 import { KeyRing, type KeyStore, type RingState } from '../../services/iam/key-ring.ts'
@@ -101,7 +102,7 @@ export interface IamNodeOptions {
   readonly disk?: Disk
   /** A connection to a real broker. Default: to the wire. */
   readonly bus?: Bus
-  readonly connections?: { readonly mint: (login: { readonly nkey: string, readonly sid: string, readonly expiresMs: number }) => string, readonly bar: (nkeys: readonly string[]) => Promise<void> }
+  readonly connections?: BrokerSessions
 }
 
 export interface IamNode {
@@ -154,7 +155,8 @@ export class IamMesh {
       bus: options.bus ?? end, signer: key, certificate, isMember, log, now,
       revocations: { load: () => disk.entries, append: async entry => { disk.entries.push(entry) } },
       keys: {
-        own: () => ring.keySet, take: (did, set) => { keys.take(did, set) }, known: () => keys.known, hear: known => { keys.hear(known) },
+        own: () => ring.keySet, take: (did, set) => { keys.take(did, set) },
+        known: () => keys.known, hear: known => { keys.hear(known) },
       },
       onEntry: ({ atMs, ...revocation }) => {
         guard.revoke(revocation, atMs)

@@ -73,7 +73,8 @@ describe('a handshake with a node that the mesh certified', () => {
     ['under its certificate, by another key', 'CMESH_IAM_FORGED', () => signedBy(KeyPair.generate())(answer => answer)],
     ['whose certificate lost a field', 'CMESH_IAM_HANDSHAKE', () => signedBy(b.key)(answer => ({ ...answer, certificate: { v: 1 } }))],
   ])('is refused %s', async (_, code, send) => {
-    for (const pinned of [{ mesh: mesh.root.did }, {}]) expect(await failureOf(() => login({ identity: KeyPair.generate(), send: send(), ...pinned }))).toMatchObject({ code })
+    const [identity, pinned] = [KeyPair.generate(), { mesh: mesh.root.did }]
+    for (const options of [pinned, {}]) expect(await failureOf(() => login({ identity, send: send(), ...options }))).toMatchObject({ code })
   })
 
   test('takes the grant from the node that answered, and from no other', async () => {
