@@ -163,6 +163,27 @@ describe('a session of one node', () => {
   })
 })
 
+describe('a node that is gone', () => {
+  test('is known by its keys to one that starts, from those who knew it', async () => {
+    const session = await b.open()
+    await b.stop()
+    expect(a.feed.present).toEqual([])
+    const late = await mesh.start()
+    await expect(late.enter(session)).resolves.toMatchObject({ sub: session.sub })
+  })
+
+  test('and is heard again has its tokens taken that were refused meanwhile', async () => {
+    b.end.isolated = true
+    b.ring.rotate()
+    const session = await b.open()
+    mesh.beat(6_000)
+    expect(await failureOf(() => a.enter(session))).toMatchObject(INVALID)
+    b.end.isolated = false
+    mesh.beat()
+    await expect(a.enter(session)).resolves.toMatchObject({ sub: session.sub })
+  })
+})
+
 describe('a node that has left', () => {
   test('has its sessions and its word no more, at once', async () => {
     const session = await b.open()
