@@ -327,6 +327,7 @@ class Boot {
     return {
       name: 'door',
       start: async () => {
+        await this.mesh.feed.catchUp()
         await this.mesh.hello.start()
         await writeDescriptor(config['data.dir'], this.descriptor)
       },

@@ -159,6 +159,15 @@ export class Feed {
     await this.#parts.revocations.append(entry)
   }
 
+  /**
+   * Tells the others of this node, and asks those who are there for what was missed; resolves when that is in force. For a node that was no
+   * member when it started: nobody answered it then.
+   */
+  async catchUp(): Promise<void> {
+    this.announce()
+    if (this.present.length > 0) await this.#catchUp()
+  }
+
   /** Tells the others that this node is there, and its keys. */
   announce(): void {
     this.#publish([])
@@ -248,14 +257,12 @@ export class Feed {
   }
 
   #answered(message: FeedMessage & { readonly node: string }): void {
-    const { answers, node, members = [] } = message
+    const { answers, node, keys, members = [] } = message
     for (const each of members) this.#parts.keys?.hear(each)
-    if (answers === undefined) return
-    const known = this.#others.get(node)
     // Only a whole answer makes good what was left out before it.
     if (answers === 'log') this.#note(message)
-    else if (known?.boot === message.boot) this.#note({ ...message, n: known.n })
-    this.#asking.answered(answers, node)
+    else if (keys !== undefined) this.#parts.keys?.take(node, keys)
+    if (answers !== undefined) this.#asking.answered(answers, node)
   }
 
   #note({ node, boot, n, keys }: FeedMessage & { readonly node: string }): void {

@@ -172,7 +172,7 @@ export class MemberKeys implements TokenKeys {
     this.#parts.onLost()
   }
 
-  /** To be called after a node joined or left. */
+  /** To be called after a node left. */
   membersChanged(): void {
     let left = false
     for (const node of [...this.#members.keys()]) if (!this.#isMember(node)) left = this.#members.delete(node)

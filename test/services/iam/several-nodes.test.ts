@@ -184,12 +184,35 @@ describe('a node that is gone', () => {
   })
 })
 
+describe('a node that is no member yet', () => {
+  test('is not believed, and is as soon as it has joined; then it is told what it missed', async () => {
+    const key = KeyPair.generate()
+    mesh.left.add(key.did)
+    const joining = await mesh.start({ key })
+    const session = await joining.open()
+    const ended = await a.open()
+    mesh.beat()
+    // It knows the others, and they do not know it.
+    await expect(joining.enter(await a.open())).resolves.toBeDefined()
+    expect(await failureOf(() => a.enter(session))).toMatchObject(INVALID)
+    joining.end.isolated = true
+    await a.feed.publish({ sid: ended.sid })
+    joining.end.isolated = false
+    mesh.left.delete(key.did)
+    await a.feed.askForKeys()
+    await expect(a.enter(session)).resolves.toMatchObject({ sub: session.sub })
+    await joining.feed.catchUp()
+    expect(await failureOf(() => joining.enter(ended))).toMatchObject(REVOKED)
+  })
+})
+
 describe('a node that has left', () => {
   test('has its sessions and its word no more, at once', async () => {
     const session = await b.open()
     const auth = await a.enter(session)
     const victim = await a.open()
     mesh.left.add(b.did)
+    expect(a.keys.verifierOf(b.ring.current.publicKey.thumbprint)).toBeUndefined()
     a.keys.membersChanged()
     expect(() => { a.guard.confirm(auth) }).toThrow('the token is not valid')
     expect(await failureOf(() => a.enter(session))).toMatchObject(INVALID)
