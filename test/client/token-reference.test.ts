@@ -89,15 +89,17 @@ describe('the token', () => {
 
   test('stays whole in a request that had to send it so, though others have gone back to its reference', async () => {
     await client.call('0xS:0x001:a')
+    const busy = new CMeshError('CMESH_ROUTER_BUSY', { what: 'This node', limit: 1, retryAfterMs: 5 })
     let tries = 0
     mesh.behaviour = (request) => {
       if (!isWhole(request)) refuse(request, UNKNOWN)
-      else if (tries++ === 0) {
-        // Another request of the session is answered by a node that knows it: the next would go by reference.
-        refuse(request, new CMeshError('CMESH_ROUTER_BUSY', { what: 'This node', limit: 1, retryAfterMs: 5 }))
-      } else ok(request)
+      // Another request of the session is answered by a node that knows it: from then on they go by reference.
+      else if (tries++ === 0) void client.call('0xS:0x001:c').then(() => { refuse(request, busy) })
+      else ok(request)
     }
     await client.call('0xS:0x001:b')
-    expect(mesh.requests.slice(-3).map(isWhole)).toEqual([false, true, true])
+    expect(mesh.requests.slice(1).map(request => [request.frame.fqmn, isWhole(request)])).toEqual([
+      ['0xS:0x001:b', false], ['0xS:0x001:b', true], ['0xS:0x001:c', true], ['0xS:0x001:b', true],
+    ])
   })
 })

@@ -41,6 +41,8 @@ export class WireEnd implements Bus {
   status: BusStatus = 'connected'
   /** It hears itself and nobody else, and is heard by nobody: the broker's cluster has come apart. */
   isolated = false
+  /** What comes waits here until it is let in. */
+  held: BusMessage[] | undefined
 
   constructor(wire: Wire) {
     this.#wire = wire
@@ -50,8 +52,15 @@ export class WireEnd implements Bus {
   bring(message: BusMessage): boolean {
     const handlers = this.#handlers.get(message.subject)
     if (this.status !== 'connected' || handlers === undefined || handlers.size === 0) return false
-    for (const handler of [...handlers]) handler(message)
+    if (this.held !== undefined) this.held.push(message)
+    else for (const handler of [...handlers]) handler(message)
     return true
+  }
+
+  release(): void {
+    const { held = [] } = this
+    this.held = undefined
+    for (const message of held) this.bring(message)
   }
 
   publish(subject: string, data: Uint8Array, reply?: string): void {
