@@ -9,9 +9,9 @@ import { CMeshError } from '../cmtp/errors.ts'
 export interface MeshDescriptor {
   /** The broker's URL. */
   readonly url: string
-  /** The DID of the node, which is the audience of handshakes. */
+  /** The DID of the mesh, which is the audience of handshakes. */
   readonly did: string
-  /** The node's id. */
+  /** The DID of the node that runs there. */
   readonly node: string
   /** Base URL of health and metrics. */
   readonly http: string

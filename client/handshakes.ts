@@ -3,6 +3,7 @@
  * from one session to the next: which mesh it is, and how new its keys were. Which session is current is not its business.
  */
 import { CMeshError } from '../cmtp/errors.ts'
+import type { KeyEpochs } from '../cmtp/identity/key-set.ts'
 import { hangup, login, refresh, type LoginOptions, type SendStep, type Session } from '../cmtp/identity/login.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import { Nkey } from '../cmtp/identity/nats-keys.ts'
@@ -39,8 +40,8 @@ export class Handshakes {
   /** Steps over the current link. */
   readonly #send: SendStep
   #mesh: string | undefined
-  /** Of the mesh's keys, as far as was seen: older ones are refused. */
-  #keyEpoch: number | undefined
+  /** Of the keys of the mesh's nodes, as far as was seen: older ones are refused. */
+  #keyEpochs: KeyEpochs | undefined
 
   constructor(parts: HandshakeParts) {
     this.#parts = parts
@@ -60,7 +61,7 @@ export class Handshakes {
     if (kept?.nkey === undefined || kept.sub !== identity.did) return undefined
     if (this.#mesh !== undefined && kept.mesh !== this.#mesh) return undefined
     // Its epoch outlives it, where it is known to be this mesh's.
-    if (this.#mesh !== undefined) this.#keyEpoch = kept.keyEpoch
+    if (this.#mesh !== undefined) this.#keyEpochs = kept.keyEpochs
     return kept.expires - now() < WORTH_MS ? undefined : kept
   }
 
@@ -92,7 +93,7 @@ export class Handshakes {
     const { identity, person } = this.#parts
     const session = await login({
       ...person, ...extra, identity, send,
-      ...(this.#mesh !== undefined && { mesh: this.#mesh }), ...(this.#keyEpoch !== undefined && { keyEpoch: this.#keyEpoch }),
+      ...(this.#mesh !== undefined && { mesh: this.#mesh }), ...(this.#keyEpochs !== undefined && { keyEpochs: this.#keyEpochs }),
     })
     await this.#adopt(session)
     return session
@@ -112,7 +113,7 @@ export class Handshakes {
   async #adopt(session: Session): Promise<void> {
     // From here on it is this mesh or none: another one under the same address is somebody else.
     this.#mesh = session.mesh
-    this.#keyEpoch = session.keyEpoch
+    this.#keyEpochs = session.keyEpochs
     // One that goes over a gateway's link is worth nothing without it.
     if (session.via !== undefined) return
     try {

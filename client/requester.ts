@@ -165,15 +165,18 @@ export class Requester {
     let mayHandshake = true
     let mayIntroduce = true
     let whole: ActiveSession | undefined
+    // What this request had to send whole it sends whole again: with several nodes the next may not know the reference either.
+    let told: ActiveSession | undefined
     for (let tries = last === undefined ? 0 : 1; ; tries++) {
       if (last !== undefined) {
         if (attempt.sent && isLost(last)) attempt.lost = true
         attempt.sent = false
         if (mayIntroduce && attempt.session?.introduced === true && prompt(last) === 'token') {
           mayIntroduce = false
-          whole = sessions.introduce(attempt.session)
+          told = whole = sessions.introduce(attempt.session)
         } else if (mayHandshake && attempt.session !== undefined && prompt(last) === 'identity') {
           mayHandshake = false
+          mayIntroduce = true
           refused = attempt.session
         } else if (!await this.#mayTryAgain(attempt, errorOf(last), tries)) {
           return settle(attempt, last)
@@ -181,8 +184,9 @@ export class Requester {
       }
       try {
         // With a session at hand there is nothing to wait for, and no patience to watch over.
-        const session = whole ?? (refused === undefined ? sessions.current : undefined)
+        const found = whole ?? (refused === undefined ? sessions.current : undefined)
           ?? await this.#within(refused === undefined ? sessions.ensure() : sessions.replace(refused), attempt)
+        const session = told?.session === found.session ? told : found
         whole = refused = undefined
         const result = await this.#send(attempt, session)
         if (!isFailure(result)) {

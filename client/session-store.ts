@@ -5,6 +5,7 @@
 import { hash } from 'node:crypto'
 import { join } from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
+import type { KeyEpochs } from '../cmtp/identity/key-set.ts'
 import type { Session } from '../cmtp/identity/login.ts'
 import { Nkey } from '../cmtp/identity/nats-keys.ts'
 import { fieldsOf, keyOf, PrivateFiles, unusable } from './private-files.ts'
@@ -28,9 +29,9 @@ export class SessionStore {
 
   /** Keeps the session of an identity with the mesh at `url`, in place of the one before. */
   async saveSession(url: string, identity: string, session: Session): Promise<void> {
-    const { sid, token, sub, mesh, node, perms, keyEpoch, issued, expires, key, nkey, connection } = session
+    const { sid, token, sub, mesh, node, perms, keyEpochs, issued, expires, key, nkey, connection } = session
     const file: SessionFile = {
-      version: 1, url, sid, token, sub, mesh, node, perms, ...(keyEpoch !== undefined && { keyEpoch }), issued, expires,
+      version: 1, url, sid, token, sub, mesh, node, perms, ...(keyEpochs !== undefined && { keyEpochs }), issued, expires,
       key: key.exportSeed().toString('base64url'),
       ...(nkey !== undefined && { nkey: nkey.exportSeed() }),
       ...(connection !== undefined && { connection: { jwt: connection.jwt, expires: connection.expires } }),
@@ -60,19 +61,26 @@ export class SessionStore {
 
 function readSession(path: string, url: string, value: unknown): Session {
   const { version, url: savedUrl, key, nkey, connection, ...fields } = fieldsOf(value)
-  const { sid, token, sub, mesh, node, perms, keyEpoch, issued, expires } = fields
+  const { sid, token, sub, mesh, node, perms, keyEpoch, keyEpochs, issued, expires } = fields
   if (
     version !== 1 || savedUrl !== url || typeof key !== 'string' || typeof sid !== 'string' || typeof token !== 'string'
     || typeof sub !== 'string' || typeof mesh !== 'string' || typeof node !== 'string' || !Array.isArray(perms)
     || !perms.every(text => typeof text === 'string') || typeof issued !== 'number' || typeof expires !== 'number'
-    || (keyEpoch !== undefined && typeof keyEpoch !== 'number') || (nkey !== undefined && typeof nkey !== 'string')
+    || (keyEpoch !== undefined && typeof keyEpoch !== 'number') || (keyEpochs !== undefined && !areEpochs(keyEpochs))
+    || (nkey !== undefined && typeof nkey !== 'string')
   ) {
     throw unusable(path, 'it does not hold a session with this mesh')
   }
+  // One number in files from before a mesh had several nodes: of the mesh's own key.
+  const epochs = keyEpochs ?? (keyEpoch === undefined ? undefined : { [mesh]: keyEpoch })
   return {
-    sid, token, sub, mesh, node, perms, ...(keyEpoch !== undefined && { keyEpoch }), issued, expires, key: keyOf(path, key),
+    sid, token, sub, mesh, node, perms, ...(epochs !== undefined && { keyEpochs: epochs }), issued, expires, key: keyOf(path, key),
     ...(nkey !== undefined && { nkey: nkeyOf(path, nkey) }), ...(connection !== undefined && { connection: loginOf(path, connection) }),
   }
+}
+
+function areEpochs(value: unknown): value is KeyEpochs {
+  return typeof value === 'object' && value !== null && Object.values(value).every(epoch => Number.isSafeInteger(epoch))
 }
 
 function nkeyOf(path: string, seed: string): Nkey {

@@ -81,12 +81,15 @@ export class SessionKeeper {
     if (this.#current === session && !session.introduced) this.#current = activeSession(session.session, this.#parts.ids, true)
   }
 
-  /** A node does not know the token that `session` refers to: the same session, with the whole token again. */
+  /**
+   * A node does not know the token that `session` refers to: the same session, with the whole token again, or the one that took its place. With
+   * several nodes the next may not know it either, whatever others have introduced meanwhile: what is given here has the whole token always.
+   */
   introduce(session: ActiveSession): ActiveSession {
-    const whole = activeSession(session.session, this.#parts.ids, false)
-    if (this.#current === undefined) return whole
-    if (this.#current.session === session.session) this.#current = whole
-    return this.#current
+    const { session: now } = this.#current ?? session
+    const whole = activeSession(now, this.#parts.ids, false)
+    if (this.#current?.session === session.session) this.#current = whole
+    return whole
   }
 
   /**

@@ -26,6 +26,13 @@ export const MINE_WILDCARD = `${ROOT}.mine.*`
 
 /** Node to node: what was revoked, and the heartbeat of that feed. */
 export const REVOKED_SUBJECT = `${ROOT}.ctl.revoked`
+/** Node to node: asks the others what was revoked, and by which keys they sign; answered on `revokedAnswerSubject`. */
+export const REVOKED_ASK_SUBJECT = `${REVOKED_SUBJECT}.ask`
+
+/** Where that is answered to the run `boot` of a node. */
+export function revokedAnswerSubject(boot: string): string {
+  return controlSubject('revoked', 'to', boot)
+}
 
 /** Node to node: what each member claims to hold of the log. */
 export const CLAIM_SUBJECT = `${ROOT}.claim`

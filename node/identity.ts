@@ -1,7 +1,11 @@
-/** The node's own key: loaded from its data directory, or made there once, mode 0600. It never leaves the node. */
+/**
+ * Who the node is: its own key, loaded from its data directory or made there once, mode 0600, which never leaves the node; and the certificate by
+ * which it speaks for a mesh whose key is another's.
+ */
 import { chmod, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
+import { parseCertificate, type Certificate } from '../cmtp/identity/certificate.ts'
 import { KeyPair, SEED_BYTES } from '../cmtp/identity/keys.ts'
 
 const FILE = 'node.key'
@@ -26,4 +30,21 @@ export async function nodeIdentity(dir: string): Promise<KeyPair> {
   const seed = Buffer.from(text.trim(), 'base64url')
   if (seed.length !== SEED_BYTES) throw new CMeshError('CMESH_IAM_KEY', { reason: `${file} holds no seed of ${SEED_BYTES} bytes` })
   return KeyPair.fromSeed(seed)
+}
+
+/**
+ * The certificate in a file; `undefined` where none is named, and for the node whose key is the mesh's. Rejects with `CMESH_CONFIG_INVALID` for a
+ * file that cannot be read, `CMESH_IAM_CERTIFICATE` for a text that is none, and for another node's.
+ */
+export async function nodeCertificate(file: string | undefined, node: string): Promise<Certificate | undefined> {
+  if (file === undefined) return undefined
+  let text: string
+  try {
+    text = await readFile(path.resolve(file), 'utf8')
+  } catch (cause) {
+    throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'mesh.certificate', reason: 'the file cannot be read' }, { cause })
+  }
+  const certificate = parseCertificate(text)
+  if (certificate.node !== node) throw new CMeshError('CMESH_IAM_CERTIFICATE', { reason: `it is of the node ${certificate.node}, and this one is ${node}` })
+  return certificate.mesh === node ? undefined : certificate
 }

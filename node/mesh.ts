@@ -4,12 +4,14 @@
  */
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
+import type { Certificate } from '../cmtp/identity/certificate.ts'
 import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'
 import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
 import { turnClock } from '../services/clock.ts'
 import { ConsensusService } from '../services/consensus/service.ts'
 import { deliver } from '../services/contracts/delivery.ts'
+import { changesMembers, readMembers } from '../services/contracts/members.ts'
 import { Endpoint, type ServiceHandler } from '../services/endpoint.ts'
 import { EventsService } from '../services/events/service.ts'
 import { Tails } from '../services/events/tails.ts'
@@ -21,6 +23,7 @@ import { iamHandler } from '../services/iam/handler.ts'
 import { KeyRing } from '../services/iam/key-ring.ts'
 import { parseIssuers } from '../services/iam/issuers.ts'
 import { IamListener } from '../services/iam/listener.ts'
+import { MemberKeys } from '../services/iam/member-keys.ts'
 import type { Revocation } from '../services/iam/revocations.ts'
 import { IamService } from '../services/iam/service.ts'
 import { REFRESH_GRACE_MS } from '../services/iam/sessions.ts'
@@ -40,6 +43,7 @@ import { StateService } from '../services/state/service.ts'
 import type { Buses } from './bus.ts'
 import { packageVersion } from './descriptor.ts'
 import { FileKeyStore } from './key-store.ts'
+import { MemberKeyFile } from './member-key-file.ts'
 import { RevocationFile } from './revocation-file.ts'
 import type { Config } from './settings.ts'
 import { Watchdog } from './watchdog.ts'
@@ -47,7 +51,10 @@ import { FileWatermark } from './watermark.ts'
 
 export interface MeshParts {
   readonly config: Config
+  /** The node's own key. */
   readonly identity: KeyPair
+  /** What says that the node speaks for a mesh; none where its own key is the mesh's. */
+  readonly certificate?: Certificate | undefined
   readonly buses: Buses
   readonly log: Log
   /** A part failed for good: the node must stop. */
@@ -60,10 +67,11 @@ export type Mesh = ReturnType<typeof buildMesh>
 const TOKEN_LIFE_MS = 300_000 + REFRESH_GRACE_MS
 
 /** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows, `CMESH_CONFIG_INVALID` for settings that do not go together. */
-export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
+export function buildMesh({ config, identity, certificate, buses, log, onHalt }: MeshParts) {
   const clock = turnClock()
   const now = clock.nowMs
   const node = identity.did
+  const mesh = certificate?.mesh ?? node
   const dir = (name: string): string => path.join(config['data.dir'], name)
   const quorum = isQuorum(config)
   const watchdog = new Watchdog({ limitMs: config['contracts.callLimitMs'] })
@@ -91,17 +99,40 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   } satisfies ProviderContext)
 
   const granted = parseGrants(config['iam.grants'] ?? '')
-  const book = new GrantBook({ records: () => state.system, node, operator: config.operator ?? node, now })
-  const ring = new KeyRing({ root: identity, store: new FileKeyStore(dir('iam')), now, tokenLifeMs: TOKEN_LIFE_MS })
-  const feed = new Feed({
-    bus: buses.core, signer: identity, revocations: new RevocationFile(dir('iam'), TOKEN_LIFE_MS, now), log, now,
-    onEntry: ({ atMs, ...revocation }) => { guard.revoke(revocation, atMs) },
+  // Before the log is read its certificate alone says who speaks for the mesh.
+  const isMember = (did: string): boolean => {
+    const members = readMembers(state.system)
+    return members.length === 0 || members.includes(did)
+  }
+  const book = new GrantBook({ records: () => state.system, node, operator: config.operator ?? mesh, now })
+  const ring = new KeyRing({ root: identity, certificate, store: new FileKeyStore(dir('iam')), now, tokenLifeMs: TOKEN_LIFE_MS })
+  const feed: Feed = new Feed({
+    bus: buses.core, signer: identity, certificate, revocations: new RevocationFile(dir('iam'), TOKEN_LIFE_MS, now), keepMs: TOKEN_LIFE_MS, isMember, log, now,
+    keys: { own: () => ring.keySet, take: (did, set) => { keys.take(did, set) }, known: () => keys.known, hear: known => { keys.hear(known) } },
+    onEntry: ({ atMs, ...revocation }) => {
+      guard.revoke(revocation, atMs)
+      const { kid } = revocation
+      if (kid === undefined) return
+      keys.drop(kid)
+      // On the word of another node.
+      if (ring.has(kid)) ring.drop(kid)
+    },
+  })
+  ring.onRotate(() => { feed.announce() })
+  ring.onDrop(() => { feed.announce() })
+  const keys: MemberKeys = new MemberKeys({
+    mesh, node, own: ring, ask: () => feed.askForKeys(), anybody: () => feed.present.length > 0, store: new MemberKeyFile(dir('iam')), tokenLifeMs: TOKEN_LIFE_MS,
+    isMember,
+    onAdded: () => { guard.keysAdded() },
+    onLost: () => { guard.keysChanged() },
+    onReturned: kid => { feed.publish({ kid }).catch((error: unknown) => { log.warn({ err: error }, 'a dropped key could not be written to the revocations') }) },
+    log, now,
   })
   const guard: Guard = new Guard({
-    key: identity.publicKey, keys: ring, heardMs: feed.heardMs, tokenLifeMs: TOKEN_LIFE_MS, grantsOf: book.grantsOf, changesAt: book.changesAt, now,
+    key: PublicKey.fromDid(mesh), keys, heardMs: feed.heardMs, tokenLifeMs: TOKEN_LIFE_MS, grantsOf: book.grantsOf, changesAt: book.changesAt, now,
   })
   const iamParts = {
-    provider: provide('iam', config['iam.provider']), signer: identity, ring, revoke: (revocation: Revocation) => feed.publish(revocation), guard,
+    provider: provide('iam', config['iam.provider']), signer: identity, certificate, ring, keys, revoke: (revocation: Revocation) => feed.publish(revocation), guard,
     grantsOf: book.possible, node, now, sessionTtlMs: config['iam.sessionTtlMs'],
   }
   const iam = new IamService({
@@ -130,6 +161,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     identities: new IdentityTransactions(),
     authority: new OrderedAuthority(),
     member: { did: node, sign: bytes => identity.sign(bytes), verify: signatureCheck() },
+    certificate,
     // Mock consensus serves one node, which nobody hears.
     ...(config['consensus.provider'] !== 'mock' && {
       replication: { bus: buses.core, quorum, version: packageVersion(), out: () => watermark.read() },
@@ -144,6 +176,10 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
       followRights(block, book, guard, sub => {
         feed.publish({ sub }).catch((error: unknown) => { log.warn({ err: error }, 'a ban could not be written to the revocations') })
       })
+      if (!changesMembers(block)) return
+      // Tokens of who left count no more; those of who joined do before it serves.
+      keys.membersChanged()
+      void feed.askForKeys()
     },
     onHalt,
   })
@@ -169,8 +205,8 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   }))
 
   return {
-    node, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
-    frontDoor, router, endpoints, listeners, watchdog, provide,
+    node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
+    frontDoor, router, endpoints, listeners, watchdog, provide, keys,
   }
 }
 

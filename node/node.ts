@@ -9,6 +9,7 @@
  * flight is answered, and the broker goes last.
  */
 import type { CMeshError } from '../cmtp/errors.ts'
+import type { Certificate } from '../cmtp/identity/certificate.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import { formatPermissions } from '../cmtp/permission.ts'
 import { NODE_SET } from '../services/iam/grants.ts'
@@ -19,7 +20,7 @@ import { DataLock } from './data-lock.ts'
 import { packageVersion, removeDescriptor, writeDescriptor, type MeshDescriptor } from './descriptor.ts'
 import { genesisOf } from './genesis.ts'
 import { HttpFace, type Health } from './http.ts'
-import { nodeIdentity } from './identity.ts'
+import { nodeCertificate, nodeIdentity } from './identity.ts'
 import { buildMesh, type Mesh } from './mesh.ts'
 import { meshMetrics } from './mesh-metrics.ts'
 import type { Metrics } from './metrics.ts'
@@ -142,6 +143,7 @@ class Boot {
   readonly #unwanted: AbortSignal
   readonly #lock: DataLock
   #identity: KeyPair | undefined
+  #certificate: Certificate | undefined
   #buses: Buses | undefined
   #mesh: Mesh | undefined
   #mining: Mining | undefined
@@ -167,8 +169,8 @@ class Boot {
   }
 
   get descriptor(): MeshDescriptor {
-    const { node } = this.mesh
-    return { url: this.buses.url, did: node, node, http: made(this.#http).url, version: packageVersion(), pid: process.pid }
+    const { node, mesh } = this.mesh
+    return { url: this.buses.url, did: mesh, node, http: made(this.#http).url, version: packageVersion(), pid: process.pid }
   }
 
   steps(): readonly Step[] {
@@ -180,7 +182,9 @@ class Boot {
       name: 'data',
       start: async () => {
         await this.#lock.acquire()
-        this.#identity = await nodeIdentity(this.#parts.config['data.dir'])
+        const { config } = this.#parts
+        this.#identity = await nodeIdentity(config['data.dir'])
+        this.#certificate = await nodeCertificate(config['mesh.certificate'], this.#identity.did)
       },
       stop: () => this.#lock.release(),
     }
@@ -201,16 +205,16 @@ class Boot {
       name: 'iam',
       start: async () => {
         const identity = made(this.#identity)
-        this.#mesh = buildMesh({ config, identity, buses: this.buses, log, onHalt: this.#onHalt })
-        const { ring, feed, iam, ownIam, guard, node, dispatcher, endpoints } = this.#mesh
+        this.#mesh = buildMesh({ config, identity, certificate: this.#certificate, buses: this.buses, log, onHalt: this.#onHalt })
+        const { ring, feed, iam, ownIam, guard, mesh, dispatcher, endpoints } = this.#mesh
         // The guard lets nobody pass before it is known who was revoked.
         await feed.start()
         await iam.start()
         await ownIam.start()
-        await selfTestIam({ iam: ownIam, guard, identity, mesh: node })
+        await selfTestIam({ iam: ownIam, guard, identity, mesh })
         dispatcher.attach('iam', endpoints.iam.call)
         // No more than it needs, so that the refusals it expects are refused also where the node is its own operator.
-        this.#session = new OwnSession({ iam: ownIam, identity, mesh: node, want: formatPermissions(NODE_SET), now: Date.now, keys: ring })
+        this.#session = new OwnSession({ iam: ownIam, identity, mesh, want: formatPermissions(NODE_SET), now: Date.now, keys: ring })
       },
       stop: async () => {
         await this.#mesh?.iam.stop()
@@ -239,7 +243,9 @@ class Boot {
         const { state, engine, events, watchdog, dispatcher, endpoints, book, guard, node } = this.mesh
         watchdog.start()
         await events.start()
-        const report = await state.start(() => genesisOf({ operator: book.operator, node, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] } }))
+        const report = await state.start(() => genesisOf({
+          operator: book.operator, node, certificate: this.#certificate, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] },
+        }))
         log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
         const { operator } = book
         if (config.operator !== undefined && config.operator !== operator) {
@@ -323,6 +329,7 @@ class Boot {
     return {
       name: 'door',
       start: async () => {
+        await this.mesh.feed.catchUp()
         await this.mesh.hello.start()
         await writeDescriptor(config['data.dir'], this.descriptor)
       },

@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { appendFile } from 'node:fs/promises'
 import path from 'node:path'
-import { isRevocationEntry } from '../services/iam/feed.ts'
+import { isRevocationEntry } from '../services/iam/feed-message.ts'
 import type { RevocationEntry, RevocationLog } from '../services/iam/revocation-log.ts'
 
 const FILE = 'revoked.jsonl'

@@ -64,6 +64,17 @@ export function checkCertificate(value: unknown): Certificate {
   return { ...unsigned, signature }
 }
 
+/**
+ * The key that speaks for a mesh: of the node that its certificate names, or the mesh's own where none came along. Throws
+ * `CMESH_IAM_CERTIFICATE` for a certificate of another mesh, and for one that its mesh did not sign.
+ */
+export function speakerOf(mesh: string, certificate?: Certificate): PublicKey {
+  if (certificate === undefined) return PublicKey.fromDid(mesh)
+  const { mesh: named, node } = checkCertificate(certificate)
+  if (named !== mesh) throw refused('it is of another mesh')
+  return PublicKey.fromDid(node)
+}
+
 function signedBytes(certificate: Omit<Certificate, 'signature'>): Buffer {
   return Buffer.from(`CMesh/1 certificate\n${canonicalJson(certificate)}`, 'utf8')
 }

@@ -10,7 +10,8 @@
 import { hash, randomBytes } from 'node:crypto'
 import { CMeshError } from '../errors.ts'
 import { canonicalJson } from './canonical-json.ts'
-import { checkKeySet } from './key-set.ts'
+import { speakerOf } from './certificate.ts'
+import { checkKeySet, signerOf, type KeyEpochs } from './key-set.ts'
 import type { KeyPair } from './keys.ts'
 import { PublicKey } from './keys.ts'
 import type { Nkey } from './nats-keys.ts'
@@ -64,8 +65,9 @@ export function handshakeContext(
 }
 
 /**
- * The client's check of an answer to its own call; resolves whom it talks to. Throws `CMESH_IAM_FORGED` when the mesh that
- * the answer names did not sign it, `CMESH_IAM_HANDSHAKE` for another call's answer, another mesh's or another provider's.
+ * The client's check of an answer to its own call; resolves whom it talks to. Throws `CMESH_IAM_FORGED` when neither the mesh that
+ * the answer names nor the node it certified signed it, `CMESH_IAM_CERTIFICATE` for a certificate that is none of that mesh for that node,
+ * `CMESH_IAM_HANDSHAKE` for another call's answer, another mesh's or another provider's.
  */
 export function checkAnswer(call: CallMessage, answer: AnswerMessage): HandshakeContext {
   if (call.audience !== undefined && answer.audience !== call.audience) {
@@ -75,8 +77,17 @@ export function checkAnswer(call: CallMessage, answer: AnswerMessage): Handshake
   if (call.provider !== 'any' && answer.provider !== call.provider) {
     throw refused('answer', `it wants a proof by ${answer.provider}`)
   }
-  checkSignature(answer, PublicKey.fromDid(answer.audience), 'answer')
+  checkSignature(answer, answererOf(answer), 'answer')
   return handshakeContext(answer)
+}
+
+/**
+ * The key that an answer and the grant after it are signed with: the mesh's own, or that of the node which answers, where the mesh certified it.
+ * Throws `CMESH_IAM_CERTIFICATE`.
+ */
+export function answererOf({ audience, node, certificate }: Pick<AnswerMessage, 'audience' | 'node' | 'certificate'>): PublicKey {
+  if (certificate !== undefined && certificate.node !== node) throw new CMeshError('CMESH_IAM_CERTIFICATE', { reason: 'it is of another node than the one that answers' })
+  return speakerOf(audience, certificate)
 }
 
 // --- confirm and grant
@@ -103,13 +114,16 @@ export function checkConfirm(context: HandshakeContext, sessionKey: PublicKey, c
   if (!nkey.verify(possessionBytes(context), Buffer.from(confirm.possession, 'base64url'))) throw forged('proof of the nkey')
 }
 
-/** The client's check of the grant it is asked to consent to. `subject`: the DID it proved, when it knows. */
-export function checkGrant(context: HandshakeContext, grant: GrantMessage, subject?: string): void {
+/**
+ * The client's check of the grant it is asked to consent to. `subject`: the DID it proved, when it knows. `answerer`: the key that signed
+ * the answer; default the mesh's own.
+ */
+export function checkGrant(context: HandshakeContext, grant: GrantMessage, subject?: string, answerer = PublicKey.fromDid(context.audience)): void {
   if (grant.handshake !== context.handshake || grant.audience !== context.audience) {
     throw refused('grant', 'it belongs to another handshake')
   }
   if (subject !== undefined && grant.sub !== subject) throw refused('grant', `it is made out to ${grant.sub}`)
-  checkSignature(grant, PublicKey.fromDid(context.audience), 'grant')
+  checkSignature(grant, answerer, 'grant')
 }
 
 // --- consent and session
@@ -127,18 +141,18 @@ export function checkConsent(grant: GrantMessage, sessionKey: PublicKey, consent
 /**
  * The client's check of what it got: a token by this mesh, for this session, this key and this subject. What the token may
  * do is the node's word and is checked there. The mesh signs by its own key or by one of the set that came with the session, which must
- * not be older than `keyEpoch`. `nkey`: the one of the call, where it named one; the token names no other.
- * Throws `CMESH_IAM_FORGED`, `CMESH_IAM_HANDSHAKE` or `CMESH_IAM_NO_SESSION`.
+ * not be older than what was `seen` of the same signer. `nkey`: the one of the call, where it named one; the token names no other.
+ * Throws `CMESH_IAM_FORGED`, `CMESH_IAM_CERTIFICATE`, `CMESH_IAM_HANDSHAKE` or `CMESH_IAM_NO_SESSION`.
  */
 export function checkSession(
-  session: SessionMessage, audience: string, subject: string, sessionKey: PublicKey, keyEpoch = 0, nkey?: string,
+  session: SessionMessage, audience: string, subject: string, sessionKey: PublicKey, seen: KeyEpochs = {}, nkey?: string,
 ): TokenClaims {
   const claims = decodeToken(session.token)
   const kid = tokenKeyId(session.token)
   const root = PublicKey.fromDid(audience)
-  const keys = session.keys === undefined ? undefined : checkKeySet(session.keys, audience, keyEpoch)
+  const keys = session.keys === undefined ? undefined : checkKeySet(session.keys, audience, seen[signerOf(session.keys)])
   // Whoever was shown a set once is not led back to a time before it.
-  if (keys === undefined && keyEpoch > 0) throw refused('session', 'its keys are older than those seen before')
+  if (keys === undefined && Object.keys(seen).length > 0) throw refused('session', 'its keys are older than those seen before')
   const key = keys?.get(kid) ?? (kid === root.thumbprint ? root : undefined)
   const cut = session.token.lastIndexOf('.')
   const signature = Buffer.from(session.token.slice(cut + 1), 'base64url')

@@ -5,7 +5,8 @@
 import { CMeshError } from '../errors.ts'
 import { canonicalBytes } from './canonical-json.ts'
 import type { HandshakeContext } from './handshake.ts'
-import { checkAnswer, checkGrant, checkSession, makeCall, makeConfirm, makeConsent, makeRenewal } from './handshake.ts'
+import { answererOf, checkAnswer, checkGrant, checkSession, makeCall, makeConfirm, makeConsent, makeRenewal } from './handshake.ts'
+import { withEpochOf, type KeyEpochs } from './key-set.ts'
 import { KeyPair } from './keys.ts'
 import type { AnswerMessage, GrantMessage, HandshakeAction, SessionMessage } from './messages.ts'
 import { readMessage } from './messages.ts'
@@ -40,8 +41,8 @@ export interface LoginOptions {
    * for a session that has no connection of its own.
    */
   readonly nkey?: Nkey
-  /** The highest `keyEpoch` seen of this mesh: a session under older keys is refused. Default 0. */
-  readonly keyEpoch?: number
+  /** The highest epochs seen of this mesh's nodes: a session under older keys of the same node is refused. Default: none. */
+  readonly keyEpochs?: KeyEpochs
   /** Shown the exact grant before it is consented to. Default: consents. */
   readonly approve?: (grant: GrantMessage) => boolean | Promise<boolean>
   /** Makes presentations of credentials for a proof by `did`: for `audience`, bound to `transcript`; at most 4. Default: none. */
@@ -71,19 +72,20 @@ export interface Session {
   readonly nkey?: Nkey
   /** The login for `nkey`, where the broker has accounts; `expires` by the node's clock, ms since 1970. */
   readonly connection?: { readonly jwt: string, readonly expires: number }
-  /** Epoch of the keys that the mesh signed with; absent where it signs by its own. */
-  readonly keyEpoch?: number
+  /** Epochs of the keys that were seen of the mesh's nodes, by their DIDs; absent where the mesh signs by its own key. */
+  readonly keyEpochs?: KeyEpochs
   /** By the node's clock, ms since 1970. */
   readonly issued: number
   readonly expires: number
 }
 
 /**
- * Resolves with a session. Rejects with `CMESH_IAM_FORGED` (an answer, grant or token not by the mesh), `CMESH_IAM_HANDSHAKE`
+ * Resolves with a session. Rejects with `CMESH_IAM_FORGED` (an answer, grant or token not by the mesh), `CMESH_IAM_CERTIFICATE` (by a node
+ * that the mesh did not certify), `CMESH_IAM_HANDSHAKE`
  * (a step refused on either side, a gateway named that was not asked for, the grant declined) or what `send` rejects with.
  */
 export async function login(
-  { identity, send, provider, want, mesh, via, nkey, keyEpoch, approve, present, onChallenge, prove }: LoginOptions,
+  { identity, send, provider, want, mesh, via, nkey, keyEpochs, approve, present, onChallenge, prove }: LoginOptions,
 ): Promise<Session> {
   const key = KeyPair.generate()
   const call = makeCall({
@@ -102,7 +104,7 @@ export async function login(
   const until = answer.ui === undefined ? undefined : answer.expires
   const grant = readMessage('grant', await send('confirm', canonicalBytes(makeConfirm(context, proof, key, answer.cookie, nkey)), node, until))
   const provesItself = PROVES_THE_DID.has(answer.provider)
-  checkGrant(context, grant, provesItself ? identity.did : undefined)
+  checkGrant(context, grant, provesItself ? identity.did : undefined, answererOf(answer))
   if (grant.via !== via) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'grant', reason: 'it names another gateway' })
   if (approve !== undefined && !await approve(grant)) {
     throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'consent', reason: 'the grant was declined' })
@@ -111,7 +113,7 @@ export async function login(
   const session = readMessage('session', await send('consent', canonicalBytes(makeConsent(grant, key)), node))
   return opened(session, {
     key, sub: grant.sub, mesh: context.audience, node,
-    ...(via !== undefined && { via }), ...(nkey !== undefined && { nkey }), ...(keyEpoch !== undefined && { keyEpoch }),
+    ...(via !== undefined && { via }), ...(nkey !== undefined && { nkey }), ...(keyEpochs !== undefined && { keyEpochs }),
   })
 }
 
@@ -131,10 +133,10 @@ export async function hangup(session: Session, send: SendStep, now: number): Pro
   readMessage('bye', await send('hangup', canonicalBytes(renewal), undefined))
 }
 
-type Opener = Pick<Session, 'key' | 'sub' | 'mesh' | 'node' | 'via' | 'nkey' | 'keyEpoch'>
+type Opener = Pick<Session, 'key' | 'sub' | 'mesh' | 'node' | 'via' | 'nkey' | 'keyEpochs'>
 
-function opened(message: SessionMessage, { key, sub, mesh, node, via, nkey, keyEpoch }: Opener): Session {
-  const claims = checkSession(message, mesh, sub, key.publicKey, keyEpoch, nkey?.text)
+function opened(message: SessionMessage, { key, sub, mesh, node, via, nkey, keyEpochs }: Opener): Session {
+  const claims = checkSession(message, mesh, sub, key.publicKey, keyEpochs, nkey?.text)
   // Whose frames may carry the session's requests is what was consented to, in every token of it.
   if (claims.via !== via) throw new CMeshError('CMESH_IAM_HANDSHAKE', { step: 'session', reason: 'its token names another gateway' })
   const { perms } = claims
@@ -142,7 +144,7 @@ function opened(message: SessionMessage, { key, sub, mesh, node, via, nkey, keyE
   return {
     sid, token, key, sub, mesh, node, perms,
     ...(via !== undefined && { via }), ...(nkey !== undefined && { nkey }), ...(nkey !== undefined && connection !== undefined && { connection }),
-    ...(keys !== undefined && { keyEpoch: keys.epoch }), issued, expires,
+    ...(keys !== undefined && { keyEpochs: withEpochOf(keys, keyEpochs ?? {}) }), issued, expires,
   }
 }
 

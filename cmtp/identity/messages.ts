@@ -6,6 +6,7 @@
 import { CMeshError } from '../errors.ts'
 import { MAX_PERMISSIONS } from '../permission.ts'
 import { parseCanonicalJson } from './canonical-json.ts'
+import type { Certificate } from './certificate.ts'
 import { isDid } from './did.ts'
 import type { KeySet } from './key-set.ts'
 
@@ -41,7 +42,7 @@ export interface CallMessage {
   readonly nkey?: string
 }
 
-/** IAM: what the client must prove, signed by the mesh. */
+/** IAM: what the client must prove, signed by the mesh or by a node that it certified. */
 export interface AnswerMessage {
   readonly step: 'answer'
   readonly handshake: string
@@ -60,6 +61,8 @@ export interface AnswerMessage {
   readonly expires: number
   /** The handshake's state, sealed for IAM alone, base64url; the confirm gives it back. */
   readonly cookie?: string
+  /** Of the node that answers, which signs in place of the mesh. Absent where the node's key is the mesh's. */
+  readonly certificate?: Certificate
   readonly signature: string
 }
 
@@ -79,7 +82,7 @@ export interface ConfirmMessage {
   readonly signature: string
 }
 
-/** IAM: exactly what a consent will grant, signed by the mesh. */
+/** IAM: exactly what a consent will grant, signed as the answer was. */
 export interface GrantMessage {
   readonly step: 'grant'
   readonly handshake: string
@@ -117,7 +120,7 @@ export interface SessionMessage {
   readonly expires: number
   /** What the session's own connection logs in with, where the broker has accounts; `expires` in ms since 1970. */
   readonly connection?: { readonly jwt: string, readonly expires: number }
-  /** The keys that the mesh signs tokens with, signed by the mesh. */
+  /** The keys that the node signs tokens with, under its signature. */
   readonly keys?: KeySet
 }
 
@@ -171,8 +174,10 @@ const isBase64url = (limit: number): Check => value => typeof value === 'string'
 const isUserNkey: Check = value => typeof value === 'string' && /^U[A-Z2-7]{55}$/.test(value)
 const isConnection = hasShape({ jwt: isText(4_096), expires: isTime })
 const isVerificationKey = hasShape({ kid: isHash, x: isBytes(32), notAfter: isTime })
-const isKeySet = hasShape({
-  version: isOneOf(1), mesh: isAnyDid, epoch: isTime, issued: isTime, signature: isSignature,
+/** Its form; whether it is one is the signature's to say. */
+export const isCertificate = hasShape({ v: isOneOf(1), mesh: isAnyDid, node: isAnyDid, issued: isTime, signature: isSignature })
+export const isKeySet = hasShape({
+  version: isOneOf(1), mesh: isAnyDid, certificate: optional(isCertificate), epoch: isTime, issued: isTime, signature: isSignature,
   keys: value => Array.isArray(value) && value.length > 0 && value.length <= KEY_SET_KEYS && value.every(isVerificationKey),
 })
 const isAttribute = hasShape({ id: isText(256), value: isText(4_096), issuer: isText(256) })
@@ -186,7 +191,7 @@ const ANSWER: Shape<AnswerMessage> = {
   step: isOneOf('answer'), handshake: isId, call: isHash, nonce: isBytes(32), audience: isAnyDid, node: isText(256),
   provider: isText(32), challenge: isText(CHALLENGE_CHARACTERS),
   ui: optional(hasShape({ kind: isOneOf('link', 'qr'), value: isText(CHALLENGE_CHARACTERS) })),
-  expires: isTime, cookie: optional(isBase64url(COOKIE_CHARACTERS)), signature: isSignature,
+  expires: isTime, cookie: optional(isBase64url(COOKIE_CHARACTERS)), certificate: optional(isCertificate), signature: isSignature,
 }
 const CONFIRM: Shape<ConfirmMessage> = {
   step: isOneOf('confirm'), handshake: isId, nonce: isBytes(32), audience: isAnyDid, transcript: isHash,

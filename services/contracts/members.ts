@@ -10,6 +10,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
 import { checkCertificate } from '../../cmtp/identity/certificate.ts'
 import type { Batch, Transaction } from '../state/batch.ts'
+import type { Block } from '../state/provider.ts'
 import { jsonExecution, SYSTEM_SPACE, type Execution, type TransactionContext } from '../state/transaction.ts'
 import { parseGenesis, readGenesis, readMesh, readOperator } from './genesis.ts'
 import { systemArguments } from './arguments.ts'
@@ -18,7 +19,7 @@ interface Records { get(key: string): Uint8Array | undefined }
 
 interface MembersRecord { readonly seq: number, readonly dids: readonly string[] }
 
-export const MEMBERS_KEY = 'members'
+const MEMBERS_KEY = 'members'
 export const GENESIS_FQMN = `0xSW:${SYSTEM_SPACE}:genesis`
 /** Where a node asks to be one; the body is its certificate as JSON. */
 export const JOIN_FQMN = `0xSW:${SYSTEM_SPACE}:join`
@@ -41,6 +42,11 @@ export function readMembers(system: Records): readonly string[] {
 
 export function isMember(system: Records, did: string): boolean {
   return readMembers(system).includes(did)
+}
+
+/** Whether the block changed who they are. */
+export function changesMembers({ transactions }: Block): boolean {
+  return transactions.some(({ writes }) => writes.some(({ space, key }) => space === SYSTEM_SPACE && key === MEMBERS_KEY))
 }
 
 /** Whether a batch by that signer counts: a member's, one that is nothing but the wish to become one, and the one that begins a mesh. */

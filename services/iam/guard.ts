@@ -207,7 +207,7 @@ export class Guard {
    * Who sends a token on the subject of session `sid`. Answers synchronously for the session's last good token, else with a
    * promise. In place of a token that was verified here before, its reference (`tokenReference`) will do. Throws or rejects
    * with `CMESH_IAM_NO_SESSION` and the reason, `CMESH_IAM_TOKEN` for a reference to a token that is not remembered,
-   * `CMESH_ROUTER_BUSY` when too many tokens are being verified, or `CMESH_IAM_STALE`. Keeps a copy of `token`, which stays the caller's.
+   * `CMESH_ROUTER_BUSY` when too many tokens are being verified, `CMESH_IAM_BUSY` when another node's keys are not known yet, or `CMESH_IAM_STALE`. Keeps a copy of `token`, which stays the caller's.
    * `via`: the session whose connection it came over, where that is another's; the token must say that this gateway carries it. A bad
    * token is the fault of that connection, and costs the session it was sent for nothing.
    */
@@ -338,6 +338,11 @@ export class Guard {
     this.#revision++
     this.#sessions.clear()
     this.#carried.clear()
+    this.#throttle.clear()
+  }
+
+  /** To be called after a key began to count: a token by it may have been refused before, which is no answer any more. */
+  keysAdded(): void {
     this.#throttle.clear()
   }
 

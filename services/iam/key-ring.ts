@@ -1,12 +1,13 @@
 /**
  * The keys that sign session tokens: one that signs, those before it that still verify, and the set of all of them under the
- * mesh's root signature. The root itself signs no token, so that a token key can be changed without changing the mesh's name.
+ * signature of the node's own key, which is the mesh's or certified by it. That key itself signs no token, so that a token key can be changed without changing the mesh's name.
  *
  * 1. A rotation puts a new key in place at once; the last one verifies for one token life more, so no good token is refused.
  * 2. A dropped key verifies nothing from then on, and the epoch rises: no older set counts with who saw the new one.
  * 3. What is told to the listener is stored already: a restart never brings back a key that was dropped.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
+import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { signKeySet, type KeySet } from '../../cmtp/identity/key-set.ts'
 import { KeyPair, type PublicKey } from '../../cmtp/identity/keys.ts'
 import { KEY_SET_KEYS } from '../../cmtp/identity/messages.ts'
@@ -15,6 +16,8 @@ import { KEY_SET_KEYS } from '../../cmtp/identity/messages.ts'
 export interface TokenKeys {
   /** The key of that id while its tokens count; `undefined` for any other text. */
   verifierOf(kid: string): PublicKey | undefined
+  /** Looks for a key of that id elsewhere. Rejects with `CMESH_IAM_BUSY` where it cannot be known yet whether there is one. Default: there is none. */
+  learn?(kid: string): Promise<PublicKey | undefined>
 }
 
 export interface RingState {
@@ -33,8 +36,10 @@ export interface KeyStore {
 }
 
 export interface KeyRingParts {
-  /** The mesh's own key pair. */
+  /** The node's own key pair, which signs the set. */
   readonly root: KeyPair
+  /** Default: none, and the key is the mesh's own. */
+  readonly certificate?: Certificate | undefined
   /** Default: the keys live as long as the ring. */
   readonly store?: KeyStore
   /** ms since 1970. Default `Date.now`. */
@@ -50,18 +55,21 @@ interface RingKey {
 
 export class KeyRing implements TokenKeys {
   readonly #root: KeyPair
+  readonly #certificate: Certificate | undefined
   readonly #store: KeyStore | undefined
   readonly #now: () => number
   readonly #tokenLifeMs: number
   readonly #listeners = new Set<() => void>()
+  readonly #onRotate = new Set<() => void>()
   #epoch: number
   /** By `kid`; the one that signs stands first. */
   #keys: ReadonlyMap<string, RingKey>
   #keySet: KeySet
 
   /** Takes up the keys of the store, or makes the first one. Throws what the store throws. */
-  constructor({ root, store, now = Date.now, tokenLifeMs = 360_000 }: KeyRingParts) {
+  constructor({ root, certificate, store, now = Date.now, tokenLifeMs = 360_000 }: KeyRingParts) {
     this.#root = root
+    this.#certificate = certificate
     this.#store = store
     this.#now = now
     this.#tokenLifeMs = tokenLifeMs
@@ -97,6 +105,7 @@ export class KeyRing implements TokenKeys {
     if (keys.length >= KEY_SET_KEYS && oldest !== undefined) throw new CMeshError('CMESH_IAM_BUSY', { retryAfterMs: Math.max(1, oldest - this.#now()) })
     const notAfter = this.#now() + this.#tokenLifeMs
     this.#put([fresh(), ...keys.map(key => (key.notAfter === 0 ? { ...key, notAfter } : key))], this.#epoch)
+    for (const listener of this.#onRotate) listener()
     return this.current.publicKey.thumbprint
   }
 
@@ -110,6 +119,17 @@ export class KeyRing implements TokenKeys {
     this.#put(left.some(({ notAfter }) => notAfter === 0) ? left : [fresh(), ...left], this.#epoch + 1)
     for (const listener of this.#listeners) listener()
     return this.#epoch
+  }
+
+  /** Whether the key of that id is one of this ring's. */
+  has(kid: string): boolean {
+    return this.#keys.has(kid)
+  }
+
+  /** Called after another key has begun to sign; returns the function that ends that. */
+  onRotate(listener: () => void): () => void {
+    this.#onRotate.add(listener)
+    return () => { this.#onRotate.delete(listener) }
   }
 
   /** Called after a key was dropped; returns the function that ends that. */
@@ -144,7 +164,8 @@ export class KeyRing implements TokenKeys {
 
   #sign(): KeySet {
     const keys = this.#live().map(({ pair: { publicKey }, notAfter }) => ({ kid: publicKey.thumbprint, x: publicKey.text, notAfter }))
-    return signKeySet({ version: 1, mesh: this.#root.did, epoch: this.#epoch, issued: this.#now(), keys }, this.#root)
+    const by = { mesh: this.#certificate?.mesh ?? this.#root.did, ...(this.#certificate !== undefined && { certificate: this.#certificate }) }
+    return signKeySet({ version: 1, ...by, epoch: this.#epoch, issued: this.#now(), keys }, this.#root)
   }
 }
 

@@ -12,6 +12,7 @@ import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { canonicalBytes } from '../../cmtp/identity/canonical-json.ts'
 import { callHash, checkConfirm, checkConsent, handshakeContext, sign } from '../../cmtp/identity/handshake.ts'
+import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { signKeySet, type KeySet } from '../../cmtp/identity/key-set.ts'
 import { PublicKey } from '../../cmtp/identity/keys.ts'
 import { readNkey } from '../../cmtp/identity/nats-keys.ts'
@@ -23,7 +24,7 @@ import type { Permission } from '../../cmtp/permission.ts'
 import { formatPermission, intersectPermissions, normalPermissions, parsePermissions, withoutCovered } from '../../cmtp/permission.ts'
 import type { BrokerSessions } from './connections.ts'
 import type { AuthContext, Guard } from './guard.ts'
-import type { KeyRing } from './key-ring.ts'
+import type { KeyRing, TokenKeys } from './key-ring.ts'
 import { Burned, Cookies } from './cookie.ts'
 import type { Answered, Granted, Pending } from './pending-handshakes.ts'
 import { HANDSHAKE_MS, NO_HANDSHAKE, PendingHandshakes } from './pending-handshakes.ts'
@@ -34,13 +35,17 @@ import { REFRESH_GRACE_MS, Sessions } from './sessions.ts'
 
 export interface IamParts {
   readonly provider: IdentityProvider
-  /** The mesh's key pair: signs answers and grants, and tokens where there is no ring. */
+  /** The node's key pair: signs answers and grants, and tokens where there is no ring. */
   readonly signer: KeyPair
-  /** The keys that sign tokens. The guard trusts the same. Default: the mesh's own key and no other. */
+  /** What says that the node speaks for the mesh. Default: none, and its key is the mesh's. */
+  readonly certificate?: Certificate | undefined
+  /** The keys that sign this node's tokens. The guard trusts the same. Default: the node's own key and no other. */
   readonly ring?: KeyRing
+  /** The keys of every node of the mesh. Default: those of this one. */
+  readonly keys?: TokenKeys
   /** Tells the other nodes what was revoked, and keeps it. Default: it is in force on this node until it stops. */
   readonly revoke?: (revocation: Revocation) => Promise<void>
-  /** Built on the same mesh key and grants. */
+  /** Built on the mesh's key and the same grants. */
   readonly guard: Guard
   /** What a DID may do right now; a DID nobody granted anything to is a newcomer. */
   readonly grantsOf: (did: string) => readonly Permission[]
@@ -75,6 +80,8 @@ export class IamService {
   readonly #burned: Burned
   readonly #sessions: Sessions
   readonly #revoke: (revocation: Revocation) => Promise<void>
+  /** The mesh's DID. */
+  readonly #mesh: string
   #state: State = 'idle'
   #started: Promise<void> | undefined
   #stopped: Promise<void> | undefined
@@ -82,20 +89,23 @@ export class IamService {
 
   /** Throws `CMESH_CONFIG_INVALID` for a token life that the guard's memory of revocations does not cover. */
   constructor(parts: IamParts) {
-    const { signer, ring, guard, grantsOf, now = Date.now, sessionTtlMs = 300_000, maxHandshakes = 10_000 } = parts
+    const { signer, certificate, ring, guard, grantsOf, now = Date.now, sessionTtlMs = 300_000, maxHandshakes = 10_000 } = parts
     if (!Number.isSafeInteger(sessionTtlMs) || sessionTtlMs < 1_000 || sessionTtlMs + REFRESH_GRACE_MS > guard.tokenLifeMs) {
       const most = guard.tokenLifeMs - REFRESH_GRACE_MS
       const reason = `it must lie between 1000 and ${most}, which the guard's tokenLifeMs allows`
       throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'sessionTtlMs', reason })
     }
     this.#parts = parts
+    this.#mesh = certificate?.mesh ?? signer.did
     this.#now = now
     this.#ttlMs = sessionTtlMs
     this.#handshakes = new PendingHandshakes({ now, max: maxHandshakes, onExpired: pending => { void this.#cancel(pending) } })
     this.#burned = new Burned(now, MAX_BURNED)
     this.#revoke = parts.revoke ?? (async revocation => { guard.revoke(revocation) })
     this.#sessions = new Sessions({
-      mesh: signer.did, keys: () => ({ signer: ring?.current ?? signer, keySet: ring?.keySet }), guard, revoke: this.#revoke, grantsOf, now,
+      mesh: this.#mesh, guard,
+      keys: () => ({ signer: ring?.current ?? signer, keySet: ring === undefined && certificate === undefined ? undefined : this.#keySet() }),
+      revoke: this.#revoke, grantsOf, now,
       ttlMs: sessionTtlMs, connections: parts.connections, connectionTtlMs: parts.connectionTtlMs ?? 3_600_000,
     })
     ring?.onDrop(() => { guard.keysChanged() })
@@ -168,10 +178,10 @@ export class IamService {
    * `CMESH_ROUTER_ACTION` for any other.
    */
   describe(action: string, auth: AuthContext): Readonly<Record<string, unknown>> {
-    const { signer, provider } = this.#parts
+    const { provider } = this.#parts
     switch (action) {
       case 'whoami': return {
-        did: auth.sub, aal: auth.aal, amr: auth.amr, sid: auth.sid, mesh: signer.did, provider: provider.name,
+        did: auth.sub, aal: auth.aal, amr: auth.amr, sid: auth.sid, mesh: this.#mesh, provider: provider.name,
         ...(auth.attributes.length > 0 && { attributes: auth.attributes }),
       }
       case 'session': return {
@@ -187,34 +197,36 @@ export class IamService {
   }
 
   /**
-   * Puts another key in the place of the one that signs tokens, or lets none by the key `kid` count from now on. Resolves with the keys
-   * after that. Who may ask for it is the caller's to check. Rejects with `CMESH_IAM_KEY` for a key that is none of the mesh's own, and
+   * Puts another key in the place of the one that signs this node's tokens, or lets none by the key `kid` count from now on, whichever node's
+   * it is. Resolves with this node's keys after that. Who may ask for it is the caller's to check. Rejects with `CMESH_IAM_KEY` for a key that no node of the mesh signs by, and
    * `CMESH_ROUTER_ACTION` where tokens are signed by the mesh's root, which nothing replaces.
    */
   async changeKeys(change: 'rotate' | { readonly drop: string }): Promise<KeySet> {
-    const { ring } = this.#parts
+    const { ring, keys } = this.#parts
     this.#checkRunning()
     if (ring === undefined) throw noAction('keys', 'writing')
     if (change === 'rotate') {
       ring.rotate()
     } else {
-      ring.drop(change.drop)
+      // Another node's is dropped by that node, which hears of it.
+      if (ring.has(change.drop) || keys?.verifierOf(change.drop) === undefined) ring.drop(change.drop)
       await this.#revoke({ kid: change.drop })
     }
     return ring.keySet
   }
 
   #keySet(): KeySet {
-    const { ring, signer } = this.#parts
+    const { ring, signer, certificate } = this.#parts
     if (ring !== undefined) return ring.keySet
     const { thumbprint: kid, text: x } = signer.publicKey
-    return signKeySet({ version: 1, mesh: signer.did, epoch: 0, issued: this.#now(), keys: [{ kid, x, notAfter: 0 }] }, signer)
+    const by = { mesh: this.#mesh, ...(certificate !== undefined && { certificate }) }
+    return signKeySet({ version: 1, ...by, epoch: 0, issued: this.#now(), keys: [{ kid, x, notAfter: 0 }] }, signer)
   }
 
   async #call(body: Uint8Array): Promise<AnswerMessage> {
-    const { provider, signer, node, ring } = this.#parts
+    const { provider, signer, certificate, node, ring, keys } = this.#parts
     const call = readMessage('call', body)
-    if (call.audience !== undefined && call.audience !== signer.did) {
+    if (call.audience !== undefined && call.audience !== this.#mesh) {
       throw refused('call', `it is meant for the mesh ${call.audience}`)
     }
     if (call.provider !== 'any' && call.provider !== provider.name) {
@@ -222,7 +234,7 @@ export class IamService {
     }
     const sessionKey = PublicKey.fromText(call.key)
     parsePermissions(call.want)
-    checkCallNkey(call, { names: [signer.did, node], ring })
+    checkCallNkey(call, { names: [this.#mesh, signer.did, node], ring: keys ?? ring })
     this.#sessions.checkFree(call.nkey, 'call')
 
     this.#handshakes.reserve()
@@ -232,7 +244,7 @@ export class IamService {
         handshake: randomBytes(16).toString('base64url'),
         call: callHash(call),
         nonce: randomBytes(32).toString('base64url'),
-        audience: signer.did,
+        audience: this.#mesh,
         node,
         provider: provider.name,
         expires: this.#now() + HANDSHAKE_MS + (provider.patienceMs ?? 0),
@@ -245,7 +257,7 @@ export class IamService {
       this.#checkRunning()
       const { want, via, nkey } = call
       const answered: Answered = { awaits: 'confirm', context, sessionKey, want, via, nkey, expiresMs: opening.expires }
-      const answer = ui === undefined ? { ...opening, challenge } : { ...opening, challenge, ui }
+      const answer = { ...opening, challenge, ...(ui !== undefined && { ui }), ...(certificate !== undefined && { certificate }) }
       if (provider.stateless === true) return sign({ ...answer, cookie: this.#cookies.seal(answered) }, signer)
       this.#handshakes.put(answered)
       return sign(answer, signer)

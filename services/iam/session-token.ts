@@ -52,7 +52,7 @@ export class TokenVerifier {
 
   /**
    * Resolves with the claims and the key. Rejects with `CMESH_IAM_NO_SESSION`: its reason is one and the same for everything that only a
-   * holder of a key could get right, and tells an expired token from that. `graceMs`: how long after its expiry a token still counts, 0 and
+   * holder of a key could get right, and tells an expired token from that. With `CMESH_IAM_BUSY` while it is not known whether a member has the key. `graceMs`: how long after its expiry a token still counts, 0 and
    * up. Default 0. The bytes stay the caller's, and must not change before the promise settles.
    */
   async verify(token: string | Uint8Array, graceMs = 0): Promise<VerifiedToken> {
@@ -61,7 +61,7 @@ export class TokenVerifier {
     // As UTF-8, so that no other character of a text is taken for one of base64url.
     const bytes = typeof token === 'string' ? Buffer.from(token, 'utf8') : asBuffer(token)
     const parts = partsOf(bytes.toString('latin1'))
-    const key = parts === undefined ? undefined : this.#keys.verifierOf(parts.kid)
+    const key = parts === undefined ? undefined : this.#keys.verifierOf(parts.kid) ?? await this.#keys.learn?.(parts.kid)
     if (parts === undefined || key === undefined) throw invalid()
     if (!await isSigned(bytes.subarray(0, parts.inputBytes), parts.signature, key)) throw invalid()
     const claims = claimsOf(parts.payload)

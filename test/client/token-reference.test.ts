@@ -64,4 +64,42 @@ describe('the token', () => {
     expect(mesh.requests.map(isWhole)).toEqual([true, false, true])
     expect(mesh.steps).toEqual(['call', 'confirm', 'consent'])
   })
+
+  test('is told to each of several nodes that asks for it, and no request fails for that, however they take turns', async () => {
+    const several = await connect({ url: mesh.url, identity: KeyPair.generate(), coalesce: false, retry: false })
+    try {
+      const known = [new Set<string>(), new Set<string>(), new Set<string>()]
+      let turn = 0
+      mesh.behaviour = (request) => {
+        const node = known[turn++ % known.length] as Set<string>
+        if (isWhole(request)) node.add(request.sid)
+        if (node.has(request.sid)) ok(request)
+        else refuse(request, UNKNOWN)
+      }
+      for (let i = 0; i < 6; i++) expect((await several.call('0xS:0x001:a')).status).toBe(200)
+      expect((await Promise.all(Array.from({ length: 30 }, () => several.call('0xS:0x001:a')))).map(({ status }) => status)).toEqual(Array(30).fill(200))
+      expect(known.map(({ size }) => size)).toEqual([1, 1, 1])
+      const asked = mesh.requests.length
+      await several.call('0xS:0x001:a')
+      expect(mesh.requests.slice(asked).map(isWhole)).toEqual([false])
+    } finally {
+      await several.close()
+    }
+  })
+
+  test('stays whole in a request that had to send it so, though others have gone back to its reference', async () => {
+    await client.call('0xS:0x001:a')
+    const busy = new CMeshError('CMESH_ROUTER_BUSY', { what: 'This node', limit: 1, retryAfterMs: 5 })
+    let tries = 0
+    mesh.behaviour = (request) => {
+      if (!isWhole(request)) refuse(request, UNKNOWN)
+      // Another request of the session is answered by a node that knows it: from then on they go by reference.
+      else if (tries++ === 0) void client.call('0xS:0x001:c').then(() => { refuse(request, busy) })
+      else ok(request)
+    }
+    await client.call('0xS:0x001:b')
+    expect(mesh.requests.slice(1).map(request => [request.frame.fqmn, isWhole(request)])).toEqual([
+      ['0xS:0x001:b', false], ['0xS:0x001:b', true], ['0xS:0x001:c', true], ['0xS:0x001:b', true],
+    ])
+  })
 })

@@ -119,7 +119,7 @@ describe('the client', () => {
   test('takes a token for its own connection alone', () => {
     const nkey = Nkey.generate('user').text
     const check = (cnf: TokenClaims['cnf'], own?: string): TokenClaims =>
-      checkSession({ ...opened, token: tokenOf({ ...claims, cnf }, mesh) }, mesh.did, identity.did, session.publicKey, 0, own)
+      checkSession({ ...opened, token: tokenOf({ ...claims, cnf }, mesh) }, mesh.did, identity.did, session.publicKey, {}, own)
     expect(check({ ...claims.cnf, nkey }, nkey).cnf.nkey).toBe(nkey)
     const other = handshakeRefusal('session', 'its token is for another connection')
     expect(refusal(() => check(claims.cnf, nkey))).toMatchObject(other)

@@ -2,7 +2,9 @@ import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
-import { nodeIdentity } from '../../node/identity.ts'
+import { formatCertificate, issueCertificate } from '../../cmtp/identity/certificate.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { nodeCertificate, nodeIdentity } from '../../node/identity.ts'
 
 let root: string
 let dir: string
@@ -56,5 +58,33 @@ describe('the node\'s own key', () => {
     await writeFile(`${file}.${process.pid}`, 'half', { mode: 0o644 })
     await nodeIdentity(dir)
     expect((await stat(file)).mode & 0o777).toBe(0o600)
+  })
+})
+
+describe('the certificate of a node', () => {
+  const mesh = KeyPair.generate()
+  const node = KeyPair.generate()
+  const written = async (text: string): Promise<string> => {
+    const at = path.join(root, 'certificate')
+    await writeFile(at, text)
+    return at
+  }
+
+  test('is what the file holds; none where no file is named, or the key is the mesh\'s', async () => {
+    const certificate = issueCertificate(node.did, mesh, 1)
+    expect(await nodeCertificate(await written(`${formatCertificate(certificate)}\n`), node.did)).toEqual(certificate)
+    expect(await nodeCertificate(undefined, node.did)).toBeUndefined()
+    expect(await nodeCertificate(await written(formatCertificate(issueCertificate(mesh.did, mesh, 1))), mesh.did)).toBeUndefined()
+  })
+
+  test('is refused where it is another node\'s or damaged, and where there is none', async () => {
+    const other = KeyPair.generate()
+    await expect(nodeCertificate(await written(formatCertificate(issueCertificate(other.did, mesh, 1))), node.did)).rejects.toMatchObject({
+      code: 'CMESH_IAM_CERTIFICATE', detail: { reason: `it is of the node ${other.did}, and this one is ${node.did}` },
+    })
+    await expect(nodeCertificate(await written('not one'), node.did)).rejects.toMatchObject({ code: 'CMESH_IAM_CERTIFICATE' })
+    await expect(nodeCertificate(path.join(root, 'missing'), node.did)).rejects.toMatchObject({
+      code: 'CMESH_CONFIG_INVALID', message: 'The setting mesh.certificate is not valid: the file cannot be read.',
+    })
   })
 })

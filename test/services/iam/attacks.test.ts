@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { parseFqmn } from '../../../cmtp/fqmn.ts'
 import { canonicalBytes } from '../../../cmtp/identity/canonical-json.ts'
 import { checkSession, makeRenewal } from '../../../cmtp/identity/handshake.ts'
-import { signKeySet, type KeySet } from '../../../cmtp/identity/key-set.ts'
+import { signKeySet, type KeyEpochs, type KeySet } from '../../../cmtp/identity/key-set.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { hangup, login, refresh, type SendStep, type Session } from '../../../cmtp/identity/login.ts'
 import { readMessage, type SessionMessage } from '../../../cmtp/identity/messages.ts'
@@ -276,8 +276,8 @@ describe('a client that is lied to about the mesh\'s keys', () => {
     const reply = await iam.send(action, body, node)
     return action === 'consent' || action === 'refresh' ? canonicalBytes(change(readMessage('session', reply))) : reply
   }
-  const opening = (change: (message: SessionMessage) => SessionMessage, keyEpoch?: number): Promise<Session> =>
-    login({ identity: KeyPair.generate(), mesh: root.did, send: swapping(change), ...(keyEpoch !== undefined && { keyEpoch }) })
+  const opening = (change: (message: SessionMessage) => SessionMessage, keyEpochs?: KeyEpochs): Promise<Session> =>
+    login({ identity: KeyPair.generate(), mesh: root.did, send: swapping(change), ...(keyEpochs !== undefined && { keyEpochs }) })
   const resigned = (message: SessionMessage): string => signToken(decodeToken(message.token), mallory)
   const setOf = (mesh: string, signer: KeyPair): KeySet => {
     const { thumbprint, text } = mallory.publicKey
@@ -298,10 +298,10 @@ describe('a client that is lied to about the mesh\'s keys', () => {
     const older = ring.keySet
     const before = readMessage('session', canonicalBytes({ step: 'session', sid: victim.sid, token: victim.token, issued: 1, expires: 2, keys: older }))
     expect(checkSession(before, root.did, victim.sub, victim.key.publicKey).sid).toBe(victim.sid)
-    expect(await failureOf(() => checkSession(before, root.did, victim.sub, victim.key.publicKey, older.epoch + 1))).toMatchObject({ code: 'CMESH_IAM_HANDSHAKE' })
-    expect(await failureOf(() => opening(message => ({ ...message, keys: older }), older.epoch + 1)))
+    expect(await failureOf(() => checkSession(before, root.did, victim.sub, victim.key.publicKey, { [root.did]: older.epoch + 1 }))).toMatchObject({ code: 'CMESH_IAM_HANDSHAKE' })
+    expect(await failureOf(() => opening(message => ({ ...message, keys: older }), { [root.did]: older.epoch + 1 })))
       .toMatchObject({ detail: { reason: 'its keys are older than those seen before' } })
-    const session = { ...await iam.open({ mesh: root.did }), keyEpoch: older.epoch + 1 }
+    const session = { ...await iam.open({ mesh: root.did }), keyEpochs: { [root.did]: older.epoch + 1 } }
     expect(await failureOf(() => refresh(session, iam.send, clock.ms))).toMatchObject({ detail: { reason: 'its keys are older than those seen before' } })
   })
 })

@@ -13,7 +13,8 @@ import { Nkey } from '../../../cmtp/identity/nats-keys.ts'
 import { REVOKED_SUBJECT } from '../../../cmtp/subject.ts'
 import { FileKeyStore } from '../../../node/key-store.ts'
 import { RevocationFile } from '../../../node/revocation-file.ts'
-import { Feed, readFeed } from '../../../services/iam/feed.ts'
+import { readFeed } from '../../../services/iam/feed-message.ts'
+import { Feed } from '../../../services/iam/feed.ts'
 import { KeyRing } from '../../../services/iam/key-ring.ts'
 import type { RevocationEntry } from '../../../services/iam/revocation-log.ts'
 import { HandBus } from '../../support/hand-bus.ts'
@@ -80,7 +81,8 @@ describe('a feed that is heard', () => {
     const auth = await room.fixture.enter(session)
     await pass(room, 60_000)
     expect(room.fixture.guard.authorise(auth, READ)).toBe('0xI:>')
-    expect(room.bus.published.length).toBe(61)
+    // One that asked what was missed, and one when it began.
+    expect(room.bus.published.length).toBe(62)
     expect(room.feed.heardMs()).toBe(room.fixture.clock.ms)
   })
 
@@ -211,7 +213,7 @@ describe('a feed that is silent', () => {
     const failure = failureOf(() => feed.start())
     await jest.advanceTimersByTimeAsync(3_000)
     expect(await failure).toMatchObject({ code: 'CMESH_IAM_STALE' })
-    expect(bus.subscriptions.map(({ open }) => open)).toEqual([false])
+    expect(bus.subscriptions.map(({ open }) => open)).toEqual([false, false])
   })
 })
 

@@ -151,16 +151,16 @@ describe('a session under a ring', () => {
     const { open, ring, enter } = await ringed()
     const session = await open({ mesh: root.did })
     expect(tokenKeyId(session.token)).toBe(ring.current.publicKey.thumbprint)
-    expect(session.keyEpoch).toBe(1)
+    expect(session.keyEpochs).toEqual({ [root.did]: 1 })
     await expect(enter(session)).resolves.toMatchObject({ sub: session.sub })
   })
 
   test('is refused by a client that saw newer keys: a mesh that went back, or somebody who serves old ones', async () => {
     const { open } = await ringed()
-    expect(await failureOf(() => open({ keyEpoch: 2 })))
+    expect(await failureOf(() => open({ keyEpochs: { [root.did]: 2 } })))
       .toMatchObject({ code: 'CMESH_IAM_HANDSHAKE', detail: { reason: 'its keys are older than those seen before' } })
     const bare = await startIam({ signer: root })
-    expect(await failureOf(() => bare.open({ keyEpoch: 1 })))
+    expect(await failureOf(() => bare.open({ keyEpochs: { [root.did]: 1 } })))
       .toMatchObject({ code: 'CMESH_IAM_HANDSHAKE', detail: { reason: 'its keys are older than those seen before' } })
   })
 
