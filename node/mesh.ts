@@ -84,6 +84,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
       consensusReplicas: config['consensus.replicas'],
       consensusMaxBytes: config['consensus.maxBytes'],
       eventsMaxBytes: config['events.maxBytes'],
+      eventsReplicas: config['events.replicas'],
       logFile: config['miner.logFile'] ?? '',
     },
   } satisfies ProviderContext)

@@ -6,6 +6,7 @@ import { authz } from './commands/authz.ts'
 import { call } from './commands/call.ts'
 import { capability } from './commands/capability.ts'
 import { completion } from './commands/completion.ts'
+import { cluster } from './commands/cluster.ts'
 import { contract } from './commands/contract/index.ts'
 import { demo } from './commands/demo.ts'
 import { deploy } from './commands/deploy.ts'
@@ -13,6 +14,7 @@ import { events } from './commands/events.ts'
 import { identity } from './commands/identity.ts'
 import { keys } from './commands/keys.ts'
 import { login } from './commands/login.ts'
+import { mesh } from './commands/mesh.ts'
 import { operator } from './commands/operator.ts'
 import { register } from './commands/register.ts'
 import { resolve } from './commands/resolve.ts'
@@ -27,7 +29,8 @@ import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
 const COMMANDS = [
-  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, operator, spam, demo, completion,
+  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, mesh, cluster, operator, spam,
+  demo, completion,
 ]
 
 export function buildProgram(terminal: Terminal): Command {
