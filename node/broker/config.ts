@@ -14,6 +14,8 @@ export interface BrokerRoutes {
   readonly listen: string
   /** Where all of them listen, this one too. */
   readonly servers: readonly string[]
+  /** Whether clients are told of the other servers. Default true; false where they do not reach them by the addresses that those know of themselves. */
+  readonly advertise?: boolean
   /** What they know each other by: letters, digits, `_` and `-`. */
   readonly password: string
 }
@@ -85,11 +87,11 @@ ${config.maxFileStoreBytes === undefined ? '' : `  max_file_store: ${config.maxF
 ${config.routes === undefined ? '' : clusterBlock(config.routes)}${serverConfig(config.accounts, `${config.dir}/${BROKER_FILES.resolver}`)}`
 }
 
-function clusterBlock({ cluster, listen, servers, password }: BrokerRoutes): string {
+function clusterBlock({ cluster, listen, servers, password, advertise = true }: BrokerRoutes): string {
   return `cluster {
   name: ${quoted(cluster)}
   listen: ${quoted(listen)}
-  authorization { user: "route", password: ${quoted(password)}, timeout: 2 }
+${advertise ? '' : '  no_advertise: true\n'}  authorization { user: "route", password: ${quoted(password)}, timeout: 2 }
   routes: [ ${servers.map(server => quoted(`nats-route://route:${password}@${server}`)).join(', ')} ]
 }
 `

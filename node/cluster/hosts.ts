@@ -35,7 +35,7 @@ export async function writeForHosts({ dir, nodes, hosts }: HostsWanted): Promise
   for (const { name, dir: at, routes } of files.brokers) {
     const text = brokerConfig({
       serverName: name, host: '0.0.0.0', port: PORTS.client, dir: at, accounts: files.accounts, version: [2, 9, 0],
-      routes: { ...routes, listen: `0.0.0.0:${PORTS.route}` },
+      routes: { ...routes, listen: `0.0.0.0:${PORTS.route}`, advertise: false },
       // Inside a container nobody else is on its loopback.
       monitor: `127.0.0.1:${PORTS.monitor}`,
     })
