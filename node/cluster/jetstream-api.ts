@@ -6,7 +6,10 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Bus } from '../../services/bus/provider.ts'
 
-export interface StreamPlace {
+/** A Raft group of JetStream: a stream, or a consumer of one. */
+interface Group {
+  /** `STREAM` or `CONSUMER`, and what names it behind that. */
+  readonly kind: string
   readonly name: string
   /** Name of a server; `undefined` while none leads. */
   readonly leader: string | undefined
@@ -16,7 +19,8 @@ export interface StreamPlace {
 
 interface Answer {
   readonly error?: { readonly description?: string }
-  readonly streams?: readonly string[]
+  readonly streams?: readonly string[] | null
+  readonly consumers?: readonly string[] | null
   readonly cluster?: { readonly leader?: string, readonly replicas?: readonly Replica[] }
 }
 
@@ -37,34 +41,40 @@ export class JetStreamApi {
     this.#bus = bus
   }
 
-  /** Resolves when the cluster and each of its streams have a leader. Rejects with `CMESH_BROKER_FAILED` after `waitMs`. */
+  /** Resolves when the cluster and each of its groups have a leader. Rejects with `CMESH_BROKER_FAILED` after `waitMs`. */
   ready(waitMs: number, signal?: AbortSignal): Promise<void> {
-    const led = async (): Promise<boolean> => (await this.#ask('INFO')).error === undefined && (await this.streams()).every(({ leader }) => leader !== undefined)
+    const led = async (): Promise<boolean> => (await this.#ask('INFO')).error === undefined && (await this.#groups()).every(({ leader }) => leader !== undefined)
     return patiently(led, waitMs, 'JetStream has no leader', signal)
   }
 
-  async streams(): Promise<readonly StreamPlace[]> {
-    const names = (await this.#ask('STREAM.NAMES')).streams ?? []
-    return Promise.all(names.map(async name => {
-      const { cluster } = await this.#ask(`STREAM.INFO.${name}`)
-      const copies = cluster?.replicas ?? []
-      const level = cluster?.leader !== undefined && copies.every(({ current, offline, lag = 0 }) => current === true && offline !== true && lag === 0)
-      return { name, leader: cluster?.leader, level }
-    }))
-  }
-
-  /** Resolves when every stream has a leader and level copies. Rejects with `CMESH_BROKER_FAILED` after `waitMs`. */
+  /** Resolves when every group has a leader and level copies. Rejects with `CMESH_BROKER_FAILED` after `waitMs`. */
   level(waitMs: number, signal?: AbortSignal): Promise<void> {
-    return patiently(async () => (await this.streams()).every(stream => stream.level), waitMs, 'the copies of a stream are not level', signal)
+    return patiently(async () => (await this.#groups()).every(({ level }) => level), waitMs, 'the copies of a stream are not level', signal)
   }
 
-  /** Resolves when `server` leads no stream any more. Rejects with `CMESH_BROKER_FAILED` after `waitMs`. */
+  /** Resolves when `server` leads nothing any more. Rejects with `CMESH_BROKER_FAILED` after `waitMs`. */
   stepDown(server: string, waitMs: number, signal?: AbortSignal): Promise<void> {
     return patiently(async () => {
-      const led = (await this.streams()).filter(({ leader }) => leader === server)
-      for (const { name } of led) await this.#ask(`STREAM.LEADER.STEPDOWN.${name}`)
+      const led = (await this.#groups()).filter(({ leader }) => leader === server)
+      for (const { kind, name } of led) await this.#ask(`${kind}.LEADER.STEPDOWN.${name}`)
       return led.length === 0
     }, waitMs, `${server} leads a stream still`, signal)
+  }
+
+  async #groups(): Promise<readonly Group[]> {
+    const streams = (await this.#ask('STREAM.NAMES')).streams ?? []
+    const groups = await Promise.all(streams.map(async stream => {
+      const consumers = (await this.#ask(`CONSUMER.NAMES.${stream}`)).consumers ?? []
+      return await Promise.all([this.#group('STREAM', stream), ...consumers.map(consumer => this.#group('CONSUMER', `${stream}.${consumer}`))])
+    }))
+    return groups.flat()
+  }
+
+  async #group(kind: string, name: string): Promise<Group> {
+    const { cluster } = await this.#ask(`${kind}.INFO.${name}`)
+    const copies = cluster?.replicas ?? []
+    const level = cluster?.leader !== undefined && copies.every(({ current, offline, lag = 0 }) => current === true && offline !== true && lag === 0)
+    return { kind, name, leader: cluster?.leader, level }
   }
 
   async #ask(what: string): Promise<Answer> {
