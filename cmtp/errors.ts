@@ -80,6 +80,10 @@ export const CATALOGUE = {
   CMESH_REGISTRAR_SEQUENCE: { status: 412, retry: 'terminal', message: 'The record of {name} is at sequence {current}, not {expected}: resolve it and sign again.' },
 
   // --- state and consensus
+  CMESH_STATE_MEMBERS: { status: 409, retry: 'terminal', message: 'The members of the mesh cannot be changed so: {reason}.' },
+  CMESH_STATE_NOT_MEMBER: { status: 503, retry: 'retry', message: 'This node is no member of the mesh, so that nothing it proposes counts: {reason}.' },
+  CMESH_STATE_DIVERGED: { status: 503, retry: 'retry', message: 'This node holds another log than the members {members}, by sequence {seq} at the latest. It answers for nothing until it is rebuilt from them; start it again.' },
+  CMESH_STATE_OTHER_MESH: { status: 409, retry: 'terminal', message: 'The log is that of the mesh {found}, and this node was started for {wanted}.' },
   CMESH_STATE_NO_CONTRACT: { status: 404, retry: 'terminal', message: 'There is no contract {contract}.' },
   CMESH_STATE_NO_CODE: { status: 404, retry: 'terminal', message: 'There is no code with the hash {code}.' },
   CMESH_STATE_NO_FUNCTION: { status: 404, retry: 'terminal', message: 'The contract {contract} has no function {function}.' },
@@ -90,7 +94,8 @@ export const CATALOGUE = {
   CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },
   CMESH_STATE_GENESIS: { status: 500, retry: 'terminal', message: 'The genesis transaction is refused: {reason}.' },
   CMESH_STATE_HALTED: { status: 503, retry: 'retry', message: 'The state service has halted: {reason}.' },
-  CMESH_CONSENSUS_SECOND_NODE: { status: 503, retry: 'terminal', message: 'Another node ({node}) orders the writes of this mesh; a mesh has one node for now. Stop one of the two, or give this one a broker of its own.' },
+  CMESH_CONSENSUS_SECOND_NODE: { status: 503, retry: 'terminal', message: 'Another node ({node}) orders the writes at this broker, and the mock provider of consensus serves one node alone. Stop one of the two, give this one a broker of its own, or let a stream order for both (consensus.provider jetstream).' },
+  CMESH_CONSENSUS_SAME_KEY: { status: 503, retry: 'terminal', message: 'Another process runs as the node {node}. Stop one of the two; each node has a data directory and a key of its own.' },
   CMESH_CONSENSUS_FULL: { status: 507, retry: 'retry', message: 'The stream {stream} takes no more: {reason}. The write was not ordered. Free space on the disk of the broker, or raise consensus.maxBytes and start the node again.' },
   CMESH_CONSENSUS_STREAM_SHORT: { status: 500, retry: 'terminal', message: 'The stream {stream} ends at {end} and the log of this node at {head}: the broker has lost what was ordered. Restore the stream from a copy. If the log is all there is, delete the stream: the next start makes one that goes on behind the log.' },
   CMESH_CONSENSUS_STREAM_AHEAD: { status: 500, retry: 'terminal', message: 'The stream {stream} begins at {begin} and the log of this node ends at {head}: what lies between is in neither. Start on the data directory that goes with the stream, or restore it from a copy.' },

@@ -27,6 +27,9 @@ export const MINE_WILDCARD = `${ROOT}.mine.*`
 /** Node to node: what was revoked, and the heartbeat of that feed. */
 export const REVOKED_SUBJECT = `${ROOT}.ctl.revoked`
 
+/** Node to node: what each member claims to hold of the log. */
+export const CLAIM_SUBJECT = `${ROOT}.claim`
+
 /** Where replies go: `_INBOX.<cid>.…`, the connection's own. */
 export const INBOX_PREFIX = '_INBOX.'
 

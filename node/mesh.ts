@@ -3,7 +3,7 @@
  * place where the parts meet; the node (`node.ts`) decides when each starts and stops.
  */
 import path from 'node:path'
-import type { CMeshError } from '../cmtp/errors.ts'
+import { CMeshError } from '../cmtp/errors.ts'
 import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'
 import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
@@ -38,6 +38,7 @@ import { Outbox } from '../services/state/outbox.ts'
 import type { Block } from '../services/state/provider.ts'
 import { StateService } from '../services/state/service.ts'
 import type { Buses } from './bus.ts'
+import { packageVersion } from './descriptor.ts'
 import { FileKeyStore } from './key-store.ts'
 import { RevocationFile } from './revocation-file.ts'
 import type { Config } from './settings.ts'
@@ -58,12 +59,13 @@ export type Mesh = ReturnType<typeof buildMesh>
 /** Longest life of a session token with its grace, ms: so long a revocation is remembered, and a key verifies that was replaced. */
 const TOKEN_LIFE_MS = 300_000 + REFRESH_GRACE_MS
 
-/** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows. */
+/** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows, `CMESH_CONFIG_INVALID` for settings that do not go together. */
 export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const clock = turnClock()
   const now = clock.nowMs
   const node = identity.did
   const dir = (name: string): string => path.join(config['data.dir'], name)
+  const quorum = isQuorum(config)
   const watchdog = new Watchdog({ limitMs: config['contracts.callLimitMs'] })
   const provide = <K extends ProviderKind>(kind: K, name: string): ReturnType<typeof createProvider<K>> => createProvider(kind, name, {
     dir: dir(kind),
@@ -79,7 +81,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
         serverKey: config['iam.irma.serverKey'], disclose: config['iam.irma.disclose'], timeoutMs: config['iam.irma.timeoutMs'],
       },
       issuers: parseIssuers(config['iam.issuers'] ?? ''),
-      durability: config['state.durability'],
+      durability: ownLevel(config),
       consensusMembers: config['consensus.members'],
       consensusReplicas: config['consensus.replicas'],
       consensusMaxBytes: config['consensus.maxBytes'],
@@ -113,7 +115,9 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
-  const outbox = new Outbox({ events, watermark, log })
+  const outbox = new Outbox({
+    events, watermark, log, duty: { onDuty: () => state.duty.onDuty(), outElsewhere: () => state.duty.outElsewhere() },
+  })
   const consensus = provide('consensus', config['consensus.provider'])
   const engine = provide('contracts', config['contracts.provider'])
   const deadlines = new Deadlines(clock)
@@ -127,6 +131,10 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     identities: new IdentityTransactions(),
     authority: new OrderedAuthority(),
     member: { did: node, sign: bytes => identity.sign(bytes), verify: signatureCheck() },
+    // Mock consensus serves one node, which nobody hears.
+    ...(config['consensus.provider'] !== 'mock' && {
+      replication: { bus: buses.core, quorum, version: packageVersion(), out: () => watermark.read() },
+    }),
     clock,
     log,
     viewCache: { entries: config['state.viewCache'] },
@@ -165,6 +173,21 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     node, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
     frontDoor, router, endpoints, listeners, watchdog, provide,
   }
+}
+
+/** Whether acknowledgements wait for a quorum of the members. */
+function isQuorum(config: Config): boolean {
+  const level = config['state.durability']
+  const many = config['consensus.provider'] !== 'mock'
+  if (level === 'auto') return many
+  const quorum = level.startsWith('quorum-')
+  if (quorum && !many) throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'state.durability', reason: 'a quorum needs other nodes, and consensus.provider mock serves one' })
+  return quorum
+}
+
+/** What this node's own copy of the log survives. */
+function ownLevel(config: Config): 'os' | 'disk' {
+  return config['state.durability'].endsWith('disk') ? 'disk' : 'os'
 }
 
 /** What an applied block says of rights takes hold of the sessions there are, here and on every node that applies it. */

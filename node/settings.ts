@@ -63,7 +63,7 @@ export const SETTINGS = {
   'iam.irma.disclose': { kind: 'text', default: undefined, check: IRMA_CHECKS.disclose, doc: 'What is to be disclosed, as a condiscon in JSON.' },
   'iam.irma.timeoutMs': { kind: 'number', default: 120_000, min: 1_000, max: 240_000, unit: 'ms', doc: 'How long a person may take to disclose.' },
   'state.provider': { kind: 'text', default: 'hypercore', doc: 'Where state is kept.' },
-  'state.durability': { kind: 'choice', default: 'os', choices: ['os', 'disk'], doc: 'What an acknowledged write survives: kill −9 of every process (`os`), a power cut (`disk`).' },
+  'state.durability': { kind: 'choice', default: 'auto', choices: ['auto', 'os', 'disk', 'quorum-os', 'quorum-disk'], doc: 'What an acknowledged write survives: kill −9 of every process (`os`), a power cut (`disk`), and with `quorum-` the loss of a minority of the nodes. `auto` is `os` under `mock` consensus and `quorum-os` under `jetstream`.' },
   'state.viewCache': { kind: 'number', default: 16_384, min: 0, max: 1_048_576, unit: 'views', doc: 'Results of views kept at least; 0 turns the cache off.' },
   'consensus.provider': { kind: 'text', default: 'mock', doc: 'Who orders writes.' },
   'consensus.members': { kind: 'number', default: 3, min: 1, max: 9, unit: 'members', doc: 'Simulated members of the `mock` provider.' },

@@ -1,7 +1,7 @@
 /**
  * Consensus by JetStream: a stream is the order. The broker gives each proposal its sequence, keeps it on as many servers as
  * there are replicas, and knows it again by its id for 120 s; this process remembers more. This file owns the life of the
- * provider and keeps a second node off; the stream's set-up is in `ordered-stream.ts`, the work in `order-session.ts`.
+ * provider and keeps off what must not be beside it; the stream's set-up is in `ordered-stream.ts`, the work in `order-session.ts`.
  *
  * Invariants:
  * 1. Position = base + sequence in the stream, for as long as the stream stands. A stream that is not the one the log was
@@ -18,7 +18,7 @@ import type {
 import type { Log } from '../../services/log.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import { OrderSession } from './order-session.ts'
-import { holdAlone } from './single-node.ts'
+import { checkNobody, holdAlone, holdShared, MOCK_NODE, STREAM_NODES } from './single-node.ts'
 import { StreamView } from './stream-view.ts'
 
 export interface JetStreamConsensusParts {
@@ -74,7 +74,7 @@ export class JetStreamConsensus implements ConsensusProvider {
 
   /**
    * Resolves when everything the stream held is delivered. The first start makes the stream, which then begins behind `from`.
-   * Memoised. Rejects with `CMESH_CONSENSUS_SECOND_NODE`, a `CMESH_CONSENSUS_STREAM_*` that says why the stream does not go
+   * Memoised. Rejects with `CMESH_CONSENSUS_SECOND_NODE`, `CMESH_CONSENSUS_SAME_KEY`, a `CMESH_CONSENSUS_STREAM_*` that says why the stream does not go
    * with the log, `CMESH_BUS_STREAM`, or the bus's error, and holds nothing then.
    */
   start(from: LogHead, deliver: (entry: LogEntry) => void): Promise<void> {
@@ -87,7 +87,7 @@ export class JetStreamConsensus implements ConsensusProvider {
     const { bus, log } = this.#parts
     this.#state = 'starting'
     try {
-      await this.#holdAlone()
+      await this.#takePlace()
       const onOver = (error: CMeshError): void => {
         // One that is over before it has begun is told by `start`.
         if (this.#state === 'running' || this.#state === 'draining') this.#parts.onFailed(error)
@@ -145,14 +145,15 @@ export class JetStreamConsensus implements ConsensusProvider {
     this.#release(new CMeshError('CMESH_ROUTER_DRAINING'))
   }
 
-  async #holdAlone(): Promise<void> {
+  async #takePlace(): Promise<void> {
     const { bus, nodeId } = this.#parts
-    const { stream, answerMs, settleMs } = this.#options
-    // Beside a node whose order is the mock's there would be two orders as well.
-    for (const tokens of [['jetstream', stream], ['mock']]) {
-      this.#held.push(await holdAlone({ bus, subject: controlSubject('consensus', ...tokens), nodeId, answerMs, settleMs }))
-      this.#checkWanted()
-    }
+    const { answerMs, settleMs } = this.#options
+    const refuse = (): CMeshError => new CMeshError('CMESH_CONSENSUS_SAME_KEY', { node: nodeId })
+    this.#held.push(await holdAlone({ bus, subject: controlSubject('consensus', 'node', nodeId), nodeId, answerMs, settleMs, refuse }))
+    this.#checkWanted()
+    // Beside a node whose order is the mock's there would be two orders.
+    this.#held.push(holdShared({ bus, subject: STREAM_NODES, nodeId }))
+    await checkNobody({ bus, subject: MOCK_NODE, nodeId, answerMs })
   }
 
   #release(reason: CMeshError): void {

@@ -10,14 +10,13 @@
  * 4. A `deliver` that throws ends the order for good, as nobody would know what was taken in.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { controlSubject } from '../../cmtp/subject.ts'
 import type { Bus, BusSubscription } from '../../services/bus/provider.ts'
 import type {
   Committed, ConsensusProvider, ConsensusStatus, LogEntry, LogPosition, Proposal,
 } from '../../services/consensus/provider.ts'
 import { SeenProposals } from './seen-proposals.ts'
 import { SimulatedRaft } from './simulated-raft.ts'
-import { holdAlone } from './single-node.ts'
+import { checkNobody, holdAlone, MOCK_NODE, STREAM_NODES } from './single-node.ts'
 
 export interface MockConsensusOptions {
   /** Simulated members, 1 to 9. Default 3. */
@@ -89,12 +88,16 @@ export class MockConsensus implements ConsensusProvider {
 
   async #start(from: LogPosition, deliver: (entry: LogEntry) => void): Promise<void> {
     this.#state = 'starting'
-    const { bus, subject = controlSubject('consensus', 'mock'), answerMs = 1_000, settleMs = 25 } = this.#guard
+    const { bus, subject = MOCK_NODE, answerMs = 1_000, settleMs = 25 } = this.#guard
     if (bus !== undefined) {
       const subscription = await holdAlone({ bus, subject, nodeId: this.#nodeId, answerMs, settleMs })
-      if (this.#state !== 'starting') {
+      try {
+        // Those whose order a stream keeps ask for this node's subject as this one does for theirs, and both take up their own first.
+        await checkNobody({ bus, subject: STREAM_NODES, nodeId: this.#nodeId, answerMs })
+        if (this.#state !== 'starting') throw new CMeshError('CMESH_ROUTER_DRAINING')
+      } catch (thrown) {
         subscription.unsubscribe()
-        throw new CMeshError('CMESH_ROUTER_DRAINING')
+        throw thrown
       }
       this.#subscription = subscription
     }

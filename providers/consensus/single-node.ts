@@ -1,11 +1,16 @@
 /**
- * Keeps a second node off a bus that mock consensus serves: two of them would each make an order of their own. A node asks
- * on one control subject whether somebody is there, takes up the subject when nobody is, and asks again, since another may
- * have done the same in between. Of two nodes that start at once at least one refuses; both may.
+ * Keeps nodes apart that must not share a bus: beside one that mock consensus serves a second would make an order of its own, and two
+ * under one key would speak in each other's name. A node asks on one control subject whether somebody is there, takes up the subject when
+ * nobody is, and asks again, since another may have done the same in between. Of two nodes that start at once at least one refuses; both may.
  */
 import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { controlSubject } from '../../cmtp/subject.ts'
 import type { Bus, BusMessage, BusSubscription } from '../../services/bus/provider.ts'
+
+/** Where the one node of mock consensus says that it is there, and where those do whose order a stream keeps. */
+export const MOCK_NODE = controlSubject('consensus', 'mock')
+export const STREAM_NODES = controlSubject('consensus', 'stream')
 
 export interface SingleNodeParts {
   readonly bus: Pick<Bus, 'request' | 'subscribe' | 'publish'>
@@ -16,28 +21,28 @@ export interface SingleNodeParts {
   readonly answerMs: number
   /** How long a node that starts at the same time may take, in ms; every start waits this long. */
   readonly settleMs: number
+  /** The error that names the other node. Default: `CMESH_CONSENSUS_SECOND_NODE`. */
+  readonly refuse?: (node: string) => CMeshError
 }
 
 const SILENT = 'one that does not answer'
 const LONGEST_ID = 128
 
 /**
- * Resolves once this node alone holds the subject; it does until the subscription ends. Rejects with
- * `CMESH_CONSENSUS_SECOND_NODE`, or with the bus's error, and holds nothing then.
+ * Resolves once this node alone holds the subject; it does until the subscription ends. Rejects with what `refuse` gives, or with the
+ * bus's error, and holds nothing then.
  */
 export async function holdAlone(parts: SingleNodeParts): Promise<BusSubscription> {
   const { bus, subject, nodeId, answerMs, settleMs } = parts
   // Known by content, since on this subject a node hears its own question too.
   const question = randomBytes(16)
   const first = await ask(parts, question, answerMs)
-  if (first !== 'nobody') throw taken(first)
-  const subscription = bus.subscribe(subject, (message: BusMessage) => {
-    if (message.reply !== '' && Buffer.compare(message.data, question) !== 0) bus.publish(message.reply, Buffer.from(nodeId))
-  })
+  if (first !== 'nobody') throw taken(parts, first)
+  const subscription = holdShared({ bus, subject, nodeId }, question)
   try {
     // Now that this node stands there too, silence is the good answer.
     const second = await ask(parts, question, settleMs)
-    if (second !== 'nobody' && second !== 'silence') throw taken(second)
+    if (second !== 'nobody' && second !== 'silence') throw taken(parts, second)
     return subscription
   } catch (thrown) {
     subscription.unsubscribe()
@@ -45,9 +50,22 @@ export async function holdAlone(parts: SingleNodeParts): Promise<BusSubscription
   }
 }
 
+/** Says on the subject that this node is there, beside any others, until the subscription ends. */
+export function holdShared({ bus, subject, nodeId }: Pick<SingleNodeParts, 'bus' | 'subject' | 'nodeId'>, own?: Uint8Array): BusSubscription {
+  return bus.subscribe(subject, (message: BusMessage) => {
+    if (message.reply !== '' && (own === undefined || Buffer.compare(message.data, own) !== 0)) bus.publish(message.reply, Buffer.from(nodeId))
+  })
+}
+
+/** Resolves when nobody holds the subject. Rejects as `holdAlone` does. */
+export async function checkNobody(parts: Omit<SingleNodeParts, 'settleMs'>): Promise<void> {
+  const answer = await ask(parts, randomBytes(16), parts.answerMs)
+  if (answer !== 'nobody') throw taken(parts, answer)
+}
+
 type Answer = 'nobody' | 'silence' | { readonly node: string }
 
-async function ask({ bus, subject }: SingleNodeParts, question: Uint8Array, timeoutMs: number): Promise<Answer> {
+async function ask({ bus, subject }: Pick<SingleNodeParts, 'bus' | 'subject'>, question: Uint8Array, timeoutMs: number): Promise<Answer> {
   try {
     return { node: printable(await bus.request(subject, question, { timeoutMs })) }
   } catch (thrown) {
@@ -58,8 +76,12 @@ async function ask({ bus, subject }: SingleNodeParts, question: Uint8Array, time
   }
 }
 
-function taken(answer: Answer): CMeshError {
-  return new CMeshError('CMESH_CONSENSUS_SECOND_NODE', { node: typeof answer === 'string' ? SILENT : answer.node })
+function taken({ refuse = secondNode }: Pick<SingleNodeParts, 'refuse'>, answer: Answer): CMeshError {
+  return refuse(typeof answer === 'string' ? SILENT : answer.node)
+}
+
+function secondNode(node: string): CMeshError {
+  return new CMeshError('CMESH_CONSENSUS_SECOND_NODE', { node })
 }
 
 /** What another node says of itself, fit for a message. */

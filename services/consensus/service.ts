@@ -6,7 +6,7 @@ import type { ConsensusProvider } from './provider.ts'
 
 export interface ConsensusServiceParts {
   readonly provider: Pick<ConsensusProvider, 'status'>
-  readonly state: Pick<StateService, 'outcome' | 'head' | 'durability'>
+  readonly state: Pick<StateService, 'outcome' | 'head' | 'durability' | 'replicas'>
 }
 
 export class ConsensusService {
@@ -22,7 +22,7 @@ export class ConsensusService {
     if (write) throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'writing' })
     switch (action) {
       case 'status':
-        return jsonReply({ ...this.#parts.provider.status(), head: this.#head(), durability: this.#parts.state.durability })
+        return jsonReply({ ...this.#parts.provider.status(), head: this.#head(), durability: this.#parts.state.durability, mesh: this.#mesh() })
       case 'leader': {
         const { leader, term } = this.#parts.provider.status()
         return jsonReply({ leader, term })
@@ -32,6 +32,14 @@ export class ConsensusService {
       default:
         throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'reading' })
     }
+  }
+
+  /** The nodes that hold the log; left out where one node is all there is. */
+  #mesh(): object | undefined {
+    const { replicas, head } = this.#parts.state
+    if (replicas === undefined) return undefined
+    const members = replicas.members.map(({ seq, ...member }) => ({ ...member, head: seq, lag: Math.max(0, head.seq - seq) }))
+    return { members, quorum: replicas.quorum, confirmed: replicas.confirmed }
   }
 
   #head(): object {

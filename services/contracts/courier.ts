@@ -29,9 +29,13 @@ export interface CourierParts {
   readonly retryMs?: number
   /** How long an addressee is asked again, in ms. Default 30,000. */
   readonly patienceMs?: number
+  /** Whether this node carries for all members: the others wait until it has, or they must. Default: it does. */
+  readonly onDuty?: () => boolean
 }
 
 const RETRY_MAX_MS = 5_000
+/** How often who is not on duty looks whether a message was answered, in ms. */
+const LOOK_MS = 200
 /** How long a stop waits for what is being carried, in ms. */
 const STOP_MS = 2_000
 
@@ -114,7 +118,9 @@ export class Courier {
 
   /** Never rejects. */
   async #carry(id: string): Promise<void> {
-    const { clock, retryMs = 100, patienceMs = 30_000 } = this.#parts
+    const { clock, retryMs = 100, patienceMs = 30_000, onDuty = () => true } = this.#parts
+    while (!onDuty() && !this.#stopping && this.#parts.read(id) !== undefined) await this.#pause(LOOK_MS)
+    if (this.#stopping) return
     const sinceMs = clock.nowMs()
     let delivered: Delivered | undefined
     for (let delayMs = retryMs; !this.#stopped; delayMs = Math.min(delayMs * 2, RETRY_MAX_MS)) {

@@ -15,7 +15,7 @@ import type { Transaction } from '../state/batch.ts'
 import { failedExecution, jsonExecution, SYSTEM_SPACE, type Execution, type TransactionContext } from '../state/transaction.ts'
 import { checkCallable, systemArguments } from './arguments.ts'
 import type { ContractExecution } from './execution.ts'
-import { readGenesis } from './genesis.ts'
+import { isMember } from './members.ts'
 import { deliveryGas, forgetMessage, keepDelivered, readMessage, replyGas, transactionIdOf, type Delivered, type OutboxMessage } from './messages.ts'
 
 /** What an answer's transaction says became of it. */
@@ -59,7 +59,7 @@ export class Deliveries {
   /** `answer:["<message>"]`, the body a `Delivered` as JSON. A failure of the function that takes it is part of the outcome, not one of its own. */
   answer(transaction: Transaction, route: Route, context: TransactionContext): Execution {
     const { system } = context
-    if (readGenesis(system)?.members.includes(transaction.sub) !== true) throw new CMeshError('CMESH_IAM_DENIED', { permission: 'write', fqmn: route.bare })
+    if (!isMember(system, transaction.sub)) throw new CMeshError('CMESH_IAM_DENIED', { permission: 'write', fqmn: route.bare })
     const [id] = systemArguments(route, 'answer takes ["<message>"]', value => typeof value === 'string')
     const delivered = parseDelivered(transaction.body)
     const message = readMessage(system, id as string)

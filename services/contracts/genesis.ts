@@ -1,6 +1,7 @@
 /** Genesis: what a mesh starts from, as it stands in the first transaction and in the system space. */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress } from '../../cmtp/fqmn.ts'
+import { checkCertificate, type Certificate } from '../../cmtp/identity/certificate.ts'
 import { heirOf } from '../iam/rotations.ts'
 import type { Recorder } from '../state/transaction.ts'
 import { changeMeter, type MeterRecord } from './metering.ts'
@@ -15,8 +16,11 @@ export interface GenesisContract {
 export interface Genesis {
   /** DID that holds every right. */
   readonly operator: string
-  /** DIDs of the members whose batches are applied. */
+  /** DIDs of the members that the mesh begins with. */
   readonly members: readonly string[]
+  /** The mesh's DID, where it is not the first member's own; then with what certifies that member. */
+  readonly mesh?: string
+  readonly certificate?: Certificate
   readonly contracts: readonly GenesisContract[]
   /** How gas is counted from the beginning. */
   readonly meter: MeterRecord
@@ -26,6 +30,7 @@ export interface Genesis {
 export interface GenesisRecord {
   readonly operator: string
   readonly members: readonly string[]
+  readonly mesh?: string
 }
 
 /** Where the record stands in the system space. */
@@ -34,7 +39,8 @@ export const GENESIS_KEY = 'genesis'
 export function encodeGenesis(genesis: Genesis): Buffer {
   const contracts = genesis.contracts.map(({ address, pkg }) => ({ address, package: Buffer.from(pkg).toString('base64') }))
   const { meter, schedule, transactionGas } = genesis.meter
-  return Buffer.from(JSON.stringify({ operator: genesis.operator, members: genesis.members, contracts, meter: { meter, schedule, transactionGas } }))
+  const { operator, members, mesh, certificate } = genesis
+  return Buffer.from(JSON.stringify({ operator, members, mesh, certificate, contracts, meter: { meter, schedule, transactionGas } }))
 }
 
 export function parseGenesis(body: Uint8Array): Genesis {
@@ -45,11 +51,14 @@ export function parseGenesis(body: Uint8Array): Genesis {
     value = undefined
   }
   const fields = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
-  const { operator, members, contracts, meter } = fields
-  if (typeof operator !== 'string' || !isTextList(members) || !Array.isArray(contracts)) {
+  const { operator, members, mesh, certificate, contracts, meter } = fields
+  if (typeof operator !== 'string' || !isTextList(members) || !Array.isArray(contracts) || (mesh !== undefined && typeof mesh !== 'string')) {
     throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'its body lacks operator, members or contracts' })
   }
-  return { operator, members, contracts: contracts.map(parseContract), meter: parseMeter(meter) }
+  return {
+    operator, members, ...(mesh !== undefined && { mesh }), ...(certificate !== undefined && { certificate: checkCertificate(certificate) }),
+    contracts: contracts.map(parseContract), meter: parseMeter(meter),
+  }
 }
 
 function parseMeter(value: unknown): MeterRecord {
@@ -78,7 +87,8 @@ function isTextList(value: unknown): value is string[] {
 }
 
 export function writeGenesis(system: Recorder, genesis: Genesis): void {
-  const record: GenesisRecord = { operator: genesis.operator, members: genesis.members }
+  const { operator, members, mesh } = genesis
+  const record: GenesisRecord = { operator, members, ...(mesh !== undefined && { mesh }) }
   system.setJson(GENESIS_KEY, record)
   changeMeter(system, { ...genesis.meter, from: 1 })
 }
@@ -86,6 +96,12 @@ export function writeGenesis(system: Recorder, genesis: Genesis): void {
 export function readGenesis(system: { get(key: string): Uint8Array | undefined }): GenesisRecord | undefined {
   const bytes = system.get(GENESIS_KEY)
   return bytes === undefined ? undefined : (JSON.parse(Buffer.from(bytes).toString('utf8')) as GenesisRecord)
+}
+
+/** The mesh's DID: that of the key which certifies its nodes. */
+export function readMesh(system: { get(key: string): Uint8Array | undefined }): string | undefined {
+  const genesis = readGenesis(system)
+  return genesis?.mesh ?? genesis?.members[0]
 }
 
 /** DID of who operates the mesh today: genesis' own, or the one that took its place. */

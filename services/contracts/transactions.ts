@@ -8,6 +8,7 @@
  *     proxy:["0xTARGET","salt",[init]?] · signature
  *     meter:[meter,schedule,gas?]          how gas is counted from the next block on; the operator's
  *     answer:["message"] · what came back  a member's, for a message that a contract sent
+ *     join · certificate, leave:["did"]    who the members are (members.ts)
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
@@ -21,6 +22,7 @@ import { Deliveries } from './deliveries.ts'
 import { Deployments, forgetWrites, type Asked } from './deployments.ts'
 import { ContractExecution } from './execution.ts'
 import { parseGenesis, readGenesis, readOperator, writeGenesis } from './genesis.ts'
+import { join, leave } from './members.ts'
 import { changeMeter, Metering } from './metering.ts'
 import type { ContractEngine } from './provider.ts'
 
@@ -74,6 +76,10 @@ export class ContractTransactions implements TransactionHandler {
         return this.#meter(transaction, route, context)
       case 'answer':
         return this.#deliveries.answer(transaction, route, context)
+      case 'join':
+        return join(transaction, context)
+      case 'leave':
+        return leave(transaction, route, context)
       case 'genesis':
         return this.#genesis(transaction, context)
       default:

@@ -10,6 +10,7 @@
 import { intersectPermissions, NEWCOMER_READ_SET, normalPermissions, OPERATOR_SET, parsePermission, parsePermissions, type Permission } from '../../cmtp/permission.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { GENESIS_KEY, type GenesisRecord } from '../contracts/genesis.ts'
+import { isMember } from '../contracts/members.ts'
 import { CapabilityLook } from './capability-look.ts'
 import { isMet, isUnconditional, nextChange, type Session } from './conditions.ts'
 import { NODE_SET } from './grants.ts'
@@ -118,7 +119,7 @@ export class Rights {
   }
 
   isMember(records: Records, did: string): boolean {
-    return this.#read<GenesisRecord>(records, GENESIS_KEY)?.members.includes(did) === true
+    return isMember(records, did)
   }
 
   isBanned(records: Records, did: string): boolean {

@@ -14,7 +14,7 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import { checkRequestProof } from '../../cmtp/identity/request-proof.ts'
 import { commitmentTo } from '../../cmtp/identity/rotation.ts'
-import { readGenesis } from '../contracts/genesis.ts'
+import { readMesh } from '../contracts/genesis.ts'
 import { ownedKey, readText } from '../registrar/records.ts'
 import type { Transaction } from '../state/batch.ts'
 import { jsonExecution, type Execution, type TransactionContext } from '../state/transaction.ts'
@@ -120,7 +120,7 @@ function countOf(system: System, did: string): number {
 
 /** The signature says for which mesh it is, so that the log of one is no source of orders for another. */
 function checkMesh(system: System, mesh: string): void {
-  if (mesh !== readGenesis(system)?.members[0]) throw refused('it is meant for another mesh')
+  if (mesh !== readMesh(system)) throw refused('it is meant for another mesh')
 }
 
 function ofMember(): CMeshError {

@@ -20,7 +20,7 @@ import {
   ACTIONS, actionName, actionOf, compilePermissions, covers, formatPermission, formatPermissions, isCovered, parsePermission,
   type CompiledPermissions, type Permission,
 } from '../../cmtp/permission.ts'
-import { readGenesis } from '../contracts/genesis.ts'
+import { readMesh } from '../contracts/genesis.ts'
 import type { Transaction } from '../state/batch.ts'
 import { jsonExecution, type Execution, type TransactionContext, type TransactionHandler } from '../state/transaction.ts'
 import { conditionOf } from './conditions.ts'
@@ -130,7 +130,7 @@ export class IdentityTransactions implements TransactionHandler {
 
   #capability({ sub, body }: Transaction, { system, seq, timeMs }: Context): Execution {
     const texts = readCapability(body)
-    const mesh = readGenesis(system)?.members[0] ?? ''
+    const mesh = readMesh(system) ?? ''
     const { root, holder, permissions, exp, links } = checkChain(texts, { mesh, nowS: Math.floor(timeMs / 1_000) })
     if (heirOf(system, holder) !== sub) throw unfit('it was handed to somebody else')
     // Whoever stole a key that was rotated since signs with it still.

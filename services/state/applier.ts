@@ -17,7 +17,7 @@ import type { StatePosition } from '../../cmtp/layer.ts'
 import type { LogEntry } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
 import type { Authority } from './authority.ts'
-import { decodeBatch, verifyBatch, type Batch, type Transaction } from './batch.ts'
+import { decodeBatch, type Batch, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { Block, StateHead, StateStore, TransactionRecord } from './provider.ts'
 import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from './transaction.ts'
@@ -35,13 +35,13 @@ export interface ApplierParts {
   readonly authority?: Authority
   /** Gas after which block `seq` takes in no more transactions: what the log before it says, and so the same on every replica. Default: no bound. */
   readonly blockGas?: (seq: number) => number
-  /** Whether the DID is a member of this mesh and its signature over the bytes holds. */
-  readonly verifyMember: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
+  /** Whether the signer of a batch is a member of this mesh, or asks to be one, and its signature over the bytes holds. */
+  readonly verifyMember: (batch: Batch, bytes: Uint8Array) => boolean
   readonly log: Log
   /** A block is applied; it is not durable yet. */
   readonly onApplied: (block: Block) => void
-  /** A block is durable; `outcomes` are those of its transactions, and of earlier ones proposed again. */
-  readonly onDurable: (block: Block, outcomes: readonly Outcome[]) => void
+  /** A block is durable, `head` the position behind it; `outcomes` are those of its transactions, and of earlier ones proposed again. */
+  readonly onDurable: (block: Block, outcomes: readonly Outcome[], head: StateHead) => void
   /** The applier stopped for good. Called once. */
   readonly onHalt: (error: CMeshError) => void
 }
@@ -64,13 +64,13 @@ export class Applier {
     const head = this.#parts.store.head
     if (entry.seq <= head.seq) return
     if (entry.seq !== head.seq + 1) {
-      this.#halt(new CMeshError('CMESH_STATE_HALTED', { reason: `entry ${entry.seq} came after ${head.seq}` }))
+      this.halt(new CMeshError('CMESH_STATE_HALTED', { reason: `entry ${entry.seq} came after ${head.seq}` }))
       return
     }
     try {
       this.#applyNext(entry, head)
     } catch (error) {
-      this.#halt(CMeshError.from(error, 'the applier', entry.id))
+      this.halt(CMeshError.from(error, 'the applier', entry.id))
     }
   }
 
@@ -115,13 +115,14 @@ export class Applier {
 
     const block: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
     const durable = store.commit(block)
-    const span = { before: position(head), after: position(store.head) }
+    const reached = store.head
+    const span = { before: position(head), after: position(reached) }
     const outcomes = records.map((record, i) => outcomeOf(record, executed[i] as Transaction, block, span))
     for (const outcome of outcomes) index.add(outcome)
     this.#parts.onApplied(block)
     durable.then(
-      () => { this.#parts.onDurable(block, [...outcomes, ...repeated]) },
-      (error: unknown) => { this.#halt(CMeshError.from(error, 'the state store', entry.id)) },
+      () => { this.#parts.onDurable(block, [...outcomes, ...repeated], reached) },
+      (error: unknown) => { this.halt(CMeshError.from(error, 'the state store', entry.id)) },
     )
   }
 
@@ -151,14 +152,15 @@ export class Applier {
   #members(message: Uint8Array): Batch | undefined {
     try {
       const batch = decodeBatch(message)
-      return verifyBatch(message, batch, this.#parts.verifyMember) ? batch : undefined
+      return this.#parts.verifyMember(batch, message) ? batch : undefined
     } catch (error) {
       this.#parts.log.error({ err: error }, 'an ordered message is no batch')
       return undefined
     }
   }
 
-  #halt(error: CMeshError): void {
+  /** Stops for good, for a reason of its own or one it is told. Idempotent. */
+  halt(error: CMeshError): void {
     if (this.#halted !== undefined) return
     this.#halted = error
     this.#parts.log.error({ err: error, code: error.code }, 'state has halted')

@@ -9,6 +9,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
 import { checkRequestProof, needsProof } from '../../cmtp/identity/request-proof.ts'
 import { actionName, actionOf, allowedBy, compilePermissions, type CompiledPermissions, type Permission } from '../../cmtp/permission.ts'
+import { JOIN_FQMN } from '../contracts/members.ts'
 import { contractRefusal } from '../iam/contract-principal.ts'
 import { readRecord, readSeq, RECHECK_KEY, REVOKED_KEY } from '../iam/records.ts'
 import { Rights } from '../iam/rights.ts'
@@ -30,6 +31,8 @@ export class OrderedAuthority implements Authority {
     const from = readSeq(system, RECHECK_KEY)
     if (from === 0 || seq < from) return
     const { sub, sid, proof, ...asked } = transaction
+    // Whoever is none yet has no right but this one, which its certificate gives.
+    if (sid === '' && route.bare === JOIN_FQMN) return
     if (isContractAddress(sub)) {
       if (contractRefusal(sub, route) !== undefined) throw denied(route)
       return

@@ -1,7 +1,8 @@
 /**
  * The outbox: publishes what contracts emitted, from the blocks that hold it. Each event has the id
  * `<epoch>.<seq>.<transaction>.<index>`, so that publishing again stores nothing twice within the events provider's window.
- * The watermark is the last block whose events are all out; after a crash publishing starts behind it, so none is lost.
+ * The watermark is the last block whose events are all out; after a crash publishing starts behind it, so none is lost. Of several members one is on
+ * duty; the others keep what waits until that one says it is out, and go on where it stopped when it is away.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { contractEventChannel } from '../events/channel.ts'
@@ -21,11 +22,21 @@ export interface OutboxParts {
   readonly events: Pick<EventsProvider, 'publish'>
   readonly watermark: Watermark
   readonly log: Log
+  /** Among several members: which of them publishes for all, and how far they say it has come. Default: this one does. */
+  readonly duty?: OutboxDuty
   /** First pause before trying again, in ms; doubled up to 5 s. Default 100. */
   readonly retryMs?: number
 }
 
+export interface OutboxDuty {
+  readonly onDuty: () => boolean
+  /** The last block whose events are out, as another member says. */
+  readonly outElsewhere: () => number
+}
+
 const RETRY_MAX_MS = 5_000
+/** How often who is not on duty looks whether it has become so, in ms. */
+const LOOK_MS = 200
 /** How long a stop waits for events that cannot be published just now, in ms; the attempt under way then is the last. */
 const STOP_MS = 2_000
 
@@ -79,8 +90,14 @@ export class Outbox {
     this.#running = undefined
   }
 
-  /** Publishes one block's events until they are stored; false when stopped before. */
+  /** Publishes one block's events until they are stored, or sees that another member did; false when stopped before. */
   async #publish(block: Block): Promise<boolean> {
+    const { duty } = this.#parts
+    while (duty?.onDuty() === false) {
+      if (duty.outElsewhere() >= block.seq) return true
+      if (this.#stopped) return false
+      await this.#pause(LOOK_MS)
+    }
     for (let delayMs = this.#parts.retryMs ?? 100; ; delayMs = Math.min(delayMs * 2, RETRY_MAX_MS)) {
       if (this.#stopped) return false
       try {

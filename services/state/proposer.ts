@@ -11,7 +11,7 @@ import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Clock } from '../clock.ts'
-import type { ConsensusProvider } from '../consensus/provider.ts'
+import type { Committed, ConsensusProvider } from '../consensus/provider.ts'
 import { FairQueue } from '../fair-queue.ts'
 import { BATCH_LIMITS, batchOverheadBytes, encodeBatch, transactionBytes, type Transaction } from './batch.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
@@ -52,6 +52,7 @@ export class Proposer {
   #inFlight = 0
   #scheduled = false
   #closed: CMeshError | undefined
+  #barrier: Promise<number> | undefined
   #idle: (() => void)[] = []
 
   constructor(parts: ProposerParts) {
@@ -68,7 +69,7 @@ export class Proposer {
   /**
    * Resolves with the outcome once it is durable. The same id with the same content gives the first outcome; with other
    * content it rejects with `CMESH_ROUTER_DUPLICATE`. Also rejects with `CMESH_ROUTER_BUSY`, `_DRAINING`,
-   * `_UNKNOWN_OUTCOME`, `CMESH_STATE_HALTED`.
+   * `_UNKNOWN_OUTCOME`, `CMESH_STATE_NOT_MEMBER`, `CMESH_STATE_HALTED`.
    */
   submit(transaction: Transaction): Promise<Outcome> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed)
@@ -94,6 +95,21 @@ export class Proposer {
     this.#queue.push(transaction.sub, entry)
     this.#schedule()
     return promise
+  }
+
+  /**
+   * Orders an empty batch, which moves log time on, and resolves with its sequence once this node has applied it: everything that was
+   * acknowledged anywhere before the call is applied then, too. Calls of one tick share a batch. Rejects as consensus does.
+   */
+  barrier(deadlineMs: number): Promise<number> {
+    if (this.#closed !== undefined) return Promise.reject(this.#closed)
+    this.#barrier ??= new Promise<number>((resolve, reject) => {
+      setImmediate(() => {
+        this.#barrier = undefined
+        this.#propose([], deadlineMs).then(({ seq }) => { resolve(seq) }, reject)
+      })
+    })
+    return this.#barrier
   }
 
   /** Outcomes of a durable block. */
@@ -148,12 +164,8 @@ export class Proposer {
     if (first === undefined) return
     this.#inFlight++
     try {
-      const { member, clock, consensus } = this.#parts
       const transactions = batch.map(entry => entry.transaction)
-      const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions }, bytes => member.sign(bytes))
-      const deadlineMs = Math.min(Math.max(...transactions.map(transaction => transaction.deadlineMs)), clock.nowMs() + LIMITS.deadlineAheadMs)
-      // Named by its content: an id that a caller chose could be one that consensus has seen, and the batch be taken for a repeat.
-      await consensus.propose({ id: hash('sha256', data, 'hex').slice(0, 32), data, deadlineMs })
+      await this.#propose(transactions, Math.max(...transactions.map(transaction => transaction.deadlineMs)))
       this.#again(batch)
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'consensus', first.transaction.id)
@@ -164,13 +176,25 @@ export class Proposer {
     }
   }
 
+  #propose(transactions: readonly Transaction[], latestMs: number): Promise<Committed> {
+    const { member, clock, consensus } = this.#parts
+    const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions }, bytes => member.sign(bytes))
+    const deadlineMs = Math.min(latestMs, clock.nowMs() + LIMITS.deadlineAheadMs)
+    // Named by its content: an id that a caller chose could be one that consensus has seen, and the batch be taken for a repeat.
+    return consensus.propose({ id: hash('sha256', data, 'hex').slice(0, 32), data, deadlineMs })
+  }
+
   /** The block of a batch is applied: those it had no gas left for wait again, where they stood among their caller's. */
   #again(batch: readonly Pending[]): void {
     const { index } = this.#parts
     const left = batch.filter(entry => index.get(entry.transaction.id) === undefined && this.#pending.get(entry.transaction.id) === entry)
     const executed = batch.length - left.length
     // Of a batch that counts for nothing there is nothing to expect the next time either.
-    if (executed === 0) return
+    if (executed === 0) {
+      const error = new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it' })
+      for (const entry of left) this.#abandon(entry, error)
+      return
+    }
     this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2) : executed
     this.#queue.putBack(left, ({ transaction }) => transaction.sub, ({ order }) => order)
   }

@@ -10,9 +10,11 @@
  * 3. When the applier or the store fails, every waiting and later write is refused, and every later read, and `onHalt` is
  *    told: memory is then ahead of the log.
  */
+import type { Claim } from '../../cmtp/claim.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
 import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
+import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '../../cmtp/identity/request-proof.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
@@ -21,8 +23,9 @@ import type { ConsensusProvider } from '../consensus/provider.ts'
 import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
 import { Courier } from '../contracts/courier.ts'
 import { installDeployed } from '../contracts/deployments.ts'
-import { encodeGenesis, readGenesis, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
+import { encodeGenesis, readGenesis, readMesh, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
 import { messageIdOf, OWN_IDS, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
+import { GENESIS_FQMN, isMember, JOIN_FQMN, mayOrder, readMembers } from '../contracts/members.ts'
 import { checkKnown, Metering } from '../contracts/metering.ts'
 import type { ContractEngine } from '../contracts/provider.ts'
 import { contractKeys, isContractKey } from '../contracts/records.ts'
@@ -33,10 +36,12 @@ import { GRANTSEQ_KEY, readSeq } from '../iam/records.ts'
 import type { Log } from '../log.ts'
 import { Applier } from './applier.ts'
 import type { Authority } from './authority.ts'
-import { NO_PROOF } from './batch.ts'
+import { NO_PROOF, verifyBatch } from './batch.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
 import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
+import { levelOf, Replication, type Durability, type ReplicationParts, type ReplicationState } from './replication.ts'
+import { Ticks } from './ticks.ts'
 import { SYSTEM_SPACE, type TransactionHandler } from './transaction.ts'
 import { TransactionIndex, type Outcome } from './transaction-index.ts'
 import type { ViewCacheOptions } from './view-cache.ts'
@@ -61,7 +66,17 @@ export interface StateServiceParts {
   readonly identities?: TransactionHandler
   /** Who may have what, asked again where a transaction is ordered. Default: whatever was ordered is executed. */
   readonly authority?: Authority
-  readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array, verify(did: string, bytes: Uint8Array, signature: Uint8Array): boolean }
+  readonly member: {
+    readonly did: string
+    readonly sign: (bytes: Uint8Array) => Uint8Array
+    readonly verify: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
+  }
+  /** What makes this node one of the mesh's, where its key is not the mesh's own. */
+  readonly certificate?: Certificate | undefined
+  /** Where members hear each other, and whether an acknowledgement waits for a quorum of them. Default: this node is alone. */
+  readonly replication?: Pick<ReplicationParts, 'bus' | 'quorum' | 'version' | 'out'>
+  /** How old the newest block grows before it is followed by an empty one, ms. Default 10,000. */
+  readonly tickMs?: number
   readonly clock: Clock
   readonly log: Log
   readonly viewCache?: ViewCacheOptions
@@ -96,6 +111,8 @@ export class StateService {
   readonly #deployed = new Set<string>()
   readonly #views: Views
   readonly #courier: Courier
+  readonly #replication: Replication
+  readonly #ticks: Ticks
   #stopping = false
   #started: Promise<OpenReport> | undefined
   #stopped: Promise<void> | undefined
@@ -114,10 +131,19 @@ export class StateService {
       read: id => readMessage(this.system, id),
       deliver: message => parts.deliver?.(message) ?? Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'router' })),
       answer: (id, delivered) => this.#answer(id, delivered),
+      onDuty: () => this.#replication.onDuty(),
       clock,
       log,
     })
     this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
+    this.#replication = new Replication({
+      ...parts.replication ?? { bus: undefined, quorum: false, version: '', out: () => 0 },
+      member, members: () => readMembers(this.system), level: store.durability, clock, log,
+      onDiverged: others => { this.#diverged(others) },
+    })
+    this.#ticks = new Ticks({
+      head: () => store.head, onDuty: this.#replication.onDuty, order: deadlineMs => this.#proposer.barrier(deadlineMs), clock, log, tickMs: parts.tickMs,
+    })
     this.#applier = new Applier({
       store,
       index: this.#index,
@@ -127,19 +153,19 @@ export class StateService {
       },
       ...(parts.authority !== undefined && { authority: parts.authority }),
       blockGas: seq => this.#metering.begun ? this.#metering.at(seq).transactionGas / BLOCK_SHARE : Infinity,
-      verifyMember: (did, bytes, signature) => this.#isMember(did) && member.verify(did, bytes, signature),
+      verifyMember: (batch, bytes) => mayOrder(this.system, batch) && verifyBatch(bytes, batch, member.verify),
       log,
       onApplied: block => {
         this.stats.blocks++
         this.#views.changed(block)
         parts.onApplied?.(block)
       },
-      onDurable: (block, outcomes) => {
-        this.#proposer.settle(outcomes)
+      onDurable: (block, outcomes, head) => {
         parts.outbox.add(block)
         this.#takeUp(block)
+        this.#replication.durable(head, () => { this.#proposer.settle(outcomes) })
         // What is in memory alone has to be ordered again when the node starts.
-        if (store.durability !== 'memory') consensus.trim?.(block.seq)
+        if (store.durability !== 'memory') consensus.trim?.(this.#replication.held(block.seq))
       },
       onHalt: error => {
         this.#proposer.fail(error)
@@ -162,8 +188,19 @@ export class StateService {
     return this.#parts.store.head
   }
 
-  get durability(): StateStore['durability'] {
-    return this.#parts.store.durability
+  /** What an acknowledged write survives. */
+  get durability(): Durability {
+    return levelOf(this.#parts.store.durability, this.#parts.replication?.quorum === true)
+  }
+
+  /** Which of the members publishes for all; for the outbox. */
+  get duty(): Pick<Replication, 'onDuty' | 'outElsewhere'> {
+    return this.#replication
+  }
+
+  /** What the members hold; `undefined` where this node is alone. */
+  get replicas(): ReplicationState | undefined {
+    return this.#replication.state
   }
 
   get halted(): CMeshError | undefined {
@@ -267,9 +304,12 @@ export class StateService {
       for (const id of pendingMessages(system)) this.#courier.add(id)
       const { epoch, seq } = store.head
       await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply)
+      this.#replication.start(store.head)
       if (store.head.seq === 0) await this.#begin(genesis())
       this.#genesis ??= readGenesis(system)
       if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
+      await this.#join()
+      this.#ticks.start()
       return report
     } catch (error) {
       await this.stop()
@@ -278,19 +318,43 @@ export class StateService {
   }
 
   async #begin(genesis: Genesis): Promise<void> {
-    await this.#order(genesis.operator, `0xSW:${SYSTEM_SPACE}:genesis`, encodeGenesis(genesis))
+    try {
+      await this.#order(genesis.operator, GENESIS_FQMN, encodeGenesis(genesis))
+    } catch (error) {
+      // Another node began it a moment before.
+      if (!(error instanceof CMeshError) || error.code !== 'CMESH_STATE_NOT_MEMBER' || readGenesis(this.system) === undefined) throw error
+    }
+  }
+
+  /** Makes this node a member where it is none yet. */
+  async #join(): Promise<void> {
+    const { member: { did }, certificate } = this.#parts
+    const [found = '', wanted] = [readMesh(this.system), certificate?.mesh ?? did]
+    if (isMember(this.system, did)) return
+    if (certificate === undefined) throw new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it, and it has no certificate' })
+    if (found !== wanted) throw new CMeshError('CMESH_STATE_OTHER_MESH', { found, wanted })
+    await this.orderOwn(JOIN_FQMN, certificate)
+  }
+
+  /** Its log, or the others', is wrong: it answers for nothing any more. */
+  #diverged(others: readonly Claim[]): void {
+    const { seq } = others.reduce((first, claim) => (claim.seq < first.seq ? claim : first))
+    this.#applier.halt(new CMeshError('CMESH_STATE_DIVERGED', { seq, members: others.map(({ did }) => did).join(', ') }))
   }
 
   async #stop(): Promise<void> {
     const { consensus, outbox, store, engine } = this.#parts
     // From now on nothing new comes in; answers to what contracts sent are the mesh's own and still do.
     this.#stopping = true
+    this.#ticks.stop()
     await this.#courier.stop()
     const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
     await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
     await drained
     await outbox.stop()
+    await store.flush().catch(() => undefined)
+    this.#replication.stop()
     await store.close()
     engine.close()
   }
@@ -312,7 +376,7 @@ export class StateService {
 
   #replyOf(outcome: Outcome): Reply {
     const headers = [
-      ['x-cmesh-durability', this.#parts.store.durability],
+      ['x-cmesh-durability', this.durability],
       ['x-cmesh-gas', String(outcome.gas)],
       ['x-cmesh-sequence', String(outcome.seq)],
       ['x-cmesh-transaction', outcome.id],
@@ -355,12 +419,6 @@ export class StateService {
       proof: NO_PROOF,
     })
     if (outcome.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
-  }
-
-  /** Before genesis is applied, the node that makes the beginning is the only member there is. */
-  #isMember(did: string): boolean {
-    this.#genesis ??= readGenesis(this.system)
-    return this.#genesis === undefined ? did === this.#parts.member.did : this.#genesis.members.includes(did)
   }
 }
 

@@ -151,8 +151,9 @@ describe('a second node', () => {
     const second = await room.launch({ args: ['--nats-url', broker.url] })
     expect(await second.exited).toEqual({ code: 1, signal: null })
     expect(second.steps.at(-1)).toBe('state')
-    expect(second.failure?.message).toBe(`Boot stopped at step state: Another node (${first.descriptor.did}) orders the writes of this mesh; `
-      + 'a mesh has one node for now. Stop one of the two, or give this one a broker of its own. (CMESH_CONSENSUS_SECOND_NODE)')
+    expect(second.failure?.message).toBe(`Boot stopped at step state: Another node (${first.descriptor.did}) orders the writes at this broker, `
+      + 'and the mock provider of consensus serves one node alone. Stop one of the two, give this one a broker of its own, or let a stream order for both '
+      + '(consensus.provider jetstream). (CMESH_CONSENSUS_SECOND_NODE)')
     await expectGone(second)
     const asked = await client(first)
     expect((await asked.call('0xS:0x001:hello_world')).json()).toBe('Hello, world')

@@ -46,18 +46,18 @@ interface Node {
   readonly ready: Promise<void>
 }
 
-function node(from: LogHead = START, options: JetStreamConsensusOptions = {}, on: JetStreamBus = bus): Node {
+function node(from: LogHead = START, options: JetStreamConsensusOptions = {}, on: JetStreamBus = bus, nodeId = 'node-1'): Node {
   const failures: CMeshError[] = []
   const entries: LogEntry[] = []
-  const provider = new JetStreamConsensus({ bus: on, nodeId: 'node-1', log: SILENT_LOG, onFailed: error => { failures.push(error) } }, {
+  const provider = new JetStreamConsensus({ bus: on, nodeId, log: SILENT_LOG, onFailed: error => { failures.push(error) } }, {
     maxBytes: 64 * 1024 * 1024, checkMs: 50, ...options,
   })
   started.push(provider)
   return { provider, entries, failures, ready: provider.start(from, entry => { entries.push(entry) }) }
 }
 
-async function begun(from?: LogHead, options?: JetStreamConsensusOptions, on?: JetStreamBus): Promise<Node> {
-  const made = node(from, options, on)
+async function begun(from?: LogHead, options?: JetStreamConsensusOptions, on?: JetStreamBus, nodeId?: string): Promise<Node> {
+  const made = node(from, options, on, nodeId)
   await made.ready
   return made
 }
@@ -399,16 +399,31 @@ describe('the room of a stream', () => {
 })
 
 describe('a second node', () => {
-  test('is refused while the first one runs, whichever of the two providers each has', async () => {
-    const second = { code: 'CMESH_CONSENSUS_SECOND_NODE', message: expect.stringMatching(/^Another node \(node-1\) orders the writes of this mesh; a mesh has one node for now\. /) }
+  test('shares the order: each delivers what either proposes, at the same places, and settles its own', async () => {
+    const [one, two] = [await begun(), await begun(START, {}, bus, 'node-2')]
+    const ids = Array.from({ length: 40 }, () => proposal())
+    const places = await Promise.all(ids.map((each, i) => (i % 2 === 0 ? one : two).provider.propose(each)))
+    expect(new Set(places.map(({ seq }) => seq)).size).toBe(40)
+    await until('both have delivered all', () => one.entries.length === 40 && two.entries.length === 40, 10_000)
+    expect(two.entries).toEqual(one.entries)
+    expect(await two.provider.propose(ids[0] as Proposal)).toEqual({ ...places[0], duplicate: true })
+  })
+
+  test('under the same key is refused', async () => {
+    await begun()
+    await expect(node().ready).rejects.toMatchObject({
+      code: 'CMESH_CONSENSUS_SAME_KEY', message: 'Another process runs as the node node-1. Stop one of the two; each node has a data directory and a key of its own.',
+    })
+  })
+
+  test('with the mock provider is refused, whichever of the two was first', async () => {
+    const second = { code: 'CMESH_CONSENSUS_SECOND_NODE', detail: { node: 'node-1' } }
     const one = await begun()
-    await expect(node().ready).rejects.toMatchObject(second)
-    const mock = new MockConsensus({ bus, nodeId: 'node-1' })
-    await expect(mock.start(START, () => undefined)).rejects.toMatchObject(second)
+    await expect(new MockConsensus({ bus, nodeId: 'node-2' }).start(START, () => undefined)).rejects.toMatchObject(second)
     await one.provider.stop()
     const other = new MockConsensus({ bus, nodeId: 'node-1' })
     await other.start(START, () => undefined)
-    await expect(node().ready).rejects.toMatchObject(second)
+    await expect(node(START, {}, bus, 'node-2').ready).rejects.toMatchObject(second)
     await other.stop()
     await begun()
   })

@@ -141,7 +141,7 @@ describe('mock consensus on a bus', () => {
     await one.start(START, () => {})
     await expect(two.start(START, () => {})).rejects.toMatchObject({
       code: 'CMESH_CONSENSUS_SECOND_NODE',
-      message: expect.stringMatching(/^Another node \(node-1\) orders the writes of this mesh; .* give this one a broker of its own\.$/),
+      message: expect.stringMatching(/^Another node \(node-1\) orders the writes at this broker, .* let a stream order for both \(consensus\.provider jetstream\)\.$/),
     })
     expect(bus.subscribers(SUBJECT)).toBe(1)
     await one.stop()

@@ -203,7 +203,8 @@ describe('in the sources', () => {
   })
 
   test('the proposer alone proposes, and the applier alone commits', () => {
-    expect(filesOf(calls('propose'))).toEqual(['services/state/proposer.ts'])
+    // A provider hands a proposal to its own session.
+    expect(filesOf(calls('propose'))).toEqual(['providers/consensus/jetstream.ts', 'services/state/proposer.ts'])
     // A contract's own journal commits too, into the space it was given.
     expect(filesOf(calls('commit'))).toEqual(['providers/contracts/wasm.ts', 'services/state/applier.ts'])
   })

@@ -65,16 +65,31 @@ const idsOf = (sent: Sent | undefined): string[] => (sent?.batch.transactions ??
 
 describe('a submission', () => {
   test('resolves with the outcome once that is durable, not when it is ordered', async () => {
-    const { proposer: made, sent, order } = proposer()
+    const { proposer: made, sent, order, index } = proposer()
     const a = put()
     let settled = false
     const submitted = made.submit(a).finally(() => { settled = true })
     await turn()
+    // Executed, not durable yet.
+    index.add(outcomeOf(a))
     sent[0]?.commit()
     await turn()
     expect({ settled, pending: made.pending }).toEqual({ settled: false, pending: 1 })
     const [outcome] = order(sent[0])
     expect(await submitted).toBe(outcome)
+    expect(made.pending).toBe(0)
+  })
+
+  test('in a batch that counts for nothing, since its node is no member any more, is refused: nothing would come of it the next time', async () => {
+    const { proposer: made, sent } = proposer()
+    const refused = [made.submit(put()), made.submit(put())]
+    await turn()
+    sent[0]?.commit()
+    for (const each of await Promise.allSettled(refused)) {
+      expect(each).toMatchObject({
+        reason: { code: 'CMESH_STATE_NOT_MEMBER', message: 'This node is no member of the mesh, so that nothing it proposes counts: the log does not list it.' },
+      })
+    }
     expect(made.pending).toBe(0)
   })
 

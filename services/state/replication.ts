@@ -1,0 +1,89 @@
+/**
+ * This node as one of the members that hold the same log: when a block is durable here it is claimed, and what was written is acknowledged
+ * once as many hold it as the level asks for. Also who of the members does what one of them has to do for all.
+ *
+ * Invariant: acknowledgements are given in the order of the log, each once; those that are not given when the node stops never are, and
+ * their callers are told that the outcome is unknown.
+ */
+import { Claims, type ClaimsParts, type MemberState } from './claims.ts'
+import type { StateHead, StateStore } from './provider.ts'
+
+/** What an acknowledged write survives: see `docs/consensus.md`. */
+export type Durability = StateStore['durability'] | 'quorum-os' | 'quorum-disk'
+
+export interface ReplicationParts extends Omit<ClaimsParts, 'bus' | 'onConfirmed'> {
+  /** Among the services; absent: this node is alone. */
+  readonly bus: ClaimsParts['bus'] | undefined
+  /** Whether an acknowledgement waits for a quorum. */
+  readonly quorum: boolean
+}
+
+export interface ReplicationState {
+  readonly members: readonly MemberState[]
+  readonly quorum: number
+  /** The last sequence that a quorum holds. */
+  readonly confirmed: number
+}
+
+interface Waiting {
+  readonly seq: number
+  readonly acknowledge: () => void
+}
+
+export class Replication {
+  readonly #claims: Claims | undefined
+  readonly #quorum: boolean
+  #waiting: Waiting[] = []
+
+  constructor({ bus, quorum, ...parts }: ReplicationParts) {
+    this.#quorum = quorum && bus !== undefined
+    this.#claims = bus && new Claims({ ...parts, bus, onConfirmed: seq => { this.#confirmed(seq) } })
+  }
+
+  /** Whether this node does what one of the members has to do for all of them. */
+  readonly onDuty = (): boolean => this.#claims?.onDuty() ?? true
+
+  /** The last block whose events are out, as another member says; 0 where none does. */
+  readonly outElsewhere = (): number => this.#claims?.outElsewhere() ?? 0
+
+  get state(): ReplicationState | undefined {
+    const claims = this.#claims
+    return claims && { members: claims.states(), quorum: claims.quorum, confirmed: claims.confirmed }
+  }
+
+  start(head: StateHead): void {
+    this.#claims?.start(head)
+  }
+
+  /** A block is durable here, `head` the position behind it. `acknowledge` is called when the level is reached. */
+  durable(head: StateHead, acknowledge: () => void): void {
+    if (this.#quorum) this.#waiting.push({ seq: head.seq, acknowledge })
+    this.#claims?.durable(head)
+    if (!this.#quorum) acknowledge()
+  }
+
+  /** The lowest sequence that every member holds who can be reckoned with; `own` where this node is alone. */
+  held(own: number): number {
+    return this.#claims?.held() ?? own
+  }
+
+  stop(): void {
+    this.#claims?.stop()
+    this.#waiting = []
+  }
+
+  #confirmed(seq: number): void {
+    let done = 0
+    for (const { seq: held, acknowledge } of this.#waiting) {
+      if (held > seq) break
+      done++
+      acknowledge()
+    }
+    if (done > 0) this.#waiting.splice(0, done)
+  }
+}
+
+/** The level of a mesh whose members hold their own copies at `own`. */
+export function levelOf(own: StateStore['durability'], quorum: boolean): Durability {
+  return quorum && own !== 'memory' ? `quorum-${own}` : own
+}

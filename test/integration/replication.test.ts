@@ -1,0 +1,177 @@
+/** Three members of one mesh: State of each on its own Hypercore, one stream of one real broker between them. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import type { CMeshError } from '../../cmtp/errors.ts'
+import { issueCertificate } from '../../cmtp/identity/certificate.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
+import { JetStreamConsensus } from '../../providers/consensus/jetstream.ts'
+import { WasmEngine } from '../../providers/contracts/wasm.ts'
+import { MockEvents } from '../../providers/events/mock.ts'
+import { HypercoreStateStore } from '../../providers/state/hypercore.ts'
+import { readMembers } from '../../services/contracts/members.ts'
+import { SILENT_LOG } from '../../services/log.ts'
+import { IdentityTransactions } from '../../services/iam/transactions.ts'
+import { NameTransactions } from '../../services/registrar/transactions.ts'
+import { Outbox } from '../../services/state/outbox.ts'
+import { StateService } from '../../services/state/service.ts'
+import { turnClock } from '../../services/clock.ts'
+import { until } from '../client/support/until.ts'
+import { ExternalBroker } from '../support/external-broker.ts'
+import { memberOf, memoryWatermark } from '../support/mesh.ts'
+import { METER, OPERATOR } from '../support/replica.ts'
+
+const WAIT_MS = 30_000
+const MESH = KeyPair.generate()
+const ISSUED_MS = Date.now()
+
+let broker: ExternalBroker
+let root: string
+beforeAll(async () => {
+  [broker, root] = await Promise.all([ExternalBroker.start(), mkdtemp(path.join(os.tmpdir(), 'cmesh-members-'))])
+})
+afterAll(async () => {
+  await broker.stop()
+  await rm(root, { recursive: true, force: true })
+})
+
+interface Member {
+  readonly key: KeyPair
+  readonly state: StateService
+  readonly bus: NatsBus
+  readonly halts: CMeshError[]
+  stop(): Promise<void>
+}
+
+const running = new Set<Member>()
+afterEach(async () => { await Promise.all([...running].map(member => member.stop())) })
+let streams = 0
+
+interface MemberOptions {
+  readonly stream: string
+  readonly certificate?: boolean
+  /** Of the mesh, where this member begins it. */
+  readonly operator?: string
+}
+
+/** Starts the member of that key on its own directory. */
+async function member(key: KeyPair, { stream, certificate = true, operator = OPERATOR.did }: MemberOptions): Promise<Member> {
+  const bus = await connectNats({ servers: broker.url, onError: () => undefined })
+  const halts: CMeshError[] = []
+  const events = new MockEvents({})
+  // Of one time: who was made to leave since does not come back by it.
+  const shown = certificate ? issueCertificate(key.did, MESH, ISSUED_MS) : undefined
+  const state: StateService = new StateService({
+    store: new HypercoreStateStore({ dir: path.join(root, stream, key.did.slice(-12)) }),
+    consensus: new JetStreamConsensus(
+      { bus, nodeId: key.did, log: SILENT_LOG, onFailed: error => { halts.push(error) } }, { stream, maxBytes: 64 * 1024 * 1024, checkMs: 50 },
+    ),
+    engine: new WasmEngine(),
+    guard: { confirm: () => undefined, authorise: () => { throw new Error('nobody asks') }, tokenOf: () => new Uint8Array() },
+    outbox: new Outbox({
+      events, watermark: memoryWatermark(), log: SILENT_LOG, duty: { onDuty: () => state.duty.onDuty(), outElsewhere: () => state.duty.outElsewhere() },
+    }),
+    names: new NameTransactions(), identities: new IdentityTransactions(), member: memberOf(key),
+    ...(shown !== undefined && { certificate: shown }),
+    replication: { bus, quorum: true, version: '1', out: () => 0 },
+    clock: turnClock(), log: SILENT_LOG, onHalt: error => { halts.push(error) },
+  })
+  const made: Member = {
+    key, state, bus, halts,
+    stop: async () => {
+      running.delete(made)
+      await state.stop()
+      await bus.close()
+    },
+  }
+  running.add(made)
+  try {
+    await state.start(() => ({
+      operator, members: [key.did], ...(shown !== undefined && { mesh: MESH.did, certificate: shown }), contracts: [], meter: METER,
+    }))
+  } catch (error) {
+    await made.stop()
+    throw error
+  }
+  return made
+}
+
+/** Something that any member may order and that changes state. */
+const write = ({ state }: Member, did: string): Promise<void> => state.orderOwn('0xIW:grant', { did, permission: 'read 0xS:0x001:>' })
+const heads = (members: readonly Member[]): string[] => members.map(({ state: { head } }) => `${head.seq} ${Buffer.from(head.chain).toString('hex')}`)
+const alike = (members: readonly Member[]): boolean => new Set(heads(members)).size === 1
+const granted = ({ state }: Member, did: string): boolean => state.system.get(`grants/${did}`) !== undefined
+
+describe('three members', () => {
+  const keys = [KeyPair.generate(), KeyPair.generate(), KeyPair.generate()] as const
+
+  test('join with their certificates, whoever begins the mesh; each orders, and all hold the same log', async () => {
+    const stream = `THREE${++streams}`
+    const members = await Promise.all(keys.map(key => member(key, { stream })))
+    const [one, two, three] = members as [Member, Member, Member]
+    await until('all are members everywhere', () => members.every(({ state }) => readMembers(state.system).length === 3), WAIT_MS)
+    expect(one.state.genesis).toEqual(two.state.genesis)
+    expect(one.state.genesis.mesh).toBe(MESH.did)
+    const dids = Array.from({ length: 30 }, () => KeyPair.generate().did)
+    await Promise.all(dids.map((did, i) => write(members[i % 3] as Member, did)))
+    await until('all are at one head', () => alike(members), WAIT_MS)
+    for (const each of members) expect(dids.filter(did => !granted(each, did))).toEqual([])
+    expect(one.state.durability).toBe('quorum-os')
+    const { head } = three.state
+    await until('each sees the others there', () => members.every(({ state }) => state.replicas?.members.every(({ seq }) => seq >= head.seq) === true), WAIT_MS)
+    expect(two.state.replicas).toMatchObject({ quorum: 2, confirmed: two.state.head.seq })
+    expect(members.map(({ state }) => state.duty.onDuty()).filter(Boolean)).toHaveLength(1)
+    expect(members.flatMap(({ halts }) => halts)).toEqual([])
+  })
+
+  test('acknowledge while two are there; one alone acknowledges nothing, and what it ordered is acknowledged when another is back', async () => {
+    const stream = `TWO${++streams}`
+    const members = await Promise.all(keys.map(key => member(key, { stream })))
+    const [one, two, three] = members as [Member, Member, Member]
+    await until('all are members everywhere', () => members.every(({ state }) => readMembers(state.system).length === 3), WAIT_MS)
+    await three.stop()
+    await write(one, KeyPair.generate().did)
+    await two.stop()
+    const did = KeyPair.generate().did
+    let acknowledged = false
+    const waiting = write(one, did).then(() => { acknowledged = true })
+    await until('the write is applied where it was asked', () => granted(one, did), WAIT_MS)
+    expect(acknowledged).toBe(false)
+    const back = await member(keys[2], { stream })
+    await waiting
+    expect(granted(back, did)).toBe(true)
+    expect(alike([one, back])).toBe(true)
+  })
+
+  test('one that the operator takes out is refused what it orders, also after a restart', async () => {
+    const stream = `LEFT${++streams}`
+    const one = await member(keys[0], { stream, operator: keys[0].did })
+    const two = await member(keys[1], { stream })
+    expect(readMembers(one.state.system)).toEqual([keys[0].did, keys[1].did].sort())
+    await one.state.orderOwn(`0xSW:0x000:leave:["${keys[1].did}"]`, {})
+    const refused = { code: 'CMESH_STATE_NOT_MEMBER', message: 'This node is no member of the mesh, so that nothing it proposes counts: the log does not list it.' }
+    await expect(write(two, KeyPair.generate().did)).rejects.toMatchObject(refused)
+    await two.stop()
+    await expect(member(keys[1], { stream })).rejects.toMatchObject({ code: 'CMESH_IAM_CERTIFICATE', detail: { reason: 'the node left the mesh after it was issued' } })
+    await write(one, KeyPair.generate().did)
+  })
+
+  test('a node without a certificate is refused', async () => {
+    const stream = `NONE${++streams}`
+    await member(keys[0], { stream })
+    await expect(member(KeyPair.generate(), { stream, certificate: false })).rejects.toMatchObject({
+      code: 'CMESH_STATE_NOT_MEMBER', detail: { reason: 'the log does not list it, and it has no certificate' },
+    })
+  })
+})
+
+test('a certificate of another mesh is refused before anything is ordered', async () => {
+  const stream = `OTHER${++streams}`
+  const first = KeyPair.generate()
+  const one = await member(first, { stream, certificate: false })
+  const { seq } = one.state.head
+  await expect(member(KeyPair.generate(), { stream })).rejects.toMatchObject({ code: 'CMESH_STATE_OTHER_MESH', detail: { found: first.did, wanted: MESH.did } })
+  expect(one.state.head.seq).toBe(seq)
+})

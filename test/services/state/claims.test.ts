@@ -1,0 +1,256 @@
+/** Claims of members: what they confirm, and what they say of this node, with claims made by hand. */
+import { beforeEach, describe, expect, test } from '@jest/globals'
+import { decodeClaim, encodeClaim, signClaim, type Claim } from '../../../cmtp/claim.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import { CLAIM_SUBJECT } from '../../../cmtp/subject.ts'
+import type { BusMessage } from '../../../services/bus/provider.ts'
+import { BEAT_MS, Claims } from '../../../services/state/claims.ts'
+import type { StateHead } from '../../../services/state/provider.ts'
+import { keptLog, memberOf, testClock } from '../../support/mesh.ts'
+
+const KEYS = Array.from({ length: 5 }, (_, i) => KeyPair.fromSeed(Buffer.alloc(32, i + 1))).sort((a, b) => (a.did < b.did ? -1 : 1))
+const [ME, ONE, TWO, THREE, FOUR] = KEYS as [KeyPair, KeyPair, KeyPair, KeyPair, KeyPair]
+const START_MS = 1_800_000_000_000
+
+const chainAt = (seq: number): Buffer => Buffer.alloc(32, seq % 251)
+const headAt = (seq: number, timeMs = START_MS): StateHead => ({ epoch: 0, seq, timeMs, chain: chainAt(seq) })
+
+interface Rig {
+  readonly claims: Claims
+  readonly said: Claim[]
+  readonly confirmed: number[]
+  readonly diverged: (readonly Claim[])[]
+  readonly log: ReturnType<typeof keptLog>
+  readonly time: ReturnType<typeof testClock>
+  /** A claim of a member reaches this node. */
+  hear(key: KeyPair, seq: number, fields?: Partial<Claim>): void
+  raw(data: Uint8Array): void
+}
+
+function rig(members: readonly KeyPair[] = [ME, ONE, TWO]): Rig {
+  const said: Claim[] = []
+  const confirmed: number[] = []
+  const diverged: (readonly Claim[])[] = []
+  const log = keptLog()
+  const time = testClock({ ms: START_MS })
+  let handler: (message: BusMessage) => void = () => undefined
+  const claims = new Claims({
+    bus: {
+      status: 'connected',
+      publish: (subject, data) => {
+        expect(subject).toBe(CLAIM_SUBJECT)
+        said.push(decodeClaim(data) as Claim)
+      },
+      subscribe: (_, handle) => {
+        handler = handle
+        return { unsubscribe: () => undefined, drain: () => Promise.resolve() }
+      },
+    },
+    member: memberOf(ME), members: () => members.map(({ did }) => did), level: 'os', version: '9.9.9', out: () => 3, clock: time, log,
+    onConfirmed: seq => { confirmed.push(seq) },
+    onDiverged: others => { diverged.push(others) },
+  })
+  const raw = (data: Uint8Array): void => { handler({ subject: CLAIM_SUBJECT, reply: '', data }) }
+  const hear = (key: KeyPair, seq: number, fields: Partial<Claim> = {}): void => {
+    time.ms++
+    const { signature, ...content } = { did: key.did, epoch: 0, seq, chain: chainAt(seq).toString('hex'), level: 'os' as const, out: 0, timeMs: time.ms, version: '1', ...fields }
+    const claim = signClaim(content, key)
+    raw(encodeClaim(signature === undefined ? claim : { ...claim, signature }))
+  }
+  return { claims, said, confirmed, diverged, log, time, hear, raw }
+}
+
+let made: Rig
+beforeEach(() => { made = rig() })
+
+describe('what is confirmed', () => {
+  test('is what this node holds durably and so many others claim with the same chain that they are a quorum', () => {
+    const { claims, confirmed, hear } = made
+    claims.start(headAt(0))
+    for (const seq of [1, 2, 3]) claims.durable(headAt(seq))
+    expect(confirmed).toEqual([])
+    hear(ONE, 2)
+    expect(confirmed).toEqual([2])
+    hear(TWO, 1)
+    expect(confirmed).toEqual([2])
+    hear(TWO, 3)
+    expect(confirmed).toEqual([2, 3])
+    expect(claims.confirmed).toBe(3)
+    claims.stop()
+  })
+
+  test('waits for this node where the others are ahead of it', () => {
+    const { claims, confirmed, hear } = made
+    claims.start(headAt(0))
+    hear(ONE, 3)
+    hear(TWO, 3)
+    claims.durable(headAt(1))
+    claims.durable(headAt(2))
+    expect(confirmed).toEqual([])
+    claims.durable(headAt(3))
+    expect(confirmed).toEqual([3])
+    claims.stop()
+  })
+
+  test('is at once what a lone member holds, and two of two need each other', () => {
+    const lone = rig([ME])
+    lone.claims.start(headAt(4))
+    expect(lone.confirmed).toEqual([4])
+    lone.claims.durable(headAt(5))
+    expect(lone.confirmed).toEqual([4, 5])
+    lone.claims.stop()
+    const pair = rig([ME, ONE])
+    pair.claims.start(headAt(4))
+    expect(pair.confirmed).toEqual([])
+    pair.hear(ONE, 4)
+    expect(pair.confirmed).toEqual([4])
+    pair.claims.stop()
+  })
+
+  test('of five is what three hold', () => {
+    const { claims, confirmed, hear } = rig([ME, ONE, TWO, THREE, FOUR])
+    claims.start(headAt(9))
+    hear(ONE, 9)
+    expect(confirmed).toEqual([])
+    hear(FOUR, 9)
+    expect(confirmed).toEqual([9])
+    claims.stop()
+  })
+
+  test.each<[string, (to: Rig) => void]>([
+    ['one that nobody signed', ({ hear }) => { hear(ONE, 1, { signature: 'A'.repeat(86) }) }],
+    ['one in another\'s name', ({ hear }) => { hear(ONE, 1, { did: TWO.did }) }],
+    ['one of who is no member', ({ hear }) => { hear(THREE, 1) }],
+    ['its own, come back', ({ hear }) => { hear(ME, 1) }],
+    ['noise', ({ raw }) => { raw(Buffer.from('noise')) }],
+  ])('is not moved by %s', (_, send) => {
+    const { claims, confirmed } = made
+    claims.start(headAt(0))
+    claims.durable(headAt(1))
+    send(made)
+    expect(confirmed).toEqual([])
+    claims.stop()
+  })
+
+  test('is not moved back by an old claim that is sent again', () => {
+    const { claims, hear, raw } = made
+    claims.start(headAt(0))
+    hear(ONE, 1)
+    hear(ONE, 0)
+    const old = signClaim({ did: ONE.did, epoch: 0, seq: 9, chain: chainAt(9).toString('hex'), level: 'os', out: 0, timeMs: START_MS - 1, version: '1' }, ONE)
+    raw(encodeClaim(old))
+    expect(claims.states().map(({ seq }) => seq)).toEqual([0, 0, 0])
+    claims.stop()
+  })
+})
+
+describe('a chain that differs', () => {
+  test('of one of three is told in the log, confirms nothing, and never agrees again', () => {
+    const { claims, confirmed, diverged, log, hear } = made
+    claims.start(headAt(0))
+    claims.durable(headAt(1))
+    hear(ONE, 1, { chain: 'ff'.repeat(32) })
+    expect(log.lines).toMatchObject([{ level: 'error', fields: { member: ONE.did, seq: 1 }, message: 'a member claims another log than this node has' }])
+    claims.durable(headAt(2))
+    hear(ONE, 2)
+    expect(confirmed).toEqual([])
+    expect(claims.states().map(({ differs }) => differs)).toEqual([false, true, false])
+    hear(TWO, 2)
+    expect(confirmed).toEqual([2])
+    expect(diverged).toEqual([])
+    claims.stop()
+  })
+
+  test('of so many that no quorum is left is told to this node, once, and it confirms nothing any more', () => {
+    const { claims, confirmed, diverged, hear } = made
+    claims.start(headAt(0))
+    claims.durable(headAt(1))
+    hear(ONE, 1, { chain: 'ff'.repeat(32) })
+    hear(TWO, 1, { chain: 'ff'.repeat(32) })
+    expect(diverged.map(others => others.map(({ did, seq }) => [did, seq]))).toEqual([[[ONE.did, 1], [TWO.did, 1]]])
+    claims.durable(headAt(2))
+    hear(TWO, 2)
+    expect({ confirmed, times: diverged.length }).toEqual({ confirmed: [], times: 1 })
+    claims.stop()
+  })
+
+  test('ahead of this node counts when it got there', () => {
+    const { claims, diverged, hear } = rig([ME, ONE])
+    claims.start(headAt(0))
+    hear(ONE, 2, { chain: 'ff'.repeat(32) })
+    claims.durable(headAt(1))
+    expect(diverged).toHaveLength(0)
+    claims.durable(headAt(2))
+    expect(diverged).toHaveLength(1)
+    claims.stop()
+  })
+})
+
+describe('what this node says', () => {
+  const turn = (): Promise<void> => new Promise(resolve => { setImmediate(resolve) })
+
+  test('is one claim for all that became durable together, signed, with what it holds', async () => {
+    const { claims, said } = made
+    claims.start(headAt(0))
+    expect(said).toHaveLength(1)
+    for (const seq of [1, 2, 3]) claims.durable(headAt(seq))
+    await turn()
+    expect(said.slice(1)).toMatchObject([{ did: ME.did, epoch: 0, seq: 3, chain: chainAt(3).toString('hex'), level: 'os', out: 3, version: '9.9.9', timeMs: START_MS }])
+    claims.stop()
+    expect(said).toHaveLength(3)
+  })
+
+  test('is nothing, until its beat, where it is not its turn and the others have confirmed it without it', async () => {
+    // Of three the last has not its turn in the first stretch of the log.
+    const { claims, said, hear } = rig([ONE, TWO, ME].sort((a, b) => (a.did === ME.did ? 1 : b.did === ME.did ? -1 : 0)))
+    claims.start(headAt(0))
+    claims.durable(headAt(1))
+    hear(ONE, 1)
+    hear(TWO, 1)
+    await turn()
+    expect(said.map(({ seq }) => seq)).toEqual([0])
+    claims.stop()
+  })
+
+  test('is nothing of a block that is ahead of its clock', async () => {
+    const { claims, said, log } = made
+    claims.start(headAt(0))
+    claims.durable(headAt(1, START_MS + 6_000))
+    await turn()
+    expect(said.map(({ seq }) => seq)).toEqual([0])
+    expect(log.lines).toMatchObject([{ level: 'warn', fields: { seq: 1, aheadMs: 6_000 } }])
+    claims.stop()
+  })
+})
+
+describe('among the members', () => {
+  test('the first of those that are there has the duty', () => {
+    const { claims, time, hear } = rig([ONE, ME, TWO])
+    claims.start(headAt(0))
+    expect(claims.onDuty()).toBe(true)
+    hear(ONE, 0)
+    expect(claims.onDuty()).toBe(false)
+    hear(TWO, 0)
+    expect(claims.onDuty()).toBe(false)
+    time.ms += 5 * BEAT_MS + 1
+    expect(claims.onDuty()).toBe(true)
+    claims.stop()
+  })
+
+  test('the slowest that was heard within a minute says how far the order is held, and each how far its events are out', () => {
+    const { claims, time, hear } = made
+    claims.start(headAt(0))
+    for (let seq = 1; seq <= 9; seq++) claims.durable(headAt(seq))
+    expect(claims.held()).toBe(9)
+    hear(ONE, 7, { out: 6 })
+    hear(TWO, 4, { out: 2 })
+    expect({ held: claims.held(), out: claims.outElsewhere() }).toEqual({ held: 4, out: 6 })
+    time.ms += 60_000
+    hear(ONE, 8, { out: 8 })
+    expect({ held: claims.held(), out: claims.outElsewhere() }).toEqual({ held: 8, out: 8 })
+    expect(claims.states()).toMatchObject([
+      { did: ME.did, self: true, seq: 9, heardMs: 0, version: '9.9.9' }, { did: ONE.did, self: false, seq: 8, heardMs: 0 }, { did: TWO.did, seq: 4, heardMs: 60_001 },
+    ])
+    claims.stop()
+  })
+})
