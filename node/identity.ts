@@ -1,4 +1,4 @@
-/** The node's own key, and that of a mesh whose nodes are certified: loaded from a directory, or made there once, mode 0600. They never leave it. */
+/** The node's own key: loaded from its data directory, or made there once, mode 0600. It never leaves the node. */
 import { chmod, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'

@@ -43,7 +43,7 @@ const GIB = 1024 ** 3
 export const SETTINGS = {
   'data.dir': { kind: 'text', default: undefined, doc: 'Where the node keeps its identity, log and broker. Default: `$XDG_DATA_HOME/cmesh`, else `~/.local/share/cmesh`.' },
   'operator': { kind: 'text', default: undefined, doc: 'DID that holds every right; recorded at genesis, ignored afterwards. Default: the node\'s own DID.' },
-  'mesh.certificate': { kind: 'text', default: undefined, doc: 'Path of the node\'s certificate, made by `cmesh mesh certify`: the mesh it belongs to. Default: none, and the node is its own mesh.' },
+  'mesh.certificate': { kind: 'text', default: undefined, doc: 'The certificate by which this node speaks for a mesh whose key is another\'s: path of the file that holds it. Default: none, and the node\'s key is the mesh\'s.' },
   'bus.url': { kind: 'text', default: undefined, doc: 'An existing NATS server or cluster: URLs separated by commas. Default: a nats-server of the node\'s own.' },
   'bus.nkeySeed': { kind: 'text', default: undefined, doc: 'Seed of the nkey to log in with at `bus.url`. A secret: give it by the environment or a file of mode 0600.' },
   'bus.accounts': { kind: 'text', default: undefined, doc: 'The node\'s accounts at `bus.url`, made by `cmesh operator export`: path of a `node.json` of mode 0600. Default: none, and the broker enforces nothing.' },
