@@ -29,7 +29,7 @@ interface Member {
   /** Its newest block, and how many it is behind; absent where it was not heard. */
   readonly head?: number
   readonly lag?: number
-  /** When it was heard, in ms since 1970. */
+  /** How long ago it was heard, in ms. */
   readonly heardMs?: number
   readonly version?: string
   /** The node that answered. */
@@ -76,10 +76,9 @@ export function status(program: Command, terminal: Terminal): void {
 }
 
 function membersOf(terminal: Terminal, members: readonly Member[]): readonly string[] {
-  const nowMs = Date.now()
   const rows = members.map(({ did, head, lag, heardMs, version, self }) => [
     `${did}${self === true ? ' (answered)' : ''}`, head === undefined ? '–' : String(head), lag === undefined ? '–' : String(lag),
-    self === true ? 'now' : heardMs === undefined ? 'never' : `${Math.max(0, Math.round((nowMs - heardMs) / 1_000))} s ago`,
+    self === true ? 'now' : heardMs === undefined ? 'never' : `${Math.round(heardMs / 1_000)} s ago`,
     version === undefined ? '–' : terminal.foreign(version),
   ])
   return table(rows, { boxes: terminal.resultsAreSeen, head: ['member', 'head', 'lag', 'heard', 'version'], right: [1, 2] })
