@@ -26,14 +26,18 @@ interface MembersStatus {
 
 interface Member {
   readonly did: string
-  /** Its newest block, and how many it is behind; absent where it was not heard. */
-  readonly head?: number
-  readonly lag?: number
-  /** How long ago it was heard, in ms. */
-  readonly heardMs?: number
-  readonly version?: string
+  /** Its newest block, and how many it is behind the node that answered. */
+  readonly head: number
+  readonly lag: number
+  /** What its copy survives. */
+  readonly level: string
+  /** How long ago it was heard, in ms; below 0: never since that node started. */
+  readonly heardMs: number
+  readonly version: string
   /** The node that answered. */
-  readonly self?: boolean
+  readonly self: boolean
+  /** Its log is another one. */
+  readonly differs: boolean
 }
 
 export function status(program: Command, terminal: Terminal): void {
@@ -76,12 +80,12 @@ export function status(program: Command, terminal: Terminal): void {
 }
 
 function membersOf(terminal: Terminal, members: readonly Member[]): readonly string[] {
-  const rows = members.map(({ did, head, lag, heardMs, version, self }) => [
-    `${did}${self === true ? ' (answered)' : ''}`, head === undefined ? '–' : String(head), lag === undefined ? '–' : String(lag),
-    self === true ? 'now' : heardMs === undefined ? 'never' : `${Math.round(heardMs / 1_000)} s ago`,
-    version === undefined ? '–' : terminal.foreign(version),
-  ])
-  return table(rows, { boxes: terminal.resultsAreSeen, head: ['member', 'head', 'lag', 'heard', 'version'], right: [1, 2] })
+  const rows = members.map(({ did, head, lag, level, heardMs, version, self, differs }) => {
+    if (heardMs < 0) return [did, '–', '–', '–', 'never', '–']
+    const heard = self ? 'answered' : `${Math.round(heardMs / 1_000)} s ago`
+    return [did, String(head), String(lag), terminal.foreign(level), differs ? `${heard}, its log differs` : heard, terminal.foreign(version)]
+  })
+  return table(rows, { boxes: terminal.resultsAreSeen, head: ['member', 'head', 'lag', 'durability', 'heard', 'version'], right: [1, 2] })
 }
 
 function nodeOf({ node, version, pid, http }: MeshDescriptor): object {
