@@ -10,7 +10,7 @@ const SOURCES = ['cmtp/**/*.ts', 'services/**/*.ts', 'providers/**/*.ts', 'node/
 const TESTS = ['test/**/*.ts']
 const CONTRACTS = ['contracts/**/*.ts']
 /** The only files that end the process: a library that does takes the decision from its caller. */
-const PROCESSES = ['node/main.ts', 'client/cli/main.ts', 'bench/**/*.ts']
+const PROCESSES = ['node/main.ts', 'node/cluster/main.ts', 'client/cli/main.ts', 'bench/**/*.ts']
 
 /** @type {import('eslint').Linter.RulesRecord} */
 const style = {
@@ -85,7 +85,7 @@ export default tseslint.config(
   {
     files: SOURCES,
     rules: {
-      'no-restricted-properties': ['error', { object: 'process', property: 'exit', message: 'only node/main.ts and client/cli/main.ts end the process.' }],
+      'no-restricted-properties': ['error', { object: 'process', property: 'exit', message: 'only node/main.ts, node/cluster/main.ts and client/cli/main.ts end the process.' }],
     },
   },
   { files: PROCESSES, rules: { 'no-restricted-properties': 'off' } },

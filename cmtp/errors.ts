@@ -157,6 +157,8 @@ export const CATALOGUE = {
   CMESH_CONFIG_PROVIDER: { status: 500, retry: 'terminal', message: 'There is no {service} provider {provider}. Known: {known}.' },
   CMESH_BOOT_FAILED: { status: 500, retry: 'terminal', message: 'Boot stopped at step {step}: {reason}' },
   CMESH_BOOT_DATA_IN_USE: { status: 500, retry: 'terminal', message: 'The data directory {path} is in use by process {pid}.' },
+  CMESH_CLUSTER_DATA: { status: 500, retry: 'terminal', message: 'The data directory {path} does not go with this cluster: {reason}.' },
+  CMESH_CLUSTER_RESTART: { status: 500, retry: 'retry', message: 'The rolling restart stopped at {part}: {reason} What was restarted before serves again; what comes after was left alone.' },
   CMESH_BROKER_NOT_FOUND: { status: 500, retry: 'terminal', message: 'No usable nats-server was found: {tried}. Four ways to get one: (1) set NATS_SERVER_BIN to its path; (2) put nats-server on the PATH; (3) run `npm run setup` where the official release can be downloaded; (4) on Debian or Ubuntu, run `npm run setup`, which uses apt-get download without root. Or give an existing cluster by CMESH_NATS_URL.' },
   CMESH_BROKER_FAILED: { status: 500, retry: 'terminal', message: 'The nats-server did not start: {reason}' },
   CMESH_BROKER_ACCOUNTS: { status: 500, retry: 'terminal', message: 'The broker\'s accounts cannot be used: {reason}.' },

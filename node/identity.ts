@@ -10,9 +10,14 @@ import { KeyPair, SEED_BYTES } from '../cmtp/identity/keys.ts'
 
 const FILE = 'node.key'
 
-/** Resolves with the key in `<dir>/node.key`. Rejects with `CMESH_IAM_KEY` for a file that others can read, or that holds no seed. */
-export async function nodeIdentity(dir: string): Promise<KeyPair> {
-  const file = path.join(dir, FILE)
+/** Resolves with the key in `<dir>/node.key`. Rejects as `keptKey` does. */
+export function nodeIdentity(dir: string): Promise<KeyPair> {
+  return keptKey(dir, FILE)
+}
+
+/** Resolves with the key in a file of `dir`. Rejects with `CMESH_IAM_KEY` for one that others can read, or that holds no seed. */
+export async function keptKey(dir: string, name: string): Promise<KeyPair> {
+  const file = path.join(dir, name)
   await mkdir(dir, { recursive: true, mode: 0o700 })
   let text: string
   try {

@@ -94,6 +94,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
       consensusReplicas: config['consensus.replicas'],
       consensusMaxBytes: config['consensus.maxBytes'],
       eventsMaxBytes: config['events.maxBytes'],
+      eventsReplicas: config['events.replicas'],
       logFile: config['miner.logFile'] ?? '',
     },
   } satisfies ProviderContext)

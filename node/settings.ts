@@ -71,6 +71,7 @@ export const SETTINGS = {
   'consensus.maxBytes': { kind: 'number', default: GIB / 2, min: 8_388_608, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes that the stream of the `jetstream` provider keeps; past it writes are refused until what the log holds is trimmed.' },
   'events.provider': { kind: 'text', default: 'jetstream', doc: 'Where events are kept.' },
   'events.maxBytes': { kind: 'number', default: GIB / 2, min: 1_048_576, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes of events kept; past it the oldest go.' },
+  'events.replicas': { kind: 'number', default: 1, min: 1, max: 5, unit: 'servers', doc: 'Servers of the NATS cluster that keep the events, and the requests to be mined; at most as many as there are.' },
   'contracts.provider': { kind: 'text', default: 'wasm', doc: 'What runs contracts.' },
   'contracts.callLimitMs': { kind: 'number', default: 2_000, min: 100, max: 60_000, unit: 'ms', doc: 'A contract that holds the node longer than this halts it.' },
   'contracts.viewGas': { kind: 'number', default: 2_000_000, min: 10_000, max: 1_000_000_000_000, unit: 'gas', doc: 'Most gas that one view may use on this node.' },

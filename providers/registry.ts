@@ -59,6 +59,8 @@ export interface ProviderContext {
     /** Default: the provider's own. */
     readonly consensusStream?: string
     readonly eventsMaxBytes: number
+    /** Of the events, and of the requests to be mined. Default 1. */
+    readonly eventsReplicas?: number
     /** The log file that the `logfile` source reads. */
     readonly logFile: string
   }
@@ -96,7 +98,7 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
   events: {
     jetstream: ({ core, options, log }) => new JetStreamEvents(
       { bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'events failed') } },
-      { maxBytes: options.eventsMaxBytes },
+      { maxBytes: options.eventsMaxBytes, replicas: options.eventsReplicas ?? 1 },
     ),
     mock: () => new MockEvents(),
   },
@@ -104,7 +106,10 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
     wasm: ({ watch, compilations }) => new WasmEngine({ onEnter: watch.enter, onLeave: watch.leave, compilations }),
   },
   miner: {
-    stream: ({ core, log }) => new StreamSource({ bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'the request stream failed') } }),
+    stream: ({ core, options, log }) => new StreamSource(
+      { bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'the request stream failed') } },
+      { replicas: options.eventsReplicas ?? 1 },
+    ),
     logfile: ({ dir, options, log }) => new LogfileSource(
       { onFailure: error => { log.error({ err: error, code: error.code }, 'the request log failed') } },
       { path: options.logFile, dataDir: dir },

@@ -1,5 +1,5 @@
 /**
- * A node in a process of its own, as `up` and `demo` start it. It owns the child from start to exit. The child is no member of
+ * A node, or the supervisor of several, in a process of its own, as `up` and `demo` start it. It owns the child from start to exit. The child is no member of
  * the terminal's process group: Ctrl-C reaches it once, through `stop`, and it drains.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -9,7 +9,9 @@ import { CATALOGUE, CMeshError, type ErrorCode } from '../../cmtp/errors.ts'
 import type { MeshDescriptor } from '../descriptor.ts'
 
 export interface NodeProcessOptions {
-  /** Arguments of `node/main`. */
+  /** Which entry point. Default `node/main`. */
+  readonly entry?: 'node/main' | 'node/cluster/main'
+  /** Its arguments. */
   readonly args: readonly string[]
   readonly env: NodeJS.ProcessEnv
   /** Told the name of each step of the boot. */
@@ -63,9 +65,9 @@ export class NodeProcess {
     }
   }
 
-  private constructor({ args, env, onLog }: NodeProcessOptions) {
+  private constructor({ entry: name = 'node/main', args, env, onLog }: NodeProcessOptions) {
     // The node beside this file: dist/node/main.js when built, node/main.ts when a test runs the sources.
-    const entry = fileURLToPath(new URL(`../../node/main${extname(fileURLToPath(import.meta.url))}`, import.meta.url))
+    const entry = fileURLToPath(new URL(`../../${name}${extname(fileURLToPath(import.meta.url))}`, import.meta.url))
     this.#child = spawn(process.execPath, [...process.execArgv, entry, ...args], {
       env, detached: true, stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     })

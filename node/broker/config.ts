@@ -1,15 +1,31 @@
 /**
  * The configuration of a managed nats-server, as text. It owns the server's bounds; the accounts and what each may do are
- * `cmtp/identity/nats-accounts.ts`'s. It writes no file and shows no secret: what stands here of the accounts is public.
+ * `cmtp/identity/nats-accounts.ts`'s. It writes no file. What stands here of the accounts is public; the password of a cluster's routes is
+ * not, and the file is for one user alone.
  *
- * There is no `http` in it: that port has no login, and tells any process of the machine each session's id, inbox and login.
+ * There is no `http` in it unless it is asked for: that port has no login, and tells any process of the machine each session's id, inbox and login.
  */
 import { serverConfig, type BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
+
+/** A server's place among others that replicate the same streams. */
+export interface BrokerRoutes {
+  readonly cluster: string
+  /** Where it listens for the others: `host:port`. */
+  readonly listen: string
+  /** Where all of them listen, this one too. */
+  readonly servers: readonly string[]
+  /** Whether clients are told of the other servers. Default true; false where they do not reach them by the addresses that those know of themselves. */
+  readonly advertise?: boolean
+  /** What they know each other by: letters, digits, `_` and `-`. */
+  readonly password: string
+}
 
 export interface BrokerConfig {
   /** Shown in the broker's logs and to its clients. */
   readonly serverName: string
-  /** Loopback port for clients; -1 lets the server choose. */
+  /** Address that clients connect to. Default 127.0.0.1. */
+  readonly host?: string
+  /** Port for clients; -1 lets the server choose. */
   readonly port: number
   /** Directory for the server's ports file, process id, log, streams and stored accounts. */
   readonly dir: string
@@ -18,6 +34,10 @@ export interface BrokerConfig {
   readonly version: readonly [number, number, number]
   /** Disk JetStream may use, in bytes. Default: the server's own choice, three quarters of what is free. */
   readonly maxFileStoreBytes?: number
+  /** Default: it is alone. */
+  readonly routes?: BrokerRoutes
+  /** Address for health checks where nobody else reaches it, as inside a container. Default: none, for it knows no login. */
+  readonly monitor?: string
 }
 
 /** Names inside the broker's directory. */
@@ -49,9 +69,9 @@ export function brokerConfig(config: BrokerConfig): string {
   const rotates = config.version[0] > 2 || config.version[1] >= 10
   return `# Written by CMesh at every start; changes are lost.
 server_name: ${quoted(config.serverName)}
-host: "127.0.0.1"
+host: ${quoted(config.host ?? '127.0.0.1')}
 port: ${config.port}
-ports_file_dir: ${quoted(config.dir)}
+${config.monitor === undefined ? '' : `http: ${quoted(config.monitor)}\n`}ports_file_dir: ${quoted(config.dir)}
 pid_file: ${path(BROKER_FILES.pid)}
 log_file: ${path(BROKER_FILES.log)}
 logfile_size_limit: ${BROKER_LIMITS.logBytes}
@@ -64,7 +84,17 @@ jetstream {
   store_dir: ${quoted(config.dir)}
   max_memory_store: ${BROKER_LIMITS.memoryStoreBytes}
 ${config.maxFileStoreBytes === undefined ? '' : `  max_file_store: ${config.maxFileStoreBytes}\n`}}
-${serverConfig(config.accounts, `${config.dir}/${BROKER_FILES.resolver}`)}`
+${config.routes === undefined ? '' : clusterBlock(config.routes)}${serverConfig(config.accounts, `${config.dir}/${BROKER_FILES.resolver}`)}`
+}
+
+function clusterBlock({ cluster, listen, servers, password, advertise = true }: BrokerRoutes): string {
+  return `cluster {
+  name: ${quoted(cluster)}
+  listen: ${quoted(listen)}
+${advertise ? '' : '  no_advertise: true\n'}  authorization { user: "route", password: ${quoted(password)}, timeout: 2 }
+  routes: [ ${servers.map(server => quoted(`nats-route://route:${password}@${server}`)).join(', ')} ]
+}
+`
 }
 
 /** A JSON string is a string of the server's configuration language too. */

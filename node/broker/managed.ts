@@ -14,7 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { BrokerAccounts } from '../../cmtp/identity/nats-accounts.ts'
 import { adoptNamedStreams, keptAccounts, loginsOf, sessionLogin, type BrokerLogin, type BrokerLogins } from './accounts.ts'
-import { BROKER_FILES, brokerConfig } from './config.ts'
+import { BROKER_FILES, brokerConfig, type BrokerRoutes } from './config.ts'
 import { BrokerDirectory } from './directory.ts'
 import { locateNatsServer, type NatsServer } from './locate.ts'
 import { awaitPrevious } from './previous.ts'
@@ -38,6 +38,8 @@ export interface ManagedBrokerOptions {
   readonly serverName?: string
   /** Disk that JetStream may use, in bytes. Default: three quarters of what is free when the server starts. */
   readonly maxFileStoreBytes?: number
+  /** Its place in a cluster. Default: it is alone. */
+  readonly routes?: BrokerRoutes
   /** Longest wait for ready in ms. Default 15,000; recovering large streams takes time. */
   readonly readyMs?: number
   /** Which nats-server to run. Default `locateNatsServer`, which obtains one where the machine has none. */
@@ -135,6 +137,12 @@ export class ManagedBroker {
     return this.#started
   }
 
+  /** Ends the server and resolves when another runs in its place, on the same port. `onExit` hears of it. */
+  async restart(): Promise<void> {
+    if (this.#phase.name === 'running') await this.#phase.server.stop()
+    if (this.#phase.name === 'restarting') await this.#phase.done
+  }
+
   /** Resolves when the server is gone. Memoised; before `start`, and after a failed one, there is nothing to stop. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop()
@@ -216,6 +224,7 @@ export class ManagedBroker {
       accounts: this.accounts,
       version: binary.version,
       ...(this.#options.maxFileStoreBytes !== undefined && { maxFileStoreBytes: this.#options.maxFileStoreBytes }),
+      ...(this.#options.routes !== undefined && { routes: this.#options.routes }),
     })
     await this.#directory.write(BROKER_FILES.config, text)
     return ServerProcess.launch({ binary: binary.path, dir: this.#dir, readyMs: this.#options.readyMs ?? 15_000, signal: this.#stopping.signal })

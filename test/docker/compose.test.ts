@@ -20,6 +20,9 @@ import { locateNatsServer } from '../../node/broker/locate.ts'
 import { RELEASE } from '../../node/setup/nats-obtain.mjs'
 import { until } from '../client/support/until.ts'
 
+const BROKERS = ['broker-1', 'broker-2', 'broker-3'] as const
+const NODES = ['node-1', 'node-2', 'node-3'] as const
+
 interface Service {
   readonly image?: string
   readonly build?: string
@@ -31,17 +34,18 @@ interface Service {
   readonly healthcheck?: { readonly test?: readonly string[], readonly disable?: boolean }
   readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>
   readonly stop_grace_period?: string
+  readonly user?: string
 }
 
 interface Compose {
-  readonly services: Readonly<Record<'nats' | 'mesh' | 'spam', Service>>
+  readonly services: Readonly<Record<'nats' | 'mesh' | 'spam' | 'cluster-files' | typeof BROKERS[number] | typeof NODES[number], Service>>
   readonly volumes: Readonly<Record<string, unknown>>
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const read = (file: string): Promise<string> => readFile(path.join(root, file), 'utf8')
 
-const compose = parse(await read('docker-compose.yml')) as Compose
+const compose = parse(await read('docker-compose.yml'), { merge: true }) as Compose
 const { nats, mesh, spam } = compose.services
 /** Instructions of the Dockerfile, continued lines joined. */
 const dockerfile = (await read('Dockerfile')).replaceAll('\\\n', ' ').split('\n').filter(line => line !== '' && !line.startsWith('#'))
@@ -76,6 +80,31 @@ describe('docker-compose.yml', () => {
     expect(mesh.depends_on).toEqual({ nats: { condition: 'service_healthy' } })
     expect(spam.depends_on).toEqual({ mesh: { condition: 'service_healthy' } })
     expect([nats.profiles, mesh.profiles, spam.profiles]).toEqual([undefined, undefined, ['client']])
+  })
+
+  test('starts the cluster on demand: its files first, then its servers, then its nodes, each with what is its own', () => {
+    const { services } = compose
+    const files = services['cluster-files']
+    expect(files.profiles).toEqual(['cluster'])
+    expect(files.command).toEqual(expect.arrayContaining(['--hosts', BROKERS.join(','), '--nodes', String(NODES.length)]))
+    for (const name of BROKERS) {
+      expect(services[name]).toMatchObject({
+        profiles: ['cluster'], image: nats.image, command: ['--config', `/data/cluster/${name}/nats.conf`],
+        depends_on: { 'cluster-files': { condition: 'service_completed_successfully' } },
+      })
+    }
+    for (const name of NODES) {
+      expect(services[name]).toMatchObject({
+        profiles: ['cluster'], command: expect.arrayContaining([`/data/cluster/${name}/settings.json`, `/data/cluster/${name}`]) as unknown,
+        depends_on: Object.fromEntries(BROKERS.map(broker => [broker, { condition: 'service_healthy' }])), healthcheck: { test: mesh.healthcheck?.test },
+        stop_grace_period: mesh.stop_grace_period,
+      })
+    }
+  })
+
+  test('publishes nothing twice', () => {
+    const published = Object.values(compose.services).flatMap(({ ports = [] }) => ports).map(port => port.split(':')[1])
+    expect(new Set(published).size).toBe(published.length)
   })
 
   test('names volumes and files that exist', async () => {

@@ -97,6 +97,11 @@ export function secretsOf(dir: string): Map<string, string> {
   const keep = (what: string, bytes: Uint8Array): void => { for (const text of spellings(bytes)) kept.set(text, what) }
   const key = read(path.join(dir, 'node.key'))?.trim()
   if (key !== undefined) keep('the node\'s key', Buffer.from(key, 'base64url'))
+  // Those of the cluster that it is a part of.
+  const meshKey = read(path.join(dir, '..', 'mesh', 'mesh.key'))?.trim()
+  if (meshKey !== undefined) keep('the mesh\'s key', Buffer.from(meshKey, 'base64url'))
+  const password = /"password": "([\w-]+)"/.exec(read(path.join(dir, '..', 'cluster.json')) ?? '')?.[1]
+  if (password !== undefined) kept.set(password, 'the password of the servers\' routes')
   for (const [, seed = ''] of read(path.join(dir, 'iam', 'keys.json'))?.matchAll(/"seed":"([\w-]+)"/g) ?? []) keep('a key that signs tokens', Buffer.from(seed, 'base64url'))
   return kept
 }
@@ -128,6 +133,11 @@ export function brokerLog(dir: string): string {
   const at = path.join(dir, 'broker')
   if (!existsSync(at)) return ''
   return readdirSync(at).filter(name => name.includes('.log')).map(name => read(path.join(at, name)) ?? '').join('\n')
+}
+
+/** What the processes of clusters wrote, by the names of their logs. */
+export function clusterLogs(dir: string): Map<string, string> {
+  return new Map(filesUnder(dir, name => name.includes('.log')).filter(file => file.includes(`${path.sep}cluster${path.sep}`)).map(file => [file, read(file) ?? '']))
 }
 
 function spellings(bytes: Uint8Array): string[] {

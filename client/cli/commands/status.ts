@@ -1,7 +1,8 @@
-/** `cmesh status`: whether the mesh answers, and where its state stands. */
+/** `cmesh status`: whether the mesh answers, where its state stands, and how far each member is. */
 import type { Command } from 'commander'
 import type { MeshDescriptor } from '../../descriptor.ts'
 import { examples, fields, meshOf, printResult, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface ConsensusStatus {
@@ -12,10 +13,35 @@ interface ConsensusStatus {
   readonly members: readonly unknown[]
   readonly durability: string
   readonly head: { readonly epoch: number, readonly seq: number, readonly timeMs: number, readonly chain: string }
+  /** Absent where the node does not say. */
+  readonly mesh?: MembersStatus
+}
+
+interface MembersStatus {
+  readonly members: readonly Member[]
+  /** The block that a quorum has. */
+  readonly confirmed?: number
+  readonly quorum: number
+}
+
+interface Member {
+  readonly did: string
+  /** Its newest block, and how many it is behind the node that answered. */
+  readonly head: number
+  readonly lag: number
+  /** What its copy survives. */
+  readonly level: string
+  /** How long ago it was heard, in ms; below 0: never since that node started. */
+  readonly heardMs: number
+  readonly version: string
+  /** The node that answered. */
+  readonly self: boolean
+  /** Its log is another one. */
+  readonly differs: boolean
 }
 
 export function status(program: Command, terminal: Terminal): void {
-  withMesh(program.command('status').description('show whether the mesh answers, and where its state stands'))
+  withMesh(program.command('status').description('show whether the mesh answers, where its state stands, and its members'))
     .addHelpText('after', examples(
       ['cmesh status', 'exit code 0 when it answers, 3 when it does not'],
       ['cmesh status --json', 'the same for a script'],
@@ -26,24 +52,40 @@ export function status(program: Command, terminal: Terminal): void {
         const beganMs = performance.now()
         const consensus = await client.status({ signal: terminal.interrupted }) as unknown as ConsensusStatus
         const roundTripMs = Math.round((performance.now() - beganMs) * 1_000) / 1_000
+        const { mesh } = consensus
         const result = {
           mesh: client.mesh, url: client.url, you: client.did, roundTripMs,
           node: descriptor === undefined ? null : nodeOf(descriptor),
           consensus,
         }
-        printResult(terminal, options, result, () => fields(terminal, [
-          ['mesh', `${client.mesh ?? ''} ${terminal.style('green', 'answers')} in ${roundTripMs.toFixed(1)} ms`],
-          ['url', client.url],
-          ...(descriptor === undefined ? [] : [
-            ['node', `CMesh ${descriptor.version}, process ${descriptor.pid}`],
-            ['health', `${descriptor.http}/healthz`],
-          ] as const),
-          ['you', client.did],
-          ['consensus', `${consensus.provider}, ${consensus.members.length} members, quorum ${consensus.quorum}, term ${consensus.term}`],
-          ['state', `block ${consensus.head.seq} of epoch ${consensus.head.epoch}, chain ${consensus.head.chain.slice(0, 16)}…, durability ${consensus.durability}`],
-        ]))
+        printResult(terminal, options, result, () => [
+          ...fields(terminal, [
+            ['mesh', `${client.mesh ?? ''} ${terminal.style('green', 'answers')} in ${roundTripMs.toFixed(1)} ms`],
+            ['url', client.url],
+            ...(descriptor === undefined ? [] : [
+              ['node', `CMesh ${descriptor.version}, process ${descriptor.pid}`],
+              ['health', `${descriptor.http}/healthz`],
+            ] as const),
+            ['you', client.did],
+            ['consensus', `${consensus.provider}, ${consensus.members.length} members, quorum ${consensus.quorum}, term ${consensus.term}, led by ${terminal.foreign(consensus.leader)}`],
+            ['state', `block ${consensus.head.seq} of epoch ${consensus.head.epoch}, chain ${consensus.head.chain.slice(0, 16)}…, durability ${consensus.durability}`],
+            ...(mesh === undefined ? [] : [
+              ['members', `${mesh.members.length}, quorum ${mesh.quorum}${mesh.confirmed === undefined ? '' : `, block ${mesh.confirmed} confirmed by it`}`],
+            ] as const),
+          ]),
+          ...(mesh === undefined ? [] : membersOf(terminal, mesh.members)),
+        ])
       })
     })
+}
+
+function membersOf(terminal: Terminal, members: readonly Member[]): readonly string[] {
+  const rows = members.map(({ did, head, lag, level, heardMs, version, self, differs }) => {
+    if (heardMs < 0) return [did, '–', '–', '–', 'never', '–']
+    const heard = self ? 'answered' : `${Math.round(heardMs / 1_000)} s ago`
+    return [did, String(head), String(lag), terminal.foreign(level), differs ? `${heard}, its log differs` : heard, terminal.foreign(version)]
+  })
+  return table(rows, { boxes: terminal.resultsAreSeen, head: ['member', 'head', 'lag', 'durability', 'heard', 'version'], right: [1, 2] })
 }
 
 function nodeOf({ node, version, pid, http }: MeshDescriptor): object {

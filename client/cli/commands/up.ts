@@ -1,13 +1,18 @@
-/** `cmesh up`: runs a node on this machine until Ctrl-C, with the user's identity as its operator. */
+/** `cmesh up`: runs a node, or a cluster of them, on this machine until Ctrl-C, with the user's identity as the mesh's operator. */
+import { existsSync } from 'node:fs'
+import path from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
 import { CMeshError } from '../../../cmtp/errors.ts'
-import { defaultDataDir } from '../../descriptor.ts'
+import type { ClusterPart } from '../../cluster-control.ts'
+import { defaultDataDir, type MeshDescriptor } from '../../descriptor.ts'
+import { usage } from '../../options.ts'
 import { examples, fields, identities, integerFrom, printResult, withJson, type JsonOption } from '../command.ts'
 import { NodeProcess } from '../node-process.ts'
 import { withProgress } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface UpOptions extends JsonOption {
+  readonly nodes: number
   readonly data?: string
   readonly port?: number
   readonly httpPort?: number
@@ -21,7 +26,8 @@ interface UpOptions extends JsonOption {
 const PORT = integerFrom(1, 65_535)
 
 export function up(program: Command, terminal: Terminal): void {
-  withJson(program.command('up').description('run a node on this machine until Ctrl-C'))
+  withJson(program.command('up').description('run a node, or a cluster of nodes, on this machine until Ctrl-C'))
+    .option('--nodes <n>', 'how many nodes: 1, or 3 or 5 with three brokers of their own', integerFrom(1, 99), 1)
     .option('--data <dir>', 'where it keeps its identity, log and broker (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)')
     .option('--port <n>', 'loopback port of its nats-server (default: the one used last, else a free one)', PORT)
     .option('--http-port <n>', 'loopback port of /healthz and /metrics (default: a free one)', PORT)
@@ -33,30 +39,36 @@ export function up(program: Command, terminal: Terminal): void {
     .addHelpText('after', examples(
       ['cmesh up', 'a mesh of one node, you as its operator'],
       ['cmesh up --data ./mesh --http-port 8080', 'in a directory of its own'],
+      ['cmesh up --nodes 3', 'a mesh of three nodes on three brokers'],
       ['cmesh up --set state.durability=disk', 'with a setting'],
     ))
     .action(async (options: UpOptions) => {
       const operator = options.operator ?? (await identities(terminal).loadOrCreateIdentity(options.identity)).did
+      const dir = options.data ?? defaultDataDir(terminal.env)
+      const many = options.nodes > 1
+      if (many && options.natsUrl !== undefined) throw usage('--nodes starts brokers of its own; on a cluster by --nats-url each node is started by itself (docs/cluster.md).')
+      if (!many && existsSync(path.join(dir, 'cluster', 'cluster.json'))) {
+        throw new CMeshError('CMESH_CLUSTER_DATA', { path: dir, reason: 'it holds a mesh of several nodes: start it with --nodes, as it was made' })
+      }
       const args = [
-        '--data', options.data ?? defaultDataDir(terminal.env), '--operator', operator, '--log-level', options.logLevel,
+        '--data', dir, '--operator', operator, '--log-level', options.logLevel,
+        ...(many ? ['--nodes', String(options.nodes)] : []),
         ...(options.port === undefined ? [] : ['--port', String(options.port)]),
         ...(options.httpPort === undefined ? [] : ['--http-port', String(options.httpPort)]),
         ...(options.natsUrl === undefined ? [] : ['--nats-url', options.natsUrl]),
         ...options.set.flatMap((pair) => ['--set', pair]),
       ]
-      const { node, descriptor } = await withProgress(terminal, 'starting a node', (progress) => NodeProcess.start({
+      const what = many ? 'starting a cluster' : 'starting a node'
+      const { node, descriptor } = await withProgress(terminal, what, (progress) => NodeProcess.start({
+        ...(many && { entry: 'node/cluster/main' as const }),
         args, env: terminal.env, interrupted: terminal.interrupted,
-        onStep: (step) => progress.update(`starting a node: ${step}`), onLog: (line) => terminal.note(line),
+        onStep: (step) => progress.update(`${what}: ${step}`), onLog: (line) => terminal.note(line),
       }))
       printResult(terminal, options, { ...descriptor, operator }, () => [
         `${terminal.style('green', 'ready')} ${terminal.style('bold', descriptor.url)}`,
-        ...fields(terminal, [
-          ['mesh', descriptor.did],
-          ['operator', operator],
-          ['health', `${descriptor.http}/healthz`],
-        ]),
+        ...fields(terminal, [['mesh', descriptor.did], ['operator', operator], ...placesOf(descriptor)]),
         `Try it in another terminal: ${terminal.style('cyan', `cmesh call 0xS:0x001:hello_world${options.data === undefined ? '' : ` --data ${options.data}`}`)}`,
-        'Ctrl-C drains and stops it.',
+        `Ctrl-C drains and stops ${many ? 'all of it' : 'it'}.`,
       ])
       const interrupted = new Promise<void>((resolve) => {
         terminal.interrupted.addEventListener('abort', () => resolve(), { once: true })
@@ -67,6 +79,18 @@ export function up(program: Command, terminal: Terminal): void {
       if (code === 0) return
       throw node.failure ?? new CMeshError('CMESH_BOOT_FAILED', { step: 'run', reason: `the node ended with ${signal ?? `code ${String(code)}`}` })
     })
+}
+
+/** What a supervisor says beside what a node does. */
+interface ClusterDescriptor extends MeshDescriptor {
+  readonly parts?: readonly ClusterPart[]
+  readonly logs?: string
+}
+
+function placesOf({ http, parts, logs }: ClusterDescriptor): readonly (readonly [string, string])[] {
+  if (parts === undefined || logs === undefined) return [['health', `${http}/healthz`]]
+  const nodes = parts.filter((part) => part.did !== undefined)
+  return [...nodes.map((part) => [part.name, `${part.did ?? ''}, ${part.http ?? ''}/healthz`] as const), ['brokers', String(parts.length - nodes.length)], ['logs', logs]]
 }
 
 function keyValue(pair: string, before: readonly string[]): readonly string[] {

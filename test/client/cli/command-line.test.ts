@@ -30,12 +30,13 @@ describe('help', () => {
     expect(COMMANDS.map((path) => path.join(' ')).sort()).toEqual([
       'attribute hold', 'attribute issue', 'attribute list', 'attribute present', 'attribute request',
       'authz explain', 'authz grant', 'authz list', 'authz revoke',
-      'call', 'capability delegate', 'capability export', 'capability import', 'capability list', 'capability revoke', 'completion',
+      'call', 'capability delegate', 'capability export', 'capability import', 'capability list', 'capability revoke',
+      'cluster restart', 'cluster show', 'completion',
       'contract build', 'contract call', 'contract check', 'contract client', 'contract deploy', 'contract dry-run', 'contract gas', 'contract inspect',
       'contract new', 'contract proxy', 'contract replace', 'contract test', 'contract verify',
       'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail',
       'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity next', 'identity rotate', 'identity show',
-      'keys drop', 'keys rotate', 'keys show', 'login', 'operator export', 'operator init', 'operator show', 'register', 'resolve',
+      'keys drop', 'keys rotate', 'keys show', 'login', 'mesh certify', 'mesh did', 'mesh init', 'operator export', 'operator init', 'operator show', 'register', 'resolve',
       'spam', 'status', 'up', 'whoami',
     ])
   })

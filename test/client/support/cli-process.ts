@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { brokerLog, nodesUnder, secretsIn, secretsOf, secretsOfPerson } from '../../support/secrets.ts'
+import { brokerLog, clusterLogs, nodesUnder, secretsIn, secretsOf, secretsOfPerson } from '../../support/secrets.ts'
 import { ROOT } from '../../support/sources.ts'
 import { until } from './until.ts'
 
@@ -103,7 +103,8 @@ export class CliHome {
     const nodes = nodesUnder(this.directory)
     const kept = new Map([...secretsOfPerson(join(this.directory, 'config')), ...nodes.flatMap(dir => [...secretsOf(dir)])])
     const logs = nodes.map((dir): readonly [string, () => string] => [`the broker's log in ${dir}`, () => brokerLog(dir)])
-    return [...this.#wrote.splice(0), ...logs].flatMap(([who, text]) => secretsIn(text(), kept).map(what => `${who}: ${what}`))
+    const ofClusters = [...clusterLogs(this.directory)].map(([file, text]): readonly [string, () => string] => [`the log ${file}`, () => text])
+    return [...this.#wrote.splice(0), ...logs, ...ofClusters].flatMap(([who, text]) => secretsIn(text(), kept).map(what => `${who}: ${what}`))
   }
 }
 

@@ -1,0 +1,169 @@
+/**
+ * `cmesh up --nodes 3`, as a user starts it: three brokers and three nodes in processes of their own, which go on when one of them dies, come back,
+ * are restarted one at a time, and end together.
+ */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { connect } from '../../client/connect.ts'
+import type { MeshClient } from '../../client/mesh-client.ts'
+import type { Reply } from '../../client/reply.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { CliHome, type CliRun } from '../client/support/cli-process.ts'
+import { until } from '../client/support/until.ts'
+import { isAlive } from '../support/node-process.ts'
+
+interface Part {
+  readonly name: string
+  readonly pid?: number
+  readonly http?: string
+  readonly did?: string
+}
+
+interface Descriptor {
+  readonly url: string
+  readonly did: string
+  readonly pid: number
+  readonly parts: readonly Part[]
+}
+
+const NODES = 3
+const BROKERS = 3
+/** A start with streams waits for elections, and a machine that runs many tests takes its time. */
+const START_MS = 110_000
+const operator = KeyPair.generate()
+
+let home: CliHome
+let up: CliRun
+let client: MeshClient
+let first: Descriptor
+
+const descriptor = (): Descriptor => JSON.parse(readFileSync(path.join(home.directory, 'mesh', 'mesh.json'), 'utf8')) as Descriptor
+const shown = async (): Promise<readonly Part[]> => (await home.json('cluster', 'show') as { parts: readonly Part[] }).parts
+const nodesOf = (parts: readonly Part[]): Part[] => parts.filter(({ name }) => name.startsWith('node-'))
+const pidsOf = (parts: readonly Part[]): number[] => parts.flatMap(({ pid }) => (pid === undefined ? [] : [pid]))
+/** Each boot of a node adds one too, in its self-test. */
+const increment = async (): Promise<number> => (await client.call('0xSW:0x002:increment', { timeoutMs: 60_000 })).json<number>()
+
+async function start(): Promise<void> {
+  up = home.start(['up', '--nodes', String(NODES), '--operator', operator.did])
+  await until('the cluster is ready', () => {
+    if (up.child.exitCode !== null || up.child.signalCode !== null) throw new Error(`it ended: ${up.stderr}`)
+    return up.stdout.includes('Ctrl-C drains')
+  }, START_MS)
+}
+
+/** Which nodes answer, of many requests; each says so in the layers of its reply. */
+async function answering(count: number): Promise<Set<string>> {
+  // What a node had taken when it was killed nobody answers: then it is asked again.
+  const ask = (tries = 10): Promise<Reply> => client.call('0xS:0x001:hello_world', { receipt: 'full', timeoutMs: 3_000 })
+    .catch((error: unknown) => { if (tries === 0) throw error; return ask(tries - 1) })
+  const replies = await Promise.all(Array.from({ length: count }, () => ask()))
+  return new Set(replies.flatMap(reply => reply.layers().map(({ node }) => node)))
+}
+
+beforeAll(async () => {
+  home = await CliHome.make()
+  await start()
+  first = descriptor()
+  client = await connect({ url: first.url, mesh: first.did, identity: operator, timeoutMs: 30_000, coalesce: false, onWarning: () => undefined })
+}, START_MS + 10_000)
+
+afterAll(async () => {
+  await client?.close()
+  up?.child.kill('SIGTERM')
+  await up?.result
+  const left = pidsOf(first?.parts ?? []).filter(isAlive)
+  for (const pid of left) process.kill(pid, 'SIGKILL')
+  await home.close()
+  expect(left).toEqual([])
+}, START_MS)
+
+describe('a cluster', () => {
+  test('says where it is, and which process is which', async () => {
+    expect(first.url.split(',')).toHaveLength(BROKERS)
+    expect(first.parts.map(({ name }) => name)).toEqual(['broker-1', 'broker-2', 'broker-3', ...Array.from({ length: NODES }, (_, i) => `node-${i + 1}`)])
+    expect(pidsOf(first.parts).filter(isAlive)).toHaveLength(BROKERS + NODES)
+    expect(await shown()).toEqual(first.parts)
+    const { mesh, nodes } = await home.json('mesh', 'did') as { mesh: string, nodes: { did: string }[] }
+    expect([mesh, nodes.map(({ did }) => did)]).toEqual([first.did, nodesOf(first.parts).map(({ did }) => did)])
+    expect(up.stdout).toContain(`mesh      ${first.did}`)
+  })
+
+  test('reads and writes, and its requests spread over its nodes', async () => {
+    const before = await increment()
+    expect(await increment()).toBe(before + 1)
+    expect((await client.call('0xS:0x002:get', { timeoutMs: 30_000 })).json()).toBe(before + 1)
+    const dids = nodesOf(first.parts).map(({ did }) => did)
+    const answered = await answering(60)
+    expect([...answered].filter(did => !dids.includes(did))).toEqual([])
+    expect(answered.size).toBeGreaterThan(1)
+  })
+
+  test('shows each member in its status', async () => {
+    const { consensus } = await home.json('status') as { consensus: { mesh: { members: { did: string }[], quorum: number } } }
+    expect(consensus.mesh.members.map(({ did }) => did).sort()).toEqual(nodesOf(first.parts).map(({ did }) => did).sort())
+    expect(consensus.mesh.quorum).toBe(2)
+  })
+
+  test.each([
+    ['a second supervisor', ['up', '--nodes', String(NODES)], 'CMESH_BOOT_DATA_IN_USE', 'is in use by process'],
+    ['a mesh of one node', ['up'], 'CMESH_CLUSTER_DATA', 'it holds a mesh of several nodes: start it with --nodes, as it was made.'],
+    ['fewer nodes', ['up', '--nodes', '2'], 'CMESH_CONFIG_INVALID', 'it is 1, 3 or 5, not 2'],
+  ])('lets %s not start in its directory', async (_, args, code, says) => {
+    const { code: exit, stderr } = await home.run(args)
+    expect(exit).toBeGreaterThan(0)
+    expect(stderr).toContain(`error ${code}: `)
+    expect(stderr).toContain(says)
+  })
+
+  test('goes on when a node is killed, which comes back and catches up', async () => {
+    const before = await increment()
+    const victim = nodesOf(first.parts)[NODES - 1]
+    // Never of 0, which is every process of this test's own group.
+    if (victim?.pid === undefined) throw new Error('there is no such node')
+    process.kill(victim.pid, 'SIGKILL')
+    expect(await increment()).toBeGreaterThan(before)
+    expect((await answering(10)).size).toBeGreaterThan(0)
+    await until('the node is back', async () => (await shown()).some(({ name, pid, http }) => name === victim.name && pid !== victim.pid && http !== undefined), START_MS)
+    expect(up.stderr).toContain(`${victim.name} ended with SIGKILL; it is started again in 100 ms`)
+    await until('it answers again', async () => (await answering(20)).has(victim.did ?? ''), START_MS)
+  }, 2 * START_MS)
+
+  test('restarts each node and each broker in turn, while writes go on and none is lost', async () => {
+    const before = await shown()
+    const begin = await increment()
+    let last = begin
+    let written = 0
+    let over = false
+    const restart = home.run(['cluster', 'restart', '--json']).finally(() => { over = true })
+    for (; !over; written++) {
+      const value = await increment()
+      expect(value).toBeGreaterThan(last)
+      last = value
+    }
+    expect(await restart).toMatchObject({ code: 0 })
+    const after = await shown()
+    expect(after.map(({ name, did }) => [name, did])).toEqual(before.map(({ name, did }) => [name, did]))
+    expect(pidsOf(after).filter(pid => pidsOf(before).includes(pid))).toEqual([])
+    expect(await increment()).toBe(begin + written + NODES + 1)
+  }, 4 * START_MS)
+
+  test('ends with its supervisor when that is killed, and the next start is the same mesh with its data', async () => {
+    const written = await increment()
+    const pids = pidsOf(await shown())
+    process.kill(descriptor().pid, 'SIGKILL')
+    expect((await up.result).code).not.toBe(0)
+    await until('all of it is gone', () => !pids.some(isAlive), START_MS)
+    await start()
+    expect(descriptor()).toMatchObject({ did: first.did, url: first.url })
+    expect(await increment()).toBe(written + NODES + 1)
+  }, 2 * START_MS)
+
+  test('drains and ends on Ctrl-C, all of it', async () => {
+    const pids = pidsOf(await shown())
+    up.child.kill('SIGINT')
+    expect((await up.result).code).toBe(0)
+    expect(pids.filter(isAlive)).toEqual([])
+  }, START_MS)
+})
