@@ -82,6 +82,7 @@ export const CATALOGUE = {
   // --- state and consensus
   CMESH_STATE_MEMBERS: { status: 409, retry: 'terminal', message: 'The members of the mesh cannot be changed so: {reason}.' },
   CMESH_STATE_NOT_MEMBER: { status: 503, retry: 'retry', message: 'This node is no member of the mesh, so that nothing it proposes counts: {reason}.' },
+  CMESH_STATE_DIVERGED: { status: 503, retry: 'retry', message: 'This node holds another log than the members {members}, by sequence {seq} at the latest. It answers for nothing until it is rebuilt from them; start it again.' },
   CMESH_STATE_OTHER_MESH: { status: 409, retry: 'terminal', message: 'The log is that of the mesh {found}, and this node was started for {wanted}.' },
   CMESH_STATE_NO_CONTRACT: { status: 404, retry: 'terminal', message: 'There is no contract {contract}.' },
   CMESH_STATE_NO_CODE: { status: 404, retry: 'terminal', message: 'There is no code with the hash {code}.' },
@@ -91,7 +92,6 @@ export const CATALOGUE = {
   CMESH_STATE_FULL: { status: 507, retry: 'retry', message: 'The state log cannot be written: {reason}. The node stops; free space and start it again.' },
   CMESH_STATE_CORRUPT: { status: 500, retry: 'terminal', message: 'The state log in {path} is damaged at block {block}: {reason}.' },
   CMESH_STATE_CATCH_UP: { status: 503, retry: 'retry', message: 'The blocks that this node lacks could not be had from other members: {reason}. Start the other members, or wait until they can be reached, and start this one again.' },
-  CMESH_STATE_DIVERGED: { status: 500, retry: 'terminal', message: 'The log of this node differs from that of a quorum of members from sequence {seq} on. The node stops. Start it again: it puts its log aside and takes up the quorum\'s under a new key.' },
   CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },
   CMESH_STATE_GENESIS: { status: 500, retry: 'terminal', message: 'The genesis transaction is refused: {reason}.' },
   CMESH_STATE_HALTED: { status: 503, retry: 'retry', message: 'The state service has halted: {reason}.' },

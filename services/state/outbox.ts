@@ -25,6 +25,7 @@ export interface OutboxParts {
   readonly retryMs?: number
 }
 
+const NOTHING = new Uint8Array(0)
 const RETRY_MAX_MS = 5_000
 /** How long a stop waits for events that cannot be published just now, in ms; the attempt under way then is the last. */
 const STOP_MS = 2_000
@@ -50,6 +51,13 @@ export class Outbox {
     if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
     if (!block.transactions.some(transaction => transaction.events.length > 0)) return
     this.#queue.push(block)
+    this.#running ??= this.#run()
+  }
+
+  /** Blocks up to this one came from another member, which publishes their events: none of them is published here, then or after a restart. */
+  passed(block: Block): void {
+    if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
+    this.#queue.push({ ...block, message: NOTHING, transactions: [] })
     this.#running ??= this.#run()
   }
 

@@ -17,7 +17,7 @@ import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '.
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
-import type { ConsensusProvider } from '../consensus/provider.ts'
+import type { ConsensusProvider, LogHead } from '../consensus/provider.ts'
 import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
 import { Courier } from '../contracts/courier.ts'
 import { installDeployed } from '../contracts/deployments.ts'
@@ -67,6 +67,11 @@ export interface StateServiceParts {
     readonly sign: (bytes: Uint8Array) => Uint8Array
     readonly verify: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
   }
+  /**
+   * Brings the store up to sequence `upTo` at least, with the blocks of other members (`catch-up/catch-up.ts`); rejects as that does.
+   * Default: what the order has no more is missing.
+   */
+  readonly catchUp?: (upTo: number, onBlock: (block: Block) => void) => Promise<unknown>
   readonly clock: Clock
   readonly log: Log
   readonly viewCache?: ViewCacheOptions
@@ -254,7 +259,7 @@ export class StateService {
   }
 
   async #start(genesis: () => Genesis): Promise<OpenReport> {
-    const { store, consensus, engine, outbox } = this.#parts
+    const { store, consensus, outbox } = this.#parts
     try {
       let newest: Block | undefined
       const report = await store.open(block => {
@@ -262,24 +267,46 @@ export class StateService {
         outbox.add(block)
         newest = block
       })
-      const system = store.space(SYSTEM_SPACE)
-      // Before anything is compiled: what is compiled counts gas as the log says.
-      if (this.#metering.begun) this.#metering.at(store.head.seq + 1)
-      else if (readGenesis(system) !== undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log is of a version before gas was counted' })
-      installDeployed(engine, system, name => store.space(name))
-      for (const key of contractKeys(system)) this.#deployed.add(key)
-      this.stats.contracts = this.#deployed.size
-      for (const id of pendingMessages(system)) this.#courier.add(id)
+      this.#install()
       const { epoch, seq } = store.head
-      await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply)
+      const catchUp = this.#parts.catchUp && ((upTo: number) => this.#catchUp(upTo))
+      await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply, catchUp)
       if (store.head.seq === 0) await this.#begin(genesis())
-      this.#genesis ??= readGenesis(system)
+      this.#genesis ??= readGenesis(store.space(SYSTEM_SPACE))
       if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
       return report
     } catch (error) {
       await this.stop()
       throw error
     }
+  }
+
+  /** Takes up what the log amounts to: contracts, how gas is counted, messages under way. */
+  #install(): void {
+    const { store, engine } = this.#parts
+    const system = store.space(SYSTEM_SPACE)
+    // Before anything is compiled: what is compiled counts gas as the log says.
+    if (this.#metering.begun) this.#metering.at(store.head.seq + 1)
+    else if (readGenesis(system) !== undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log is of a version before gas was counted' })
+    installDeployed(engine, system, name => store.space(name))
+    for (const key of contractKeys(system)) this.#deployed.add(key)
+    this.stats.contracts = this.#deployed.size
+    for (const id of pendingMessages(system)) this.#courier.add(id)
+  }
+
+  /** Before the order is taken up: blocks of other members come into the log as if they had been read back. */
+  async #catchUp(upTo: number): Promise<LogHead> {
+    const { store, outbox, catchUp } = this.#parts
+    let newest: Block | undefined
+    await catchUp?.(upTo, block => {
+      this.#applier.restore(block)
+      newest = block
+    })
+    const { epoch, seq } = store.head
+    if (newest === undefined) return { epoch, seq }
+    outbox.passed(newest)
+    this.#install()
+    return { epoch, seq, data: newest.message }
   }
 
   async #begin(genesis: Genesis): Promise<void> {

@@ -151,7 +151,8 @@ describe('a replica that lacks blocks', () => {
   })
 
   test('takes blocks larger than one message in pieces', async () => {
-    const blocks = [loopBlock(1), { ...loopBlock(2), message: Buffer.alloc(3_000_000, 7) }, loopBlock(3), { ...loopBlock(4), message: Buffer.alloc(12_000_000, 8) }]
+    const sizes = [100, 3_000_000, 100, 12_000_000]
+    const blocks = sizes.map((size, i) => ({ ...loopBlock(i + 1), message: Buffer.alloc(size, i) }))
     const large = await logOf(join(dir, 'large'), blocks)
     stores.push(large)
     const store = await logOf(join(dir, 'taker'), [])
@@ -263,8 +264,7 @@ describe('a replica that wrote another value than the quorum', () => {
     const error = await divergedAt(partsOf(store), { epoch: 0, seq: 550, chain: await whole.replica.chainAt(550) })
     expect(error).toMatchObject({
       code: 'CMESH_STATE_DIVERGED', detail: { seq: 437 },
-      message: 'The log of this node differs from that of a quorum of members from sequence 437 on. The node stops. '
-        + 'Start it again: it puts its log aside and takes up the quorum\'s under a new key.',
+      message: expect.stringMatching(/^This node holds another log than the members did:key:[ab], by sequence 437 at the latest\. It answers for nothing/),
     })
     await store.close()
 

@@ -9,6 +9,9 @@ import type { LogAnchor, ReplicaLog, StateStore } from '../provider.ts'
 import { Peer } from './peer.ts'
 import { Peers } from './peers.ts'
 
+/** Who is named where no single one was heard. */
+const A_QUORUM = 'of a quorum'
+
 export interface DivergenceParts {
   /** The connection of the services. */
   readonly bus: Pick<Bus, 'request' | 'subscribe' | 'publish'>
@@ -29,13 +32,13 @@ export interface DivergenceParts {
 export async function divergedAt(parts: DivergenceParts, quorum: LogAnchor): Promise<CMeshError> {
   const { store, log } = parts
   const { head, replica } = store
-  if (replica === undefined) return new CMeshError('CMESH_STATE_DIVERGED', { seq: quorum.seq })
+  if (replica === undefined) return new CMeshError('CMESH_STATE_DIVERGED', { seq: quorum.seq, members: A_QUORUM })
   const found = await fromPeers(parts, replica, quorum)
   const seq = found?.seq ?? quorum.seq
-  const peers = [`${found?.did ?? 'signed by a quorum'}: ${describe(quorum)}`]
+  const members = found?.did ?? A_QUORUM
   log.error({ seq, own: describe(head), quorum: describe(quorum), peer: found?.did }, 'the log of this node is not the one that a quorum has')
-  await replica.markDiverged({ seq, own: describe(head), peers })
-  return new CMeshError('CMESH_STATE_DIVERGED', { seq })
+  await replica.markDiverged({ seq, own: describe(head), peers: [`${members}: ${describe(quorum)}`] })
+  return new CMeshError('CMESH_STATE_DIVERGED', { seq, members })
 }
 
 /** The first sequence up to `high` at which the peer has another chain value than this log; they must differ at `high`. */
