@@ -1,5 +1,6 @@
 /** Every benchmark there is, in the order in which they are listed and run. */
 import { boot } from './boot.ts'
+import { catchUp } from './catch-up.ts'
 import { contracts } from './contracts.ts'
 import type { Bench } from './harness.ts'
 import { identity } from './identity.ts'
@@ -8,4 +9,4 @@ import { reads } from './reads.ts'
 import { routing, routingBatch, routingWide } from './routing.ts'
 import { writes } from './writes.ts'
 
-export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, reads, boot, contracts, identity]
+export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, reads, boot, catchUp, contracts, identity]

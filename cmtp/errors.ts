@@ -92,6 +92,7 @@ export const CATALOGUE = {
   CMESH_STATE_BLOCK_FULL: { status: 503, retry: 'retry', message: 'The block of transaction {tx} is full; send it again under a new id.' },
   CMESH_STATE_FULL: { status: 507, retry: 'retry', message: 'The state log cannot be written: {reason}. The node stops; free space and start it again.' },
   CMESH_STATE_CORRUPT: { status: 500, retry: 'terminal', message: 'The state log in {path} is damaged at block {block}: {reason}.' },
+  CMESH_STATE_CATCH_UP: { status: 503, retry: 'retry', message: 'The blocks that this node lacks could not be had from other members: {reason}. Start the other members, or wait until they can be reached, and start this one again.' },
   CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },
   CMESH_STATE_GENESIS: { status: 500, retry: 'terminal', message: 'The genesis transaction is refused: {reason}.' },
   CMESH_STATE_HALTED: { status: 503, retry: 'retry', message: 'The state service has halted: {reason}.' },

@@ -36,9 +36,13 @@ import { Dispatcher, type ServiceName } from '../services/router/dispatcher.ts'
 import { FrontDoor } from '../services/router/front-door.ts'
 import { RemoteCalls, ServiceListener } from '../services/router/remote.ts'
 import { Router } from '../services/router/service.ts'
+import { catchUp } from '../services/state/catch-up/catch-up.ts'
+import { divergedAt } from '../services/state/catch-up/divergence.ts'
+import { BlockServer } from '../services/state/catch-up/server.ts'
+import { checkTrusted, trustedHead } from '../services/state/catch-up/trusted.ts'
 import { OrderedAuthority } from '../services/state/authority.ts'
 import { Outbox } from '../services/state/outbox.ts'
-import type { Block } from '../services/state/provider.ts'
+import type { Block, LogAnchor } from '../services/state/provider.ts'
 import { StateService } from '../services/state/service.ts'
 import type { Buses } from './bus.ts'
 import { packageVersion } from './descriptor.ts'
@@ -152,8 +156,11 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const consensus = provide('consensus', config['consensus.provider'])
   const engine = provide('contracts', config['contracts.provider'])
   const deadlines = new Deadlines(clock)
+  const store = provide('state', config['state.provider'])
+  const verify = signatureCheck()
+  const replication = { bus: buses.core, did: node, store, log }
   const state: StateService = new StateService({
-    store: provide('state', config['state.provider']),
+    store,
     consensus,
     engine,
     guard,
@@ -161,11 +168,23 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     names: new NameTransactions(),
     identities: new IdentityTransactions(),
     authority: new OrderedAuthority(),
-    member: { did: node, sign: bytes => identity.sign(bytes), verify: signatureCheck() },
+    member: { did: node, sign: bytes => identity.sign(bytes), verify },
     certificate,
     // Mock consensus serves one node, which nobody hears.
     ...(config['consensus.provider'] !== 'mock' && {
       replication: { bus: buses.core, quorum, version: packageVersion(), out: () => watermark.read() },
+      catchUp: async (upTo: number, onBlock: (block: Block) => void): Promise<void> => {
+        // An empty log names nobody: then those count that are certified.
+        const members = (): readonly string[] => {
+          const named = readMembers(state.system)
+          return named.length > 0 ? named : feed.present
+        }
+        const trusted = await trustedHead({ bus: buses.core, members, verify }, upTo)
+        log.info({ sequence: store.head.seq, upTo: trusted.seq }, 'catching up with the other members')
+        await catchUp(replication, { trusted, onBlock })
+        checkTrusted(trusted, readMembers(state.system))
+      },
+      diverged: (place: LogAnchor) => divergedAt(replication, place),
     }),
     clock,
     log,
@@ -184,6 +203,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     },
     onHalt,
   })
+  // What other members lack they get from any of them.
+  const blocks = store.replica && new BlockServer({ bus: buses.core, did: node, replica: store.replica, head: () => store.head, log })
   const registrar = new RegistrarService({ state, guard })
 
   const remote = new RemoteCalls({ bus: buses.core, clock, tokenOf: auth => guard.tokenOf(auth) })
@@ -207,7 +228,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
 
   return {
     node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
-    frontDoor, router, endpoints, listeners, watchdog, provide, keys,
+    blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys,
   }
 }
 

@@ -246,6 +246,7 @@ class Boot {
         const report = await state.start(() => genesisOf({
           operator: book.operator, node, certificate: this.#certificate, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] },
         }))
+        this.mesh.blocks?.start()
         log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
         const { operator } = book
         if (config.operator !== undefined && config.operator !== operator) {
@@ -257,7 +258,8 @@ class Boot {
         dispatcher.attach('state', endpoints.state.call)
       },
       stop: async () => {
-        const { state, events, watchdog, watermark } = this.mesh
+        const { state, events, watchdog, watermark, blocks } = this.mesh
+        await blocks?.stop()
         await state.stop()
         await events.stop()
         watermark.close()

@@ -13,7 +13,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { controlSubject } from '../../cmtp/subject.ts'
 import type { BusSubscription } from '../../services/bus/provider.ts'
 import type {
-  Committed, ConsensusProvider, ConsensusStatus, LogEntry, LogHead, Proposal,
+  CatchUpLog, Committed, ConsensusProvider, ConsensusStatus, LogEntry, LogHead, Proposal,
 } from '../../services/consensus/provider.ts'
 import type { Log } from '../../services/log.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
@@ -77,13 +77,13 @@ export class JetStreamConsensus implements ConsensusProvider {
    * Memoised. Rejects with `CMESH_CONSENSUS_SECOND_NODE`, `CMESH_CONSENSUS_SAME_KEY`, a `CMESH_CONSENSUS_STREAM_*` that says why the stream does not go
    * with the log, `CMESH_BUS_STREAM`, or the bus's error, and holds nothing then.
    */
-  start(from: LogHead, deliver: (entry: LogEntry) => void): Promise<void> {
+  start(from: LogHead, deliver: (entry: LogEntry) => void, catchUp?: CatchUpLog): Promise<void> {
     if (this.#state === 'draining' || this.#state === 'stopped') return Promise.reject(new CMeshError('CMESH_ROUTER_DRAINING'))
-    this.#starting ??= this.#start(from, deliver)
+    this.#starting ??= this.#start(from, deliver, catchUp)
     return this.#starting
   }
 
-  async #start(from: LogHead, deliver: (entry: LogEntry) => void): Promise<void> {
+  async #start(from: LogHead, deliver: (entry: LogEntry) => void, catchUp: CatchUpLog | undefined): Promise<void> {
     const { bus, log } = this.#parts
     this.#state = 'starting'
     try {
@@ -92,7 +92,7 @@ export class JetStreamConsensus implements ConsensusProvider {
         // One that is over before it has begun is told by `start`.
         if (this.#state === 'running' || this.#state === 'draining') this.#parts.onFailed(error)
       }
-      this.#session = new OrderSession({ bus, log, options: this.#options, from, deliver, onOver })
+      this.#session = new OrderSession({ bus, log, options: this.#options, from, deliver, catchUp, onOver })
       await this.#session.begin()
       this.#checkWanted()
       this.#state = 'running'

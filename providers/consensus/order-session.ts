@@ -5,13 +5,14 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { orderStoredSubject, orderSubject } from '../../cmtp/subject.ts'
-import type { Committed, ConsensusStatus, LogEntry, LogHead, Proposal } from '../../services/consensus/provider.ts'
+import type { CatchUpLog, Committed, ConsensusStatus, LogEntry, LogHead, Proposal } from '../../services/consensus/provider.ts'
 import type { Log } from '../../services/log.ts'
 import { JetStreamCalls } from '../jetstream/calls.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import { StreamPublisher, type PublishAck } from '../jetstream/publish.ts'
 import { StreamApi, type StreamReport } from '../jetstream/stream-api.ts'
 import { ensureStream, findStream, managerOf } from '../jetstream/stream.ts'
+import { caughtUp } from './behind.ts'
 import { OrderFeed } from './order-feed.ts'
 import { checkGoesOn, lostStream, orderedStream, otherStream, type Order, type OrderedStreamOptions } from './ordered-stream.ts'
 import { Proposals } from './proposals.ts'
@@ -33,6 +34,8 @@ export interface OrderSessionParts {
   readonly options: OrderSessionOptions
   readonly from: LogHead
   readonly deliver: (entry: LogEntry) => void
+  /** Gets what the log lacks from elsewhere. Default: the stream is all there is. */
+  readonly catchUp?: CatchUpLog | undefined
   /** It is over, and not because it was closed. Called once. */
   readonly onOver: (error: CMeshError) => void
 }
@@ -52,12 +55,15 @@ export class OrderSession {
   readonly #seen: SeenProposals
   readonly #view: StreamView
   readonly #closing = new AbortController()
+  /** Where the log ends when the order is taken up. */
+  #from: LogHead
   #joined: Joined | undefined
   #over: CMeshError | undefined
 
   constructor(parts: OrderSessionParts) {
     const { bus, options: { stream, readTimeoutMs, window } } = parts
     this.#parts = parts
+    this.#from = parts.from
     this.#calls = new JetStreamCalls(bus)
     this.#api = new StreamApi(this.#calls, stream, readTimeoutMs)
     this.#seen = new SeenProposals(window)
@@ -75,8 +81,9 @@ export class OrderSession {
   }
 
   async #begin(): Promise<void> {
-    const { from, options: { stream } } = this.#parts
+    const { stream } = this.#parts.options
     const order = await this.#takeUp()
+    const from = this.#from
     await this.#checkNewest(from.seq - order.base)
     this.#check()
     const { feed } = this.#joined = this.#join(order)
@@ -121,10 +128,14 @@ export class OrderSession {
 
   /** Finds the stream, or makes it. */
   async #takeUp(): Promise<Order> {
-    const { bus, log, from, options } = this.#parts
+    const { bus, log, catchUp, options } = this.#parts
     const { stream } = options
     const manager = await managerOf(bus)
-    const found = await findStream(manager, stream, this.#closing.signal)
+    let found = await findStream(manager, stream, this.#closing.signal)
+    const from = found === undefined ? this.#from : await caughtUp(found, this.#from, catchUp, log)
+    // What others hold by now may be more than the stream held when it was looked at.
+    if (from !== this.#from) found = await findStream(manager, stream, this.#closing.signal)
+    this.#from = from
     // Before anything is changed: a stream that is not ours stays as it is.
     const order = found === undefined ? { epoch: from.epoch, base: from.seq } : checkGoesOn(stream, found, from)
     this.#check()
@@ -136,7 +147,8 @@ export class OrderSession {
 
   /** The newest entry of the log must be the stream's, where the stream still has it. */
   async #checkNewest(seq: number): Promise<void> {
-    const { from: { data }, options: { stream } } = this.#parts
+    const { options: { stream } } = this.#parts
+    const { data } = this.#from
     if (data === undefined || seq === 0) return
     const stored = await this.#api.message({ seq })
     if (stored === undefined || Buffer.from(stored.data ?? '', 'base64').equals(data)) return
@@ -144,9 +156,9 @@ export class OrderSession {
   }
 
   #join(order: Order): Joined {
-    const { bus, from, log, options: { stream, checkMs, keep, maxBytes, now } } = this.#parts
+    const { bus, log, options: { stream, checkMs, keep, maxBytes, now } } = this.#parts
     const feed = new OrderFeed({
-      bus, api: this.#api, subject: orderStoredSubject(stream), after: from.seq - order.base, checkMs,
+      bus, api: this.#api, subject: orderStoredSubject(stream), after: this.#from.seq - order.base, checkMs,
       onEntry: (seq, id, data) => { this.#entry(seq, id, data) },
       onLate: (seq, id) => { this.#checkOld(id, seq) },
       onReport: (report, delivered) => { this.#reported(report, delivered) },

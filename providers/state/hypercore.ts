@@ -7,9 +7,11 @@
  */
 import type { KeyPair } from 'hypercore'
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { Block, OpenReport, Space, StateHead, StateStore } from '../../services/state/provider.ts'
+import type { Block, OpenReport, ReplicaLog, Space, StateHead, StateStore } from '../../services/state/provider.ts'
+import { putAside } from './diverged-log.ts'
 import { StateImage } from './image.ts'
 import { HypercoreLog } from './log.ts'
+import { HypercoreReplica } from './replica.ts'
 
 /** Most blocks, and bytes of blocks, in one append: bounds how long one group keeps the next waiting. */
 const GROUP_BLOCKS = 256
@@ -34,6 +36,7 @@ interface Pending {
 
 export class HypercoreStateStore implements StateStore {
   readonly durability: 'os' | 'disk'
+  readonly replica: ReplicaLog
   readonly #dir: string
   readonly #keyPair: KeyPair | undefined
   readonly #onFailed: ((error: CMeshError) => void) | undefined
@@ -51,6 +54,9 @@ export class HypercoreStateStore implements StateStore {
     this.durability = options.durability ?? 'os'
     this.#keyPair = options.keyPair
     this.#onFailed = options.onFailed
+    this.replica = new HypercoreReplica({
+      dir: options.dir, image: this.#image, log: () => this.#usable(), flush: () => this.flush(), ingest: blocks => this.#ingest(blocks),
+    })
   }
 
   /**
@@ -65,6 +71,7 @@ export class HypercoreStateStore implements StateStore {
 
   async #open(onBlock: (block: Block) => void): Promise<OpenReport> {
     const start = performance.now()
+    await putAside(this.#dir)
     const log = await HypercoreLog.open({ dir: this.#dir, durability: this.durability, keyPair: this.#keyPair })
     try {
       await log.read((bytes, block) => onBlock(this.#image.replay(bytes, { path: log.path, block })))
@@ -122,6 +129,24 @@ export class HypercoreStateStore implements StateStore {
     await Promise.allSettled([this.#opening])
     await this.#appending
     await this.#log?.close()
+  }
+
+  /** Appends blocks that are in the image already. Resolves when they are durable. */
+  #ingest(blocks: readonly Uint8Array[]): Promise<void> {
+    const log = this.#usable()
+    for (const bytes of blocks.slice(0, -1)) this.#queue.push({ bytes, resolve: () => {}, reject: () => {} })
+    const last = blocks.at(-1)
+    if (last === undefined) return Promise.resolve()
+    // Groups are appended in order: the last one speaks for all of them.
+    this.#newest = new Promise<void>((resolve, reject) => this.#queue.push({ bytes: last, resolve, reject }))
+    this.#appending ??= this.#append(log)
+    return this.#newest
+  }
+
+  #usable(): HypercoreLog {
+    if (this.#closing !== undefined || this.#log === undefined) throw halted('the store is not open')
+    if (this.#failure !== undefined) throw halted(`a commit failed before (${this.#failure.code})`)
+    return this.#log
   }
 
   /** Never rejects: each commit hears of its own failure. */

@@ -9,8 +9,11 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { chainAfter, decodeBlock, emptyChain, encodeBlock } from '../../services/state/block.ts'
 import type { BlockSource } from '../../services/state/block.ts'
 import type { Block, Space, StateHead } from '../../services/state/provider.ts'
+import { ChainIndex } from './chain-index.ts'
 
 export class StateImage {
+  /** Chain values of older sequences. */
+  readonly chains = new ChainIndex()
   readonly #spaces = new Map<string, Space>()
   #head: StateHead = { epoch: 0, seq: 0, timeMs: 0, chain: emptyChain() }
 
@@ -69,5 +72,6 @@ export class StateImage {
   #advance(block: Block, bytes: Uint8Array): void {
     const { epoch, seq, timeMs } = block
     this.#head = { epoch, seq, timeMs, chain: chainAfter(this.#head.chain, bytes) }
+    this.chains.add(this.#head)
   }
 }

@@ -19,6 +19,12 @@ export interface LogHead extends LogPosition {
   readonly data?: Uint8Array
 }
 
+/**
+ * Brings the log at least up to sequence `upTo` by what other members hold of it, and gives where it ends then. Rejects with
+ * `CMESH_STATE_CATCH_UP` when none of them can, and the log is as it was.
+ */
+export type CatchUpLog = (upTo: number) => Promise<LogHead>
+
 export interface LogEntry extends LogPosition {
   /** The proposal's id. */
   readonly id: string
@@ -60,9 +66,9 @@ export interface ConsensusProvider {
   /**
    * Takes up the order behind `from`; what is in it already is delivered before this resolves. Memoised. Rejects with
    * `CMESH_CONSENSUS_SECOND_NODE` where one node is all it can serve, and with a coded error where the order it keeps is not
-   * the one that the log was made by.
+   * the one that the log was made by. A provider that does not keep every entry uses `catchUp` for those that `from` lacks.
    */
-  start(from: LogHead, deliver: (entry: LogEntry) => void): Promise<void>
+  start(from: LogHead, deliver: (entry: LogEntry) => void, catchUp?: CatchUpLog): Promise<void>
   /** The provider owns `data` from here on. */
   propose(proposal: Proposal): Promise<Committed>
   status(): ConsensusStatus

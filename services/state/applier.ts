@@ -25,6 +25,8 @@ import { transactionDigest, type Outcome, type TransactionIndex } from './transa
 
 /** The most one transaction may add to a block; with less room left it is put off, so that no block outgrows its bound. */
 const TRANSACTION_ROOM_BYTES = 4 * 1024 * 1024
+/** Most bytes of a batch for each transaction of its block that are kept to be read later. */
+const KEPT_BYTES = 1_024
 
 export interface ApplierParts {
   readonly store: StateStore
@@ -77,11 +79,10 @@ export class Applier {
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
   restore(block: Block): void {
     if (block.transactions.length === 0) return
-    // Of two with one id the first was executed.
-    const byId = new Map(decodeBatch(block.message).transactions.toReversed().map(transaction => [transaction.id, transaction]))
-    for (const record of block.transactions) {
-      const transaction = byId.get(record.id)
-      if (transaction !== undefined) this.#parts.index.add(outcomeOf(record, transaction, block))
+    const asked = new AskedOf(block)
+    for (const { id, status, gas, output } of block.transactions) {
+      // Most outcomes are forgotten again before anybody asks what their transaction was: the batch is read when somebody does.
+      this.#parts.index.add({ id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span: undefined, get digest() { return asked.digest(id) } })
     }
   }
 
@@ -166,6 +167,29 @@ export class Applier {
     this.#parts.log.error({ err: error, code: error.code }, 'state has halted')
     this.#parts.onHalt(error)
   }
+}
+
+/** What the transactions of a block that was read back asked for. Keeps the batch until it is needed, or what it says where it is large. */
+class AskedOf {
+  #message: Uint8Array | undefined
+  #digests: ReadonlyMap<string, string> | undefined
+
+  constructor({ message, transactions }: Block) {
+    if (message.length > KEPT_BYTES * transactions.length) this.#digests = digestsOf(message)
+    // A copy, for the message is a view that keeps the whole block.
+    else this.#message = new Uint8Array(message)
+  }
+
+  digest(id: string): string {
+    if (this.#message !== undefined) this.#digests = digestsOf(this.#message)
+    this.#message = undefined
+    return this.#digests?.get(id) ?? ''
+  }
+}
+
+function digestsOf(message: Uint8Array): ReadonlyMap<string, string> {
+  // Of two with one id the first was executed.
+  return new Map(decodeBatch(message).transactions.toReversed().map(transaction => [transaction.id, transactionDigest(transaction)]))
 }
 
 function position(head: StateHead): StatePosition {

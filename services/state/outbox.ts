@@ -34,6 +34,7 @@ export interface OutboxDuty {
   readonly outElsewhere: () => number
 }
 
+const NOTHING = new Uint8Array(0)
 const RETRY_MAX_MS = 5_000
 /** How often who is not on duty looks whether it has become so, in ms. */
 const LOOK_MS = 200
@@ -61,6 +62,13 @@ export class Outbox {
     if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
     if (!block.transactions.some(transaction => transaction.events.length > 0)) return
     this.#queue.push(block)
+    this.#running ??= this.#run()
+  }
+
+  /** Blocks up to this one came from another member, which publishes their events: none of them is published here, then or after a restart. */
+  passed(block: Block): void {
+    if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
+    this.#queue.push({ ...block, message: NOTHING, transactions: [] })
     this.#running ??= this.#run()
   }
 

@@ -65,12 +65,59 @@ export interface OpenReport {
   readonly openMs: number
 }
 
+/** Chain values of sequences that are multiples of it are at hand in every replica, however old. */
+export const CHAIN_STEP = 256
+
+/** A place in the log that names everything up to it: what a quorum of members signs. */
+export type LogAnchor = Pick<StateHead, 'epoch' | 'seq' | 'chain'>
+
+/** Blocks received from another replica that are no part of the log yet, in numbered parts. They do not outlive the process. */
+export interface HeldBlocks {
+  /** Appends blocks to a part. Bytes may be reused after it resolves. Rejects with `CMESH_STATE_FULL`. */
+  write(part: number, blocks: readonly Uint8Array[]): Promise<void>
+  /** Forgets a part. */
+  drop(part: number): Promise<void>
+  /**
+   * Takes the parts into the log, in the order given, without executing anything: `onBlock` sees each block after its writes are in the
+   * spaces. Resolves when all are durable. A block that does not come next or does not decode rejects with `CMESH_STATE_CORRUPT`, and
+   * those before it stay: who calls has checked the bytes. Nothing else may be committed meanwhile.
+   */
+  ingest(parts: readonly number[], onBlock: (block: Block) => void): Promise<StateHead>
+  /** Forgets everything. Idempotent. */
+  discard(): Promise<void>
+}
+
+/** What one replica gives another: the bytes of its blocks, and how it takes in those of others. Usable once the store is open. */
+export interface ReplicaLog {
+  /**
+   * The bytes of durable blocks from sequence `from`, at most up to `to` and up to `maxBytes` together, but at least one. Rejects with
+   * `CMESH_STATE_CATCH_UP` for a sequence that the log does not hold.
+   */
+  read(from: number, to: number, maxBytes: number): Promise<readonly Uint8Array[]>
+  /** The chain value behind sequence `seq`, 0 to the head's. The newest 16,384 and every 256th cost nothing, others reading up to 255 blocks. */
+  chainAt(seq: number): Promise<Uint8Array>
+  /** An empty place for received blocks; what an earlier one left behind is gone. */
+  hold(): Promise<HeldBlocks>
+  /** Notes durably that this log is not the quorum's from `seq` on: the next opening puts it and its key aside and begins an empty one. */
+  markDiverged(note: DivergenceNote): Promise<void>
+}
+
+export interface DivergenceNote {
+  /** First sequence that differs. */
+  readonly seq: number
+  /** Where this replica stood, and what others say, for who looks into it. */
+  readonly own: string
+  readonly peers: readonly string[]
+}
+
 export interface StateStore {
   /** What an acknowledged commit survives: nothing, kill −9 of every process, a power cut. */
   readonly durability: 'memory' | 'os' | 'disk'
   /** Loads the log; memoised. `onBlock` sees every block in order, after its writes are in the spaces. */
   open(onBlock: (block: Block) => void): Promise<OpenReport>
   readonly head: StateHead
+  /** Missing where no blocks are kept: such a replica neither gives nor takes any. */
+  readonly replica?: ReplicaLog
   /** The live map of one contract, made when missing. The applier alone changes it. */
   space(name: string): Space
   /** Names of the spaces that exist, unordered. */

@@ -19,7 +19,7 @@ import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '.
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
-import type { ConsensusProvider } from '../consensus/provider.ts'
+import type { ConsensusProvider, LogHead } from '../consensus/provider.ts'
 import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
 import { Courier } from '../contracts/courier.ts'
 import { installDeployed } from '../contracts/deployments.ts'
@@ -39,7 +39,7 @@ import type { Authority } from './authority.ts'
 import { NO_PROOF, verifyBatch } from './batch.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
-import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
+import type { Block, LogAnchor, OpenReport, Space, StateHead, StateStore } from './provider.ts'
 import { ReadLevels } from './read-levels.ts'
 import { levelOf, Replication, type Durability, type ReplicationParts, type ReplicationState } from './replication.ts'
 import { Ticks } from './ticks.ts'
@@ -78,6 +78,13 @@ export interface StateServiceParts {
   readonly replication?: Pick<ReplicationParts, 'bus' | 'quorum' | 'version' | 'out'>
   /** How old the newest block grows before it is followed by an empty one, ms. Default 10,000. */
   readonly tickMs?: number
+  /**
+   * Brings the store up to sequence `upTo` at least, with the blocks of other members (`catch-up/catch-up.ts`); rejects as that does.
+   * Default: what the order has no more is missing.
+   */
+  readonly catchUp?: (upTo: number, onBlock: (block: Block) => void) => Promise<unknown>
+  /** Notes that the log differs from what the others claim at that place, and from where on; resolves with the error to stop with. Default: nothing is noted. */
+  readonly diverged?: (place: LogAnchor) => Promise<CMeshError>
   readonly clock: Clock
   readonly log: Log
   readonly viewCache?: ViewCacheOptions
@@ -116,6 +123,7 @@ export class StateService {
   readonly #replication: Replication
   readonly #ticks: Ticks
   #stopping = false
+  #wrong: CMeshError | undefined
   #started: Promise<OpenReport> | undefined
   #stopped: Promise<void> | undefined
   #genesis: GenesisRecord | undefined
@@ -142,7 +150,7 @@ export class StateService {
     this.#replication = new Replication({
       ...parts.replication ?? { bus: undefined, quorum: false, version: '', out: () => 0 },
       member, members: () => readMembers(this.system), level: store.durability, clock, log,
-      onDiverged: others => { this.#diverged(others) },
+      onDiverged: others => { this.#differs(others) },
     })
     this.#ticks = new Ticks({
       head: () => store.head, onDuty: this.#replication.onDuty, order: deadlineMs => this.#proposer.barrier(deadlineMs), clock, log, tickMs: parts.tickMs,
@@ -251,6 +259,7 @@ export class StateService {
   /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
   async write(call: Call, auth: AuthContext, notes: HopNotes, route: Route = call.route): Promise<Reply> {
     this.#parts.guard.confirm(auth)
+    if (this.#wrong !== undefined) throw this.#wrong
     if (this.#stopping && this.#applier.halted === undefined) throw new CMeshError('CMESH_ROUTER_DRAINING')
     if (route.service === 'S') this.#checkWritable(route)
     if (this.#parts.outbox.pending > OUTBOX_LIMIT) {
@@ -297,7 +306,7 @@ export class StateService {
   }
 
   async #start(genesis: () => Genesis): Promise<OpenReport> {
-    const { store, consensus, engine, outbox } = this.#parts
+    const { store, consensus, outbox } = this.#parts
     try {
       let newest: Block | undefined
       const report = await store.open(block => {
@@ -305,19 +314,13 @@ export class StateService {
         outbox.add(block)
         newest = block
       })
-      const system = store.space(SYSTEM_SPACE)
-      // Before anything is compiled: what is compiled counts gas as the log says.
-      if (this.#metering.begun) this.#metering.at(store.head.seq + 1)
-      else if (readGenesis(system) !== undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log is of a version before gas was counted' })
-      installDeployed(engine, system, name => store.space(name))
-      for (const key of contractKeys(system)) this.#deployed.add(key)
-      this.stats.contracts = this.#deployed.size
-      for (const id of pendingMessages(system)) this.#courier.add(id)
+      this.#install()
       const { epoch, seq } = store.head
-      await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply)
+      const catchUp = this.#parts.catchUp && ((upTo: number) => this.#catchUp(upTo))
+      await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply, catchUp)
       this.#replication.start(store.head)
       if (store.head.seq === 0) await this.#begin(genesis())
-      this.#genesis ??= readGenesis(system)
+      this.#genesis ??= readGenesis(store.space(SYSTEM_SPACE))
       if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
       await this.#join()
       this.#ticks.start()
@@ -326,6 +329,34 @@ export class StateService {
       await this.stop()
       throw error
     }
+  }
+
+  /** Takes up what the log amounts to: contracts, how gas is counted, messages under way. */
+  #install(): void {
+    const { store, engine } = this.#parts
+    const system = store.space(SYSTEM_SPACE)
+    // Before anything is compiled: what is compiled counts gas as the log says.
+    if (this.#metering.begun) this.#metering.at(store.head.seq + 1)
+    else if (readGenesis(system) !== undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log is of a version before gas was counted' })
+    installDeployed(engine, system, name => store.space(name))
+    for (const key of contractKeys(system)) this.#deployed.add(key)
+    this.stats.contracts = this.#deployed.size
+    for (const id of pendingMessages(system)) this.#courier.add(id)
+  }
+
+  /** Before the order is taken up: blocks of other members come into the log as if they had been read back. */
+  async #catchUp(upTo: number): Promise<LogHead> {
+    const { store, outbox, catchUp } = this.#parts
+    let newest: Block | undefined
+    await catchUp?.(upTo, block => {
+      this.#applier.restore(block)
+      newest = block
+    })
+    const { epoch, seq } = store.head
+    if (newest === undefined) return { epoch, seq }
+    outbox.passed(newest)
+    this.#install()
+    return { epoch, seq, data: newest.message }
   }
 
   async #begin(genesis: Genesis): Promise<void> {
@@ -347,10 +378,13 @@ export class StateService {
     await this.orderOwn(JOIN_FQMN, certificate)
   }
 
-  /** Its log, or the others', is wrong: it answers for nothing any more. */
-  #diverged(others: readonly Claim[]): void {
-    const { seq } = others.reduce((first, claim) => (claim.seq < first.seq ? claim : first))
-    this.#applier.halt(new CMeshError('CMESH_STATE_DIVERGED', { seq, members: others.map(({ did }) => did).join(', ') }))
+  /** Its log is not the one that the others have: it answers for nothing any more, and stops once it is noted where they part. */
+  #differs(others: readonly Claim[]): void {
+    const first = others.reduce((one, claim) => (claim.seq < one.seq ? claim : one))
+    this.#wrong = new CMeshError('CMESH_STATE_DIVERGED', { seq: first.seq, members: others.map(({ did }) => did).join(', ') })
+    const { epoch, seq, chain } = first
+    const noted = this.#parts.diverged?.({ epoch, seq, chain: Buffer.from(chain, 'hex') }) ?? Promise.resolve(this.#wrong)
+    noted.then(error => { this.#applier.halt(error) }, (error: unknown) => { this.#applier.halt(CMeshError.from(error, 'the state store')) })
   }
 
   async #stop(): Promise<void> {
@@ -373,6 +407,7 @@ export class StateService {
   /** Throws when the caller may no longer read, or memory is ahead of the log. */
   #confirm(auth: AuthContext): void {
     this.#parts.guard.confirm(auth)
+    if (this.#wrong !== undefined) throw this.#wrong
     if (this.#applier.halted !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: this.#applier.halted.code })
   }
 

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { chainAfter, emptyChain, encodeBlock } from '../../services/state/block.ts'
-import type { Block, StateStore } from '../../services/state/provider.ts'
+import type { Block, ReplicaLog, StateStore } from '../../services/state/provider.ts'
 import { anyLog, commitBlock, contentOf, putBlock } from '../support/blocks.ts'
 
 export function stateConformance(name: string, create: (dir: string) => StateStore): void {
@@ -187,6 +187,121 @@ export function stateConformance(name: string, create: (dir: string) => StateSto
       const third = await opened()
       expect(third.store.head.chain).toEqual(chainAfter(store.head.chain, encodeBlock(next)))
       expect(contentOf(third.store)).toEqual({ '0x001': { '.a': '31', '.b': '32' } })
+    })
+
+    describe('as a replica', () => {
+      const filled = async (blocks: number): Promise<StateStore> => {
+        const { store } = await opened(join(dir, 'giver'))
+        for (let seq = 1; seq <= blocks; seq++) void commitBlock(store, putBlock(seq, `k${seq % 7}`, `value ${seq}`))
+        await store.flush()
+        return store
+      }
+
+      test('one that keeps no blocks says so, every other one gives and takes them', async () => {
+        const { store } = await opened()
+        expect(store.replica === undefined).toBe(store.durability === 'memory')
+      })
+
+      test('gives the bytes of its blocks: as many as asked for fit, at least one, and none that it has not', async () => {
+        const store = await filled(40)
+        if (store.replica === undefined) return
+        const bytes = (seq: number): Uint8Array => encodeBlock(putBlock(seq, `k${seq % 7}`, `value ${seq}`))
+        expect(await store.replica.read(3, 5, 1_000_000)).toEqual([3, 4, 5].map(seq => Buffer.from(bytes(seq))))
+        expect(await store.replica.read(40, 40, 1)).toEqual([Buffer.from(bytes(40))])
+        expect(await store.replica.read(1, 40, bytes(1).length + bytes(2).length)).toEqual([1, 2].map(seq => Buffer.from(bytes(seq))))
+        const beyond = (seq: number): object => ({ code: 'CMESH_STATE_CATCH_UP', detail: { reason: `sequence ${seq} was asked for and the log ends at 40` } })
+        await expect(store.replica.read(41, 41, 1)).rejects.toMatchObject(beyond(41))
+        await expect(store.replica.read(40, 41, 1)).rejects.toMatchObject(beyond(41))
+        await expect(store.replica.read(0, 1, 1)).rejects.toMatchObject(beyond(0))
+        await expect(store.replica.chainAt(41)).rejects.toMatchObject(beyond(41))
+      })
+
+      test('knows the chain value behind each of its blocks, read back too', async () => {
+        const store = await filled(600)
+        if (store.replica === undefined) return
+        await store.close()
+        const again = (await opened(join(dir, 'giver'))).store
+        let chain = emptyChain()
+        for (let seq = 0; seq <= 600; seq++) {
+          if (seq > 0) chain = chainAfter(chain, encodeBlock(putBlock(seq, `k${seq % 7}`, `value ${seq}`)))
+          expect(await again.replica?.chainAt(seq)).toEqual(chain)
+        }
+      })
+
+      test('takes in what another gave: head, spaces, blocks told in order, and the log that is read back', async () => {
+        const giver = await filled(300)
+        if (giver.replica === undefined) return
+        const { store, blocks } = await opened(join(dir, 'taker'))
+        for (let seq = 1; seq <= 20; seq++) await commitBlock(store, putBlock(seq, `k${seq % 7}`, `value ${seq}`))
+        const held = await (store.replica as ReplicaLog).hold()
+        await held.write(7, await giver.replica.read(200, 300, 1_000_000))
+        await held.write(2, await giver.replica.read(21, 100, 1_000_000))
+        await held.write(2, await giver.replica.read(101, 199, 1_000_000))
+        await held.write(3, await giver.replica.read(1, 5, 1_000_000))
+        await held.drop(3)
+        expect(store.head.seq).toBe(20)
+        const seen: number[] = []
+        expect(await held.ingest([2, 7], block => {
+          expect(store.head.seq).toBe(block.seq)
+          seen.push(block.seq)
+        })).toEqual(giver.head)
+        await held.discard()
+        expect(seen).toEqual(Array.from({ length: 280 }, (_, i) => i + 21))
+        expect(contentOf(store)).toEqual(contentOf(giver))
+        await commitBlock(store, putBlock(301, 'a', 'b'))
+        await store.close()
+        const again = await opened(join(dir, 'taker'))
+        expect(again.store.head.seq).toBe(301)
+        expect(again.blocks.slice(0, 300).map(block => block.seq)).toEqual(Array.from({ length: 300 }, (_, i) => i + 1))
+        expect(blocks).toEqual([])
+      })
+
+      test.each([
+        ['that does not come next', 22, (bytes: Uint8Array) => bytes, 'sequence 23 follows 21'],
+        ['that is no block', 21, (bytes: Uint8Array) => bytes.subarray(1), 'byte 0 is not the start of a block'],
+      ])('a block %s is not taken in, those before it are, and the log goes on behind them', async (_, at, spoil, reason) => {
+        const giver = await filled(30)
+        if (giver.replica === undefined) return
+        const { store } = await opened(join(dir, 'taker'))
+        const held = await (store.replica as ReplicaLog).hold()
+        const blocks = [...await giver.replica.read(1, 30, 1_000_000)]
+        blocks.splice(at - 1, 1, ...(at === 22 ? [] : [spoil(blocks[at - 1] as Uint8Array)]))
+        await held.write(0, blocks)
+        await expect(held.ingest([0], () => {})).rejects.toMatchObject({ code: 'CMESH_STATE_CORRUPT', detail: { reason } })
+        await held.discard()
+        const end = at - 1
+        expect(store.head).toMatchObject({ seq: end, chain: await giver.replica.chainAt(end) })
+        await commitBlock(store, putBlock(end + 1, 'a', 'b'))
+        await store.close()
+        expect((await opened(join(dir, 'taker'))).store.head.seq).toBe(end + 1)
+      })
+
+      test('what was held by an earlier process is gone, and nothing of it was in the log', async () => {
+        const giver = await filled(10)
+        if (giver.replica === undefined) return
+        const taker = (await opened(join(dir, 'taker'))).store
+        const left = await (taker.replica as ReplicaLog).hold()
+        await left.write(0, await giver.replica.read(1, 10, 1_000))
+        await taker.close()
+        const again = (await opened(join(dir, 'taker'))).store
+        expect(again.head.seq).toBe(0)
+        const held = await (again.replica as ReplicaLog).hold()
+        await expect(held.ingest([0], () => {})).rejects.toMatchObject({ code: 'CMESH_STATE_CORRUPT' })
+        await held.discard()
+        await left.discard()
+      })
+
+      test('a log that differs is put aside at the next opening, which begins an empty one', async () => {
+        const store = await filled(10)
+        if (store.replica === undefined) return
+        await store.replica.markDiverged({ seq: 4, own: 'here', peers: ['there'] })
+        await store.close()
+        const again = (await opened(join(dir, 'giver'))).store
+        expect(again.head.seq).toBe(0)
+        await commitBlock(again, putBlock(1, 'a', 'b'))
+        await again.close()
+        expect((await opened(join(dir, 'giver'))).store.head.seq).toBe(1)
+      })
     })
 
     test('a block is in the spaces when `onBlock` sees it, and values are views into nothing larger', async () => {

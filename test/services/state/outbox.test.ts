@@ -46,6 +46,19 @@ const down = (): Promise<void> => Promise.reject(new CMeshError('CMESH_BUS_DISCO
 const texts = (published: readonly Published[]): string[] => published.map(({ text }) => text)
 
 describe('the outbox', () => {
+  test('publishes nothing up to a block that came from another member, and what it had before that first', async () => {
+    const { outbox: made, published, watermark } = outbox({ answers: [down] })
+    made.add(block(3, [event('said', 'before')]))
+    made.passed(block(9, [event('said', 'of another')]))
+    made.add(block(10, [event('said', 'after')]))
+    await made.flush()
+    expect({ texts: texts(published), seq: watermark.seq }).toEqual({ texts: ['before', 'after'], seq: 10 })
+    made.passed(block(10))
+    made.passed(block(12, [event('said', 'of another')]))
+    await made.flush()
+    expect({ texts: texts(published), seq: watermark.seq, pending: made.pending }).toEqual({ texts: ['before', 'after'], seq: 12, pending: 0 })
+  })
+
   test('publishes what contracts emitted on their channels, under the place in the log', async () => {
     const { outbox: made, published, watermark } = outbox()
     made.add(block(3, [event('said', 'a'), event('said', 'b')], [], [event('done', 'c', `0x${'ab'.repeat(32)}`)]))
