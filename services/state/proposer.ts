@@ -1,6 +1,8 @@
 /**
  * The proposer: gathers transactions into signed batches and hands them to consensus. A batch leaves on the next tick
- * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch; callers take turns in it.
+ * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch; callers take turns in it. While a
+ * batch of this node is ordered and not durable yet only full ones leave: its callers could not be answered any sooner, and every batch
+ * costs a signature and a block.
  * What a block had no gas left for is proposed again when it is its caller's turn, and batches are the smaller for it until their blocks
  * hold them whole.
  *
@@ -11,9 +13,10 @@ import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Clock } from '../clock.ts'
-import type { ConsensusProvider } from '../consensus/provider.ts'
+import type { ConsensusProvider, LogEntry } from '../consensus/provider.ts'
 import { FairQueue } from '../fair-queue.ts'
 import { BATCH_LIMITS, batchOverheadBytes, encodeBatch, transactionBytes, type Transaction } from './batch.ts'
+import { OwnBatches, type OwnBatch } from './own-batches.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
 const BATCHES_IN_FLIGHT = 8
@@ -45,6 +48,7 @@ export class Proposer {
   readonly #maxBytes: number
   readonly #pending = new Map<string, Pending>()
   readonly #queue = new FairQueue<Pending>()
+  readonly #own = new OwnBatches()
   /** Most transactions of the next batch. */
   #size: number = BATCH_LIMITS.transactions
   #submitted = 0
@@ -96,6 +100,17 @@ export class Proposer {
     return promise
   }
 
+  /** What this node proposed and an entry of the log brings back, if it does; asked once for each entry, when it is applied. */
+  own(entry: LogEntry): OwnBatch | undefined {
+    return this.#own.take(entry)
+  }
+
+  /** The block of this sequence is durable, and its outcomes are settled. */
+  durable(seq: number): void {
+    this.#own.durable(seq)
+    this.#schedule()
+  }
+
   /** Outcomes of a durable block. */
   settle(outcomes: readonly Outcome[]): void {
     for (const outcome of outcomes) {
@@ -121,12 +136,18 @@ export class Proposer {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#queue.size === 0 || this.#inFlight >= BATCHES_IN_FLIGHT) return
+    if (this.#scheduled || !this.#mayLeave()) return
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
-      while (this.#queue.size > 0 && this.#inFlight < BATCHES_IN_FLIGHT) void this.#send(this.#take())
+      while (this.#mayLeave()) void this.#send(this.#take())
     })
+  }
+
+  /** Whether another batch may leave now. */
+  #mayLeave(): boolean {
+    const { size } = this.#queue
+    return size > 0 && this.#inFlight < BATCHES_IN_FLIGHT && (this.#own.undurable === 0 || size >= this.#size)
   }
 
   #take(): Pending[] {
@@ -147,32 +168,41 @@ export class Proposer {
     const first = batch[0]
     if (first === undefined) return
     this.#inFlight++
+    let id = ''
     try {
       const { member, clock, consensus } = this.#parts
-      const transactions = batch.map(entry => entry.transaction)
-      const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions }, bytes => member.sign(bytes))
-      const deadlineMs = Math.min(Math.max(...transactions.map(transaction => transaction.deadlineMs)), clock.nowMs() + LIMITS.deadlineAheadMs)
+      const nowMs = clock.nowMs()
+      const content = { member: member.did, proposedMs: nowMs, transactions: batch.map(entry => entry.transaction) }
+      const data = encodeBatch(content, bytes => member.sign(bytes))
+      let deadlineMs = first.transaction.deadlineMs
+      for (const { transaction } of batch) deadlineMs = Math.max(deadlineMs, transaction.deadlineMs)
       // Named by its content: an id that a caller chose could be one that consensus has seen, and the batch be taken for a repeat.
-      await consensus.propose({ id: hash('sha256', data, 'hex').slice(0, 32), data, deadlineMs })
-      this.#again(batch)
+      id = hash('sha256', data, 'hex').slice(0, 32)
+      const own = this.#own.add(id, data, content, batch.map(entry => entry.digest))
+      await consensus.propose({ id, data, deadlineMs: Math.min(deadlineMs, nowMs + LIMITS.deadlineAheadMs) })
+      this.#again(batch, own)
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'consensus', first.transaction.id)
       for (const entry of batch) this.#abandon(entry, perTransaction(error, entry.transaction.id))
     } finally {
+      this.#own.forget(id)
       this.#inFlight--
       this.#schedule()
     }
   }
 
   /** The block of a batch is applied: those it had no gas left for wait again, where they stood among their caller's. */
-  #again(batch: readonly Pending[]): void {
+  #again(batch: readonly Pending[], own: OwnBatch): void {
     const { index } = this.#parts
-    const left = batch.filter(entry => index.get(entry.transaction.id) === undefined && this.#pending.get(entry.transaction.id) === entry)
+    const isPending = (entry: Pending): boolean => this.#pending.get(entry.transaction.id) === entry
+    const left = own.taken === undefined
+      ? batch.filter(entry => index.get(entry.transaction.id) === undefined && isPending(entry))
+      : batch.slice(own.taken).filter(isPending)
     const executed = batch.length - left.length
     // Of a batch that counts for nothing there is nothing to expect the next time either.
     if (executed === 0) return
     this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2) : executed
-    this.#queue.putBack(left, ({ transaction }) => transaction.sub, ({ order }) => order)
+    if (left.length > 0) this.#queue.putBack(left, ({ transaction }) => transaction.sub, ({ order }) => order)
   }
 
   #abandon(entry: Pending, error: CMeshError): void {
