@@ -10,7 +10,7 @@
  * session's subject; (5) a session is in the gateway's frames only while its token names the gateway's current session and a node
  * has taken that token; (6) writes leave in the order in which they were asked, those that share no frame among them.
  */
-import { assembleBatch, BATCH_ID_AT, type BatchEntryFields } from '../cmtp/batch.ts'
+import { assembleBatch, BATCH_ID_AT, encodeBatchEntry } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { entryId, type MessageIds } from '../cmtp/message-id.ts'
@@ -29,7 +29,10 @@ const SHARED_BYTES = 4_096
 /** Longest address that does. */
 const FQMN_LENGTH = 1_024
 
-export interface CoalescedRequest extends BatchEntryFields {
+export interface CoalescedRequest {
+  readonly fqmn: string
+  readonly headers: Uint8Array | undefined
+  readonly body: Uint8Array | undefined
   readonly session: ActiveSession
   readonly receipt: ReceiptLevel
   readonly timeoutMs: number
@@ -58,10 +61,10 @@ export class Coalescer {
   }
 
   /** Whether the request may share a frame. */
-  takes({ fqmn, headers, body }: BatchEntryFields): boolean {
+  takes(fqmn: string, parts: { readonly headers?: Uint8Array, readonly body?: Uint8Array } | undefined): boolean {
     if (fqmn.length > FQMN_LENGTH) return false
-    if (isTransaction(fqmn)) return (headers?.length ?? 0) + (body?.length ?? 0) <= SHARED_BYTES
-    return headers === undefined && body === undefined && isQuickRead(fqmn)
+    if (parts === undefined && isQuickRead(fqmn)) return true
+    return isTransaction(fqmn) && (parts?.headers?.length ?? 0) + (parts?.body?.length ?? 0) <= SHARED_BYTES
   }
 
   /** Takes a request that `takes` accepts. */
@@ -116,7 +119,7 @@ export class Coalescer {
     const { gateway } = this.#parts
     const mixed = requests.some((request) => request.session !== last.session)
     const session = mixed ? gateway.current as ActiveSession : last.session
-    const entries = requests.map((request) => this.#parts.entries.of(request).bytes)
+    const entries = requests.map((request) => this.#entryOf(request))
     const references = mixed ? requests.map((request) => request.session.token) : undefined
     const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries, references)
     this.#parts.ids.write(frame, BATCH_ID_AT, requests.length)
@@ -132,6 +135,11 @@ export class Coalescer {
         ;(requests[i] as CoalescedRequest).settled(own, () => entryId(frame.subarray(BATCH_ID_AT), i))
       }
     })
+  }
+
+  #entryOf({ fqmn, headers, body }: CoalescedRequest): Buffer {
+    if (headers === undefined && body === undefined) return this.#parts.entries.of({ fqmn }).bytes
+    return encodeBatchEntry({ fqmn, ...(headers && { headers }), ...(body && { body }) })
   }
 
   /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */

@@ -20,7 +20,7 @@ import { AbortFan } from './abort-fan.ts'
 import type { ActiveSession } from './active-session.ts'
 import type { Connection } from './connection.ts'
 import type { ResolvedRequestDefaults } from './options.ts'
-import { frameOf, type Coalescer } from './coalescer.ts'
+import { frameOf, type CoalescedRequest, type Coalescer } from './coalescer.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
 import { ANSWER_MS, mayChangeState, pauseBeforeRetry } from './retry.ts'
@@ -86,9 +86,8 @@ export class Requester {
     const deadlineMs = now() + ask.timeoutMs
     const session = sessions.current
     if (coalescer !== undefined) {
-      const entry = parts === undefined ? { fqmn } : { fqmn, ...parts }
-      if (session !== undefined && signer === undefined && ask.signal === undefined && coalescer.takes(entry)) {
-        return this.#together(coalescer, entry, session, ask, deadlineMs)
+      if (session !== undefined && signer === undefined && ask.signal === undefined && coalescer.takes(fqmn, parts)) {
+        return this.#together(coalescer, fqmn, parts, session, ask, deadlineMs)
       }
       coalescer.flushWrites()
     }
@@ -118,15 +117,18 @@ export class Requester {
   }
 
   /** A request that may share its frame with others of this turn. */
-  #together(coalescer: Coalescer, entry: BatchEntryFields, session: ActiveSession, ask: Ask, deadlineMs: number): Promise<Reply> {
+  #together(
+    coalescer: Coalescer, fqmn: string, parts: RequestParts | undefined, session: ActiveSession, ask: Ask, deadlineMs: number,
+  ): Promise<Reply> {
     const { connection, sessions } = this.#parts
     const { receipt, timeoutMs } = ask
     const sent = connection.status === 'connected'
     return new Promise((resolve, reject) => {
-      // It leaves at the end of the turn, and once more if it has to: what the caller does to its bytes meanwhile is nobody's concern.
-      const asked = { ...entry, ...(entry.body && { body: Buffer.from(entry.body) }), session, receipt, timeoutMs, deadlineMs }
-      coalescer.add({
-        ...asked,
+      const asked: CoalescedRequest = {
+        fqmn, session, receipt, timeoutMs, deadlineMs,
+        headers: parts?.headers,
+        // It leaves at the end of the turn, and once more if it has to: what the caller does to its bytes meanwhile is nobody's concern.
+        body: parts?.body === undefined ? undefined : Buffer.from(parts.body),
         settled: (result, id) => {
           if (result instanceof Reply && result.status < 400) {
             if (!session.introduced) sessions.introduced(session)
@@ -134,11 +136,11 @@ export class Requester {
             return
           }
           const read = (data: Uint8Array, again: Buffer): Reply => readReply(data, again, receipt)
-          const changesState = mayChangeState(entry.fqmn)
           const frame = frameOf(asked, id())
-          this.#persist<Reply>({ ask, deadlineMs, changesState, read, frame, session, sent, lost: false }, result).then(resolve, reject)
+          this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, frame, session, sent, lost: false }, result).then(resolve, reject)
         },
-      })
+      }
+      coalescer.add(asked)
     })
   }
 

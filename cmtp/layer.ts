@@ -154,8 +154,9 @@ export class LayerSealer {
     const bound = this.#bind(binding)
     const starts: number[] = []
     const bytes = this.#view(this.#lay(layers, bound, starts, encoded))
-    // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit.
-    if (sealed !== 'asked once' || bytes.length > SEALED_BYTES) site.sealed = 'asked once'
+    // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit, as it
+    // never does where state was moved.
+    if (sealed !== 'asked once' || bytes.length > SEALED_BYTES || layers[0]?.after !== undefined) site.sealed = 'asked once'
     else {
       const caller = HEADERS_AT + binding.replyHeaders.length
       site.sealed = new Sealed(bytes, layers, binding, { id: ID_AT, caller, callerEnd: bound, layers: starts, time: TIME_AT })
