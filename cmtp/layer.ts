@@ -254,8 +254,9 @@ function encodeHead(b: Buffer, layer: Layer, start: number): number {
   b[start + 5] = layer.status & 0xff
   writeUint64(b, layer.startUs, start + 6)
   b.writeUInt32BE(Math.min(layer.durationUs, 0xffff_ffff), start + 14)
+  if (gas === 0n) writeUint64(b, 0, start + 18)
   // A number is written several times as fast, and no call has used more than one holds.
-  if (gas <= MOST_PLAIN) writeUint64(b, Number(gas), start + 18)
+  else if (gas <= MOST_PLAIN) writeUint64(b, Number(gas), start + 18)
   else b.writeBigUInt64BE(gas, start + 18)
   b.set(placeOf(site, layer.grant), start + 26)
   let at = start + FIXED_BYTES

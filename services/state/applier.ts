@@ -123,7 +123,10 @@ export class Applier {
       records.push(record)
       executed.push(taken)
     }
-    if (own !== undefined) own.taken = taken
+    if (own !== undefined) {
+      own.taken = taken
+      own.load = Number(gas) / mostGas
+    }
 
     const block: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
     const durable = store.commit(block)

@@ -15,6 +15,8 @@ export interface OwnBatch extends BatchContent {
   readonly digests: readonly string[]
   /** How many of its transactions, from the first on, its block has taken in; `undefined` until it is applied. */
   taken: number | undefined
+  /** What part of its block's gas these used; 0 where a block has no bound. */
+  load: number
 }
 
 export class OwnBatches {
@@ -29,7 +31,8 @@ export class OwnBatches {
 
   /** A batch that is about to be proposed, under its proposal's id. */
   add(id: string, data: Uint8Array, content: BatchContent, digests: readonly string[]): OwnBatch {
-    const own: OwnBatch = { member: content.member, proposedMs: content.proposedMs, transactions: content.transactions, data, digests, taken: undefined }
+    const { member, proposedMs, transactions } = content
+    const own: OwnBatch = { member, proposedMs, transactions, data, digests, taken: undefined, load: 0 }
     this.#proposed.set(id, own)
     return own
   }

@@ -201,7 +201,9 @@ export class Proposer {
     const executed = batch.length - left.length
     // Of a batch that counts for nothing there is nothing to expect the next time either.
     if (executed === 0) return
-    this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2) : executed
+    // Grows as far as the block had gas for: what only comes back was encoded, signed and stored for nothing.
+    const room = own.load === 0 ? Infinity : Math.max(this.#size, Math.floor(executed / own.load))
+    this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2, room) : executed
     if (left.length > 0) this.#queue.putBack(left, ({ transaction }) => transaction.sub, ({ order }) => order)
   }
 

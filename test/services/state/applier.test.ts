@@ -333,7 +333,7 @@ describe('a block ends when its gas is used', () => {
 
 describe('a batch that this node proposed itself', () => {
   const ownOf = (transactions: readonly Transaction[], data: Uint8Array): OwnBatch => (
-    { member: MEMBER.did, proposedMs: START_MS + 7, transactions, data, digests: transactions.map(transactionDigest), taken: undefined }
+    { member: MEMBER.did, proposedMs: START_MS + 7, transactions, data, digests: transactions.map(transactionDigest), taken: undefined, load: 0 }
   )
 
   test('ends as one that was decoded and verified does: the same blocks, outcomes and chain', async () => {
@@ -350,7 +350,7 @@ describe('a batch that this node proposed itself', () => {
     expect(short.applied).toEqual(long.applied)
     expect(short.durable).toEqual(long.durable)
     expect(Buffer.from(short.store.head.chain).equals(long.store.head.chain)).toBe(true)
-    expect(owns.map(({ taken }) => taken)).toEqual([4, 2])
+    expect(owns.map(({ taken, load }) => [taken, load])).toEqual([[4, 1], [2, 0]])
   })
 
   test('is decoded and verified when it is not known', async () => {

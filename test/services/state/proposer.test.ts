@@ -458,6 +458,27 @@ describe('while a batch of this node is ordered and not durable', () => {
     made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
   })
 
+  test.each([[0.5, 8], [0.25, 8], [0.9, 4], [1.5, 4], [0, 8]])('the next holds what a block has gas for: after four that used %p of it, %p at most', async (load, most) => {
+    const { proposer: made, sent, order } = proposer()
+    for (let i = 0; i < 100; i++) void made.submit(put()).catch(() => undefined)
+    await turn()
+    order(sent[0], 4)
+    await turn()
+    await turn()
+    // Eight leave at once, of four each, as many as the first block held.
+    const next = sent.length - 1
+    expect(idsOf(sent[next])).toHaveLength(4)
+    const own = made.own(entryOf(sent[next] as Sent, 2)) as OwnBatch
+    own.taken = 4
+    own.load = load
+    sent[next]?.commit()
+    await turn()
+    made.durable(2)
+    await turn()
+    expect(idsOf(sent.at(-1))).toHaveLength(most)
+    made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
+  })
+
   test('nothing is known of one whose proposal failed', async () => {
     const { proposer: made, sent } = proposer()
     const submitted = made.submit(put())
