@@ -1,15 +1,16 @@
 /**
- * Puts reads that are asked in one turn of the event loop into one batch frame: under load a frame costs more than the
- * requests in it. It owns the requests of the current turn. Sessions that were opened for a gateway (`MeshClient.as`) share the
- * frames of the gateway's session, where each entry names its own.
+ * Puts requests that are asked in one turn of the event loop into one batch frame: under load a frame costs more than the
+ * requests in it. It owns the requests of the current turn. Reads of sessions that were opened for a gateway (`MeshClient.as`) share
+ * the frames of the gateway's session, where each entry names its own; writes share frames with those of their own session only.
  *
  * Invariants: (1) nothing waits for company: what was asked in a turn leaves at the end of that turn, one request as an
- * ordinary request frame; (2) each request keeps its own id, status and final hash; (3) only reads that are answered at once
- * share a frame, since a batch is answered when its slowest entry is; (4) a frame that fails fails each of its requests on
- * its own, under the id it had, and whoever asked asks again on its own session's subject; (5) a session is in the gateway's
- * frames only while its token names the gateway's current session and a node has taken that token.
+ * ordinary request frame; (2) each request keeps its own id, status and final hash; (3) a batch is answered when its slowest entry
+ * is, so only reads that are answered at once share a frame, and only transactions of contracts, which wait for the same block;
+ * (4) a frame that fails fails each of its requests on its own, under the id it had, and whoever asked asks again on its own
+ * session's subject; (5) a session is in the gateway's frames only while its token names the gateway's current session and a node
+ * has taken that token; (6) writes leave in the order in which they were asked, those that share no frame among them.
  */
-import { assembleBatch, BATCH_ID_AT } from '../cmtp/batch.ts'
+import { assembleBatch, BATCH_ID_AT, encodeBatchEntry } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { entryId, type MessageIds } from '../cmtp/message-id.ts'
@@ -23,9 +24,15 @@ import type { SessionKeeper } from './session.ts'
 
 /** Most requests in one frame: several frames on the way keep client, broker and node busy at the same time. */
 export const COALESCED = 64
+/** Longest body with its headers that shares a frame, in bytes: what is long costs more than its frame. */
+const SHARED_BYTES = 4_096
+/** Longest address that does. */
+const FQMN_LENGTH = 1_024
 
 export interface CoalescedRequest {
   readonly fqmn: string
+  readonly headers: Uint8Array | undefined
+  readonly body: Uint8Array | undefined
   readonly session: ActiveSession
   readonly receipt: ReceiptLevel
   readonly timeoutMs: number
@@ -45,27 +52,48 @@ export interface CoalescerParts {
 
 export class Coalescer {
   readonly #parts: CoalescerParts
-  #turn: CoalescedRequest[] = []
+  #reads: CoalescedRequest[] = []
+  #writes: CoalescedRequest[] = []
+  #scheduled = false
 
   constructor(parts: CoalescerParts) {
     this.#parts = parts
   }
 
-  /** Whether requests for the address may share a frame. */
-  takes(fqmn: string): boolean {
-    return isQuickRead(fqmn)
+  /** Whether the request may share a frame. */
+  takes(fqmn: string, parts: { readonly headers?: Uint8Array, readonly body?: Uint8Array } | undefined): boolean {
+    if (fqmn.length > FQMN_LENGTH) return false
+    if (parts === undefined && isQuickRead(fqmn)) return true
+    return isTransaction(fqmn) && (parts?.headers?.length ?? 0) + (parts?.body?.length ?? 0) <= SHARED_BYTES
   }
 
-  /** Takes a request whose address `takes` accepts. */
+  /** Takes a request that `takes` accepts. */
   add(request: CoalescedRequest): void {
+    ;(isTransaction(request.fqmn) ? this.#writes : this.#reads).push(request)
+    if (this.#scheduled) return
+    this.#scheduled = true
     // After the promises of this turn have run: whoever was answered in it may ask again before it ends.
-    if (this.#turn.push(request) === 1) process.nextTick(this.#flush)
+    process.nextTick(this.#flush)
+  }
+
+  /** Sends the writes of this turn now: for whoever sends another one that shares no frame. */
+  flushWrites(): void {
+    if (this.#writes.length === 0) return
+    const writes = this.#writes
+    this.#writes = []
+    this.#leave(writes, undefined)
   }
 
   readonly #flush = (): void => {
-    const turn = this.#turn
-    this.#turn = []
-    const gateway = turn.length > 1 ? this.#parts.gateway.current : undefined
+    this.#scheduled = false
+    this.flushWrites()
+    const reads = this.#reads
+    this.#reads = []
+    this.#leave(reads, reads.length > 1 ? this.#parts.gateway.current : undefined)
+  }
+
+  /** `gateway`: whose frames may carry requests of other sessions. */
+  #leave(turn: readonly CoalescedRequest[], gateway: ActiveSession | undefined): void {
     for (let from = 0; from < turn.length;) {
       const first = turn[from] as CoalescedRequest
       let to = from + 1
@@ -77,9 +105,9 @@ export class Coalescer {
   }
 
   #single(request: CoalescedRequest): void {
-    const { session, fqmn, receipt, deadlineMs } = request
+    const { session, receipt } = request
     // Whoever has one request in a turn seldom asks the same again soon: keeping its frame would cost more than making it.
-    const frame = encodeRequest({ id: this.#parts.ids.next(), fqmn, token: session.token, deadlineMs, receipt, bundle: true })
+    const frame = frameOf(request, this.#parts.ids.next())
     this.#send(session, request.timeoutMs, frame, data => readReply(data, frame, receipt), result => {
       request.settled(result, () => entryId(frame.subarray(REQUEST_ID_AT), 0))
     })
@@ -91,7 +119,7 @@ export class Coalescer {
     const { gateway } = this.#parts
     const mixed = requests.some((request) => request.session !== last.session)
     const session = mixed ? gateway.current as ActiveSession : last.session
-    const entries = requests.map((request) => this.#parts.entries.of({ fqmn: request.fqmn }).bytes)
+    const entries = requests.map((request) => this.#entryOf(request))
     const references = mixed ? requests.map((request) => request.session.token) : undefined
     const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries, references)
     this.#parts.ids.write(frame, BATCH_ID_AT, requests.length)
@@ -107,6 +135,11 @@ export class Coalescer {
         ;(requests[i] as CoalescedRequest).settled(own, () => entryId(frame.subarray(BATCH_ID_AT), i))
       }
     })
+  }
+
+  #entryOf({ fqmn, headers, body }: CoalescedRequest): Buffer {
+    if (headers === undefined && body === undefined) return this.#parts.entries.of({ fqmn }).bytes
+    return encodeBatchEntry({ fqmn, ...(headers && { headers }), ...(body && { body }) })
   }
 
   /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */
@@ -127,6 +160,11 @@ export class Coalescer {
   }
 }
 
+/** The request in a frame of its own. */
+export function frameOf({ fqmn, headers, body, session, deadlineMs, receipt }: Omit<CoalescedRequest, 'settled'>, id: Uint8Array): Buffer {
+  return encodeRequest({ id, fqmn, token: session.token, deadlineMs, receipt, bundle: true, ...(headers && { headers }), ...(body && { body }) })
+}
+
 /**
  * Whether two requests may share a frame: of one session, or of sessions that the gateway's frames carry. Deadlines of one turn
  * differ by what the turn lasts; the last one stands for all.
@@ -141,9 +179,13 @@ function isCarried({ session, introduced }: ActiveSession, gateway: ActiveSessio
   return introduced && session.via === gateway.session.sid
 }
 
+/** A function of a contract. The mesh's own, which need signatures or take long, are asked alone. */
+function isTransaction(fqmn: string): boolean {
+  return fqmn.startsWith('0xSW:') && !fqmn.startsWith('0x000:', 5)
+}
+
 /** Views, names, the state of consensus, the newest event: answered in the turn in which they arrive, from memory. */
 function isQuickRead(fqmn: string): boolean {
-  if (fqmn.length > 1_024) return false
   const service = fqmn.slice(0, 4)
   if (service === '0xE:') return fqmn.endsWith(':read') || !fqmn.includes(':', 4)
   return service === '0xS:' || service === '0xR:' || service === '0xC:'

@@ -32,8 +32,8 @@ export interface ConnectionDefaults {
   /** How long `close` waits for requests in flight, in ms, 0 to 300,000. Default 5,000. */
   readonly drainMs?: number | undefined
   /**
-   * Whether reads that are asked in one turn of the event loop share a frame, each with its own id, status and final hash.
-   * Default true; it costs a lone request nothing.
+   * Whether reads that are asked in one turn of the event loop share a frame, and transactions of contracts another, each with its own
+   * id, status and final hash. Default true; it costs a lone request nothing.
    */
   readonly coalesce?: boolean | undefined
 }

@@ -20,7 +20,7 @@ import { AbortFan } from './abort-fan.ts'
 import type { ActiveSession } from './active-session.ts'
 import type { Connection } from './connection.ts'
 import type { ResolvedRequestDefaults } from './options.ts'
-import type { Coalescer } from './coalescer.ts'
+import { frameOf, type CoalescedRequest, type Coalescer } from './coalescer.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
 import { ANSWER_MS, mayChangeState, pauseBeforeRetry } from './retry.ts'
@@ -85,8 +85,11 @@ export class Requester {
     const signer = parts?.signer
     const deadlineMs = now() + ask.timeoutMs
     const session = sessions.current
-    if (session !== undefined && parts === undefined && ask.signal === undefined && coalescer?.takes(fqmn) === true) {
-      return this.#together(coalescer, fqmn, session, ask, deadlineMs)
+    if (coalescer !== undefined) {
+      if (session !== undefined && signer === undefined && ask.signal === undefined && coalescer.takes(fqmn, parts)) {
+        return this.#together(coalescer, fqmn, parts, session, ask, deadlineMs)
+      }
+      coalescer.flushWrites()
     }
     let frame: Buffer
     try {
@@ -113,25 +116,31 @@ export class Requester {
     )
   }
 
-  /** A read that may share its frame with others of this turn. */
-  #together(coalescer: Coalescer, fqmn: string, session: ActiveSession, ask: Ask, deadlineMs: number): Promise<Reply> {
+  /** A request that may share its frame with others of this turn. */
+  #together(
+    coalescer: Coalescer, fqmn: string, parts: RequestParts | undefined, session: ActiveSession, ask: Ask, deadlineMs: number,
+  ): Promise<Reply> {
     const { connection, sessions } = this.#parts
     const { receipt, timeoutMs } = ask
     const sent = connection.status === 'connected'
     return new Promise((resolve, reject) => {
-      coalescer.add({
+      const asked: CoalescedRequest = {
         fqmn, session, receipt, timeoutMs, deadlineMs,
+        headers: parts?.headers,
+        // It leaves at the end of the turn, and once more if it has to: what the caller does to its bytes meanwhile is nobody's concern.
+        body: parts?.body === undefined ? undefined : Buffer.from(parts.body),
         settled: (result, id) => {
           if (result instanceof Reply && result.status < 400) {
             if (!session.introduced) sessions.introduced(session)
             resolve(result)
             return
           }
-          const frame = encodeRequest({ id: id(), fqmn, token: session.token, deadlineMs, receipt })
-          const read = (data: Uint8Array, asked: Buffer): Reply => readReply(data, asked, receipt)
-          this.#persist<Reply>({ ask, deadlineMs, changesState: false, read, frame, session, sent, lost: false }, result).then(resolve, reject)
+          const read = (data: Uint8Array, again: Buffer): Reply => readReply(data, again, receipt)
+          const frame = frameOf(asked, id())
+          this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, frame, session, sent, lost: false }, result).then(resolve, reject)
         },
-      })
+      }
+      coalescer.add(asked)
     })
   }
 

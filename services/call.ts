@@ -58,10 +58,9 @@ export function jsonReply(value: unknown, status = 200): Reply {
   return { status, headers: JSON_HEADERS, body: Buffer.from(JSON.stringify(value)) }
 }
 
-/** A reply whose body is JSON text already; `extra` headers follow the content type. */
-export function jsonTextReply(body: Uint8Array, extra: HeaderList = [], status = 200): Reply {
-  const headers = extra.length === 0 ? JSON_HEADERS : encodeHeaders([['content-type', 'application/json'], ...extra])
-  return { status, headers, body }
+/** A reply whose body is JSON text already. */
+export function jsonTextReply(body: Uint8Array): Reply {
+  return { status: 200, headers: JSON_HEADERS, body }
 }
 
 export function errorReply(error: CMeshError): Reply {

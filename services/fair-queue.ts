@@ -64,9 +64,11 @@ export class FairQueue<T> {
   shift(): T | undefined {
     for (const [key, line] of this.#lines) {
       const item = line.items[line.taken++]
-      this.#lines.delete(key)
+      const isEmpty = line.taken === line.items.length
+      // Whoever waits alone has its turn again.
+      if (isEmpty || this.#lines.size > 1) this.#lines.delete(key)
       // Behind all others.
-      if (line.taken < line.items.length) this.#lines.set(key, trimmed(line))
+      if (!isEmpty) this.#lines.set(key, trimmed(line))
       this.#size--
       return item
     }

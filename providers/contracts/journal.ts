@@ -138,18 +138,20 @@ export class Journal {
 
   /** Puts everything into the spaces and gives it as writes. When a space fails, puts back what they had taken and throws. */
   commit(): Write[] {
-    const before: (readonly [Home, string, Uint8Array | undefined])[] = []
+    const homes: Home[] = []
+    const before: (Uint8Array | undefined)[] = []
     const writes: Write[] = []
     try {
       for (const { home, pending } of this.#all) {
         for (const [key, value] of pending) {
-          before.push([home, key, home.space.get(key)])
-          apply(home, key, value)
+          homes.push(home)
+          before.push(home.space.get(key))
           writes.push({ space: home.address, key, value })
+          apply(home, key, value)
         }
       }
     } catch (thrown) {
-      for (const [home, key, value] of before.reverse()) apply(home, key, value)
+      for (let i = writes.length - 1; i >= 0; i--) apply(homes[i] as Home, (writes[i] as Write).key, before[i])
       throw thrown
     }
     return writes

@@ -54,8 +54,11 @@ export class ContractExecution {
       return failedExecution(new CMeshError('CMESH_CONTRACT_OUT_OF_GAS', { contract: address, reason: 'none was left to begin with' }))
     }
     const { system } = context
+    // Few contracts send anything.
+    let admission: Admission | undefined
     const result = this.engine.call({
-      address, function: name, input, view: false, gasLimit, context: contextOf(run, context), admit: new Admission(system, this.engine).admit,
+      address, function: name, input, view: false, gasLimit, context: new RunContext(run, context),
+      admit: message => (admission ??= new Admission(system, this.engine)).admit(message),
     })
     if (!result.ok) return failedExecution(contractError(result), BigInt(result.gas))
     if (result.sends.length > 0) keepMessages(system, result.sends, { seq: context.seq, tx, origin })
@@ -64,14 +67,27 @@ export class ContractExecution {
 }
 
 /** The context of a call in a transaction. Few contracts ask for the seed, so it is made when asked for. */
-function contextOf({ caller, origin, tx }: FunctionRun, { seq, timeMs, chain }: TransactionContext): ContractContext {
-  let seed: Uint8Array | undefined
-  return {
-    seq, timeMs, caller, origin,
-    get seed() {
-      seed ??= createHash('sha256').update(SEED_DOMAIN).update(chain).update(Buffer.from(tx, 'hex')).digest()
-      return seed
-    },
+class RunContext implements ContractContext {
+  readonly seq: number
+  readonly timeMs: number
+  readonly caller: string
+  readonly origin: string
+  readonly #chain: Uint8Array
+  readonly #tx: string
+  #seed: Uint8Array | undefined
+
+  constructor({ caller, origin, tx }: FunctionRun, { seq, timeMs, chain }: TransactionContext) {
+    this.seq = seq
+    this.timeMs = timeMs
+    this.caller = caller
+    this.origin = origin
+    this.#chain = chain
+    this.#tx = tx
+  }
+
+  get seed(): Uint8Array {
+    this.#seed ??= createHash('sha256').update(SEED_DOMAIN).update(this.#chain).update(Buffer.from(this.#tx, 'hex')).digest()
+    return this.#seed
   }
 }
 

@@ -93,8 +93,14 @@ export function readRecord<T>(records: Records, key: string): T | undefined {
   return bytes === undefined ? undefined : JSON.parse(Buffer.from(bytes).toString('utf8')) as T
 }
 
+/** Read before every transaction and hardly ever written: a record's bytes are replaced, never changed. */
+const seqs = new WeakMap<Uint8Array, number>()
+
 /** A number that stands in a record as text; 0 where there is none. */
 export function readSeq(records: Records, key: string): number {
   const bytes = records.get(key)
-  return bytes === undefined ? 0 : Number(Buffer.from(bytes).toString('latin1'))
+  if (bytes === undefined) return 0
+  let seq = seqs.get(bytes)
+  if (seq === undefined) seqs.set(bytes, seq = Number(Buffer.from(bytes).toString('latin1')))
+  return seq
 }

@@ -9,7 +9,7 @@ const TICK_MS = 20
 
 interface Waiting {
   readonly deadlineMs: number
-  readonly expire: () => void
+  readonly late: () => void
 }
 
 export class Deadlines {
@@ -28,12 +28,18 @@ export class Deadlines {
 
   /** Settles as `work` does, or rejects with `late()` once `deadlineMs` (ms since 1970) has passed. */
   race<T>(work: Promise<T>, deadlineMs: number, late: () => Error): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const entry: Waiting = { deadlineMs, expire: () => { reject(late()) } }
-      this.#waiting.add(entry)
-      this.#timer ??= setInterval(() => { this.#tick() }, TICK_MS)
-      work.then(resolve, reject).finally(() => { this.#forget(entry) })
-    })
+    return new Promise<T>((resolve, reject) => { this.watch(work, deadlineMs, resolve, reject, () => { reject(late()) }) })
+  }
+
+  /** `race` with callbacks, of which exactly one is called, once; none may throw. For paths on which a promise counts. */
+  watch<T>(work: Promise<T>, deadlineMs: number, done: (value: T) => void, failed: (error: unknown) => void, late: () => void): void {
+    const entry: Waiting = { deadlineMs, late }
+    this.#waiting.add(entry)
+    this.#timer ??= setInterval(() => { this.#tick() }, TICK_MS)
+    work.then(
+      value => { if (this.#forget(entry)) done(value) },
+      (error: unknown) => { if (this.#forget(entry)) failed(error) },
+    )
   }
 
   #tick(): void {
@@ -41,14 +47,17 @@ export class Deadlines {
     for (const entry of this.#waiting) {
       if (entry.deadlineMs > now) continue
       this.#forget(entry)
-      entry.expire()
+      entry.late()
     }
   }
 
-  #forget(entry: Waiting): void {
-    this.#waiting.delete(entry)
-    if (this.#waiting.size > 0) return
-    clearInterval(this.#timer)
-    this.#timer = undefined
+  /** Whether it still waited. */
+  #forget(entry: Waiting): boolean {
+    const waited = this.#waiting.delete(entry)
+    if (this.#waiting.size === 0) {
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    }
+    return waited
   }
 }

@@ -99,7 +99,7 @@ export class FrontDoor {
     }
     const passage = this.#passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
     const reply = this.#answer(passage, this.#check(frame.token, origin))
-    if (reply instanceof Promise) void reply.then(late => { answer(this.#replyOf(passage, late, startUs)) })
+    if (reply instanceof Promise) this.#await(passage, reply, late => { answer(this.#replyOf(passage, late, startUs)) })
     else answer(this.#replyOf(passage, reply, startUs))
   }
 
@@ -175,7 +175,7 @@ export class FrontDoor {
       const reply = this.#answer(passage, auth)
       // What it changed may be what an earlier entry has read, or whether its caller may.
       if (route.write) answered.length = 0
-      if (reply instanceof Promise) void reply.then(late => { settle(i, passage, entry, late) })
+      if (reply instanceof Promise) this.#await(passage, reply, late => { settle(i, passage, entry, late) })
       else {
         const alone = i === next
         const replyStart = writer.length
@@ -243,18 +243,20 @@ export class FrontDoor {
     }
   }
 
-  /** From the address to the reply. Never throws, never rejects; a reply that is late is one that says so. */
+  /** From the address to the reply, or to one that has to be waited for (`#await`). Never throws. */
   #answer(passage: Passage, auth: AuthContext | CMeshError | Promise<AuthContext | CMeshError>): Reply | Promise<Reply> {
-    const { deadlineMs } = passage
-    let reply: Reply | Promise<Reply>
     try {
-      checkDeadline(deadlineMs, this.#parts.clock.nowMs(), passage.hops)
-      reply = auth instanceof Promise ? auth.then(known => this.#pass(passage, known)) : this.#pass(passage, auth)
+      checkDeadline(passage.deadlineMs, this.#parts.clock.nowMs(), passage.hops)
+      return auth instanceof Promise ? auth.then(known => this.#pass(passage, known)) : this.#pass(passage, auth)
     } catch (error) {
       return this.#errorOf(error, passage)
     }
-    if (!(reply instanceof Promise)) return reply
-    return this.#parts.deadlines.race(reply, deadlineMs, () => this.#late(passage)).catch((error: unknown) => this.#errorOf(error, passage))
+  }
+
+  /** Calls `answered` once: with the reply, with the error that it came to, or, past the deadline, with one that says so. */
+  #await(passage: Passage, reply: Promise<Reply>, answered: (reply: Reply) => void): void {
+    const failed = (error: unknown): void => { answered(this.#errorOf(error, passage)) }
+    this.#parts.deadlines.watch(reply, passage.deadlineMs, answered, failed, () => { failed(this.#late(passage)) })
   }
 
   #pass(passage: Passage, auth: AuthContext | CMeshError): Reply | Promise<Reply> {
@@ -348,7 +350,7 @@ export class FrontDoor {
       sub: auth?.sub ?? '',
       caller: auth?.caller,
       requestBodyHash: body.length === 0 ? EMPTY_HASH : sha256(body),
-      replyBodyHash: reply.bodyHash ?? sha256(reply.body),
+      replyBodyHash: reply.bodyHash ?? (reply.body.length === 0 ? EMPTY_HASH : sha256(reply.body)),
       replyHeaders: reply.headers,
     }
   }

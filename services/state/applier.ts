@@ -12,13 +12,14 @@
  *    proposed. So no block holds the thread for longer than its gas and one transaction's.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { parseFqmn, type ServiceLetter } from '../../cmtp/fqmn.ts'
+import { RouteCache, type ServiceLetter } from '../../cmtp/fqmn.ts'
 import type { StatePosition } from '../../cmtp/layer.ts'
 import type { LogEntry } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
 import type { Authority } from './authority.ts'
-import { decodeBatch, type Batch, type Transaction } from './batch.ts'
+import { decodeBatch, type Batch, type BatchContent, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
+import type { OwnBatch } from './own-batches.ts'
 import type { Block, StateHead, StateStore, TransactionRecord } from './provider.ts'
 import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from './transaction.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
@@ -39,6 +40,8 @@ export interface ApplierParts {
   readonly blockGas?: (seq: number) => number
   /** Whether the signer of a batch is a member of this mesh, or asks to be one, and its signature over the bytes holds. */
   readonly verifyMember: (batch: Batch, bytes: Uint8Array) => boolean
+  /** The batch in an entry where this node proposed it, is a member and has kept it. Default: every batch is decoded and verified. */
+  readonly own?: (entry: LogEntry) => OwnBatch | undefined
   readonly log: Log
   /** A block is applied; it is not durable yet. */
   readonly onApplied: (block: Block) => void
@@ -50,6 +53,8 @@ export interface ApplierParts {
 
 export class Applier {
   readonly #parts: ApplierParts
+  /** Parsed once, where one address is written to again and again. */
+  readonly #routes = new RouteCache(1_024)
   #halted: CMeshError | undefined
 
   constructor(parts: ApplierParts) {
@@ -88,37 +93,50 @@ export class Applier {
 
   #applyNext(entry: LogEntry, head: StateHead): void {
     const { store, index } = this.#parts
-    const batch = this.#members(entry.data)
+    const own = this.#parts.own?.(entry)
+    const batch = own ?? this.#members(entry.data)
     if (batch === undefined) this.#parts.log.error({ seq: entry.seq }, 'a batch that no member signed was ordered; it changes nothing')
     const timeMs = batch === undefined ? head.timeMs : Math.max(head.timeMs, batch.proposedMs)
+    const transactions = batch?.transactions ?? []
+    const place = { seq: entry.seq, timeMs, chain: head.chain }
     const records: TransactionRecord[] = []
-    const executed: Transaction[] = []
+    /** Where in the batch each of them stands. */
+    const executed: number[] = []
     const repeated: Outcome[] = []
     const inBlock = new Set<string>()
     let bytes = BLOCK_OVERHEAD_BYTES + entry.data.length
-    if (batch !== undefined && batch.transactions.length > 0) for (const handler of Object.values(this.#parts.handlers)) handler.begin?.(entry.seq)
+    if (transactions.length > 0) for (const handler of Object.values(this.#parts.handlers)) handler.begin?.(entry.seq)
     const mostGas = this.#parts.blockGas?.(entry.seq) ?? Infinity
     let gas = 0n
-    for (const transaction of batch?.transactions ?? []) {
+    let taken = 0
+    for (; taken < transactions.length; taken++) {
+      const transaction = transactions[taken] as Transaction
       const known = index.get(transaction.id)
       if (known !== undefined || inBlock.has(transaction.id)) {
         if (known !== undefined) repeated.push(known)
         continue
       }
       if (gas >= mostGas) break
-      const record = this.#execute(transaction, { seq: entry.seq, timeMs, chain: head.chain }, BLOCK_BYTES - bytes)
+      const record = this.#execute(transaction, place, BLOCK_BYTES - bytes)
       bytes += recordBytes(record)
       gas += record.gas
       inBlock.add(transaction.id)
       records.push(record)
-      executed.push(transaction)
+      executed.push(taken)
+    }
+    if (own !== undefined) {
+      own.taken = taken
+      own.load = Number(gas) / mostGas
     }
 
     const block: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
     const durable = store.commit(block)
     const reached = store.head
     const span = { before: position(head), after: position(reached) }
-    const outcomes = records.map((record, i) => outcomeOf(record, executed[i] as Transaction, block, span))
+    const outcomes = records.map((record, i) => {
+      const at = executed[i] as number
+      return outcomeOf(record, own?.digests[at] ?? transactionDigest(transactions[at] as Transaction), block, span)
+    })
     for (const outcome of outcomes) index.add(outcome)
     this.#parts.onApplied(block)
     durable.then(
@@ -133,10 +151,10 @@ export class Applier {
     try {
       if (room < TRANSACTION_ROOM_BYTES) throw new CMeshError('CMESH_STATE_BLOCK_FULL', { tx: transaction.id })
       if (transaction.deadlineMs < place.timeMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
-      const route = parseFqmn(transaction.fqmn)
+      const route = this.#routes.fromText(transaction.fqmn)
       const handler = this.#parts.handlers[route.service]
       if (handler === undefined) throw new CMeshError('CMESH_CONSENSUS_BATCH', { reason: `nothing executes ${route.bare}` })
-      const context = { ...place, system }
+      const context = { seq: place.seq, timeMs: place.timeMs, chain: place.chain, system }
       this.#parts.authority?.check(transaction, route, context)
       execution = handler.execute(transaction, route, context)
     } catch (error) {
@@ -146,11 +164,12 @@ export class Applier {
     }
     if (execution.status >= 400) system.undo()
     const { status, gas, output, events } = execution
-    return { id: transaction.id, status, gas, output, events, writes: [...system.writes(), ...execution.writes] }
+    const own = system.writes()
+    return { id: transaction.id, status, gas, output, events, writes: own.length === 0 ? execution.writes : [...own, ...execution.writes] }
   }
 
   /** The batch, when a member signed it. */
-  #members(message: Uint8Array): Batch | undefined {
+  #members(message: Uint8Array): BatchContent | undefined {
     try {
       const batch = decodeBatch(message)
       return this.#parts.verifyMember(batch, message) ? batch : undefined
@@ -196,7 +215,7 @@ function position(head: StateHead): StatePosition {
   return { epoch: head.epoch, seq: head.seq, chain: head.chain }
 }
 
-function outcomeOf(record: TransactionRecord, transaction: Transaction, block: Block, span?: Outcome['span']): Outcome {
+function outcomeOf(record: TransactionRecord, digest: string, block: Block, span?: Outcome['span']): Outcome {
   const { id, status, gas, output } = record
-  return { id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span, digest: transactionDigest(transaction) }
+  return { id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span, digest }
 }

@@ -30,7 +30,7 @@ export class OrderedAuthority implements Authority {
   check(transaction: Transaction, route: Route, { system, timeMs, seq }: Pick<TransactionContext, 'system' | 'timeMs' | 'seq'>): void {
     const from = readSeq(system, RECHECK_KEY)
     if (from === 0 || seq < from) return
-    const { sub, sid, proof, ...asked } = transaction
+    const { sub, sid } = transaction
     // Whoever is none yet has no right but this one, which its certificate gives.
     if (sid === '' && route.bare === JOIN_FQMN) return
     if (isContractAddress(sub)) {
@@ -43,7 +43,9 @@ export class OrderedAuthority implements Authority {
       throw new CMeshError('CMESH_IAM_REVOKED', { what: 'session' })
     }
     if (allowedBy(this.#compile(this.#rights.of(system, sub, timeMs, 'log')), actionOf(route), route) === undefined) throw denied(route)
-    if (needsProof(route)) checkRequestProof(proof, { sub, id: asked.id, fqmn: asked.fqmn, body: asked.body, deadlineMs: asked.deadlineMs })
+    if (!needsProof(route)) return
+    const { id, fqmn, body, deadlineMs, proof } = transaction
+    checkRequestProof(proof, { sub, id, fqmn, body, deadlineMs })
   }
 
   #compile(permissions: readonly Permission[]): CompiledPermissions {

@@ -1,19 +1,22 @@
 /**
  * The proposer: gathers transactions into signed batches and hands them to consensus. A batch leaves on the next tick
- * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch; callers take turns in it.
+ * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch; callers take turns in it. While a
+ * batch of this node is ordered and not durable yet only full ones leave: its callers could not be answered any sooner, and every batch
+ * costs a signature and a block.
  * What a block had no gas left for is proposed again when it is its caller's turn, and batches are the smaller for it until their blocks
  * hold them whole.
  *
  * Invariants: a transaction is executed once, however often it is submitted; every submission settles, at the latest when
  * the proposer stops; queue and bytes are bounded, and past the bound a submission is refused with 429, never queued.
  */
-import { hash } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Clock } from '../clock.ts'
-import type { Committed, ConsensusProvider } from '../consensus/provider.ts'
+import type { ConsensusProvider, LogEntry } from '../consensus/provider.ts'
 import { FairQueue } from '../fair-queue.ts'
 import { BATCH_LIMITS, batchOverheadBytes, encodeBatch, transactionBytes, type Transaction } from './batch.ts'
+import { OwnBatches, type OwnBatch } from './own-batches.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
 const BATCHES_IN_FLIGHT = 8
@@ -45,6 +48,7 @@ export class Proposer {
   readonly #maxBytes: number
   readonly #pending = new Map<string, Pending>()
   readonly #queue = new FairQueue<Pending>()
+  readonly #own = new OwnBatches()
   /** Most transactions of the next batch. */
   #size: number = BATCH_LIMITS.transactions
   #submitted = 0
@@ -106,10 +110,25 @@ export class Proposer {
     this.#barrier ??= new Promise<number>((resolve, reject) => {
       setImmediate(() => {
         this.#barrier = undefined
-        this.#propose([], deadlineMs).then(({ seq }) => { resolve(seq) }, reject)
+        const { member, clock, consensus } = this.#parts
+        const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions: [] }, bytes => member.sign(bytes))
+        // Under an id of its own: two of one moment have the same content, and the second must not be given the place of the first.
+        consensus.propose({ id: randomBytes(16).toString('hex'), data, deadlineMs: Math.min(deadlineMs, clock.nowMs() + LIMITS.deadlineAheadMs) })
+          .then(({ seq }) => { resolve(seq) }, reject)
       })
     })
     return this.#barrier
+  }
+
+  /** What this node proposed and an entry of the log brings back, if it does; asked once for each entry, when it is applied. */
+  own(entry: LogEntry): OwnBatch | undefined {
+    return this.#own.take(entry)
+  }
+
+  /** The block of this sequence is durable, and its outcomes are settled. */
+  durable(seq: number): void {
+    this.#own.durable(seq)
+    this.#schedule()
   }
 
   /** Outcomes of a durable block. */
@@ -137,12 +156,18 @@ export class Proposer {
   }
 
   #schedule(): void {
-    if (this.#scheduled || this.#queue.size === 0 || this.#inFlight >= BATCHES_IN_FLIGHT) return
+    if (this.#scheduled || !this.#mayLeave()) return
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
-      while (this.#queue.size > 0 && this.#inFlight < BATCHES_IN_FLIGHT) void this.#send(this.#take())
+      while (this.#mayLeave()) void this.#send(this.#take())
     })
+  }
+
+  /** Whether another batch may leave now. */
+  #mayLeave(): boolean {
+    const { size } = this.#queue
+    return size > 0 && this.#inFlight < BATCHES_IN_FLIGHT && (this.#own.undurable === 0 || size >= this.#size)
   }
 
   #take(): Pending[] {
@@ -163,31 +188,35 @@ export class Proposer {
     const first = batch[0]
     if (first === undefined) return
     this.#inFlight++
+    let id = ''
     try {
-      const transactions = batch.map(entry => entry.transaction)
-      await this.#propose(transactions, Math.max(...transactions.map(transaction => transaction.deadlineMs)))
-      this.#again(batch)
+      const { member, clock, consensus } = this.#parts
+      const nowMs = clock.nowMs()
+      const content = { member: member.did, proposedMs: nowMs, transactions: batch.map(entry => entry.transaction) }
+      const data = encodeBatch(content, bytes => member.sign(bytes))
+      let deadlineMs = first.transaction.deadlineMs
+      for (const { transaction } of batch) deadlineMs = Math.max(deadlineMs, transaction.deadlineMs)
+      id = idOf(data)
+      const own = this.#own.add(id, data, content, batch.map(entry => entry.digest))
+      await consensus.propose({ id, data, deadlineMs: Math.min(deadlineMs, nowMs + LIMITS.deadlineAheadMs) })
+      this.#again(batch, own)
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'consensus', first.transaction.id)
       for (const entry of batch) this.#abandon(entry, perTransaction(error, entry.transaction.id))
     } finally {
+      this.#own.forget(id)
       this.#inFlight--
       this.#schedule()
     }
   }
 
-  #propose(transactions: readonly Transaction[], latestMs: number): Promise<Committed> {
-    const { member, clock, consensus } = this.#parts
-    const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions }, bytes => member.sign(bytes))
-    const deadlineMs = Math.min(latestMs, clock.nowMs() + LIMITS.deadlineAheadMs)
-    // Named by its content: an id that a caller chose could be one that consensus has seen, and the batch be taken for a repeat.
-    return consensus.propose({ id: hash('sha256', data, 'hex').slice(0, 32), data, deadlineMs })
-  }
-
   /** The block of a batch is applied: those it had no gas left for wait again, where they stood among their caller's. */
-  #again(batch: readonly Pending[]): void {
+  #again(batch: readonly Pending[], own: OwnBatch): void {
     const { index } = this.#parts
-    const left = batch.filter(entry => index.get(entry.transaction.id) === undefined && this.#pending.get(entry.transaction.id) === entry)
+    const isPending = (entry: Pending): boolean => this.#pending.get(entry.transaction.id) === entry
+    const left = own.taken === undefined
+      ? batch.filter(entry => index.get(entry.transaction.id) === undefined && isPending(entry))
+      : batch.slice(own.taken).filter(isPending)
     const executed = batch.length - left.length
     // Of a batch that counts for nothing there is nothing to expect the next time either.
     if (executed === 0) {
@@ -195,8 +224,10 @@ export class Proposer {
       for (const entry of left) this.#abandon(entry, error)
       return
     }
-    this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2) : executed
-    this.#queue.putBack(left, ({ transaction }) => transaction.sub, ({ order }) => order)
+    // Grows as far as the block had gas for: what only comes back was encoded, signed and stored for nothing.
+    const room = own.load === 0 ? Infinity : Math.max(this.#size, Math.floor(executed / own.load))
+    this.#size = left.length === 0 ? Math.min(BATCH_LIMITS.transactions, this.#size * 2, room) : executed
+    if (left.length > 0) this.#queue.putBack(left, ({ transaction }) => transaction.sub, ({ order }) => order)
   }
 
   #abandon(entry: Pending, error: CMeshError): void {
@@ -218,4 +249,9 @@ function bytesOf({ fqmn, body }: Transaction): number {
 /** The error of a batch as each of its callers must see it: with its own transaction's id. */
 function perTransaction(error: CMeshError, id: string): CMeshError {
   return error.code === 'CMESH_ROUTER_UNKNOWN_OUTCOME' ? new CMeshError(error.code, { tx: id }, { cause: error }) : error
+}
+
+/** Named by its content: an id that a caller chose could be one that consensus has seen, and the batch be taken for a repeat. */
+function idOf(data: Uint8Array): string {
+  return hash('sha256', data, 'hex').slice(0, 32)
 }

@@ -17,7 +17,7 @@ import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '../../cmtp/identity/request-proof.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
-import { jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
+import { wireErrorReply, type Call, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import type { ConsensusProvider, LogHead } from '../consensus/provider.ts'
 import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
@@ -38,6 +38,7 @@ import { Applier } from './applier.ts'
 import type { Authority } from './authority.ts'
 import { NO_PROOF, verifyBatch } from './batch.ts'
 import type { Outbox } from './outbox.ts'
+import { OutcomeHeaders, outcomeHeaders } from './outcome-headers.ts'
 import { Proposer } from './proposer.ts'
 import type { Block, LogAnchor, OpenReport, Space, StateHead, StateStore } from './provider.ts'
 import { ReadLevels } from './read-levels.ts'
@@ -122,6 +123,7 @@ export class StateService {
   readonly #levels: ReadLevels
   readonly #replication: Replication
   readonly #ticks: Ticks
+  readonly #headers: OutcomeHeaders
   #stopping = false
   #wrong: CMeshError | undefined
   #started: Promise<OpenReport> | undefined
@@ -145,6 +147,7 @@ export class StateService {
       clock,
       log,
     })
+    this.#headers = new OutcomeHeaders(this.durability)
     this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
     this.#levels = new ReadLevels({ applied: () => store.head.seq, barrier: deadlineMs => this.#proposer.barrier(deadlineMs), clock })
     this.#replication = new Replication({
@@ -165,6 +168,7 @@ export class StateService {
       ...(parts.authority !== undefined && { authority: parts.authority }),
       blockGas: seq => this.#metering.begun ? this.#metering.at(seq).transactionGas / BLOCK_SHARE : Infinity,
       verifyMember: (batch, bytes) => mayOrder(this.system, batch) && verifyBatch(bytes, batch, member.verify),
+      own: entry => isMember(this.system, member.did) ? this.#proposer.own(entry) : undefined,
       log,
       onApplied: block => {
         this.stats.blocks++
@@ -173,6 +177,7 @@ export class StateService {
         parts.onApplied?.(block)
       },
       onDurable: (block, outcomes, head) => {
+        this.#proposer.durable(block.seq)
         parts.outbox.add(block)
         this.#takeUp(block)
         this.#replication.durable(head, () => { this.#proposer.settle(outcomes) })
@@ -257,7 +262,22 @@ export class StateService {
   }
 
   /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
-  async write(call: Call, auth: AuthContext, notes: HopNotes, route: Route = call.route): Promise<Reply> {
+  write(call: Call, auth: AuthContext, notes: HopNotes, route: Route = call.route): Promise<Reply> {
+    try {
+      return this.#propose(call, auth, route).then(outcome => {
+        this.stats.transactions++
+        this.stats.transactionGas += Number(outcome.gas)
+        notes.gas = outcome.gas
+        notes.before = outcome.span?.before
+        notes.after = outcome.span?.after
+        return this.#replyOf(outcome)
+      })
+    } catch (error) {
+      return Promise.reject(CMeshError.from(error, 'state'))
+    }
+  }
+
+  #propose(call: Call, auth: AuthContext, route: Route): Promise<Outcome> {
     this.#parts.guard.confirm(auth)
     if (this.#wrong !== undefined) throw this.#wrong
     if (this.#stopping && this.#applier.halted === undefined) throw new CMeshError('CMESH_ROUTER_DRAINING')
@@ -268,30 +288,18 @@ export class StateService {
     const id = formatMessageId(call.id)
     // Whoever had taken the id of a message of a contract would keep it from being delivered.
     if (id.startsWith(OWN_IDS) && !isContractAddress(auth.sub)) throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
-    const asked = {
-      id,
-      fqmn: route.text,
-      // The frame's memory is the broker connection's; the transaction outlives it.
-      body: call.body.length === 0 ? call.body : new Uint8Array(call.body),
-      deadlineMs: call.deadlineMs,
+    const { deadlineMs } = call
+    // The frame's memory is the broker connection's; the transaction outlives it.
+    const body = call.body.length === 0 ? call.body : Buffer.from(call.body)
+    let proof = NO_PROOF
+    if (needsProof(route)) {
+      proof = readRequestProof(headerValue(decodeHeaders(call.headers), PROOF_HEADER), route.text)
+      checkProofOfToken(proof, this.#parts.guard.tokenOf(auth), { sub: auth.sub, id, fqmn: route.text, body, deadlineMs })
     }
-    const proof = needsProof(route) ? readRequestProof(headerValue(decodeHeaders(call.headers), PROOF_HEADER), route.text) : NO_PROOF
-    if (proof !== NO_PROOF) checkProofOfToken(proof, this.#parts.guard.tokenOf(auth), { sub: auth.sub, ...asked })
     call.proposed = true
-    const outcome = await this.#proposer.submit({
-      ...asked,
-      sub: auth.sub,
-      sid: auth.sid,
-      jti: auth.jti,
-      grantSeq: readSeq(this.system, GRANTSEQ_KEY),
-      proof,
+    return this.#proposer.submit({
+      id, sub: auth.sub, sid: auth.sid, jti: auth.jti, grantSeq: readSeq(this.system, GRANTSEQ_KEY), fqmn: route.text, body, deadlineMs, proof,
     })
-    this.stats.transactions++
-    this.stats.transactionGas += Number(outcome.gas)
-    notes.gas = outcome.gas
-    notes.before = outcome.span?.before
-    notes.after = outcome.span?.after
-    return this.#replyOf(outcome)
   }
 
   /** Orders in this member's own name; `body` as JSON. Resolves when it is durable; rejects with its outcome's error, or as `write` does. */
@@ -421,16 +429,10 @@ export class StateService {
   }
 
   #replyOf(outcome: Outcome): Reply {
-    const headers = [
-      ['x-cmesh-durability', this.durability],
-      ['x-cmesh-gas', String(outcome.gas)],
-      ['x-cmesh-sequence', String(outcome.seq)],
-      ['x-cmesh-transaction', outcome.id],
-    ] as const
-    if (outcome.status < 400) return jsonTextReply(outcome.output, headers, outcome.status)
+    if (outcome.status < 400) return { status: outcome.status, headers: this.#headers.ofResult(outcome), body: outcome.output }
     const error = CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
     if (error.code.startsWith('CMESH_CONTRACT_')) this.stats.contractFailures++
-    return wireErrorReply(outcome.status, error.toWire(), headers)
+    return wireErrorReply(outcome.status, error.toWire(), outcomeHeaders(this.#parts.store.durability, outcome))
   }
 
   /** Hands messages of a durable block to the courier, and counts what was deployed. */

@@ -54,7 +54,8 @@ export function failedExecution(error: CMeshError, gas = 0n): Execution {
 export class Recorder {
   readonly #name: string
   readonly #space: Space
-  readonly #before = new Map<string, Uint8Array | undefined>()
+  /** Made with the first change: most transactions make none. */
+  #before: Map<string, Uint8Array | undefined> | undefined
 
   constructor(name: string, space: Space) {
     this.#name = name
@@ -86,18 +87,22 @@ export class Recorder {
 
   /** What was changed, one entry a key, in the order of first change. */
   writes(): readonly Write[] {
+    if (this.#before === undefined) return NO_WRITES
     return [...this.#before.keys()].map(key => ({ space: this.#name, key, value: this.#space.get(key) }))
   }
 
   undo(): void {
-    for (const [key, value] of this.#before) {
+    for (const [key, value] of this.#before ?? []) {
       if (value === undefined) this.#space.delete(key)
       else this.#space.set(key, value)
     }
-    this.#before.clear()
+    this.#before = undefined
   }
 
   #remember(key: string): void {
+    this.#before ??= new Map()
     if (!this.#before.has(key)) this.#before.set(key, this.#space.get(key))
   }
 }
+
+const NO_WRITES: readonly Write[] = Object.freeze([])

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { connect, type ConnectOptions } from '../../client/connect.ts'
 import type { MeshClient } from '../../client/mesh-client.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { decodeHeaders } from '../../cmtp/headers.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { formatMessageId } from '../../cmtp/message-id.ts'
 import { ok, refuse, StandInMesh } from './support/stand-in-mesh.ts'
@@ -97,8 +98,68 @@ describe('reads asked in one turn', () => {
   })
 })
 
+describe('transactions of contracts asked in one turn', () => {
+  const say = (i: number): Promise<unknown> => client.call('0xSW:0x001:say', { body: `["${i}"]`, headers: { 'x-number': String(i) } })
+  const bodies = (): string[] => mesh.requests.map(({ frame }) => frame.body.toString())
+
+  test('share frames without reads, each with its own body and headers, in the order in which they were asked', async () => {
+    await Promise.all(Array.from({ length: 100 }, (_, i) => (i % 10 === 0 ? client.call('0xS:0x001:f') : say(i))))
+    const numbers = Array.from({ length: 100 }, (_, i) => i).filter((i) => i % 10 !== 0)
+    const writes = mesh.requests.filter(({ frame }) => frame.fqmn === '0xSW:0x001:say')
+    expect(writes.map(({ frame }) => frame.body.toString())).toEqual(numbers.map((i) => `["${i}"]`))
+    expect(writes.map(({ frame }) => decodeHeaders(frame.headers))).toEqual(numbers.map((i) => [['x-number', String(i)]]))
+    expect(new Set(writes.map(({ replySubject }) => replySubject)).size).toBe(2)
+    expect(frames()).toBe(3)
+  })
+
+  test('hold what their bodies held when they were asked', async () => {
+    const bytes = Buffer.from('["a"]')
+    const replies = [client.call('0xSW:0x001:say', { body: bytes }), say(2)]
+    bytes.fill('x')
+    await Promise.all(replies)
+    expect(bodies()).toEqual(['["a"]', '["2"]'])
+  })
+
+  test('are overtaken by no write that shares no frame', async () => {
+    const long = `["${'x'.repeat(5_000)}"]`
+    const order = client.call('0xRW:transfer:a.mcom', { args: ['did:key:z'] })
+    await Promise.all([say(1), say(2), client.call('0xSW:0x001:say', { body: long }), say(3), order, say(4)])
+    expect(bodies()).toEqual(['["did:key:z"]', '["1"]', '["2"]', long, '["3"]', '["4"]'])
+    expect(frames()).toBe(4)
+  })
+
+  test('are asked again one by one under their ids and with their bodies, and end with what became of each', async () => {
+    const seen = new Map<string, string[]>()
+    mesh.behaviour = (request) => {
+      const { id, body } = request.frame
+      const times = seen.get(formatMessageId(id)) ?? []
+      seen.set(formatMessageId(id), [...times, body.toString()])
+      if (body.toString() === '["3"]') refuse(request, new CMeshError('CMESH_CONTRACT_REVERT', { contract: '0x001', reason: 'no' }))
+      else if (times.length === 0) refuse(request, new CMeshError('CMESH_ROUTER_BUSY', { what: 'the node', limit: 1, retryAfterMs: 1 }))
+      else ok(request)
+    }
+    const results = await Promise.allSettled([say(1), say(2), say(3)])
+    expect(results).toMatchObject([{ status: 'fulfilled' }, { status: 'fulfilled' }, { reason: { code: 'CMESH_CONTRACT_REVERT' } }])
+    expect([...seen.values()]).toEqual([['["1"]', '["1"]'], ['["2"]', '["2"]'], ['["3"]']])
+  })
+
+  test('that get no answer have each an outcome that is unknown, under its own id', async () => {
+    mesh.behaviour = () => undefined
+    const ask = (i: number): Promise<unknown> => client.call('0xSW:0x001:say', { body: `["${i}"]`, timeoutMs: 50 })
+    const results = await Promise.allSettled([ask(1), ask(2)])
+    const ids = mesh.requests.map(({ frame }) => formatMessageId(frame.id))
+    expect(new Set(ids).size).toBe(2)
+    expect(results).toMatchObject(ids.map((tx) => ({ reason: { code: 'CMESH_ROUTER_UNKNOWN_OUTCOME', detail: { tx } } })))
+  })
+})
+
 describe('what does not share a frame', () => {
-  test('writes, requests with a body, a signal or another receipt, and slow reads go alone', async () => {
+  test('orders on the mesh itself go alone', async () => {
+    await Promise.all([client.call('0xSW:0x000:answer:["1"]'), client.call('0xSW:0x000:answer:["2"]'), client.call('0xEW:news', { body: 'a' }), client.call('0xEW:news', { body: 'b' })])
+    expect(frames()).toBe(4)
+  })
+
+  test('a single write, requests with a body, a signal or another receipt, and slow reads go alone', async () => {
     await Promise.all([
       client.call('0xSW:0x001:say:["x"]'),
       client.call('0xS:0x001:f', { args: [1] }),

@@ -5,6 +5,7 @@ import type { MeshClient } from '../../client/mesh-client.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { formatMessageId } from '../../cmtp/message-id.ts'
+import type { Reply } from '../../client/reply.ts'
 import { answer, callerOf, ok, refuse, StandInMesh, type StandInRequest } from './support/stand-in-mesh.ts'
 import { until } from './support/until.ts'
 
@@ -93,6 +94,15 @@ describe('clients of one connection', () => {
     ])
     expect(replies.map((reply) => reply.json())).toEqual(dids([ann, ben], 2))
     expect(mesh.requests.map(({ sid, reference }) => [sid, reference])).toEqual([ann, ben, ann, ben].map((client) => [sessionOf(client), undefined]))
+  })
+
+  test('share frames of transactions with themselves alone, on their own subjects', async () => {
+    const say = (client: MeshClient): Promise<Reply> => client.call('0xSW:0x001:say', { body: '["x"]' })
+    const asked = [ann, ann, ben, ben, owner, owner]
+    const replies = await Promise.all(asked.map(say))
+    expect(replies.map((reply) => reply.json())).toEqual(asked.map(({ did }) => did))
+    expect(frames()).toBe(3)
+    expect(mesh.requests.map(({ sid, reference }) => [sid, reference])).toEqual(asked.map((client) => [sessionOf(client), undefined]))
   })
 
   test('send each request alone when the owner was told to', async () => {

@@ -3,12 +3,14 @@ import { CMeshError } from '../../../cmtp/errors.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { MockStateStore } from '../../../providers/state/mock.ts'
-import { BATCH_LIMITS } from '../../../services/state/batch.ts'
+import { BATCH_LIMITS, type Transaction } from '../../../services/state/batch.ts'
 import { BLOCK_BYTES, encodeBlock } from '../../../services/state/block.ts'
+import type { OwnBatch } from '../../../services/state/own-batches.ts'
 import type { Block } from '../../../services/state/provider.ts'
 import { jsonExecution, type TransactionHandler } from '../../../services/state/transaction.ts'
+import { transactionDigest } from '../../../services/state/transaction-index.ts'
 import { contentOf } from '../../support/blocks.ts'
-import { batchOf, entryOf, genesisTransaction, outputOf, replica, START_MS, transactionOf, type Replica } from '../../support/replica.ts'
+import { batchOf, entryOf, genesisTransaction, MEMBER, outputOf, replica, START_MS, transactionOf, type Replica } from '../../support/replica.ts'
 
 /** Sets `k<n>` to what the address says; also fails, emits or breaks when told to. */
 const scripted: TransactionHandler = {
@@ -326,5 +328,34 @@ describe('a block ends when its gas is used', () => {
     const again = await bounded()
     again.applier.restore(one.applied[0] as Block)
     expect(transactions.map(({ id }) => again.index.get(id)?.status)).toEqual([200, 200, 200, undefined])
+  })
+})
+
+describe('a batch that this node proposed itself', () => {
+  const ownOf = (transactions: readonly Transaction[], data: Uint8Array): OwnBatch => (
+    { member: MEMBER.did, proposedMs: START_MS + 7, transactions, data, digests: transactions.map(transactionDigest), taken: undefined, load: 0 }
+  )
+
+  test('ends as one that was decoded and verified does: the same blocks, outcomes and chain', async () => {
+    const transactions = [put('a'), transactionOf('0xRW:fail:b'), put('c'), transactionOf('0xRW:burn:5'), put('d')]
+    const batches = [transactions, [transactions[0] as Transaction, put('e')]]
+    const owns = batches.map(each => ownOf(each, batchOf(each, { proposedMs: START_MS + 7 })))
+    const long = await replica({ handlers: { R: scripted }, blockGas: () => 5 })
+    const short = await replica({ handlers: { R: scripted }, blockGas: () => 5, verifyMember: () => false, own: ({ seq }) => owns[seq - 1] })
+    for (const { data } of owns) {
+      long.next(data)
+      short.next(data)
+    }
+    await Promise.all([long.store.flush(), short.store.flush()])
+    expect(short.applied).toEqual(long.applied)
+    expect(short.durable).toEqual(long.durable)
+    expect(Buffer.from(short.store.head.chain).equals(long.store.head.chain)).toBe(true)
+    expect(owns.map(({ taken, load }) => [taken, load])).toEqual([[4, 1], [2, 0]])
+  })
+
+  test('is decoded and verified when it is not known', async () => {
+    const { next, log } = await replica({ handlers: { R: scripted }, verifyMember: () => false, own: () => undefined })
+    expect(next(batchOf([put('a')]))).toEqual([])
+    expect(log.lines).toContainEqual(expect.objectContaining({ message: 'a batch that no member signed was ordered; it changes nothing' }))
   })
 })

@@ -3,8 +3,9 @@ import fc from 'fast-check'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { MockConsensus } from '../../../providers/consensus/mock.ts'
-import type { Committed, Proposal } from '../../../services/consensus/provider.ts'
+import type { Committed, LogEntry, Proposal } from '../../../services/consensus/provider.ts'
 import { BATCH_LIMITS, decodeBatch, verifyBatch, type Batch, type Transaction } from '../../../services/state/batch.ts'
+import type { OwnBatch } from '../../../services/state/own-batches.ts'
 import { Proposer, type ProposerParts } from '../../../services/state/proposer.ts'
 import { TransactionIndex, transactionDigest, type Outcome } from '../../../services/state/transaction-index.ts'
 import { memberOf, testClock } from '../../support/mesh.ts'
@@ -422,4 +423,83 @@ test('what a block had no gas left for keeps no other caller waiting', async () 
   await turn()
   expect(sent.slice(1, 4).map(idsOf)).toContainEqual([last.id])
   made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
+})
+
+describe('while a batch of this node is ordered and not durable', () => {
+  const entryOf = ({ proposal: { id, data } }: Sent, seq: number): LogEntry => ({ epoch: 0, seq, id, data })
+
+  test('what is submitted waits and leaves together once it is, and a full batch does not wait', async () => {
+    const { proposer: made, sent, order } = proposer()
+    const settled = Promise.allSettled(Array.from({ length: 2 }, () => made.submit(put())))
+    await turn()
+    expect(made.own(entryOf(sent[0] as Sent, 1))).toMatchObject({ member: MEMBER.did, data: sent[0]?.proposal.data })
+    for (let i = 0; i < 255; i++) {
+      void made.submit(put()).catch(() => undefined)
+      if (i % 50 === 0) await turn()
+    }
+    await turn()
+    expect(sent).toHaveLength(1)
+    void made.submit(put()).catch(() => undefined)
+    await turn()
+    expect(sent.map(each => idsOf(each).length)).toEqual([2, 256])
+    const last = [put(), put()]
+    for (const each of last) void made.submit(each).catch(() => undefined)
+    await turn()
+    expect(sent).toHaveLength(2)
+    order(sent[0])
+    await turn()
+    expect(sent).toHaveLength(2)
+    made.durable(1)
+    await turn()
+    expect(sent.map(idsOf)[2]).toEqual(last.map(({ id }) => id))
+    await settled
+    made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
+  })
+
+  test('what its block took in by its own account is not proposed again, and the rest is', async () => {
+    const { proposer: made, sent, index } = proposer()
+    const all = Array.from({ length: 5 }, () => put())
+    for (const each of all) void made.submit(each).catch(() => undefined)
+    await turn()
+    const own = made.own(entryOf(sent[0] as Sent, 1)) as OwnBatch
+    own.taken = 3
+    // The block is not durable, and the index knows nothing of it here: only the batch's own account can tell.
+    expect(index.get(all[0]?.id ?? '')).toBeUndefined()
+    sent[0]?.commit()
+    await turn()
+    made.durable(1)
+    await turn()
+    expect(sent.map(idsOf)[1]).toEqual(all.slice(3).map(({ id }) => id))
+    made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
+  })
+
+  test.each([[0.5, 8], [0.25, 8], [0.9, 4], [1.5, 4], [0, 8]])('the next holds what a block has gas for: after four that used %p of it, %p at most', async (load, most) => {
+    const { proposer: made, sent, order } = proposer()
+    for (let i = 0; i < 100; i++) void made.submit(put()).catch(() => undefined)
+    await turn()
+    order(sent[0], 4)
+    await turn()
+    await turn()
+    // Eight leave at once, of four each, as many as the first block held.
+    const next = sent.length - 1
+    expect(idsOf(sent[next])).toHaveLength(4)
+    const own = made.own(entryOf(sent[next] as Sent, 2)) as OwnBatch
+    own.taken = 4
+    own.load = load
+    sent[next]?.commit()
+    await turn()
+    made.durable(2)
+    await turn()
+    expect(idsOf(sent.at(-1))).toHaveLength(most)
+    made.fail(new CMeshError('CMESH_ROUTER_DRAINING'))
+  })
+
+  test('nothing is known of one whose proposal failed', async () => {
+    const { proposer: made, sent } = proposer()
+    const submitted = made.submit(put())
+    await turn()
+    sent[0]?.fail(new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: 'the batch' }))
+    await expect(submitted).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME' })
+    expect(made.own(entryOf(sent[0] as Sent, 1))).toBeUndefined()
+  })
 })
