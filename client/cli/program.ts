@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { attribute } from './commands/attribute.ts'
 import { authz } from './commands/authz.ts'
+import { backup, restore, verify } from './commands/backup.ts'
 import { call } from './commands/call.ts'
 import { capability } from './commands/capability.ts'
 import { completion } from './commands/completion.ts'
@@ -27,7 +28,8 @@ import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
 const COMMANDS = [
-  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, operator, spam, demo, completion,
+  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, operator,
+  backup, restore, verify, spam, demo, completion,
 ]
 
 export function buildProgram(terminal: Terminal): Command {
