@@ -89,6 +89,8 @@ export const CATALOGUE = {
   CMESH_STATE_NO_LOG: { status: 404, retry: 'terminal', message: 'There is no state log in {path}: no node with a log on disk has run there. Say which data directory by --data or CMESH_DATA_DIR.' },
   CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },
   CMESH_STATE_GENESIS: { status: 500, retry: 'terminal', message: 'The genesis transaction is refused: {reason}.' },
+  CMESH_STATE_BEHIND: { status: 500, retry: 'terminal', message: 'The log of this node ends at {head}, and this node has acknowledged up to {claimed}: what lies between is lost here. Restore a backup that reaches {claimed}: cmesh restore FILE --data DIR. If there is none, cmesh consensus accept-loss --data DIR goes on from {head} in a new epoch.' },
+  CMESH_STATE_FORKED: { status: 500, retry: 'terminal', message: 'The log of this node has the chain value {chain} at {seq}, and this node has claimed {claimed} there: it is another log. Start on the data directory that this node had before, or restore a backup of it: cmesh restore FILE --data DIR. To go on with this one all the same: cmesh consensus accept-loss --data DIR.' },
   CMESH_STATE_HALTED: { status: 503, retry: 'retry', message: 'The state service has halted: {reason}.' },
   CMESH_CONSENSUS_SECOND_NODE: { status: 503, retry: 'terminal', message: 'Another node ({node}) orders the writes of this mesh; a mesh has one node for now. Stop one of the two, or give this one a broker of its own.' },
   CMESH_CONSENSUS_FULL: { status: 507, retry: 'retry', message: 'The stream {stream} takes no more: {reason}. The write was not ordered. Free space on the disk of the broker, or raise consensus.maxBytes and start the node again.' },

@@ -39,6 +39,7 @@ import type { Block } from '../services/state/provider.ts'
 import { StateService } from '../services/state/service.ts'
 import type { Buses } from './bus.ts'
 import { FileKeyStore } from './key-store.ts'
+import { FileLastClaim } from './last-claim.ts'
 import { RevocationFile } from './revocation-file.ts'
 import type { Config } from './settings.ts'
 import { Watchdog } from './watchdog.ts'
@@ -112,6 +113,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
+  const lastClaim = new FileLastClaim(config['data.dir'], error => { log.warn({ err: error }, 'how far the log goes could not be written down') })
   const outbox = new Outbox({ events, watermark, log })
   const consensus = provide('consensus', config['consensus.provider'])
   const engine = provide('contracts', config['contracts.provider'])
@@ -122,6 +124,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     engine,
     guard,
     outbox,
+    lastClaim,
     names: new NameTransactions(),
     identities: new IdentityTransactions(),
     authority: new OrderedAuthority(),
@@ -161,7 +164,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   }))
 
   return {
-    node, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
+    node, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, lastClaim, outbox, consensus, engine, state, registrar, dispatcher,
     frontDoor, router, endpoints, listeners, watchdog, provide,
   }
 }

@@ -251,8 +251,9 @@ class Boot {
         dispatcher.attach('state', endpoints.state.call)
       },
       stop: async () => {
-        const { state, events, watchdog, watermark } = this.mesh
+        const { state, events, watchdog, watermark, lastClaim } = this.mesh
         await state.stop()
+        await lastClaim.close()
         await events.stop()
         watermark.close()
         await watchdog.stop()

@@ -1,4 +1,4 @@
-/** What works on a data directory, in a process of its own: makes a backup of it, makes one of a backup, verifies its log. */
+/** What works on a data directory, in a process of its own: makes a backup of it, makes one of a backup, verifies its log, accepts its end. */
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runOperation } from './operation-process.ts'
@@ -25,6 +25,14 @@ interface ArchiveOperations {
   readonly restore: {
     readonly ask: { readonly file: string, readonly dir: string, readonly verify: boolean }
     readonly answer: LogFacts & { readonly transactions: number, readonly keys: boolean, readonly verified: boolean }
+  }
+  readonly 'accept-loss': {
+    readonly ask: { readonly dir: string }
+    readonly answer: LogFacts & {
+      readonly newEpoch: number
+      readonly claimed: { readonly epoch: number, readonly seq: number, readonly chain: string } | null
+      readonly lost: number
+    }
   }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: LogFacts & { readonly transactions: number, readonly logKey: string } }
 }

@@ -7,6 +7,7 @@ import { backup, restore, verify } from './commands/backup.ts'
 import { call } from './commands/call.ts'
 import { capability } from './commands/capability.ts'
 import { completion } from './commands/completion.ts'
+import { consensus } from './commands/consensus.ts'
 import { contract } from './commands/contract/index.ts'
 import { demo } from './commands/demo.ts'
 import { deploy } from './commands/deploy.ts'
@@ -29,7 +30,7 @@ import type { Terminal } from './terminal.ts'
 
 const COMMANDS = [
   up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, operator,
-  backup, restore, verify, spam, demo, completion,
+  backup, restore, verify, consensus, spam, demo, completion,
 ]
 
 export function buildProgram(terminal: Terminal): Command {

@@ -4,6 +4,7 @@
  */
 import { inspect } from 'node:util'
 import { CMeshError, type WireError } from '../../cmtp/errors.ts'
+import { acceptLoss, type AcceptedLoss } from './accept-loss.ts'
 import type { BackupHeader } from './format.ts'
 import { makeBackup, type BackupAsk } from './backup.ts'
 import { restoreBackup, type RestoreAsk, type Restored } from './restore.ts'
@@ -11,6 +12,7 @@ import type { OnProgress } from './source.ts'
 import { verifyLog, type Verified } from './verify.ts'
 
 interface Operations {
+  readonly 'accept-loss': { readonly ask: { readonly dir: string }, readonly answer: AcceptedLoss }
   readonly backup: { readonly ask: BackupAsk, readonly answer: BackupHeader }
   readonly restore: { readonly ask: RestoreAsk, readonly answer: Restored }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: Verified }
@@ -24,6 +26,7 @@ type ArchiveMessage =
 type Handlers = { readonly [O in keyof Operations]: (ask: Operations[O]['ask'], onProgress: OnProgress) => Promise<Operations[O]['answer']> }
 
 const HANDLERS: Handlers = {
+  'accept-loss': ({ dir }, onProgress) => acceptLoss(dir, Date.now(), onProgress),
   backup: (ask, onProgress) => makeBackup(ask, Date.now(), onProgress),
   restore: restoreBackup,
   verify: ({ dir }, onProgress) => verifyLog(dir, onProgress),

@@ -7,6 +7,7 @@ import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { HypercoreLog } from '../../providers/registry.ts'
+import { CLAIM_FILE, writeClaim } from '../last-claim.ts'
 import { isKept } from './backup.ts'
 import { BackupReader, type BackupHeader } from './format.ts'
 import { LogAudit, type LogFacts } from './log-audit.ts'
@@ -48,6 +49,8 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
     }
     const facts = await copyBlocks(file, reader, header, part, onProgress)
     await reader.end()
+    const { epoch, seq, chain, timeMs } = facts
+    await writeClaim(path.join(part, CLAIM_FILE), { epoch, seq, chain, timeMs })
     if (verify) await readBack(part, facts, onProgress)
     await rename(part, dir)
     await syncDirectory(path.dirname(path.resolve(dir)))

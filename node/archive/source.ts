@@ -7,6 +7,7 @@ import { rm } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LogCopy } from '../../providers/registry.ts'
+import type { ClaimCheck } from '../../services/state/claim.ts'
 import { DataLock } from '../data-lock.ts'
 import { LogAudit, type LogFacts } from './log-audit.ts'
 
@@ -37,11 +38,12 @@ export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise
   }
 }
 
-/** Reads all of the log and holds it to what it should be. Rejects with `CMESH_STATE_CORRUPT`. */
-export async function audit(log: LogCopy, onProgress: OnProgress): Promise<LogFacts> {
+/** Reads all of the log and holds it to what it should be. Rejects with `CMESH_STATE_CORRUPT`. `claim` is told the head behind each block. */
+export async function audit(log: LogCopy, onProgress: OnProgress, claim?: ClaimCheck): Promise<LogFacts> {
   const auditor = new LogAudit(log.path)
   await log.read((bytes, index) => {
     auditor.take(bytes)
+    claim?.see(auditor.head)
     if (index % PROGRESS_BLOCKS === 0) onProgress(index, log.length)
   })
   const facts = auditor.facts()

@@ -40,8 +40,8 @@ export interface ApplierParts {
   readonly log: Log
   /** A block is applied; it is not durable yet. */
   readonly onApplied: (block: Block) => void
-  /** A block is durable; `outcomes` are those of its transactions, and of earlier ones proposed again. */
-  readonly onDurable: (block: Block, outcomes: readonly Outcome[]) => void
+  /** A block is durable; `outcomes` are those of its transactions, and of earlier ones proposed again, `after` is the state behind it. */
+  readonly onDurable: (block: Block, outcomes: readonly Outcome[], after: StatePosition) => void
   /** The applier stopped for good. Called once. */
   readonly onHalt: (error: CMeshError) => void
 }
@@ -120,7 +120,7 @@ export class Applier {
     for (const outcome of outcomes) index.add(outcome)
     this.#parts.onApplied(block)
     durable.then(
-      () => { this.#parts.onDurable(block, [...outcomes, ...repeated]) },
+      () => { this.#parts.onDurable(block, [...outcomes, ...repeated], span.after) },
       (error: unknown) => { this.#halt(CMeshError.from(error, 'the state store', entry.id)) },
     )
   }

@@ -34,6 +34,7 @@ import type { Log } from '../log.ts'
 import { Applier } from './applier.ts'
 import type { Authority } from './authority.ts'
 import { NO_PROOF } from './batch.ts'
+import { ClaimCheck, type LastClaim } from './claim.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
 import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
@@ -55,6 +56,8 @@ export interface StateServiceParts {
   readonly engine: ContractEngine
   readonly guard: Pick<Guard, 'confirm' | 'authorise' | 'tokenOf'>
   readonly outbox: Outbox
+  /** What this node has said of its log. Default: nothing, and nothing is kept of it. */
+  readonly lastClaim?: LastClaim
   /** Executes the Registrar's transactions. */
   readonly names: TransactionHandler
   /** Executes transactions on rights. Default: nobody does, and they are refused. */
@@ -134,12 +137,14 @@ export class StateService {
         this.#views.changed(block)
         parts.onApplied?.(block)
       },
-      onDurable: (block, outcomes) => {
+      onDurable: (block, outcomes, { epoch, seq, chain }) => {
         this.#proposer.settle(outcomes)
         parts.outbox.add(block)
         this.#takeUp(block)
         // What is in memory alone has to be ordered again when the node starts.
-        if (store.durability !== 'memory') consensus.trim?.(block.seq)
+        if (store.durability === 'memory') return
+        consensus.trim?.(block.seq)
+        parts.lastClaim?.write({ epoch, seq, chain: Buffer.from(chain).toString('hex'), timeMs: block.timeMs })
       },
       onHalt: error => {
         this.#proposer.fail(error)
@@ -252,11 +257,14 @@ export class StateService {
     const { store, consensus, engine, outbox } = this.#parts
     try {
       let newest: Block | undefined
+      const claim = new ClaimCheck(store.durability === 'memory' ? undefined : this.#parts.lastClaim?.read())
       const report = await store.open(block => {
         this.#applier.restore(block)
         outbox.add(block)
+        claim.see(store.head)
         newest = block
       })
+      claim.checkChain()
       const system = store.space(SYSTEM_SPACE)
       // Before anything is compiled: what is compiled counts gas as the log says.
       if (this.#metering.begun) this.#metering.at(store.head.seq + 1)
@@ -265,8 +273,13 @@ export class StateService {
       for (const key of contractKeys(system)) this.#deployed.add(key)
       this.stats.contracts = this.#deployed.size
       for (const id of pendingMessages(system)) this.#courier.add(id)
-      const { epoch, seq } = store.head
-      await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply)
+      const { seq } = store.head
+      const from = { epoch: claim.epochBehind(store.head), seq, ...(newest !== undefined && { data: newest.message }) }
+      await consensus.start({ ...from, ...(claim.claimed > seq && { claimed: claim.claimed }) }, entry => {
+        this.#applier.apply(entry)
+        claim.see(store.head)
+      })
+      claim.check(store.head.seq)
       if (store.head.seq === 0) await this.#begin(genesis())
       this.#genesis ??= readGenesis(system)
       if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })

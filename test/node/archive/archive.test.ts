@@ -14,6 +14,7 @@ import { makeBackup } from '../../../node/archive/backup.ts'
 import type { BackupHeader } from '../../../node/archive/format.ts'
 import { restoreBackup } from '../../../node/archive/restore.ts'
 import { verifyLog } from '../../../node/archive/verify.ts'
+import { readClaim, writeClaim } from '../../../node/last-claim.ts'
 import { HypercoreStateStore } from '../../../providers/state/hypercore.ts'
 import { HypercoreLog } from '../../../providers/state/log.ts'
 import { decodeBlock, encodeBlock } from '../../../services/state/block.ts'
@@ -61,7 +62,8 @@ describe('data of an older version', () => {
     const data = join(dir, 'restored')
     expect(await restoreBackup({ file: OLD_DATA.backup, dir: data, verify: true }, silent)).toMatchObject({ ...facts, keys: false, verified: true })
     expect(await verifyLog(data, silent)).toMatchObject(facts)
-    expect((await readdir(data)).sort()).toEqual(['state'])
+    expect((await readdir(data)).sort()).toEqual(['claim.json', 'state'])
+    expect(readClaim(data)).toMatchObject({ epoch: 0, seq: OLD_DATA.blocks, chain: OLD_DATA.chain })
     expect(await modeOf(data)).toBe('700')
     expect(await modeOf(join(data, 'state', 'key'))).toBe('600')
   })
@@ -280,12 +282,22 @@ describe('a verification', () => {
     expect(await readdir(broken)).toEqual(['state'])
   })
 
+  test('holds the log against the last claim of its node', async () => {
+    const data = await restored()
+    const claim = readClaim(data)
+    if (claim === undefined) throw new Error('there is no claim')
+    await writeClaim(join(data, 'claim.json'), { ...claim, seq: 20, chain: '00'.repeat(32) })
+    await expect(verifyLog(data, silent)).rejects.toMatchObject({ code: 'CMESH_STATE_FORKED', detail: { seq: 20, claimed: '0'.repeat(16) } })
+    await writeClaim(join(data, 'claim.json'), { ...claim, seq: 32 })
+    await expect(verifyLog(data, silent)).rejects.toMatchObject({ code: 'CMESH_STATE_BEHIND', detail: { head: 31, claimed: 32 } })
+  })
+
   test('takes up after one that was killed', async () => {
     const data = await restored()
     await cp(join(data, 'state', 'log'), join(data, 'checkpoint', 'log'), { recursive: true })
     await writeFile(join(data, 'checkpoint', 'node.lock'), '999999999 1\n')
     expect(await verifyLog(data, silent)).toMatchObject(facts)
-    expect(await readdir(data)).toEqual(['state'])
+    expect((await readdir(data)).sort()).toEqual(['claim.json', 'state'])
   })
 
   test('is refused while another one is under way', async () => {
