@@ -88,7 +88,7 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
     mock: ({ options }) => new MockIdentityProvider({ enabled: options.mockIdentity }),
   },
   state: {
-    hypercore: ({ dir, options, onFailed }) => new HypercoreStateStore({ dir, durability: options.durability, onFailed }),
+    hypercore: ({ dir, options, onFailed, log }) => new HypercoreStateStore({ dir, durability: options.durability, onFailed, log }),
     mock: () => new MockStateStore(),
   },
   consensus: {

@@ -65,8 +65,8 @@ declare module 'hypercore' {
     append(blocks: readonly Uint8Array[], options: { readonly keyPair: KeyPair }): Promise<{ readonly length: number }>
     /** Without `wait` a block that is not there is `null`, and no peer is waited for. */
     get(index: number, options: { readonly wait: false }): Promise<Buffer | null>
-    /** The hash over the roots of the tree. */
-    treeHash(): Promise<Uint8Array>
+    /** The hash over the roots of the tree of the first blocks. */
+    treeHash(length: number): Promise<Uint8Array>
     close(): Promise<void>
   }
 }

@@ -26,27 +26,27 @@ export class LogReader {
   }
 
   /**
-   * Hands every block to `each`, in order. Bytes are the callee's to keep. Rejects with what `each` throws, and with
+   * Hands every block from index `from` on, up to `to` and without it, to `each`, in order. Bytes are the callee's to keep. Rejects with what `each` throws, and with
    * `CMESH_STATE_CORRUPT` when a block cannot be read or is missing.
    */
-  async read(each: (bytes: Uint8Array, index: number) => void): Promise<void> {
-    let next = 0
+  async read(each: (bytes: Uint8Array, index: number) => void, from = 0, to = this.length): Promise<void> {
+    let next = from
     const inOrder = (bytes: Uint8Array, index: number): void => {
       if (index !== next) throw this.#corrupt(next, 'the block is missing')
       each(bytes, index)
       next++
     }
     try {
-      await this.#scan(inOrder)
+      await this.#scan(inOrder, from, to)
     } catch (thrown) {
       throw thrown instanceof StorageFailure ? readError(thrown.cause, this.path, await this.#firstUnreadable(next)) : thrown
     }
-    if (next !== this.length) throw this.#corrupt(next, `the log ends here, but its head says ${this.length} blocks`)
+    if (next < to) throw this.#corrupt(next, `the log ends here, but its head says ${this.length} blocks`)
   }
 
-  /** The hash over the tree of the blocks as the log has noted it: 32 bytes. */
-  async root(): Promise<Uint8Array> {
-    return this.length === 0 ? new Uint8Array(32) : this.#core.treeHash()
+  /** The hash over the tree of the first `length` blocks, by default of all of them, as the log has noted it: 32 bytes. */
+  async root(length = this.length): Promise<Uint8Array> {
+    return length === 0 ? new Uint8Array(32) : this.#core.treeHash(length)
   }
 
   /** Whether the key of the log signed its tree. An empty log has no signature and needs none. */
@@ -59,10 +59,10 @@ export class LogReader {
    * The storage's own stream, read by events: several times as fast as the public read stream awaited block by block.
    * Rejects with `StorageFailure` when the storage fails, and with what `each` throws.
    */
-  #scan(each: (bytes: Uint8Array, index: number) => void): Promise<void> {
+  #scan(each: (bytes: Uint8Array, index: number) => void, from: number, to: number): Promise<void> {
     const { length, byteLength } = this.#core
-    if (length === 0) return Promise.resolve()
-    const stream = this.#core.state.storage.createBlockStream({ gte: 0, lt: length })
+    if (to <= from) return Promise.resolve()
+    const stream = this.#core.state.storage.createBlockStream({ gte: from, lt: to })
     fetchAtOnce(stream, Math.max(1, Math.min(READ_BLOCKS, Math.floor(READ_BYTES * length / byteLength))))
     return new Promise<void>((resolve, reject) => {
       let ended = false

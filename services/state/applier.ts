@@ -19,7 +19,7 @@ import type { Log } from '../log.ts'
 import type { Authority } from './authority.ts'
 import { decodeBatch, verifyBatch, type Batch, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
-import type { Block, StateHead, StateStore, TransactionRecord } from './provider.ts'
+import type { Block, ReadBack, StateHead, StateStore, TransactionRecord } from './provider.ts'
 import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from './transaction.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
@@ -75,13 +75,13 @@ export class Applier {
   }
 
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
-  restore(block: Block): void {
+  restore(block: Block, { before, skip }: ReadBack): void {
     if (block.transactions.length === 0) return
     // Of two with one id the first was executed.
     const byId = new Map(decodeBatch(block.message).transactions.toReversed().map(transaction => [transaction.id, transaction]))
-    for (const record of block.transactions) {
+    for (const [place, record] of block.transactions.entries()) {
       const transaction = byId.get(record.id)
-      if (transaction !== undefined) this.#parts.index.add(outcomeOf(record, transaction, block))
+      if (transaction !== undefined && place >= skip) this.#parts.index.add(outcomeOf(record, transaction, block), { before, skip: place })
     }
   }
 
@@ -117,7 +117,7 @@ export class Applier {
     const durable = store.commit(block)
     const span = { before: position(head), after: position(store.head) }
     const outcomes = records.map((record, i) => outcomeOf(record, executed[i] as Transaction, block, span))
-    for (const outcome of outcomes) index.add(outcome)
+    for (const [place, outcome] of outcomes.entries()) index.add(outcome, { before: span.before, skip: place })
     this.#parts.onApplied(block)
     durable.then(
       () => { this.#parts.onDurable(block, [...outcomes, ...repeated], span.after) },

@@ -37,7 +37,7 @@ import { NO_PROOF } from './batch.ts'
 import { ClaimCheck, type LastClaim } from './claim.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
-import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
+import type { Block, OpenReport, Recollection, Space, StateHead, StateStore } from './provider.ts'
 import { SYSTEM_SPACE, type TransactionHandler } from './transaction.ts'
 import { TransactionIndex, type Outcome } from './transaction-index.ts'
 import type { ViewCacheOptions } from './view-cache.ts'
@@ -258,12 +258,12 @@ export class StateService {
     try {
       let newest: Block | undefined
       const claim = new ClaimCheck(store.durability === 'memory' ? undefined : this.#parts.lastClaim?.read())
-      const report = await store.open(block => {
-        this.#applier.restore(block)
+      const report = await store.open((block, at) => {
+        this.#applier.restore(block, at)
         outbox.add(block)
         claim.see(store.head)
         newest = block
-      })
+      }, { since: () => this.#since(), sees: claim.claimed })
       claim.checkChain()
       const system = store.space(SYSTEM_SPACE)
       // Before anything is compiled: what is compiled counts gas as the log says.
@@ -288,6 +288,13 @@ export class StateService {
       await this.stop()
       throw error
     }
+  }
+
+  /** From where blocks have to be seen again: outcomes that are remembered, and events that are not out. */
+  #since(): Recollection | undefined {
+    const { since } = this.#index
+    const { oldest } = this.#parts.outbox
+    return since !== undefined && (oldest === undefined || oldest >= since.seq) ? since : undefined
   }
 
   async #begin(genesis: Genesis): Promise<void> {
