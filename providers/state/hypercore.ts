@@ -29,6 +29,8 @@ export interface HypercoreStateOptions {
   readonly log?: Pick<Log, 'warn'>
   /** Writes below which no snapshot is taken. Default 131,072. */
   readonly snapshotWrites?: number
+  /** How long at a time a snapshot looks at the state, in ms. Default 2. */
+  readonly snapshotSliceMs?: number
   /** Called once when a commit failed and the store takes no more. Must not throw. */
   readonly onFailed?: (error: CMeshError) => void
 }
@@ -59,7 +61,7 @@ export class HypercoreStateStore implements StateStore {
     this.durability = options.durability ?? 'os'
     this.#keyPair = options.keyPair
     this.#onFailed = options.onFailed
-    this.#snapshots = new Snapshots({ dir: options.dir, log: options.log, leastWrites: options.snapshotWrites })
+    this.#snapshots = new Snapshots({ dir: options.dir, log: options.log, leastWrites: options.snapshotWrites, sliceMs: options.snapshotSliceMs })
   }
 
   /**

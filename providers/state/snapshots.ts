@@ -4,7 +4,7 @@
  * Invariants:
  * 1. A snapshot is only used where its hash is right and the log's tree has its root at its length: otherwise it is passed by with a
  *    warning, and state comes from the log. It is never needed.
- * 2. The main thread gives `SLICE_MS` at a time. Keys are looked at while they change; every write since the first look is kept, and put
+ * 2. The main thread gives `sliceMs` at a time. Keys are looked at while they change; every write since the first look is kept, and put
  *    over what was seen at the end, which makes the whole that of the last block.
  * 3. A block in a snapshot was durable before the snapshot is in its place.
  */
@@ -36,6 +36,8 @@ export interface SnapshotsParts {
   readonly log: Pick<Log, 'warn'> | undefined
   /** Writes below which none is taken. Default 131,072. */
   readonly leastWrites: number | undefined
+  /** How long the main thread looks at keys at a time, in ms. Default 2. */
+  readonly sliceMs: number | undefined
 }
 
 export interface SnapshotSource {
@@ -50,6 +52,7 @@ export class Snapshots {
   readonly #dir: string
   readonly #warn: (fields: object, message: string) => void
   readonly #leastWrites: number
+  readonly #sliceMs: number
   #source: SnapshotSource | undefined
   #writes = 0
   #looked = 0
@@ -58,10 +61,11 @@ export class Snapshots {
   #thread: SnapshotThread | undefined
   #closed = false
 
-  constructor({ dir, log, leastWrites }: SnapshotsParts) {
+  constructor({ dir, log, leastWrites, sliceMs }: SnapshotsParts) {
     this.#dir = join(dir, 'snapshots')
     this.#warn = (fields, message) => { log?.warn(fields, message) }
     this.#leastWrites = leastWrites ?? LEAST_WRITES
+    this.#sliceMs = sliceMs ?? SLICE_MS
   }
 
   /** The newest snapshot that fits the log and reaches back as far as `recall` asks. */
@@ -142,7 +146,7 @@ export class Snapshots {
 
   async #write({ image, log, recall, flush }: SnapshotSource, overlay: Map<string, Write>): Promise<void> {
     const thread = this.#thread = new SnapshotThread(join(this.#dir, 'new.snapshot'))
-    const slices = new Slices(thread, () => this.#closed)
+    const slices = new Slices(thread, this.#sliceMs, () => this.#closed)
     for (const name of [...image.spaces()]) {
       for (const [key, value] of image.space(name)) {
         if (slices.full) await slices.rest()
@@ -177,14 +181,17 @@ export class Snapshots {
 /** Hands entries to the thread in chunks, and the main thread back after each slice of time. */
 class Slices {
   readonly #thread: SnapshotThread
+  readonly #sliceMs: number
   readonly #stopped: () => boolean
   #chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES)
   #at = 0
   #count = 0
-  #endMs = performance.now() + SLICE_MS
+  #endMs: number
 
-  constructor(thread: SnapshotThread, stopped: () => boolean) {
+  constructor(thread: SnapshotThread, sliceMs: number, stopped: () => boolean) {
     this.#thread = thread
+    this.#sliceMs = sliceMs
+    this.#endMs = performance.now() + sliceMs
     this.#stopped = stopped
   }
 
@@ -197,7 +204,7 @@ class Slices {
   async rest(): Promise<void> {
     await new Promise(resolve => { setImmediate(resolve) })
     if (this.#stopped()) throw new Error('the store was closed')
-    this.#endMs = performance.now() + SLICE_MS
+    this.#endMs = performance.now() + this.#sliceMs
   }
 
   put(space: string, key: string, value: Uint8Array | undefined): void {
