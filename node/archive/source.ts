@@ -22,9 +22,7 @@ export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise
   // Before anything is made: looking into a directory that is not there leaves none behind.
   if (!existsSync(path.join(dataDir, STATE, 'log'))) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir })
   const dir = path.join(dataDir, 'checkpoint')
-  await new DataLock(dir).acquire().catch((error: unknown) => {
-    throw error instanceof CMeshError ? error : new CMeshError('CMESH_BACKUP_TARGET', { path: dir, reason: (error as Error).message }, { cause: error })
-  })
+  await new DataLock(dir).acquire()
   try {
     await rm(path.join(dir, 'log'), { recursive: true, force: true })
     const log = await LogCopy.take(path.join(dataDir, STATE), path.join(dir, 'log'))

@@ -311,7 +311,7 @@ describe('a verification', () => {
     const data = await restored()
     await writeFile(join(data, 'checkpoint'), '')
     await expect(verifyLog(data, silent)).rejects.toMatchObject({
-      code: 'CMESH_BACKUP_TARGET', message: expect.stringContaining(`${join(data, 'checkpoint')} cannot be written to: EEXIST`),
+      code: 'CMESH_BOOT_DATA_DIR', message: expect.stringContaining(`The data directory ${join(data, 'checkpoint')} cannot be used: EEXIST`),
     })
   })
 })
