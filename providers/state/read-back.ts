@@ -17,6 +17,13 @@ export interface ReadBackParts {
   readonly onBlock: (block: Block, at: ReadBack) => void
 }
 
+/** A block that was read, where it stands, and the head behind it. */
+interface Known {
+  readonly block: Block
+  readonly at: ReadBack
+  readonly head: StateHead
+}
+
 /** Resolves with the blocks read, and the writes in them that no snapshot had. */
 export async function readBack(parts: ReadBackParts): Promise<{ readonly blocks: number, readonly writes: number }> {
   const { log, image, snapshots, recall, onBlock } = parts
@@ -39,9 +46,9 @@ export async function readBack(parts: ReadBackParts): Promise<{ readonly blocks:
 }
 
 /** The blocks that the snapshot has the writes of and that are remembered; `undefined` when they do not lead to its head. */
-async function passed({ log, image }: ReadBackParts, { head, since, spaces }: Snapshot): Promise<{ block: Block, at: ReadBack, head: StateHead }[] | undefined> {
+async function passed({ log, image }: ReadBackParts, { head, since, spaces }: Snapshot): Promise<Known[] | undefined> {
   image.load(spaces, since.before)
-  const known: { block: Block, at: ReadBack, head: StateHead }[] = []
+  const known: Known[] = []
   await log.read((bytes, index) => {
     const { epoch, seq, chain } = image.head
     const block = image.pass(bytes, { path: log.path, block: index })

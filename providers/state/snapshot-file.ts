@@ -83,7 +83,7 @@ export async function readSnapshot(path: string): Promise<Snapshot> {
     if (end < valueAt || end > body.length || order <= last) throw new Error(`its entry ${i} is out of order`)
     last = order
     const name = body.toString('utf8', at + ENTRY_BYTES, keyAt)
-    if (space?.name !== name) spaces.set(name, (space = { name, keys: new Map() }).keys)
+    if (space?.name !== name) spaces.set(name, (space = { name, keys: new Map<string, Uint8Array>() }).keys)
     // A copy: a value is never a view into something larger.
     space.keys.set(body.toString('latin1', keyAt, valueAt), new Uint8Array(body.subarray(valueAt, end)))
     at = end

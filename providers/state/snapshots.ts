@@ -129,7 +129,7 @@ export class Snapshots {
   /** Never rejects: a snapshot that cannot be written is tried again when the next one pays. */
   async #run(source: SnapshotSource): Promise<void> {
     this.#writes = this.#looked = 0
-    const overlay = this.#overlay = new Map()
+    const overlay = this.#overlay = new Map<string, Write>()
     try {
       await mkdir(this.#dir, { recursive: true, mode: 0o700 })
       await this.#write(source, overlay)
@@ -217,7 +217,7 @@ class Slices {
   }
 
   end(): void {
-    if (this.#at > 0) this.#thread.take(this.#chunk.subarray(0, this.#at) as Uint8Array<ArrayBuffer>)
+    if (this.#at > 0) this.#thread.take(this.#chunk.subarray(0, this.#at))
     this.#at = 0
   }
 }

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { acceptLoss } from '../../node/archive/accept-loss.ts'
+import { DataLock } from '../../node/data-lock.ts'
 import { FileLastClaim, readClaim } from '../../node/last-claim.ts'
 import { ClaimCheck, type Claim } from '../../services/state/claim.ts'
 import { OLD_DATA, unpackOldData } from '../support/old-data.ts'
@@ -95,13 +96,13 @@ describe('a loss that is accepted', () => {
     expect(again).toMatchObject({ newEpoch: 4, lost: 0 })
     expect((await readFile(join(dir, 'losses.jsonl'), 'utf8')).trim().split('\n').map(line => JSON.parse(line) as unknown)).toEqual([
       { acceptedMs: 1_900_000_000_000, from: { epoch: 0, seq: 31, chain: OLD_DATA.chain }, newEpoch: 3, claimed: claimOf(40, 2) },
-      { acceptedMs: 1_900_000_000_001, from: { epoch: 0, seq: 31, chain: OLD_DATA.chain }, newEpoch: 4, claimed: expect.objectContaining({ epoch: 3, seq: 31 }) },
+      expect.objectContaining({ acceptedMs: 1_900_000_000_001, newEpoch: 4, claimed: expect.objectContaining({ epoch: 3, seq: 31 }) }),
     ])
   })
 
   test('is refused while the directory is in use, and where there is no log', async () => {
     await unpackOldData(dir)
-    await writeFile(join(dir, 'node.lock'), `${process.ppid} ${(await readFile(`/proc/${process.ppid}/stat`, 'utf8')).split(') ')[1]?.split(' ')[19]}\n`)
+    await new DataLock(dir).acquire()
     await expect(acceptLoss(dir, 0, () => {})).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })
     expect(readClaim(dir)).toBeUndefined()
     await expect(acceptLoss(join(dir, 'none'), 0, () => {})).rejects.toMatchObject({ code: 'CMESH_STATE_NO_LOG' })
