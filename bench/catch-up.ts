@@ -5,7 +5,7 @@ import { HypercoreStateStore } from '../providers/state/hypercore.ts'
 import { SILENT_LOG } from '../services/log.ts'
 import { Applier } from '../services/state/applier.ts'
 import { catchUp as takeBlocks } from '../services/state/catch-up/catch-up.ts'
-import type { Block } from '../services/state/provider.ts'
+import type { Block, StateHead } from '../services/state/provider.ts'
 import { TransactionIndex } from '../services/state/transaction-index.ts'
 import { Child } from './child.ts'
 import { residentMb } from './cpu-time.ts'
@@ -82,7 +82,11 @@ function takerOf(store: HypercoreStateStore): (block: Block) => void {
   const applier = new Applier({
     store, index: new TransactionIndex(), handlers: {}, verifyMember: () => false, log: SILENT_LOG, onApplied: nothing, onDurable: nothing, onHalt: nothing,
   })
-  return block => { applier.restore(block) }
+  let before: StateHead = store.head
+  return block => {
+    applier.restore(block, { before, skip: 0 })
+    before = store.head
+  }
 }
 
 async function measured(work: () => Promise<unknown>): Promise<{ readonly ms: number, readonly cpuMs: number }> {

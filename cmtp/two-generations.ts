@@ -16,6 +16,7 @@ export class TwoGenerations<K, V> {
   #young = new Map<K, V>()
   #old = new Map<K, V>()
   #weight = 0
+  #turns = 0
 
   constructor(limits: GenerationLimits) {
     this.#limits = { weight: Infinity, ...limits }
@@ -40,9 +41,15 @@ export class TwoGenerations<K, V> {
       this.#old = this.#young
       this.#young = new Map()
       this.#weight = 0
+      this.#turns++
     }
     this.#young.set(key, value)
     this.#weight += weight
+  }
+
+  /** How often the young generation became the old one. */
+  get turns(): number {
+    return this.#turns
   }
 
   delete(key: K): void {

@@ -38,6 +38,9 @@ interface Access {
   readonly accounts: BrokerAccounts
 }
 
+/** Major and minor version of the oldest nats-server that will do. */
+const OLDEST = [2, 9] as const
+
 /**
  * Connects, after starting a broker where the settings name none. Rejects with `CMESH_BROKER_*` or `CMESH_BUS_*`; undone then, as it is
  * when `signal` fires while the broker starts.
@@ -67,6 +70,7 @@ export async function openBuses(config: Config, log: Log, signal?: AbortSignal):
     const [core, mesh, sys] = await Promise.all([
       open('core', logins?.core ?? plain), open('mesh', logins?.mesh ?? plain), logins && open('sys', logins.sys), door?.tried,
     ])
+    refuseOld(core)
     if (given !== undefined) refuseWithoutAccounts(core)
     const sessions = access === undefined || sys === undefined ? undefined : new BrokerAccountSessions({
       accounts: access.accounts, sys, connectionTtlMs: config['iam.connectionTtlMs'], log,
@@ -99,6 +103,13 @@ async function accessOf(config: Config): Promise<Access | undefined> {
   if (config['bus.nkeySeed'] !== undefined) throw invalid('bus.nkeySeed is given too; one login is needed')
   const accounts = await givenAccounts(path.resolve(file))
   return { accounts, logins: loginsOf(accounts, Math.floor(Date.now() / 1_000)) }
+}
+
+/** An older one lacks what the streams are made with, and says so only when it is used. */
+function refuseOld({ connection: { info } }: NatsBus): void {
+  const [, major = 0, minor = 0] = (/^v?(\d+)\.(\d+)\./.exec(info?.version ?? '') ?? []).map(Number)
+  if (major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])) return
+  throw new CMeshError('CMESH_BUS_VERSION', { server: info?.server_name ?? 'bus.url', version: info?.version ?? 'unknown' })
 }
 
 /** A server without accounts lets everybody in and asks nobody to sign; whoever gave accounts believes otherwise. */

@@ -18,9 +18,9 @@ export class DataLock {
     this.#dir = dir
   }
 
-  /** Rejects with `CMESH_BOOT_DATA_IN_USE` while another process holds the directory. */
+  /** Rejects with `CMESH_BOOT_DATA_IN_USE` while another process holds the directory, `CMESH_BOOT_DATA_DIR` when it cannot be written to. */
   async acquire(): Promise<void> {
-    await mkdir(this.#dir, { recursive: true, mode: 0o700 })
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 }).catch((error: unknown) => { throw this.#unusable(error) })
     const file = path.join(this.#dir, FILE)
     for (let attempt = 0; attempt < ATTEMPTS && !this.#held; attempt++) {
       try {
@@ -29,7 +29,7 @@ export class DataLock {
         await handle.close()
         this.#held = true
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw this.#unusable(error)
         const [pid = '', start = ''] = (await readFile(file, 'utf8').catch(() => '')).trim().split(' ')
         if (isAlive(Number(pid), start)) throw new CMeshError('CMESH_BOOT_DATA_IN_USE', { path: this.#dir, pid: Number(pid) })
         await rm(file, { force: true })
@@ -43,6 +43,10 @@ export class DataLock {
     if (!this.#held) return
     this.#held = false
     await rm(path.join(this.#dir, FILE), { force: true })
+  }
+
+  #unusable(error: unknown): CMeshError {
+    return new CMeshError('CMESH_BOOT_DATA_DIR', { path: this.#dir, reason: (error as Error).message }, { cause: error })
   }
 }
 

@@ -47,6 +47,7 @@ import { StateService } from '../services/state/service.ts'
 import type { Buses } from './bus.ts'
 import { packageVersion } from './descriptor.ts'
 import { FileKeyStore } from './key-store.ts'
+import { FileLastClaim } from './last-claim.ts'
 import { MemberKeyFile } from './member-key-file.ts'
 import { RevocationFile } from './revocation-file.ts'
 import type { Config } from './settings.ts'
@@ -150,6 +151,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
+  const lastClaim = new FileLastClaim(config['data.dir'], error => { log.warn({ err: error }, 'how far the log goes could not be written down') })
   const outbox = new Outbox({
     events, watermark, log, duty: { onDuty: () => state.duty.onDuty(), outElsewhere: () => state.duty.outElsewhere() },
   })
@@ -165,6 +167,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     engine,
     guard,
     outbox,
+    lastClaim,
     names: new NameTransactions(),
     identities: new IdentityTransactions(),
     authority: new OrderedAuthority(),
@@ -184,7 +187,11 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
         await catchUp(replication, { trusted, onBlock })
         checkTrusted(trusted, readMembers(state.system))
       },
-      diverged: (place: LogAnchor) => divergedAt(replication, place),
+      diverged: async (place: LogAnchor): Promise<CMeshError> => {
+        const error = await divergedAt(replication, place)
+        await lastClaim.forget()
+        return error
+      },
     }),
     clock,
     log,
@@ -227,8 +234,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   }))
 
   return {
-    node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
-    blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys,
+    node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, lastClaim, outbox, consensus, engine, state, registrar,
+    dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys,
   }
 }
 

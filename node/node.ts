@@ -258,9 +258,10 @@ class Boot {
         dispatcher.attach('state', endpoints.state.call)
       },
       stop: async () => {
-        const { state, events, watchdog, watermark, blocks } = this.mesh
+        const { state, events, watchdog, watermark, lastClaim, blocks } = this.mesh
         await blocks?.stop()
         await state.stop()
+        await lastClaim.close()
         await events.stop()
         watermark.close()
         await watchdog.stop()

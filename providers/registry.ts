@@ -24,12 +24,17 @@ import { MockIdentityProvider } from './iam/mock.ts'
 import { LogfileSource } from './miner/logfile.ts'
 import { StreamSource } from './miner/stream.ts'
 import { HypercoreStateStore } from './state/hypercore.ts'
+import { HypercoreLog } from './state/log.ts'
+import { LogCheck } from './state/log-check.ts'
+import { LogCopy } from './state/log-copy.ts'
 import { MockStateStore } from './state/mock.ts'
 
 /** Checks of the settings that only a provider can read, for who keeps the settings. */
 export { IRMA_CHECKS }
 /** For who runs many engines in one process. */
 export { Compilations }
+/** For who copies, checks or makes a log that no node runs on. */
+export { HypercoreLog, LogCheck, LogCopy }
 
 /** What a provider may be built from. */
 export interface ProviderContext {
@@ -85,7 +90,7 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
     mock: ({ options }) => new MockIdentityProvider({ enabled: options.mockIdentity }),
   },
   state: {
-    hypercore: ({ dir, options, onFailed }) => new HypercoreStateStore({ dir, durability: options.durability, onFailed }),
+    hypercore: ({ dir, options, onFailed, log }) => new HypercoreStateStore({ dir, durability: options.durability, onFailed, log }),
     mock: () => new MockStateStore(),
   },
   consensus: {

@@ -1,11 +1,13 @@
 /** What a client process can drive: the table of drivers by name. */
 import { openBatches } from './batches.ts'
 import { openGuard } from './guard.ts'
+import { openGrowth, openReopen } from './growth.ts'
 import { openHandshake } from './handshake.ts'
 import { openHyperbee } from './hyperbee.ts'
 import { openJetStream } from './jetstream.ts'
 import { openMix } from './mix.ts'
 import { openMoleculer } from './moleculer.ts'
+import { openNames } from './names.ts'
 import { openRaw } from './raw.ts'
 import { openViews } from './views.ts'
 import { openWide } from './wide.ts'
@@ -21,7 +23,7 @@ export interface Driver {
 
 export const DRIVERS = {
   batches: openBatches, guard: openGuard, handshake: openHandshake, hyperbee: openHyperbee, jetstream: openJetStream, mix: openMix,
-  moleculer: openMoleculer, raw: openRaw, views: openViews, wide: openWide, writes: openWrites,
+  moleculer: openMoleculer, raw: openRaw, growth: openGrowth, names: openNames, reopen: openReopen, views: openViews, wide: openWide, writes: openWrites,
 } as const
 
 export type DriverName = keyof typeof DRIVERS

@@ -92,6 +92,7 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
       await mesh.iam.stop()
       mesh.feed.stop()
       mesh.watermark.close()
+      await mesh.lastClaim.close()
       await mesh.watchdog.stop()
       await closeBuses(buses)
     },

@@ -139,6 +139,10 @@ export class OrderSession {
     // Before anything is changed: a stream that is not ours stays as it is.
     const order = found === undefined ? { epoch: from.epoch, base: from.seq } : checkGoesOn(stream, found, from)
     this.#check()
+    // A stream made now would begin before what this node has acknowledged.
+    if (found === undefined && from.claimed !== undefined && from.claimed > from.seq) {
+      throw new CMeshError('CMESH_STATE_BEHIND', { head: from.seq, claimed: from.claimed })
+    }
     if (found === undefined && from.seq > 0) log.warn({ stream, head: from.seq }, 'there is no stream of the order yet: it is made, and begins behind the log')
     const made = await ensureStream(manager, orderedStream(options, order), this.#closing.signal)
     this.#view.begin(order, made, this.#server())

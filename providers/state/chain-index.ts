@@ -1,29 +1,43 @@
 /**
  * Chain values of sequences before the head, in memory: the newest, since replicas compare those, and every 256th, so that any other one
- * is found by reading the few blocks behind one of them. 32 bytes for each 256 blocks, whatever the length of the log.
+ * is found by reading the few blocks behind one of them. 32 bytes for each 256 blocks, whatever the length of the log. Of a log that began
+ * with a snapshot those before it are not known, and more blocks are read.
  */
 import { emptyChain } from '../../services/state/block.ts'
 import { CHAIN_STEP, type StateHead } from '../../services/state/provider.ts'
 
+type Place = Pick<StateHead, 'seq' | 'chain'>
+
 const RECENT = 16_384
+const EMPTY: Place = Object.freeze({ seq: 0, chain: emptyChain() })
 
 export class ChainIndex {
-  readonly #recent: Uint8Array[] = []
-  readonly #steps: Uint8Array[] = [emptyChain()]
+  #recent: Uint8Array[] = []
+  readonly #steps = new Map<number, Uint8Array>()
+  #start = EMPTY
   #seq = 0
 
-  /** Takes the next sequence; they come densely, from 1. */
-  add({ seq, chain }: Pick<StateHead, 'seq' | 'chain'>): void {
+  /** Forgets what it knows, and goes on behind this place. */
+  begin(place: Place = EMPTY): void {
+    this.#recent = []
+    this.#steps.clear()
+    this.#start = place
+    this.#seq = place.seq
+  }
+
+  /** Takes the next sequence; they come densely. */
+  add({ seq, chain }: Place): void {
     this.#seq = seq
     this.#recent[seq % RECENT] = chain
-    if (seq % CHAIN_STEP === 0) this.#steps.push(chain)
+    if (seq % CHAIN_STEP === 0) this.#steps.set(seq, chain)
   }
 
   /** The nearest sequence at or below `seq` whose chain value is known. */
-  nearest(seq: number): Pick<StateHead, 'seq' | 'chain'> {
+  nearest(seq: number): Place {
     const recent = seq > this.#seq - RECENT ? this.#recent[seq % RECENT] : undefined
-    if (seq > 0 && recent !== undefined) return { seq, chain: recent }
-    const step = Math.floor(seq / CHAIN_STEP)
-    return { seq: step * CHAIN_STEP, chain: this.#steps[step] as Uint8Array }
+    if (seq > this.#start.seq && recent !== undefined) return { seq, chain: recent }
+    const chain = this.#steps.get(seq - seq % CHAIN_STEP)
+    if (chain !== undefined) return { seq: seq - seq % CHAIN_STEP, chain }
+    return seq >= this.#start.seq ? this.#start : EMPTY
   }
 }

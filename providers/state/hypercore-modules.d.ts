@@ -34,7 +34,14 @@ declare module 'hypercore' {
     close(): Promise<void>
   }
 
+  /** The tree over the blocks, to be signed or checked. */
+  export interface TreeBatch {
+    hash(): Uint8Array
+  }
+
   export interface CoreState {
+    readonly signature: Uint8Array | null
+    createTreeBatch(): TreeBatch
     readonly storage: { createBlockStream(range: { readonly gte: number, readonly lt: number }): BlockStream }
   }
 
@@ -42,20 +49,24 @@ declare module 'hypercore' {
     readonly createIfMissing: boolean
     readonly key?: Uint8Array
     readonly manifest?: Manifest
+    readonly writable?: boolean
   }
 
   export default class Hypercore {
-    static defaultStorage(directory: string, options: { readonly allowBackup: boolean }): CoreStorage
+    static defaultStorage(directory: string, options: { readonly allowBackup: boolean, readonly readOnly?: boolean }): CoreStorage
     static key(manifest: Manifest): Uint8Array
     constructor(storage: CoreStorage, options: CoreOptions)
     readonly length: number
     readonly byteLength: number
     readonly state: CoreState
     readonly manifest: Manifest | null
+    readonly core: { readonly verifier: { verify(tree: TreeBatch, signature: Uint8Array): boolean } }
     ready(): Promise<void>
     append(blocks: readonly Uint8Array[], options: { readonly keyPair: KeyPair }): Promise<{ readonly length: number }>
     /** Without `wait` a block that is not there is `null`, and no peer is waited for. */
     get(index: number, options: { readonly wait: false }): Promise<Buffer | null>
+    /** The hash over the roots of the tree of the first blocks. */
+    treeHash(length: number): Promise<Uint8Array>
     close(): Promise<void>
   }
 }
@@ -63,5 +74,16 @@ declare module 'hypercore' {
 declare module 'hypercore-crypto' {
   import type { KeyPair } from 'hypercore'
 
+  /** A node of the tree over the blocks, by its place in the flat tree. */
+  export interface TreeNode {
+    readonly index: number
+    /** Bytes of the blocks below it. */
+    readonly size: number
+    readonly hash: Uint8Array
+  }
+
   export function keyPair(seed?: Uint8Array): KeyPair
+  export function data(block: Uint8Array): Uint8Array
+  export function parent(left: TreeNode, right: TreeNode): Uint8Array
+  export function tree(roots: readonly TreeNode[]): Uint8Array
 }

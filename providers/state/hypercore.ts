@@ -7,11 +7,14 @@
  */
 import type { KeyPair } from 'hypercore'
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { Block, OpenReport, ReplicaLog, Space, StateHead, StateStore } from '../../services/state/provider.ts'
+import type { Log } from '../../services/log.ts'
+import type { Block, OpenReport, ReadBack, Recall, ReplicaLog, Space, StateHead, StateStore } from '../../services/state/provider.ts'
 import { putAside } from './diverged-log.ts'
 import { StateImage } from './image.ts'
 import { HypercoreLog } from './log.ts'
+import { readBack } from './read-back.ts'
 import { HypercoreReplica } from './replica.ts'
+import { Snapshots } from './snapshots.ts'
 
 /** Most blocks, and bytes of blocks, in one append: bounds how long one group keeps the next waiting. */
 const GROUP_BLOCKS = 256
@@ -24,6 +27,12 @@ export interface HypercoreStateOptions {
   readonly durability?: 'os' | 'disk'
   /** Ed25519 key that signs the log. Default: the one in `<dir>/key`, made with mode 0600 for a new log. */
   readonly keyPair?: KeyPair
+  /** Told of snapshots that cannot be used or written. Default: nobody is. */
+  readonly log?: Pick<Log, 'warn'>
+  /** Writes below which no snapshot is taken. Default 131,072. */
+  readonly snapshotWrites?: number
+  /** How long at a time a snapshot looks at the state, in ms. Default 2. */
+  readonly snapshotSliceMs?: number
   /** Called once when a commit failed and the store takes no more. Must not throw. */
   readonly onFailed?: (error: CMeshError) => void
 }
@@ -41,6 +50,7 @@ export class HypercoreStateStore implements StateStore {
   readonly #keyPair: KeyPair | undefined
   readonly #onFailed: ((error: CMeshError) => void) | undefined
   readonly #image = new StateImage()
+  readonly #snapshots: Snapshots
   #opening: Promise<OpenReport> | undefined
   #closing: Promise<void> | undefined
   #log: HypercoreLog | undefined
@@ -57,30 +67,33 @@ export class HypercoreStateStore implements StateStore {
     this.replica = new HypercoreReplica({
       dir: options.dir, image: this.#image, log: () => this.#usable(), flush: () => this.flush(), ingest: blocks => this.#ingest(blocks),
     })
+    this.#snapshots = new Snapshots({ dir: options.dir, log: options.log, leastWrites: options.snapshotWrites, sliceMs: options.snapshotSliceMs })
   }
 
   /**
    * Reads the log back. Rejects with `CMESH_STATE_CORRUPT` (path and block), `CMESH_STATE_FULL`, `CMESH_BOOT_DATA_IN_USE`
    * or what `onBlock` throws, and holds nothing then; try again with another store.
    */
-  open(onBlock: (block: Block) => void): Promise<OpenReport> {
+  open(onBlock: (block: Block, at: ReadBack) => void, recall?: Recall): Promise<OpenReport> {
     if (this.#closing !== undefined) return Promise.reject(halted('the store is closed'))
-    this.#opening ??= this.#open(onBlock)
+    this.#opening ??= this.#open(onBlock, recall)
     return this.#opening
   }
 
-  async #open(onBlock: (block: Block) => void): Promise<OpenReport> {
+  async #open(onBlock: (block: Block, at: ReadBack) => void, recall: Recall | undefined): Promise<OpenReport> {
     const start = performance.now()
     await putAside(this.#dir)
     const log = await HypercoreLog.open({ dir: this.#dir, durability: this.durability, keyPair: this.#keyPair })
+    let read: { readonly blocks: number, readonly writes: number }
     try {
-      await log.read((bytes, block) => onBlock(this.#image.replay(bytes, { path: log.path, block })))
+      read = await readBack({ log, image: this.#image, snapshots: this.#snapshots, recall, onBlock })
     } catch (thrown) {
       await log.close()
       throw thrown
     }
     this.#log = log
-    return { head: this.head, replayed: log.length, openMs: performance.now() - start }
+    if (recall !== undefined) this.#snapshots.begin({ image: this.#image, log, recall, flush: () => this.flush() }, read.writes)
+    return { head: this.head, replayed: read.blocks, openMs: performance.now() - start }
   }
 
   get head(): StateHead {
@@ -108,6 +121,7 @@ export class HypercoreStateStore implements StateStore {
       this.#fail(error)
       return Promise.reject(error)
     }
+    this.#snapshots.took(block)
     this.#newest = new Promise<void>((resolve, reject) => this.#queue.push({ bytes, resolve, reject }))
     this.#appending ??= this.#append(log)
     return this.#newest
@@ -127,6 +141,7 @@ export class HypercoreStateStore implements StateStore {
   async #close(): Promise<void> {
     // A failed open told its own caller and has let go of everything; a failed append told each commit.
     await Promise.allSettled([this.#opening])
+    await this.#snapshots.close()
     await this.#appending
     await this.#log?.close()
   }

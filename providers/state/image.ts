@@ -46,6 +46,35 @@ export class StateImage {
     return bytes
   }
 
+  /** Begins with what a snapshot holds. A space that somebody has asked for already stays the one that it is. */
+  load(spaces: ReadonlyMap<string, Space>, before: Omit<StateHead, 'timeMs'>): void {
+    for (const [name, keys] of spaces) {
+      const there = this.#spaces.get(name)
+      if (there === undefined) this.#spaces.set(name, keys)
+      else for (const [key, value] of keys) there.set(key, value)
+    }
+    this.#head = { ...before, timeMs: 0 }
+    this.chains.begin(this.#head)
+  }
+
+  /** Stands at a head that was passed before, or forgets everything. */
+  rewind(head: StateHead | undefined): void {
+    if (head === undefined) {
+      for (const keys of this.#spaces.values()) keys.clear()
+      this.chains.begin()
+    }
+    this.#head = head ?? { epoch: 0, seq: 0, timeMs: 0, chain: emptyChain() }
+  }
+
+  /** Takes in a block whose writes are in the spaces already. Throws `CMESH_STATE_CORRUPT` with the source. */
+  pass(bytes: Uint8Array, source: BlockSource): Block {
+    const block = decodeBlock(bytes, source)
+    const misfit = this.#misfit(block)
+    if (misfit !== undefined) throw new CMeshError('CMESH_STATE_CORRUPT', { ...source, reason: misfit })
+    this.#advance(block, bytes)
+    return block
+  }
+
   /** Takes in a block read back from a log: its writes, then the head. Throws `CMESH_STATE_CORRUPT` with the source. */
   replay(bytes: Uint8Array, source: BlockSource): Block {
     const block = decodeBlock(bytes, source)

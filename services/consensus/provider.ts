@@ -17,6 +17,8 @@ export interface LogPosition {
 export interface LogHead extends LogPosition {
   /** What the newest entry holds, where there is one: a provider that keeps entries holds it against its own. */
   readonly data?: Uint8Array
+  /** How far this node has said that its log goes: an order that ends before that has lost something. Default: no further than it does. */
+  readonly claimed?: number
 }
 
 /**

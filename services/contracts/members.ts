@@ -55,8 +55,8 @@ export function mayOrder(system: Records, batch: Batch): boolean {
   return members.length === 0 ? isBeginning(batch) : members.includes(batch.member) || isJoin(batch)
 }
 
-/** Its certificate decides, when it is executed. */
-function isJoin({ member, transactions: [only, ...more] }: Batch): boolean {
+/** Whether a batch is nothing but its signer's wish to be a member. Its certificate decides, when it is executed. */
+export function isJoin({ member, transactions: [only, ...more] }: Batch): boolean {
   return only !== undefined && more.length === 0 && only.sub === member && only.fqmn === JOIN_FQMN
 }
 

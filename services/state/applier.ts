@@ -20,7 +20,7 @@ import type { Authority } from './authority.ts'
 import { decodeBatch, type Batch, type BatchContent, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { OwnBatch } from './own-batches.ts'
-import type { Block, StateHead, StateStore, TransactionRecord } from './provider.ts'
+import type { Block, ReadBack, StateHead, StateStore, TransactionRecord } from './provider.ts'
 import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from './transaction.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
@@ -82,12 +82,15 @@ export class Applier {
   }
 
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
-  restore(block: Block): void {
+  restore(block: Block, { before, skip }: ReadBack): void {
     if (block.transactions.length === 0) return
     const asked = new AskedOf(block)
-    for (const { id, status, gas, output } of block.transactions) {
+    for (const [place, { id, status, gas, output }] of block.transactions.entries()) {
+      if (place < skip) continue
       // Most outcomes are forgotten again before anybody asks what their transaction was: the batch is read when somebody does.
-      this.#parts.index.add({ id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span: undefined, get digest() { return asked.digest(id) } })
+      this.#parts.index.add(
+        { id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span: undefined, get digest() { return asked.digest(id) } }, { before, skip: place },
+      )
     }
   }
 
@@ -137,7 +140,7 @@ export class Applier {
       const at = executed[i] as number
       return outcomeOf(record, own?.digests[at] ?? transactionDigest(transactions[at] as Transaction), block, span)
     })
-    for (const outcome of outcomes) index.add(outcome)
+    for (const [place, outcome] of outcomes.entries()) index.add(outcome, { before: span.before, skip: place })
     this.#parts.onApplied(block)
     durable.then(
       () => { this.#parts.onDurable(block, [...outcomes, ...repeated], reached) },

@@ -57,6 +57,11 @@ export class Outbox {
     return this.#queue.length
   }
 
+  /** Sequence of the oldest block whose events are not out yet. */
+  get oldest(): number | undefined {
+    return this.#queue[0]?.seq
+  }
+
   /** Takes up a durable block, in order. A block at or below the watermark is skipped. */
   add(block: Block): void {
     if (this.#stopped || block.seq <= this.#parts.watermark.read()) return

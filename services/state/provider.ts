@@ -8,7 +8,8 @@
  * 2. The bytes of a block follow from the block alone, so that replicas of one order hold equal logs and equal chains.
  * 3. A commit that resolved survives what `durability` says. A commit that failed fails the store for good: every later
  *    one rejects, since memory is then ahead of the log and only a restart makes them equal.
- * 4. After `open`, spaces, head and the blocks handed to `onBlock` are exactly what was committed, in order.
+ * 4. After `open`, spaces, head and the blocks handed to `onBlock` are exactly what was committed, in order; with `recall`, without the
+ *    oldest blocks, as `Recall` says.
  */
 
 /** One contract's state: keys are byte strings in latin1, values are never views into something larger. */
@@ -56,6 +57,31 @@ export interface StateHead {
   readonly timeMs: number
   /** 32 bytes: chain(i) = SHA-256(chain(i−1) ‖ block(i)), 32 zero bytes for the empty log. */
   readonly chain: Uint8Array
+}
+
+/** The earliest place from where blocks are remembered by who sees them. */
+export interface Recollection {
+  /** Of the first block that is. */
+  readonly seq: number
+  /** The first transactions of that block that are not. */
+  readonly skip: number
+  /** State before that block. */
+  readonly before: { readonly epoch: number, readonly seq: number, readonly chain: Uint8Array }
+}
+
+/** What a store needs to know to read back less than the whole log: who sees blocks has to end up as if it had seen all of them. */
+export interface Recall {
+  /** Asked when a snapshot is taken, of the state that is. `undefined`: nothing may be left out just now. */
+  since(): Recollection | undefined
+  /** A block that has to be seen, by its sequence; 0 for none. */
+  readonly sees: number
+}
+
+/** Where a block that is read back stands. */
+export interface ReadBack {
+  readonly before: { readonly epoch: number, readonly seq: number, readonly chain: Uint8Array }
+  /** Its first transactions that are not to be remembered. */
+  readonly skip: number
 }
 
 export interface OpenReport {
@@ -113,8 +139,11 @@ export interface DivergenceNote {
 export interface StateStore {
   /** What an acknowledged commit survives: nothing, kill −9 of every process, a power cut. */
   readonly durability: 'memory' | 'os' | 'disk'
-  /** Loads the log; memoised. `onBlock` sees every block in order, after its writes are in the spaces. */
-  open(onBlock: (block: Block) => void): Promise<OpenReport>
+  /**
+   * Loads the log; memoised. `onBlock` sees every block in order, after its writes are in the spaces. With `recall` the store may take
+   * and use snapshots: it sees the blocks from where it remembers on, and `replayed` counts those.
+   */
+  open(onBlock: (block: Block, at: ReadBack) => void, recall?: Recall): Promise<OpenReport>
   readonly head: StateHead
   /** Missing where no blocks are kept: such a replica neither gives nor takes any. */
   readonly replica?: ReplicaLog

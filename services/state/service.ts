@@ -37,10 +37,11 @@ import type { Log } from '../log.ts'
 import { Applier } from './applier.ts'
 import type { Authority } from './authority.ts'
 import { NO_PROOF, verifyBatch } from './batch.ts'
+import { ClaimCheck, type LastClaim } from './claim.ts'
 import type { Outbox } from './outbox.ts'
 import { OutcomeHeaders, outcomeHeaders } from './outcome-headers.ts'
 import { Proposer } from './proposer.ts'
-import type { Block, LogAnchor, OpenReport, Space, StateHead, StateStore } from './provider.ts'
+import type { Block, LogAnchor, OpenReport, Recollection, Space, StateHead, StateStore } from './provider.ts'
 import { ReadLevels } from './read-levels.ts'
 import { levelOf, Replication, type Durability, type ReplicationParts, type ReplicationState } from './replication.ts'
 import { Ticks } from './ticks.ts'
@@ -62,6 +63,8 @@ export interface StateServiceParts {
   readonly engine: ContractEngine
   readonly guard: Pick<Guard, 'confirm' | 'authorise' | 'tokenOf'>
   readonly outbox: Outbox
+  /** What this node has said of its log. Default: nothing, and nothing is kept of it. */
+  readonly lastClaim?: LastClaim
   /** Executes the Registrar's transactions. */
   readonly names: TransactionHandler
   /** Executes transactions on rights. Default: nobody does, and they are refused. */
@@ -182,7 +185,9 @@ export class StateService {
         this.#takeUp(block)
         this.#replication.durable(head, () => { this.#proposer.settle(outcomes) })
         // What is in memory alone has to be ordered again when the node starts.
-        if (store.durability !== 'memory') consensus.trim?.(this.#replication.held(block.seq))
+        if (store.durability === 'memory') return
+        consensus.trim?.(this.#replication.held(block.seq))
+        parts.lastClaim?.write({ epoch: head.epoch, seq: head.seq, chain: Buffer.from(head.chain).toString('hex'), timeMs: block.timeMs })
       },
       onHalt: error => {
         this.#proposer.fail(error)
@@ -317,15 +322,25 @@ export class StateService {
     const { store, consensus, outbox } = this.#parts
     try {
       let newest: Block | undefined
-      const report = await store.open(block => {
-        this.#applier.restore(block)
+      const claim = new ClaimCheck(store.durability === 'memory' ? undefined : this.#parts.lastClaim?.read())
+      const report = await store.open((block, at) => {
+        this.#applier.restore(block, at)
         outbox.add(block)
+        claim.see(store.head)
         newest = block
-      })
+        claim.see(store.head)
+        newest = block
+      }, { since: () => this.#since(), sees: claim.claimed })
+      claim.checkChain()
       this.#install()
-      const { epoch, seq } = store.head
-      const catchUp = this.#parts.catchUp && ((upTo: number) => this.#catchUp(upTo))
-      await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply, catchUp)
+      const { seq } = store.head
+      const from = { epoch: claim.epochBehind(store.head), seq, ...(newest !== undefined && { data: newest.message }) }
+      const catchUp = this.#parts.catchUp && ((upTo: number) => this.#catchUp(upTo, claim))
+      await consensus.start({ ...from, ...(claim.claimed > seq && { claimed: claim.claimed }) }, entry => {
+        this.#applier.apply(entry)
+        claim.see(store.head)
+      }, catchUp)
+      claim.check(store.head.seq)
       this.#replication.start(store.head)
       if (store.head.seq === 0) await this.#begin(genesis())
       this.#genesis ??= readGenesis(store.space(SYSTEM_SPACE))
@@ -337,6 +352,13 @@ export class StateService {
       await this.stop()
       throw error
     }
+  }
+
+  /** From where blocks have to be seen again: outcomes that are remembered, and events that are not out. */
+  #since(): Recollection | undefined {
+    const { since } = this.#index
+    const { oldest } = this.#parts.outbox
+    return since !== undefined && (oldest === undefined || oldest >= since.seq) ? since : undefined
   }
 
   /** Takes up what the log amounts to: contracts, how gas is counted, messages under way. */
@@ -353,11 +375,13 @@ export class StateService {
   }
 
   /** Before the order is taken up: blocks of other members come into the log as if they had been read back. */
-  async #catchUp(upTo: number): Promise<LogHead> {
+  async #catchUp(upTo: number, claim: ClaimCheck): Promise<LogHead> {
     const { store, outbox, catchUp } = this.#parts
     let newest: Block | undefined
+    let before: StateHead = store.head
     await catchUp?.(upTo, block => {
-      this.#applier.restore(block)
+      this.#applier.restore(block, { before, skip: 0 })
+      claim.see(before = store.head)
       newest = block
     })
     const { epoch, seq } = store.head

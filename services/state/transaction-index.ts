@@ -7,6 +7,7 @@ import { hash } from 'node:crypto'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import type { Transaction } from './batch.ts'
 import type { StatePosition } from '../../cmtp/layer.ts'
+import type { ReadBack, Recollection } from './provider.ts'
 
 const ENTRIES = 65_536
 const BYTES = 32 * 1024 * 1024
@@ -26,14 +27,32 @@ export interface Outcome {
 }
 
 export class TransactionIndex {
-  readonly #outcomes = new TwoGenerations<string, Outcome>({ entries: ENTRIES, weight: BYTES })
+  readonly #outcomes: TwoGenerations<string, Outcome>
+  /** Where the generations that are kept begin. */
+  #old: Recollection | undefined
+  #young: Recollection | undefined
+
+  /** `entries` is how many it keeps at least, the same on every replica. */
+  constructor(entries = ENTRIES) {
+    this.#outcomes = new TwoGenerations({ entries, weight: BYTES })
+  }
+
+  /** From where the same outcomes, added to an empty index, make this one; `undefined` when that is not known. */
+  get since(): Recollection | undefined {
+    return this.#old ?? this.#young
+  }
 
   get(id: string): Outcome | undefined {
     return this.#outcomes.peek(id)
   }
 
-  add(outcome: Outcome): void {
+  /** `skip` is the transaction's place in its block, `before` the state before that. */
+  add(outcome: Outcome, at?: ReadBack): void {
+    const turns = this.#outcomes.turns
     this.#outcomes.set(outcome.id, outcome, outcome.output.length)
+    if (this.#young !== undefined && turns === this.#outcomes.turns) return
+    this.#old = this.#young
+    this.#young = at === undefined ? undefined : { seq: outcome.seq, ...at }
   }
 }
 

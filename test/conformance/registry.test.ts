@@ -86,7 +86,7 @@ const SUITES: { readonly [K in ProviderKind]: (name: string, make: (context: Pro
     // Once for each level that the provider can promise.
     const levels = new Set<string>()
     for (const durability of ['os', 'disk'] as const) {
-      const level = make(context({ options: { durability } })).durability
+      const level = make(context({ dir: 'nowhere', options: { durability } })).durability
       if (levels.has(level)) continue
       levels.add(level)
       stateConformance(`${name} (${level})`, at => make(context({ dir: at, options: { durability } })))

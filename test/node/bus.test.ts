@@ -1,5 +1,7 @@
 /** The node's connections: in four accounts where its broker has them, and what is refused of settings that say so and are wrong. */
+import { once } from 'node:events'
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
@@ -169,5 +171,32 @@ describe('bus.accounts', () => {
     await expect(open({ 'bus.url': url, 'bus.accounts': file })).rejects.toMatchObject({
       code: 'CMESH_BROKER_ACCOUNTS', message: `The broker's accounts cannot be used: ${file} can be read by others; run chmod 600 on it.`,
     })
+  })
+})
+
+describe('a broker older than 2.9', () => {
+  /** A server that says what it is, and answers as far as a client needs to believe that it is connected. */
+  async function saying(version: string): Promise<string> {
+    const old = net.createServer(socket => {
+      socket.write(`INFO ${JSON.stringify({ server_id: 'old', server_name: 'old-one', version, proto: 1, headers: true, max_payload: 2_097_152 })}\r\n`)
+      socket.on('error', () => undefined).on('data', data => { if (data.includes('PING')) socket.write('PONG\r\n') })
+    })
+    old.listen(0, '127.0.0.1')
+    await once(old, 'listening')
+    olds.push(old)
+    return `nats://127.0.0.1:${(old.address() as net.AddressInfo).port}`
+  }
+  const olds: net.Server[] = []
+  afterEach(() => { for (const old of olds.splice(0)) old.close() })
+
+  test.each(['2.8.4', '1.4.1', '2.8.4-beta.3'])('is refused, with its version (%s) and what to do', async version => {
+    await expect(open({ 'bus.url': await saying(version) })).rejects.toMatchObject({
+      code: 'CMESH_BUS_VERSION',
+      message: `The broker at old-one is nats-server ${version}; at least 2.9.0 is needed. Update it, or name another one by bus.url.`,
+    })
+  })
+
+  test.each(['2.9.0', '2.14.0-dev', '3.0.0'])('is told from one that is not (%s)', async version => {
+    expect((await open({ 'bus.url': await saying(version) })).core.connection.info?.version).toBe(version)
   })
 })

@@ -259,6 +259,20 @@ describe('a stream that is not the one of the log', () => {
     await expect(node(from).ready).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
   }
 
+  test('that is gone with what this node has claimed is not made anew behind a shorter log; where nothing is missing it is', async () => {
+    await refused({ epoch: 0, seq: 5, claimed: 8 }, 'CMESH_STATE_BEHIND', /^The log of this node ends at 5, and this node has acknowledged up to 8: .* cmesh consensus accept-loss /)
+    await expect(info()).rejects.toThrow(/stream not found/)
+    await begun({ epoch: 0, seq: 8, claimed: 8 })
+    expect((await info()).state.last_seq).toBe(0)
+  })
+
+  test('that has what the log lacks of the claim gives it', async () => {
+    const one = await begun()
+    await many(one, 5)
+    await one.provider.stop()
+    expect((await begun({ epoch: 0, seq: 2, claimed: 5 })).entries.map(({ seq }) => seq)).toEqual([3, 4, 5])
+  })
+
   test('too short for it, of another epoch, or begun behind it, is refused and left as it is', async () => {
     const one = await begun({ epoch: 1, seq: 10 })
     await many(one, 5)

@@ -115,7 +115,7 @@ export async function replica(
     onHalt: error => { halts.push(error) },
     ...parts,
   })
-  await store.open(block => { applier.restore(block) })
+  await store.open((block, at) => { applier.restore(block, at) })
   const system = store.space(SYSTEM_SPACE)
   const metering = new Metering(engine, system)
   if (metering.begun) metering.at(store.head.seq + 1)

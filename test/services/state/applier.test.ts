@@ -4,7 +4,7 @@ import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { MockStateStore } from '../../../providers/state/mock.ts'
 import { BATCH_LIMITS, type Transaction } from '../../../services/state/batch.ts'
-import { BLOCK_BYTES, encodeBlock } from '../../../services/state/block.ts'
+import { BLOCK_BYTES, emptyChain, encodeBlock } from '../../../services/state/block.ts'
 import type { OwnBatch } from '../../../services/state/own-batches.ts'
 import type { Block } from '../../../services/state/provider.ts'
 import { jsonExecution, type TransactionHandler } from '../../../services/state/transaction.ts'
@@ -13,6 +13,9 @@ import { contentOf } from '../../support/blocks.ts'
 import { batchOf, entryOf, genesisTransaction, MEMBER, outputOf, replica, START_MS, transactionOf, type Replica } from '../../support/replica.ts'
 
 /** Sets `k<n>` to what the address says; also fails, emits or breaks when told to. */
+/** Where the first block of a log stands. */
+const START = { before: { epoch: 0, seq: 0, chain: emptyChain() }, skip: 0 }
+
 const scripted: TransactionHandler = {
   execute: ({ fqmn, body }, { segments }, { system, timeMs, seq }) => {
     const [verb = '', key = ''] = segments
@@ -126,7 +129,7 @@ describe('an id', () => {
     const a = put('a')
     first.next(batchOf([a]))
     const again = await opened()
-    again.applier.restore(first.applied[0] as Block)
+    again.applier.restore(first.applied[0] as Block, START)
     const known = first.index.get(a.id)
     expect(again.index.get(a.id)).toEqual({ ...known, span: undefined })
   })
@@ -326,7 +329,7 @@ describe('a block ends when its gas is used', () => {
     for (const { next } of [one, other]) next(batchOf(transactions))
     expect(Buffer.from(one.store.head.chain).equals(other.store.head.chain)).toBe(true)
     const again = await bounded()
-    again.applier.restore(one.applied[0] as Block)
+    again.applier.restore(one.applied[0] as Block, START)
     expect(transactions.map(({ id }) => again.index.get(id)?.status)).toEqual([200, 200, 200, undefined])
   })
 })

@@ -1,0 +1,50 @@
+/** What works on a data directory, in a process of its own: makes a backup of it, makes one of a backup, verifies its log, accepts its end. */
+import { extname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { runOperation } from './operation-process.ts'
+import { withProgress } from './progress.ts'
+import type { Terminal } from './terminal.ts'
+
+/** Where a log stands and whose it is; hashes and keys in hex. */
+export interface LogFacts {
+  readonly mesh: string
+  readonly blocks: number
+  readonly epoch: number
+  readonly seq: number
+  readonly timeMs: number
+  readonly chain: string
+  readonly root: string
+}
+
+/** The operations, each with what it is asked and what it answers. */
+interface ArchiveOperations {
+  readonly backup: {
+    readonly ask: { readonly dir: string, readonly file: string, readonly keys: boolean }
+    readonly answer: LogFacts & { readonly logKey: string, readonly keys: boolean, readonly createdMs: number, readonly version: string }
+  }
+  readonly restore: {
+    readonly ask: { readonly file: string, readonly dir: string, readonly verify: boolean }
+    readonly answer: LogFacts & { readonly transactions: number, readonly keys: boolean, readonly verified: boolean }
+  }
+  readonly 'accept-loss': {
+    readonly ask: { readonly dir: string }
+    readonly answer: LogFacts & {
+      readonly newEpoch: number
+      readonly claimed: { readonly epoch: number, readonly seq: number, readonly chain: string } | null
+      readonly lost: number
+    }
+  }
+  readonly verify: { readonly ask: { readonly dir: string }, readonly answer: LogFacts & { readonly transactions: number, readonly logKey: string } }
+}
+
+/** Runs one operation under a progress line that starts with `doing`. Rejects as `runOperation` does. */
+export async function askArchive<O extends keyof ArchiveOperations>(
+  terminal: Terminal, operation: O, ask: ArchiveOperations[O]['ask'], doing: string,
+): Promise<ArchiveOperations[O]['answer']> {
+  // The entry point beside this file: dist/node/archive when built, node/archive when a test runs the sources.
+  const entry = fileURLToPath(new URL(`../../node/archive/main${extname(fileURLToPath(import.meta.url))}`, import.meta.url))
+  return await withProgress(terminal, doing, (progress) => runOperation(terminal, {
+    what: 'the archive', entry, operation, ask,
+    onProgress: (done, of) => progress.update(`${doing}: ${of === 0 ? 100 : Math.floor(100 * done / of)} %`),
+  })) as ArchiveOperations[O]['answer']
+}

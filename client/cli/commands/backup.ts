@@ -1,0 +1,78 @@
+/** `cmesh backup`, `cmesh restore` and `cmesh verify`: what keeps a data directory safe, and says whether it is whole. */
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { defaultDataDir } from '../../descriptor.ts'
+import { askArchive, type LogFacts } from '../archive-process.ts'
+import { examples, fields, printResult, time, withJson, type JsonOption } from '../command.ts'
+import type { Terminal } from '../terminal.ts'
+
+interface DataOptions extends JsonOption {
+  readonly data?: string
+}
+
+const DATA = '--data <dir>'
+const DATA_SAYS = 'data directory of the node (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)'
+
+export function backup(program: Command, terminal: Terminal): void {
+  withJson(program.command('backup').description('write a backup of a node to a file, while it runs or not'))
+    .argument('<file>', 'the backup; must not exist')
+    .option(DATA, DATA_SAYS)
+    .option('--with-keys', 'put the secret keys of the node in as well: whoever has the file can be the mesh')
+    .addHelpText('after', examples(
+      ['cmesh backup mesh.backup', 'writes go on meanwhile'],
+      ['cmesh backup mesh.backup --with-keys', 'what restores the node itself; keep it like a key'],
+    ))
+    .action(async (file: string, options: DataOptions & { readonly withKeys?: boolean }) => {
+      const dir = dataOf(terminal, options)
+      const made = await askArchive(terminal, 'backup', { dir, file: resolve(file), keys: options.withKeys === true }, 'making a backup')
+      printResult(terminal, options, { file: resolve(file), ...made }, () => fields(terminal, [
+        ['backup', file], ...factsOf(made), ['keys', made.keys ? 'all of the node\'s: keep this file like a key' : 'none; keep node.key yourself, or use --with-keys'],
+      ]))
+    })
+}
+
+export function restore(program: Command, terminal: Terminal): void {
+  withJson(program.command('restore').description('make a data directory of a backup'))
+    .argument('<file>', 'what `cmesh backup` wrote')
+    .option(DATA, 'where to; must be empty or not exist (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)')
+    .option('--verify', 'read the new log back from the disk, all of it, before it is put in its place')
+    .addHelpText('after', examples(
+      ['cmesh restore mesh.backup --data ./mesh --verify', 'chain and root hash are checked in any case'],
+    ))
+    .action(async (file: string, options: DataOptions & { readonly verify?: boolean }) => {
+      const dir = dataOf(terminal, options)
+      const made = await askArchive(terminal, 'restore', { file: resolve(file), dir, verify: options.verify === true }, 'restoring')
+      printResult(terminal, options, { directory: dir, ...made }, () => fields(terminal, [
+        ['restored', dir], ...factsOf(made), ['verified', made.verified ? 'read back from the disk' : 'while it was written'],
+      ]))
+      if (options.json !== true) {
+        terminal.note(made.keys ? `Next: cmesh up --data ${dir}` : `Next: put the node.key of ${made.mesh} into ${dir}, mode 0600; the backup has no keys. Then: cmesh up --data ${dir}`)
+      }
+    })
+}
+
+export function verify(program: Command, terminal: Terminal): void {
+  withJson(program.command('verify').description('check every block, hash and signature of a node\'s log, while it runs or not'))
+    .option(DATA, DATA_SAYS)
+    .addHelpText('after', examples(
+      ['cmesh verify', 'exit code 0: all of it is whole'],
+      ['cmesh verify --data ./mesh --json', 'for a script'],
+    ))
+    .action(async (options: DataOptions) => {
+      const dir = dataOf(terminal, options)
+      const found = await askArchive(terminal, 'verify', { dir }, 'verifying the log')
+      printResult(terminal, options, { directory: dir, ...found }, () => fields(terminal, [
+        ['log', `${dir} ${terminal.style('green', 'is whole')}`], ...factsOf(found), ['transactions', String(found.transactions)], ['log key', found.logKey],
+      ]))
+    })
+}
+
+function dataOf(terminal: Terminal, { data }: DataOptions): string {
+  return resolve(data ?? defaultDataDir(terminal.env))
+}
+
+function factsOf({ mesh, blocks, epoch, seq, timeMs, chain, root }: LogFacts): (readonly [string, string])[] {
+  return [
+    ['mesh', mesh], ['head', `block ${seq} of epoch ${epoch}, ${blocks} blocks`], ['time', time(timeMs)], ['chain', chain], ['root', root],
+  ]
+}

@@ -1,0 +1,53 @@
+/**
+ * An operator's word that what a node had claimed beyond its log is given up. The log stays as it is; from its end on it goes on in an
+ * epoch that was never used, so that no position is given out twice. Each such word is kept in `losses.jsonl` in the data directory.
+ */
+import { existsSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import path from 'node:path'
+import { CMeshError } from '../../cmtp/errors.ts'
+import type { Claim } from '../../services/state/claim.ts'
+import { DataLock } from '../data-lock.ts'
+import { CLAIM_FILE, readClaim, writeClaim } from '../last-claim.ts'
+import type { LogFacts } from './log-audit.ts'
+import { audit, withLog, type OnProgress } from './source.ts'
+
+export interface AcceptedLoss extends LogFacts {
+  /** The epoch in which the log goes on. */
+  readonly newEpoch: number
+  /** What the node had claimed; `null` when nothing. */
+  readonly claimed: Claim | null
+  /** Blocks that were claimed and are not in the log. */
+  readonly lost: number
+}
+
+const RECORD = 'losses.jsonl'
+
+/** Rejects with `CMESH_BOOT_DATA_IN_USE` while a node runs there, and as `audit` does: a damaged log is no place to go on from. */
+export async function acceptLoss(dir: string, nowMs: number, onProgress: OnProgress): Promise<AcceptedLoss> {
+  if (!existsSync(dir)) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dir })
+  const lock = new DataLock(dir)
+  await lock.acquire()
+  try {
+    const facts = await withLog(dir, log => audit(log, onProgress))
+    const claimed = readClaim(dir) ?? null
+    const { epoch, seq, chain, timeMs } = facts
+    const newEpoch = Math.max(epoch, claimed?.epoch ?? 0) + 1
+    await record(path.join(dir, RECORD), { acceptedMs: nowMs, from: { epoch, seq, chain }, newEpoch, claimed })
+    await writeClaim(path.join(dir, CLAIM_FILE), { epoch: newEpoch, seq, chain, timeMs })
+    return { ...facts, newEpoch, claimed, lost: Math.max(0, (claimed?.seq ?? 0) - seq) }
+  } finally {
+    await lock.release()
+  }
+}
+
+/** Before anything changes: what was done is known even if it was only half done. */
+async function record(file: string, entry: object): Promise<void> {
+  const handle = await open(file, 'a', 0o600)
+  try {
+    await handle.appendFile(`${JSON.stringify(entry)}\n`)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}

@@ -1,0 +1,70 @@
+/** Makes a backup file of a data directory, whether a node runs there or not. What is in it has been verified. */
+import { closeSync, existsSync, openSync } from 'node:fs'
+import { readdir, readFile, rename, rm } from 'node:fs/promises'
+import path from 'node:path'
+import { CMeshError } from '../../cmtp/errors.ts'
+import { packageVersion } from '../descriptor.ts'
+import { BackupWriter, type BackupHeader, type KeptFile } from './format.ts'
+import { audit, withLog, type OnProgress } from './source.ts'
+
+/** What is secret in a data directory, and whoever has it can be the mesh: only with `--with-keys`. With the keys of tokens goes which do not count. */
+const SECRET_FILES = ['node.key', 'state/key', 'iam/keys.json', 'iam/revoked.jsonl'] as const
+const SECRET_DIRECTORIES = ['operator'] as const
+
+export interface BackupAsk {
+  readonly dir: string
+  readonly file: string
+  readonly keys: boolean
+}
+
+/** Rejects with `CMESH_STATE_NO_LOG`, `CMESH_STATE_CORRUPT` or `CMESH_BACKUP_TARGET`, and leaves no file then. */
+export async function makeBackup({ dir, file, keys }: BackupAsk, nowMs: number, onProgress: OnProgress): Promise<BackupHeader> {
+  if (existsSync(file)) throw new CMeshError('CMESH_BACKUP_TARGET', { path: file, reason: 'it is there already' })
+  return withLog(dir, async log => {
+    const { transactions: _, ...facts } = await audit(log, (done, of) => { onProgress(done, 2 * of) })
+    const header: BackupHeader = { v: 1, ...facts, logKey: Buffer.from(log.key).toString('hex'), keys, createdMs: nowMs, version: packageVersion() }
+    const part = `${file}.part`
+    try {
+      await rm(part, { force: true })
+      const out = openSync(part, 'wx', 0o600)
+      try {
+        const writer = new BackupWriter(out)
+        writer.begin(header, keys ? await secretsOf(dir) : [])
+        await log.read((bytes, index) => {
+          writer.block(bytes)
+          onProgress(log.length + index, 2 * log.length)
+        })
+        writer.end()
+      } finally {
+        closeSync(out)
+      }
+      await rename(part, file)
+    } catch (thrown) {
+      await Promise.allSettled([rm(part, { force: true })])
+      if (thrown instanceof CMeshError) throw thrown
+      throw new CMeshError('CMESH_BACKUP_TARGET', { path: file, reason: (thrown as Error).message }, { cause: thrown })
+    }
+    return header
+  })
+}
+
+async function secretsOf(dir: string): Promise<KeptFile[]> {
+  const names: string[] = [...SECRET_FILES]
+  for (const directory of SECRET_DIRECTORIES) {
+    const entries = await readdir(path.join(dir, directory), { withFileTypes: true }).catch(() => [])
+    names.push(...entries.filter(entry => entry.isFile()).map(entry => `${directory}/${entry.name}`))
+  }
+  const files: KeptFile[] = []
+  for (const name of names) {
+    const place = path.join(dir, name)
+    if (existsSync(place)) files.push({ name, bytes: await readFile(place) })
+  }
+  return files
+}
+
+/** Whether a backup may hold the file: what a backup names is otherwise never written. */
+export function isKept(name: string): boolean {
+  if ((SECRET_FILES as readonly string[]).includes(name)) return true
+  const [directory = '', file = '', ...more] = name.split('/')
+  return (SECRET_DIRECTORIES as readonly string[]).includes(directory) && more.length === 0 && /^[A-Za-z0-9][\w.-]*$/.test(file)
+}

@@ -1,0 +1,69 @@
+/**
+ * Entry point of the process that works on a data directory: one operation, named with its question as JSON on the command line, then it
+ * ends. Answer, failure and progress come as messages on the process's channel. `client/cli/archive-process.ts` is the other side.
+ */
+import { inspect } from 'node:util'
+import { CMeshError, type WireError } from '../../cmtp/errors.ts'
+import { acceptLoss, type AcceptedLoss } from './accept-loss.ts'
+import type { BackupHeader } from './format.ts'
+import { makeBackup, type BackupAsk } from './backup.ts'
+import { restoreBackup, type RestoreAsk, type Restored } from './restore.ts'
+import type { OnProgress } from './source.ts'
+import { verifyLog, type Verified } from './verify.ts'
+
+interface Operations {
+  readonly 'accept-loss': { readonly ask: { readonly dir: string }, readonly answer: AcceptedLoss }
+  readonly backup: { readonly ask: BackupAsk, readonly answer: BackupHeader }
+  readonly restore: { readonly ask: RestoreAsk, readonly answer: Restored }
+  readonly verify: { readonly ask: { readonly dir: string }, readonly answer: Verified }
+}
+
+type ArchiveMessage =
+  | { readonly type: 'answer', readonly value: unknown }
+  | { readonly type: 'failed', readonly error: WireError }
+  | { readonly type: 'progress', readonly done: number, readonly of: number }
+
+type Handlers = { readonly [O in keyof Operations]: (ask: Operations[O]['ask'], onProgress: OnProgress) => Promise<Operations[O]['answer']> }
+
+const HANDLERS: Handlers = {
+  'accept-loss': ({ dir }, onProgress) => acceptLoss(dir, Date.now(), onProgress),
+  backup: (ask, onProgress) => makeBackup(ask, Date.now(), onProgress),
+  restore: restoreBackup,
+  verify: ({ dir }, onProgress) => verifyLog(dir, onProgress),
+}
+
+type Handler = (ask: unknown, onProgress: OnProgress) => Promise<unknown>
+
+/** Between two messages of progress, in ms. */
+const PROGRESS_MS = 200
+
+process.exitCode = await answer(process.argv[2] ?? '', process.argv[3] ?? '{}')
+if (process.connected) process.disconnect()
+
+async function answer(operation: string, ask: string): Promise<number> {
+  try {
+    const handler = Object.hasOwn(HANDLERS, operation) ? HANDLERS[operation as keyof Operations] as Handler : undefined
+    if (handler === undefined) throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'operation', reason: `there is no ${operation}; known: ${Object.keys(HANDLERS).join(', ')}` })
+    let saidMs = performance.now()
+    await say({
+      type: 'answer',
+      value: await handler(JSON.parse(ask), (done, of) => {
+        if (performance.now() - saidMs < PROGRESS_MS) return
+        saidMs = performance.now()
+        void say({ type: 'progress', done, of })
+      }),
+    })
+    return 0
+  } catch (thrown) {
+    if (!(thrown instanceof CMeshError)) process.stderr.write(`${inspect(thrown)}\n`)
+    await say({ type: 'failed', error: CMeshError.from(thrown, 'the archive').toWire() })
+    return 1
+  }
+}
+
+function say(message: ArchiveMessage): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (process.send === undefined) resolve(console.log(JSON.stringify(message)))
+    else process.send(message, undefined, undefined, (error) => { if (error === null) resolve(); else reject(error) })
+  })
+}

@@ -1,0 +1,122 @@
+/**
+ * Makes a data directory of a backup file. It is made beside its place, held to what the backup says of itself, and moved there whole:
+ * whatever goes wrong before, nothing is in the place.
+ */
+import { existsSync } from 'node:fs'
+import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { CMeshError } from '../../cmtp/errors.ts'
+import { HypercoreLog } from '../../providers/registry.ts'
+import { CLAIM_FILE, writeClaim } from '../last-claim.ts'
+import { isKept } from './backup.ts'
+import { BackupReader, type BackupHeader } from './format.ts'
+import { LogAudit, type LogFacts } from './log-audit.ts'
+import { audit, withLog, type OnProgress } from './source.ts'
+
+export interface RestoreAsk {
+  readonly file: string
+  readonly dir: string
+  /** Reads the new log back from the disk before it is put in its place. */
+  readonly verify: boolean
+}
+
+export interface Restored extends LogFacts {
+  /** Whether the keys were in the backup: without them the directory has none. */
+  readonly keys: boolean
+  readonly verified: boolean
+}
+
+/** Blocks and bytes that go into the new log at once. */
+const GROUP_BLOCKS = 256
+const GROUP_BYTES = 4 * 1024 * 1024
+
+/** Rejects with `CMESH_BACKUP_FILE`, `CMESH_BACKUP_TARGET`, or `CMESH_STATE_CORRUPT` for what the backup holds. */
+export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgress: OnProgress): Promise<Restored> {
+  if (existsSync(dir) && (await readdir(dir)).length > 0) {
+    throw new CMeshError('CMESH_BACKUP_TARGET', { path: dir, reason: 'it is not empty' })
+  }
+  const part = `${path.resolve(dir)}.restore`
+  const from = await open(file, 'r').catch((error: unknown) => { throw unusable(file, (error as Error).message) })
+  try {
+    await rm(part, { recursive: true, force: true })
+    await mkdir(part, { recursive: true, mode: 0o700 })
+    const reader = new BackupReader(file, from)
+    const header = await reader.header()
+    for (const { name, bytes } of await reader.files()) {
+      if (!isKept(name)) throw unusable(file, `it holds the file ${JSON.stringify(name)}, which no backup does`)
+      await mkdir(path.dirname(path.join(part, name)), { recursive: true, mode: 0o700 })
+      await writeFile(path.join(part, name), bytes, { mode: 0o600, flush: true })
+    }
+    const facts = await copyBlocks(file, reader, header, part, onProgress)
+    await reader.end()
+    const { epoch, seq, chain, timeMs } = facts
+    await writeClaim(path.join(part, CLAIM_FILE), { epoch, seq, chain, timeMs })
+    if (verify) await readBack(part, facts, onProgress)
+    await rename(part, dir)
+    await syncDirectory(path.dirname(path.resolve(dir)))
+    return { ...facts, keys: header.keys, verified: verify }
+  } catch (thrown) {
+    await rm(part, { recursive: true, force: true })
+    if (thrown instanceof CMeshError) throw thrown
+    throw new CMeshError('CMESH_BACKUP_TARGET', { path: dir, reason: (thrown as Error).message }, { cause: thrown })
+  } finally {
+    await from.close()
+  }
+}
+
+/** Appends the blocks to a new log in `part`, and holds them to the header. */
+async function copyBlocks(file: string, reader: BackupReader, header: BackupHeader, part: string, onProgress: OnProgress): Promise<LogFacts> {
+  const audited = new LogAudit(file)
+  // A key that was in the backup signs the log again; without one the log gets a new one.
+  const log = await HypercoreLog.open({ dir: path.join(part, 'state'), durability: 'disk', keyPair: undefined })
+  try {
+    let group: Buffer[] = []
+    let bytes = 0
+    const append = async (): Promise<void> => {
+      if (group.length > 0) await log.append(group)
+      group = []
+      bytes = 0
+    }
+    for (let index = 0; index < header.blocks; index++) {
+      const block = await reader.block(index)
+      audited.take(block)
+      group.push(block)
+      bytes += block.length
+      if (group.length < GROUP_BLOCKS && bytes < GROUP_BYTES) continue
+      await append()
+      onProgress(index, header.blocks)
+    }
+    await append()
+    const facts = audited.facts()
+    for (const name of ['mesh', 'epoch', 'seq', 'timeMs', 'chain', 'root'] as const) {
+      if (facts[name] !== header[name]) throw unusable(file, `its blocks give ${name} ${facts[name]}, and it says ${header[name]}`)
+    }
+    const { root } = facts
+    if (Buffer.from(await log.root()).toString('hex') !== root || !log.signed()) throw unusable(file, 'the log made of it has another tree')
+    return facts
+  } finally {
+    await log.close()
+  }
+}
+
+/** The log as it is on the disk now, read like any other. */
+async function readBack(dir: string, made: LogFacts, onProgress: OnProgress): Promise<void> {
+  const found = await withLog(dir, log => audit(log, onProgress))
+  if (found.chain !== made.chain || found.root !== made.root) {
+    throw new CMeshError('CMESH_STATE_CORRUPT', { path: dir, block: 0, reason: 'what was read back is not what was written' })
+  }
+}
+
+/** The new name is on the disk too. */
+async function syncDirectory(dir: string): Promise<void> {
+  const directory = await open(dir, 'r')
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
+}
+
+function unusable(file: string, reason: string): CMeshError {
+  return new CMeshError('CMESH_BACKUP_FILE', { path: file, reason })
+}

@@ -1,0 +1,52 @@
+/**
+ * The log of a data directory as something to read, whether a node runs there or not: a copy of links in `<dir>/checkpoint`, which goes
+ * when its use is over. One at a time; what one that was killed left behind is cleared by the next.
+ */
+import { existsSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import path from 'node:path'
+import { CMeshError } from '../../cmtp/errors.ts'
+import { LogCopy } from '../../providers/registry.ts'
+import type { ClaimCheck } from '../../services/state/claim.ts'
+import { DataLock } from '../data-lock.ts'
+import { LogAudit, type LogFacts } from './log-audit.ts'
+
+/** Told how far it is, in blocks. */
+export type OnProgress = (done: number, of: number) => void
+
+const PROGRESS_BLOCKS = 4_096
+const STATE = 'state'
+
+/** Gives `use` the log as it stands now. */
+export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise<T>): Promise<T> {
+  // Before anything is made: looking into a directory that is not there leaves none behind.
+  if (!existsSync(path.join(dataDir, STATE, 'log'))) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir })
+  const dir = path.join(dataDir, 'checkpoint')
+  await new DataLock(dir).acquire()
+  try {
+    await rm(path.join(dir, 'log'), { recursive: true, force: true })
+    const log = await LogCopy.take(path.join(dataDir, STATE), path.join(dir, 'log'))
+    try {
+      return await use(log)
+    } finally {
+      await log.close()
+    }
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+/** Reads all of the log and holds it to what it should be. Rejects with `CMESH_STATE_CORRUPT`. `claim` is told the head behind each block. */
+export async function audit(log: LogCopy, onProgress: OnProgress, claim?: ClaimCheck): Promise<LogFacts> {
+  const auditor = new LogAudit(log.path)
+  await log.read((bytes, index) => {
+    auditor.take(bytes)
+    claim?.see(auditor.head)
+    if (index % PROGRESS_BLOCKS === 0) onProgress(index, log.length)
+  })
+  const facts = auditor.facts()
+  const corrupt = (reason: string): CMeshError => new CMeshError('CMESH_STATE_CORRUPT', { path: log.path, block: Math.max(0, log.length - 1), reason })
+  if (Buffer.from(await log.root()).toString('hex') !== facts.root) throw corrupt('the tree that the log has noted is not that of its blocks')
+  if (!log.signed()) throw corrupt('its key did not sign its tree')
+  return facts
+}
