@@ -43,6 +43,7 @@ export {
 } from './permission.ts'
 
 // --- identity
+export { checkCertificate, formatCertificate, issueCertificate, parseCertificate, type Certificate } from './identity/certificate.ts'
 export { canonicalBytes, canonicalJson, parseCanonicalJson } from './identity/canonical-json.ts'
 export { decodeDid, didFromSegment, didToSegment, encodeDid, isDid } from './identity/did.ts'
 export { KeyPair, PublicKey, type OkpJwk } from './identity/keys.ts'

@@ -39,22 +39,22 @@ export class HypercoreLog {
   }
 
   /**
-   * Hands every block to `each`, in order. Bytes are the callee's to keep. Rejects with what `each` throws, and with
-   * `CMESH_STATE_CORRUPT` when a block cannot be read or is missing.
+   * Hands blocks `from` up to, not including, `to` to `each`, in order; by default all. Bytes are the callee's to keep. Rejects with what
+   * `each` throws, and with `CMESH_STATE_CORRUPT` when a block cannot be read or is missing.
    */
-  async read(each: (bytes: Uint8Array, index: number) => void): Promise<void> {
-    let next = 0
+  async read(each: (bytes: Uint8Array, index: number) => void, from = 0, to = this.length): Promise<void> {
+    let next = from
     const inOrder = (bytes: Uint8Array, index: number): void => {
       if (index !== next) throw this.#corrupt(next, 'the block is missing')
       each(bytes, index)
       next++
     }
     try {
-      await this.#scan(inOrder)
+      await this.#scan(inOrder, from, to)
     } catch (thrown) {
       throw thrown instanceof StorageFailure ? readError(thrown.cause, this.path, await this.#firstUnreadable(next)) : thrown
     }
-    if (next !== this.length) throw this.#corrupt(next, `the log ends here, but its head says ${this.length} blocks`)
+    if (next !== to) throw this.#corrupt(next, `the log ends here, but its head says ${this.length} blocks`)
   }
 
   /** Appends blocks as one. Resolves when they are as durable as asked for; rejects with `CMESH_STATE_FULL`. */
@@ -76,11 +76,11 @@ export class HypercoreLog {
    * The storage's own stream, read by events: several times as fast as the public read stream awaited block by block.
    * Rejects with `StorageFailure` when the storage fails, and with what `each` throws.
    */
-  #scan(each: (bytes: Uint8Array, index: number) => void): Promise<void> {
+  #scan(each: (bytes: Uint8Array, index: number) => void, from: number, to: number): Promise<void> {
     const { length, byteLength } = this.#core
-    if (length === 0) return Promise.resolve()
-    const stream = this.#core.state.storage.createBlockStream({ gte: 0, lt: length })
-    fetchAtOnce(stream, Math.max(1, Math.min(READ_BLOCKS, Math.floor(READ_BYTES * length / byteLength))))
+    if (from >= to) return Promise.resolve()
+    const stream = this.#core.state.storage.createBlockStream({ gte: from, lt: to })
+    fetchAtOnce(stream, Math.max(1, Math.min(READ_BLOCKS, to - from, Math.floor(READ_BYTES * length / byteLength))))
     return new Promise<void>((resolve, reject) => {
       let ended = false
       stream.on('data', ({ index, value }) => {

@@ -35,6 +35,8 @@ export interface ApplierParts {
   readonly authority?: Authority
   /** Gas after which block `seq` takes in no more transactions: what the log before it says, and so the same on every replica. Default: no bound. */
   readonly blockGas?: (seq: number) => number
+  /** The block as it goes into the log: with the state's root, where it is a checkpoint. Default: none is. */
+  readonly seal?: (block: Block) => Block
   /** Whether the DID is a member of this mesh and its signature over the bytes holds. */
   readonly verifyMember: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
   readonly log: Log
@@ -113,7 +115,8 @@ export class Applier {
       executed.push(transaction)
     }
 
-    const block: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
+    const made: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
+    const block = this.#parts.seal?.(made) ?? made
     const durable = store.commit(block)
     const span = { before: position(head), after: position(store.head) }
     const outcomes = records.map((record, i) => outcomeOf(record, executed[i] as Transaction, block, span))

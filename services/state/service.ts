@@ -34,9 +34,11 @@ import type { Log } from '../log.ts'
 import { Applier } from './applier.ts'
 import type { Authority } from './authority.ts'
 import { NO_PROOF } from './batch.ts'
+import { Checkpoints } from './checkpoints.ts'
 import type { Outbox } from './outbox.ts'
 import { Proposer } from './proposer.ts'
 import type { Block, OpenReport, Space, StateHead, StateStore } from './provider.ts'
+import { StateReads, type Attester } from './state-reads.ts'
 import { SYSTEM_SPACE, type TransactionHandler } from './transaction.ts'
 import { TransactionIndex, type Outcome } from './transaction-index.ts'
 import type { ViewCacheOptions } from './view-cache.ts'
@@ -62,6 +64,8 @@ export interface StateServiceParts {
   /** Who may have what, asked again where a transaction is ordered. Default: whatever was ordered is executed. */
   readonly authority?: Authority
   readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array, verify(did: string, bytes: Uint8Array, signature: Uint8Array): boolean }
+  /** What the member's signatures count by. Default: its own key is the mesh's. */
+  readonly mesh?: { readonly did: string, readonly certificate?: Attester['certificate'] }
   readonly clock: Clock
   readonly log: Log
   readonly viewCache?: ViewCacheOptions
@@ -92,6 +96,7 @@ export class StateService {
   readonly #applier: Applier
   readonly #proposer: Proposer
   readonly #metering: Metering
+  readonly #checkpoints: Checkpoints
   /** Keys of the contracts there are. */
   readonly #deployed = new Set<string>()
   readonly #views: Views
@@ -106,8 +111,13 @@ export class StateService {
     const space = (name: string): Space => store.space(name)
     this.#parts = parts
     this.#metering = new Metering(engine, { get: key => space(SYSTEM_SPACE).get(key) })
+    this.#checkpoints = new Checkpoints({ store })
+    const confirm = (auth: AuthContext): void => { this.#confirm(auth) }
+    const { did: mesh, certificate } = parts.mesh ?? { did: member.did }
+    const attester = { mesh, node: member.did, sign: (bytes: Uint8Array) => member.sign(bytes), certificate }
+    const reads = new StateReads({ store, checkpoints: this.#checkpoints, attester, guard, confirm, clock })
     this.#views = new Views({
-      store, engine, metering: this.#metering, guard, confirm: auth => { this.#confirm(auth) }, clock, stats: this.stats,
+      store, engine, metering: this.#metering, guard, reads, confirm, clock, stats: this.stats,
       cache: parts.viewCache, gasLimit: parts.viewGas,
     })
     this.#courier = new Courier({
@@ -127,6 +137,7 @@ export class StateService {
       },
       ...(parts.authority !== undefined && { authority: parts.authority }),
       blockGas: seq => this.#metering.begun ? this.#metering.at(seq).transactionGas / BLOCK_SHARE : Infinity,
+      seal: block => this.#checkpoints.seal(block),
       verifyMember: (did, bytes, signature) => this.#isMember(did) && member.verify(did, bytes, signature),
       log,
       onApplied: block => {
@@ -254,6 +265,7 @@ export class StateService {
       let newest: Block | undefined
       const report = await store.open(block => {
         this.#applier.restore(block)
+        this.#checkpoints.restore(block)
         outbox.add(block)
         newest = block
       })
@@ -265,6 +277,7 @@ export class StateService {
       for (const key of contractKeys(system)) this.#deployed.add(key)
       this.stats.contracts = this.#deployed.size
       for (const id of pendingMessages(system)) this.#courier.add(id)
+      this.#checkpoints.start()
       const { epoch, seq } = store.head
       await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply)
       if (store.head.seq === 0) await this.#begin(genesis())
@@ -290,6 +303,7 @@ export class StateService {
     await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
     await drained
+    this.#checkpoints.stop()
     await outbox.stop()
     await store.close()
     engine.close()

@@ -90,9 +90,15 @@ export interface Replica {
   next(data: Uint8Array): readonly TransactionRecord[]
 }
 
+type ReplicaParts = Partial<ApplierParts> & {
+  readonly engine?: WasmEngine
+  /** Told each block that the store reads back. */
+  readonly restored?: (block: Block) => void
+}
+
 /** An open replica. What its store reads back is taken up first. */
 export async function replica(
-  { store = new MockStateStore(), engine = new WasmEngine(), ...parts }: Partial<ApplierParts> & { readonly engine?: WasmEngine } = {},
+  { store = new MockStateStore(), engine = new WasmEngine(), restored, ...parts }: ReplicaParts = {},
 ): Promise<Replica> {
   const index = new TransactionIndex()
   const log = keptLog()
@@ -109,7 +115,10 @@ export async function replica(
     onHalt: error => { halts.push(error) },
     ...parts,
   })
-  await store.open(block => { applier.restore(block) })
+  await store.open(block => {
+    applier.restore(block)
+    restored?.(block)
+  })
   const system = store.space(SYSTEM_SPACE)
   const metering = new Metering(engine, system)
   if (metering.begun) metering.at(store.head.seq + 1)
