@@ -17,6 +17,7 @@ import { operator } from './commands/operator.ts'
 import { register } from './commands/register.ts'
 import { resolve } from './commands/resolve.ts'
 import { spam } from './commands/spam.ts'
+import { state } from './commands/state.ts'
 import { status } from './commands/status.ts'
 import { up } from './commands/up.ts'
 import { whoami } from './commands/whoami.ts'
@@ -27,7 +28,8 @@ import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
 const COMMANDS = [
-  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, operator, spam, demo, completion,
+  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, state, authz, capability, keys, operator, spam, demo,
+  completion,
 ]
 
 export function buildProgram(terminal: Terminal): Command {
