@@ -1,6 +1,6 @@
 /**
- * What this node orders of rights when it starts: that every transaction is checked against the ordered grants, once in the life of a
- * mesh, and the grants of its configuration where they are missing. Each of those has an id that follows from what it says, so nothing is
+ * What this node orders when it starts: that every transaction is checked against the ordered grants and that the log has checkpoints, each
+ * once in the life of a mesh, and the grants of its configuration where they are missing. Each of those has an id that follows from what it says, so nothing is
  * granted twice, and what was taken back stays so.
  */
 import { hash } from 'node:crypto'
@@ -9,6 +9,7 @@ import { formatPermission, type Permission } from '../cmtp/permission.ts'
 import type { GrantBook } from '../services/iam/grant-book.ts'
 import { RECHECK_KEY, seededKey } from '../services/iam/records.ts'
 import type { Log } from '../services/log.ts'
+import { CHECKPOINT_KEY } from '../services/state/checkpoints.ts'
 import type { StateService } from '../services/state/service.ts'
 
 export interface SeedParts {
@@ -29,6 +30,7 @@ export async function orderSeeds({ book, state, node, granted, log }: SeedParts)
   if (!book.rights.isMember(book.records, node)) return
   const orders: Promise<void>[] = []
   if (book.records.get(RECHECK_KEY) === undefined) orders.push(state.orderOwn('0xIW:recheck', {}))
+  if (book.records.get(CHECKPOINT_KEY) === undefined) orders.push(state.orderOwn('0xSW:0x000:checkpoint', {}))
   for (const [did, permissions] of granted) {
     const standing = new Set(book.grants(did).map(grant => grant.id))
     for (const permission of permissions.map(formatPermission)) {

@@ -21,6 +21,7 @@ const COMMANDS: Commands = {
   deploy: async () => (await import('./commands/deploy.ts')).deploy,
   contract: async () => (await import('./commands/contract/index.ts')).contract,
   events: async () => (await import('./commands/events.ts')).events,
+  state: async () => (await import('./commands/state.ts')).state,
   authz: async () => (await import('./commands/authz.ts')).authz,
   capability: async () => (await import('./commands/capability.ts')).capability,
   keys: async () => (await import('./commands/keys.ts')).keys,

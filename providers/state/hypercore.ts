@@ -8,6 +8,7 @@
 import type { KeyPair } from 'hypercore'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Log } from '../../services/log.ts'
+import { decodeBlock } from '../../services/state/block.ts'
 import type { Block, OpenReport, ReadBack, Recall, ReplicaLog, Space, StateHead, StateStore } from '../../services/state/provider.ts'
 import { putAside } from './diverged-log.ts'
 import { StateImage } from './image.ts'
@@ -125,6 +126,14 @@ export class HypercoreStateStore implements StateStore {
     this.#newest = new Promise<void>((resolve, reject) => this.#queue.push({ bytes, resolve, reject }))
     this.#appending ??= this.#append(log)
     return this.#newest
+  }
+
+  async readBack(from: number, to: number, each: (block: Block) => void): Promise<void> {
+    await this.flush()
+    const log = this.#log
+    if (this.#closing !== undefined || log === undefined) throw halted('the store is not open')
+    // Block `i` of the log, from 0, is that of sequence `i + 1`.
+    await log.read((bytes, block) => each(decodeBlock(bytes, { path: log.path, block })), from - 1, to)
   }
 
   async flush(): Promise<void> {

@@ -7,6 +7,7 @@
  *     replace:["0xADDR"] · signed package
  *     proxy:["0xTARGET","salt",[init]?] · signature
  *     meter:[meter,schedule,gas?]          how gas is counted from the next block on; the operator's
+ *     checkpoint                           this block carries the state's root, and later ones from time to time
  *     answer:["message"] · what came back  a member's, for a message that a contract sent
  *     join · certificate, leave:["did"]    who the members are (members.ts)
  */
@@ -16,6 +17,7 @@ import { decodePackage } from '../../cmtp/package.ts'
 import { argumentsOf } from '../call.ts'
 import type { Transaction } from '../state/batch.ts'
 import type { EmittedEvent, Space, Write } from '../state/provider.ts'
+import { orderCheckpoint } from '../state/checkpoints.ts'
 import { DONE, failedExecution, jsonExecution, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from '../state/transaction.ts'
 import { checkCallable, isAddress, meterArguments, proxyArguments, systemArguments } from './arguments.ts'
 import { Deliveries } from './deliveries.ts'
@@ -74,6 +76,9 @@ export class ContractTransactions implements TransactionHandler {
         return this.#deployments.proxy(proxyArguments(route), asked, context)
       case 'meter':
         return this.#meter(transaction, route, context)
+      case 'checkpoint':
+        systemArguments(route, 'checkpoint takes no arguments')
+        return orderCheckpoint(context)
       case 'answer':
         return this.#deliveries.answer(transaction, route, context)
       case 'join':

@@ -23,7 +23,7 @@ import type { PublicKey } from '../../cmtp/identity/keys.ts'
 import { TOKEN_AUDIENCE, TOKEN_REFERENCE_BYTES, TOKEN_VERSION, type TokenAttribute, type TokenClaims } from '../../cmtp/identity/token.ts'
 import { callerBytes } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import type { CompiledPermissions, Permission } from '../../cmtp/permission.ts'
+import type { Action, CompiledPermissions, Permission } from '../../cmtp/permission.ts'
 import { actionName, actionOf, allowedBy, compilePermissions } from '../../cmtp/permission.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import { asBuffer } from '../../cmtp/wire.ts'
@@ -254,12 +254,11 @@ export class Guard {
   }
 
   /**
-   * The pattern of the grant that lets the caller do what the address asks for (`actionOf`). Throws `CMESH_IAM_DENIED` naming
+   * The pattern of the grant that lets the caller do what the address asks for (`actionOf`), or the action given. Throws `CMESH_IAM_DENIED` naming
    * permission and address, and what `confirm` throws.
    */
-  authorise(auth: AuthContext, route: Route): string {
+  authorise(auth: AuthContext, route: Route, action: Action = actionOf(route)): string {
     const inside = this.#open(auth)
-    const action = actionOf(route)
     const grant = allowedBy(inside.rules, action, route)
     if (grant === undefined) throw new CMeshError('CMESH_IAM_DENIED', { permission: actionName(action), fqmn: route.bare })
     return grant

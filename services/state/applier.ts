@@ -38,6 +38,8 @@ export interface ApplierParts {
   readonly authority?: Authority
   /** Gas after which block `seq` takes in no more transactions: what the log before it says, and so the same on every replica. Default: no bound. */
   readonly blockGas?: (seq: number) => number
+  /** The block as it goes into the log: with the state's root, where it is a checkpoint. Default: none is. */
+  readonly seal?: (block: Block) => Block
   /** Whether the signer of a batch is a member of this mesh, or asks to be one, and its signature over the bytes holds. */
   readonly verifyMember: (batch: Batch, bytes: Uint8Array) => boolean
   /** The batch in an entry where this node proposed it, is a member and has kept it. Default: every batch is decoded and verified. */
@@ -132,7 +134,8 @@ export class Applier {
       own.load = Number(gas) / mostGas
     }
 
-    const block: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
+    const made: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
+    const block = this.#parts.seal?.(made) ?? made
     const durable = store.commit(block)
     const reached = store.head
     const span = { before: position(head), after: position(reached) }

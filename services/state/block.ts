@@ -2,25 +2,31 @@
  * The bytes of a block, and the chain over them. The bytes follow from the block alone (no clock, no host), so replicas
  * that executed one order hold equal logs; they are canonical (binary.ts), so whatever decodes encodes to the same bytes.
  *
- *   block       'S' · version · epoch · seq · timeMs · message · count · transaction…
+ *   block       'S' · 1 · epoch · seq · timeMs · message · count · transaction…
+ *   block       'S' · 2 · root (32) · epoch (u64 LE) · seq (u64 LE) · timeMs (u64 LE) · message · count · transaction…
  *   transaction id (16) · status · gas (u64 LE) · writes · write… · events · event… · output
  *   write       space (table) · key (latin1) · value length + 1, or 0 for a deletion · value
  *   event       contract (table) · topic (UTF-8) · data
+ *
+ * A block that carries a state root is one of version 2, any other one of version 1: a log from before there were roots is of version 1
+ * throughout.
  */
 import { createHash, hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { CHECKPOINT_HEAD_BYTES, checkpointChain, checkpointHead, HASH_BYTES } from '../../cmtp/state-hash.ts'
 import { BOUND, ByteReader, ByteWriter } from './binary.ts'
 import type { Block, EmittedEvent, TransactionRecord, Write } from './provider.ts'
 
 const MAGIC = 0x53
-const VERSION = 1
+const PLAIN_VERSION = 1
+const ROOTED_VERSION = 2
 
 /**
  * Largest block in bytes: what Hypercore appends and sends in one piece (its `MAX_SUGGESTED_BLOCK_SIZE`). Who fills a
  * block adds up `recordBytes` and `BLOCK_OVERHEAD_BYTES + message.length` to stay below it.
  */
 export const BLOCK_BYTES = 15 * 1024 * 1024
-export const BLOCK_OVERHEAD_BYTES = 2 + 5 * BOUND.integer
+export const BLOCK_OVERHEAD_BYTES = CHECKPOINT_HEAD_BYTES + 2 * BOUND.integer
 
 /** Smallest encodings, so that a count in hostile bytes allocates nothing the bytes could not hold. */
 const LEAST = Object.freeze({ transaction: 28, write: 3, event: 3 })
@@ -46,11 +52,16 @@ export function encodeBlock(block: Block): Uint8Array {
   let size = BLOCK_OVERHEAD_BYTES + block.message.length
   for (const record of block.transactions) size += recordBytes(record)
   const out = new ByteWriter(size, refuse)
-  out.u8(MAGIC)
-  out.u8(VERSION)
-  out.integer(block.epoch)
-  out.integer(block.seq)
-  out.integer(block.timeMs)
+  if (block.root === undefined) {
+    out.u8(MAGIC)
+    out.u8(PLAIN_VERSION)
+    out.integer(block.epoch)
+    out.integer(block.seq)
+    out.integer(block.timeMs)
+  } else {
+    if (block.root.length !== HASH_BYTES || ![block.epoch, block.seq, block.timeMs].every(isCount)) refuse(0, 'the head of a block')
+    out.raw(checkpointHead({ ...block, root: block.root }))
+  }
   out.bytes(block.message)
   out.integer(block.transactions.length)
   for (const record of block.transactions) writeRecord(out, record)
@@ -60,6 +71,10 @@ export function encodeBlock(block: Block): Uint8Array {
     throw new CMeshError('CMESH_STATE_BLOCK', { seq: block.seq, reason })
   }
   return bytes
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0
 }
 
 function writeRecord(out: ByteWriter, record: TransactionRecord): void {
@@ -100,16 +115,25 @@ export function decodeBlock(bytes: Uint8Array, source: BlockSource = { path: 'me
   }
   const from = new ByteReader(bytes, refuse)
   if (from.u8('a block') !== MAGIC) refuse(0, 'the start of a block')
-  if (from.u8('a version') !== VERSION) refuse(1, `version ${VERSION} of a block`)
-  const epoch = from.integer('an epoch')
-  const seq = from.integer('a sequence')
-  const timeMs = from.integer('a time')
+  const version = from.u8('a version')
+  if (version !== PLAIN_VERSION && version !== ROOTED_VERSION) refuse(1, `version ${PLAIN_VERSION} or ${ROOTED_VERSION} of a block`)
+  const rooted = version === ROOTED_VERSION
+  const root = rooted ? new Uint8Array(from.raw(HASH_BYTES, 'a state root')) : undefined
+  const readCount = (expected: string): number => rooted ? wideInteger(from, expected) : from.integer(expected)
+  const epoch = readCount('an epoch')
+  const seq = readCount('a sequence')
+  const timeMs = readCount('a time')
   const message = from.bytes('a message')
   const count = from.count(LEAST.transaction, 'a count of transactions')
   const transactions = new Array<TransactionRecord>(count)
   for (let i = 0; i < count; i++) transactions[i] = readRecord(from)
   from.done()
-  return { epoch, seq, timeMs, message, transactions }
+  return root === undefined ? { epoch, seq, timeMs, message, transactions } : { epoch, seq, timeMs, message, transactions, root }
+}
+
+function wideInteger(from: ByteReader, expected: string): number {
+  const value = from.u64(expected)
+  return value > BigInt(Number.MAX_SAFE_INTEGER) ? from.fail(`${expected} below 2^53`) : Number(value)
 }
 
 const NO_EVENTS: readonly EmittedEvent[] = Object.freeze([])
@@ -143,8 +167,9 @@ export function emptyChain(): Uint8Array {
   return new Uint8Array(CHAIN_BYTES)
 }
 
-/** chain(i) = SHA-256(chain(i−1) ‖ block(i)), as 32 bytes of its own. */
+/** chain(i) = SHA-256(chain(i−1) ‖ block(i)), as 32 bytes of its own; of a block with a state root as `checkpointChain` says. */
 export function chainAfter(previous: Uint8Array, block: Uint8Array): Uint8Array {
+  if (block[1] === ROOTED_VERSION) return checkpointChain(previous, block.subarray(0, CHECKPOINT_HEAD_BYTES), restHash(block))
   if (block.length > HASH_AT_ONCE) return new Uint8Array(createHash('sha256').update(previous).update(block).digest())
   // One call into OpenSSL on joined bytes takes a third of a hash object's time, and as text less than as a buffer.
   const joined = Buffer.allocUnsafe(previous.length + block.length)
@@ -153,4 +178,9 @@ export function chainAfter(previous: Uint8Array, block: Uint8Array): Uint8Array 
   const chain = new Uint8Array(CHAIN_BYTES)
   Buffer.from(chain.buffer).write(hash('sha256', joined, 'binary'), 'latin1')
   return chain
+}
+
+/** Of a block with a state root: the SHA-256 of what follows its head. */
+export function restHash(block: Uint8Array): Uint8Array {
+  return createHash('sha256').update(block.subarray(CHECKPOINT_HEAD_BYTES)).digest()
 }

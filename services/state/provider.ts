@@ -48,6 +48,8 @@ export interface Block {
   /** The ordered message as it came, so that it can be replayed. */
   readonly message: Uint8Array
   readonly transactions: readonly TransactionRecord[]
+  /** 32 bytes: the root of the state after this block, where it is a checkpoint. */
+  readonly root?: Uint8Array
 }
 
 export interface StateHead {
@@ -55,7 +57,7 @@ export interface StateHead {
   /** Sequence of the last block; 0 for an empty log. */
   readonly seq: number
   readonly timeMs: number
-  /** 32 bytes: chain(i) = SHA-256(chain(i−1) ‖ block(i)), 32 zero bytes for the empty log. */
+  /** 32 bytes: chain(i) follows from chain(i−1) and block(i) (`chainAfter`), 32 zero bytes for the empty log. */
   readonly chain: Uint8Array
 }
 
@@ -157,6 +159,11 @@ export interface StateStore {
    * Rejects with `CMESH_STATE_FULL` or `CMESH_STATE_HALTED`.
    */
   commit(block: Block): Promise<void>
+  /**
+   * Hands the durable blocks of sequences `from` to `to` to `each`, in order; what was handed over before is waited for. `to` is at most
+   * the head's. Rejects with what `each` throws and with `CMESH_STATE_CORRUPT`. Missing where no blocks are kept.
+   */
+  readBack?(from: number, to: number, each: (block: Block) => void): Promise<void>
   /** Resolves when everything handed to `commit` is durable. */
   flush(): Promise<void>
   /** Flushes and lets go of the files. Idempotent. */

@@ -38,6 +38,7 @@ import { Applier } from './applier.ts'
 import type { Authority } from './authority.ts'
 import { NO_PROOF, verifyBatch } from './batch.ts'
 import { ClaimCheck, type LastClaim } from './claim.ts'
+import { Checkpoints } from './checkpoints.ts'
 import type { Outbox } from './outbox.ts'
 import { OutcomeHeaders, outcomeHeaders } from './outcome-headers.ts'
 import { Proposer } from './proposer.ts'
@@ -45,6 +46,7 @@ import type { Block, LogAnchor, OpenReport, Recollection, Space, StateHead, Stat
 import { ReadLevels } from './read-levels.ts'
 import { levelOf, Replication, type Durability, type ReplicationParts, type ReplicationState } from './replication.ts'
 import { Ticks } from './ticks.ts'
+import { StateReads } from './state-reads.ts'
 import { SYSTEM_SPACE, type TransactionHandler } from './transaction.ts'
 import { TransactionIndex, type Outcome } from './transaction-index.ts'
 import type { ViewCacheOptions } from './view-cache.ts'
@@ -119,6 +121,7 @@ export class StateService {
   readonly #applier: Applier
   readonly #proposer: Proposer
   readonly #metering: Metering
+  readonly #checkpoints: Checkpoints
   /** Keys of the contracts there are. */
   readonly #deployed = new Set<string>()
   readonly #views: Views
@@ -138,8 +141,13 @@ export class StateService {
     const space = (name: string): Space => store.space(name)
     this.#parts = parts
     this.#metering = new Metering(engine, { get: key => space(SYSTEM_SPACE).get(key) })
+    this.#checkpoints = new Checkpoints({ store })
+    const confirm = (auth: AuthContext): void => { this.#confirm(auth) }
+    const { certificate } = parts
+    const attester = { mesh: certificate?.mesh ?? member.did, node: member.did, sign: member.sign, certificate }
+    const reads = new StateReads({ store, checkpoints: this.#checkpoints, attester, guard, confirm, clock })
     this.#views = new Views({
-      store, engine, metering: this.#metering, guard, confirm: auth => { this.#confirm(auth) }, clock, stats: this.stats,
+      store, engine, metering: this.#metering, guard, reads, confirm, clock, stats: this.stats,
       cache: parts.viewCache, gasLimit: parts.viewGas,
     })
     this.#courier = new Courier({
@@ -170,6 +178,7 @@ export class StateService {
       },
       ...(parts.authority !== undefined && { authority: parts.authority }),
       blockGas: seq => this.#metering.begun ? this.#metering.at(seq).transactionGas / BLOCK_SHARE : Infinity,
+      seal: block => this.#checkpoints.seal(block),
       verifyMember: (batch, bytes) => mayOrder(this.system, batch) && verifyBatch(bytes, batch, member.verify),
       own: entry => isMember(this.system, member.did) ? this.#proposer.own(entry) : undefined,
       log,
@@ -325,6 +334,7 @@ export class StateService {
       const claim = new ClaimCheck(store.durability === 'memory' ? undefined : this.#parts.lastClaim?.read())
       const report = await store.open((block, at) => {
         this.#applier.restore(block, at)
+        this.#checkpoints.restore(block, at)
         outbox.add(block)
         claim.see(store.head)
         newest = block
@@ -341,6 +351,7 @@ export class StateService {
         claim.see(store.head)
       }, catchUp)
       claim.check(store.head.seq)
+      this.#checkpoints.start()
       this.#replication.start(store.head)
       if (store.head.seq === 0) await this.#begin(genesis())
       this.#genesis ??= readGenesis(store.space(SYSTEM_SPACE))
@@ -354,11 +365,12 @@ export class StateService {
     }
   }
 
-  /** From where blocks have to be seen again: outcomes that are remembered, and events that are not out. */
+  /** From where blocks have to be seen again: outcomes that are remembered, events that are not out, and the last checkpoint. */
   #since(): Recollection | undefined {
     const { since } = this.#index
     const { oldest } = this.#parts.outbox
-    return since !== undefined && (oldest === undefined || oldest >= since.seq) ? since : undefined
+    const { needs } = this.#checkpoints
+    return since !== undefined && Math.min(oldest ?? Infinity, needs ?? Infinity) >= since.seq ? since : undefined
   }
 
   /** Takes up what the log amounts to: contracts, how gas is counted, messages under way. */
@@ -381,6 +393,7 @@ export class StateService {
     let before: StateHead = store.head
     await catchUp?.(upTo, block => {
       this.#applier.restore(block, { before, skip: 0 })
+      this.#checkpoints.restore(block, { before })
       claim.see(before = store.head)
       newest = block
     })
@@ -429,6 +442,7 @@ export class StateService {
     await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
     await drained
+    this.#checkpoints.stop()
     await outbox.stop()
     await store.flush().catch(() => undefined)
     this.#replication.stop()

@@ -19,6 +19,7 @@ import type { Clock } from '../clock.ts'
 import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Block, StateHead, StateStore } from './provider.ts'
+import { STATE_READS, type StateReads } from './state-reads.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
 import { Turns } from './turns.ts'
 import { ViewCache, type ContractVersion, type ViewCacheOptions } from './view-cache.ts'
@@ -28,6 +29,7 @@ export interface ViewsParts {
   readonly engine: ContractEngine
   readonly metering: Metering
   readonly guard: Pick<Guard, 'authorise'>
+  readonly reads: Pick<StateReads, 'read'>
   /** Throws when the caller may no longer read, or nobody may. */
   readonly confirm: (auth: AuthContext) => void
   readonly clock: Pick<Clock, 'nowMs'>
@@ -86,6 +88,7 @@ export class Views {
         return this.#cached(call, auth, notes) ?? this.#view(contract, name, call, auth, notes)
       })
     }
+    if (STATE_READS.includes(name)) return this.#parts.reads.read(name, call, auth)
     return name === 'dryrun' ? this.#dryRun.read(call, auth) : systemReply(system, name, call.route)
   }
 

@@ -41,6 +41,20 @@ export function stateConformance(name: string, create: (dir: string) => StateSto
 
     const halted = (why: string): object => ({ code: 'CMESH_STATE_HALTED', message: expect.stringContaining(why) })
 
+    test('reads back what was committed, any part of it, where it keeps blocks', async () => {
+      const { store } = await opened()
+      if (store.readBack === undefined) return expect(store.durability).toBe('memory')
+      const blocks = Array.from({ length: 9 }, (_, i) => ({ ...putBlock(i + 1, 'k', `${i}`), ...(i === 4 && { root: new Uint8Array(32).fill(5) }) }))
+      for (const block of blocks) void commitBlock(store, block)
+      for (const [from, to] of [[1, 9], [4, 6], [9, 9], [5, 4]] as const) {
+        const read: Block[] = []
+        await store.readBack(from, to, block => read.push(block))
+        expect(read.map(block => encodeBlock(block))).toEqual(blocks.slice(from - 1, to).map(block => encodeBlock(block)))
+      }
+      await expect(store.readBack(1, 9, () => { throw new RangeError('enough') })).rejects.toThrow('enough')
+      await expect(store.readBack(8, 10, () => {})).rejects.toMatchObject({ code: 'CMESH_STATE_CORRUPT' })
+    })
+
     test('starts empty: sequence 0 and a chain of 32 zero bytes', async () => {
       const store = make()
       const report = await store.open(() => { throw new Error('there is no block') })

@@ -213,7 +213,8 @@ describe('in the sources', () => {
     const reached = calls('space').filter(({ file }) => !file.startsWith('providers/state/'))
     // What deploys and what tries a deployment out are given them by State and its applier; an audit reads a log that no node has open.
     expect(filesOf(reached)).toEqual([
-      'node/archive/log-audit.ts', 'services/contracts/deployments.ts', 'services/contracts/dry-run.ts', 'services/state/applier.ts', 'services/state/service.ts', 'services/state/views.ts',
+      'node/archive/log-audit.ts', 'services/contracts/deployments.ts', 'services/contracts/dry-run.ts', 'services/state/applier.ts',
+      'services/state/checkpoints.ts', 'services/state/service.ts', 'services/state/state-reads.ts', 'services/state/views.ts',
     ])
     // What State hands out of the system space has no way to change it.
     const classes = parsed.flatMap(({ source }) => source.statements.filter(ts.isClassDeclaration))

@@ -31,13 +31,16 @@ export const anyRecord: fc.Arbitrary<TransactionRecord> = fc.record({
 
 const anyCount = fc.oneof(fc.maxSafeNat(), fc.nat(300))
 
+const anyRoot = fc.uint8Array({ minLength: 32, maxLength: 32 })
+
 export const anyBlock: fc.Arbitrary<Block> = fc.record({
   epoch: anyCount,
   seq: anyCount,
   timeMs: anyCount,
   message: fc.uint8Array({ maxLength: 64 }),
   transactions: fc.array(anyRecord, { maxLength: 5 }),
-})
+  root: anyRoot,
+}, { requiredKeys: ['epoch', 'seq', 'timeMs', 'message', 'transactions'] })
 
 /** A run of blocks as a log holds them. */
 export const anyLog: fc.Arbitrary<Block[]> = fc

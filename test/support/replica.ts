@@ -14,7 +14,7 @@ import { IdentityTransactions } from '../../services/iam/transactions.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
 import { Applier, type ApplierParts } from '../../services/state/applier.ts'
 import { encodeBatch, NO_PROOF, verifyBatch, type Transaction } from '../../services/state/batch.ts'
-import type { Block, StateStore, TransactionRecord } from '../../services/state/provider.ts'
+import type { Block, ReadBack, StateStore, TransactionRecord } from '../../services/state/provider.ts'
 import { SYSTEM_SPACE } from '../../services/state/transaction.ts'
 import { TransactionIndex, type Outcome } from '../../services/state/transaction-index.ts'
 import { keptLog, memberOf, type KeptLog } from './mesh.ts'
@@ -91,9 +91,15 @@ export interface Replica {
   next(data: Uint8Array): readonly TransactionRecord[]
 }
 
+type ReplicaParts = Partial<ApplierParts> & {
+  readonly engine?: WasmEngine
+  /** Told each block that the store reads back. */
+  readonly restored?: (block: Block, at: ReadBack) => void
+}
+
 /** An open replica. What its store reads back is taken up first. */
 export async function replica(
-  { store = new MockStateStore(), engine = new WasmEngine(), ...parts }: Partial<ApplierParts> & { readonly engine?: WasmEngine } = {},
+  { store = new MockStateStore(), engine = new WasmEngine(), restored, ...parts }: ReplicaParts = {},
 ): Promise<Replica> {
   const index = new TransactionIndex()
   const log = keptLog()
@@ -115,7 +121,10 @@ export async function replica(
     onHalt: error => { halts.push(error) },
     ...parts,
   })
-  await store.open((block, at) => { applier.restore(block, at) })
+  await store.open((block, at) => {
+    applier.restore(block, at)
+    restored?.(block, at)
+  })
   const system = store.space(SYSTEM_SPACE)
   const metering = new Metering(engine, system)
   if (metering.begun) metering.at(store.head.seq + 1)

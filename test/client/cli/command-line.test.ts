@@ -37,7 +37,7 @@ describe('help', () => {
       'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail',
       'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity next', 'identity rotate', 'identity show',
       'keys drop', 'keys rotate', 'keys show', 'login', 'mesh certify', 'mesh did', 'mesh init', 'operator export', 'operator init', 'operator show', 'register', 'resolve',
-      'spam', 'status', 'up', 'whoami',
+      'spam', 'state checkpoint', 'state diff', 'state get', 'state verify', 'status', 'up', 'whoami',
     ])
   })
 

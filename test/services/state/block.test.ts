@@ -24,6 +24,7 @@ interface VectorBlock {
   timeMs: number
   message: string
   transactions: readonly VectorRecord[]
+  root?: string
 }
 
 interface VectorRecord {
@@ -44,11 +45,13 @@ function blockOf({ meaning: block }: Vector): Block {
     events: record.events.map(({ contract, topic, data }) => ({ contract, topic, data: bytesOf(data) })),
     output: bytesOf(record.output),
   }))
-  return { ...block, message: bytesOf(block.message), transactions }
+  const { root, ...rest } = block
+  return { ...rest, message: bytesOf(block.message), transactions, ...(root !== undefined && { root: bytesOf(root) }) }
 }
 
 describe('golden blocks', () => {
-  test.each(readVectors<Vector[]>('state/blocks-1.json'))('$name has these bytes, and these bytes are it', vector => {
+  const vectors = ['state/blocks-1.json', 'state/blocks-2.json'].flatMap(file => readVectors<Vector[]>(file))
+  test.each(vectors)('$name has these bytes, and these bytes are it', vector => {
     const bytes = encodeBlock(blockOf(vector))
     expect(Buffer.from(bytes).toString('hex')).toBe(vector.hex)
     expect(decodeBlock(bytesOf(vector.hex))).toEqual(blockOf(vector))
@@ -64,7 +67,7 @@ describe('the block codec', () => {
   })
 
   test('any bytes give a block whose encoding they are, or CMESH_STATE_CORRUPT with the offset', () => {
-    const header = fc.uint8Array({ maxLength: 80 }).map(tail => new Uint8Array([0x53, 1, ...tail]))
+    const header = fc.tuple(fc.constantFrom(1, 2), fc.uint8Array({ maxLength: 120 })).map(([version, tail]) => new Uint8Array([0x53, version, ...tail]))
     fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 60 }), header), expectBlockOrCorrupt), { numRuns: 2_000 })
   })
 
@@ -84,7 +87,9 @@ describe('the block codec', () => {
 
   test.each([
     ['another first byte', '5401', 0, 'the start of a block'],
-    ['another version', '5302', 1, 'version 1 of a block'],
+    ['another version', '5303', 1, 'version 1 or 2 of a block'],
+    ['a root that ends early', `5302${'00'.repeat(31)}`, 2, 'a state root of 32 bytes'],
+    ['an epoch of 2^53 beside a root', `5302${'00'.repeat(32)}000000000000200000`, 42, 'an epoch below 2^53'],
     ['an integer with a superfluous byte', '53018000', 2, 'an epoch in its shortest form'],
     ['an integer of 2^53', '5301808080808080801000', 2, 'an epoch in its shortest form'],
     ['an integer that never ends', '5301ffffffffffffffffff', 2, 'an epoch below 2^53'],
