@@ -53,6 +53,12 @@ export const LIMITS = Object.freeze({
   eventBytes: 65_536,
   /** Most events one call of `range` returns. */
   eventRange: 1_000,
+  /** Groups of all channels together. */
+  eventGroups: 1_024,
+  /** Events of one group that are in hand or wait for their next attempt. */
+  groupInHand: 1_024,
+  /** Largest dead letter in bytes (256 KiB). */
+  letterBytes: 262_144,
   /** Most layers on one message. */
   layers: 32,
 })

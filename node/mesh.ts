@@ -3,7 +3,7 @@
  * place where the parts meet; the node (`node.ts`) decides when each starts and stops.
  */
 import path from 'node:path'
-import type { CMeshError } from '../cmtp/errors.ts'
+import { CMeshError } from '../cmtp/errors.ts'
 import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'
 import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
@@ -12,6 +12,8 @@ import { ConsensusService } from '../services/consensus/service.ts'
 import { deliver } from '../services/contracts/delivery.ts'
 import { Endpoint, type ServiceHandler } from '../services/endpoint.ts'
 import { EventsService } from '../services/events/service.ts'
+import { Groups } from '../services/events/groups.ts'
+import { Letters } from '../services/events/letters.ts'
 import { Tails } from '../services/events/tails.ts'
 import { GrantBook } from '../services/iam/grant-book.ts'
 import { parseGrants } from '../services/iam/grants.ts'
@@ -111,6 +113,11 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
 
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
+  const letters = new Letters({
+    provider: events, guard, isOperator: did => book.operator === did, now,
+    resend: () => Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'state' })),
+  })
+  const groups = new Groups({ provider: events, letters, guard, now })
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
   const outbox = new Outbox({ events, watermark, log })
   const consensus = provide('consensus', config['consensus.provider'])
@@ -151,7 +158,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     consensus: new ConsensusService({ provider: consensus, state }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
-    events: new EventsService({ provider: events, tails }).handle,
+    events: new EventsService({ provider: events, tails, groups, letters }).handle,
   }
   const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
     hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock, log, handler }),
@@ -161,7 +168,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   }))
 
   return {
-    node, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, outbox, consensus, engine, state, registrar, dispatcher,
+    node, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, groups, watermark, outbox, consensus, engine, state, registrar, dispatcher,
     frontDoor, router, endpoints, listeners, watchdog, provide,
   }
 }

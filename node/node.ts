@@ -335,7 +335,8 @@ class Boot {
 
   /** What was taken is answered, or the time for that is over. Memoised. */
   #drained(): Promise<void> {
-    const { hello, router } = this.mesh
+    const { hello, router, groups } = this.mesh
+    groups.drain()
     this.#draining ??= within(Promise.all([hello.drain(), router.drain()]), this.#parts.config['router.drainMs'])
     return this.#draining
   }

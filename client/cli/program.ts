@@ -9,6 +9,7 @@ import { completion } from './commands/completion.ts'
 import { contract } from './commands/contract/index.ts'
 import { demo } from './commands/demo.ts'
 import { deploy } from './commands/deploy.ts'
+import { dlq } from './commands/dlq.ts'
 import { events } from './commands/events.ts'
 import { identity } from './commands/identity.ts'
 import { keys } from './commands/keys.ts'
@@ -27,7 +28,8 @@ import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
 const COMMANDS = [
-  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, authz, capability, keys, operator, spam, demo, completion,
+  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, dlq, authz, capability, keys,
+  operator, spam, demo, completion,
 ]
 
 export function buildProgram(terminal: Terminal): Command {
