@@ -14,6 +14,7 @@ export type {
   ProxyContract, ProxyOptions, RecordedCall, Replacement,
 } from './contract-types.ts'
 export { DeadLetters, type DeadLetter, type LetterLayer, type LetterOutline, type LetterPage, type LetterRange } from './dead-letters.ts'
+export { DelayedCalls, type DelayedCallInfo, type DelayedCallOptions, type DelayedCallReceipt } from './later.ts'
 export type { VerbOptions } from './verbs.ts'
 export type { ConnectionStatus } from './connection.ts'
 export { defaultDataDir, locateMesh, readDescriptor, type MeshDescriptor, type MeshLocation } from './descriptor.ts'

@@ -27,6 +27,7 @@ import { DeadLetters } from './dead-letters.ts'
 import { EncodedEntries } from './encoded-entries.ts'
 import { Channels, type EventRange, type GroupInfo, type Published } from './channels.ts'
 import type { GroupHandler, GroupMember, GroupOptions } from './group.ts'
+import { DelayedCalls } from './later.ts'
 import { Names, type NameRecord } from './names.ts'
 import { anything, checkOptions, REQUEST_CHECKS, text, usage, type RequestDefaults, type ResolvedRequestDefaults } from './options.ts'
 import type { Reply } from './reply.ts'
@@ -102,6 +103,7 @@ const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers
 
 export class MeshClient {
   readonly #dlq: DeadLetters
+  readonly #later: DelayedCalls
   readonly #parts: MeshClientParts
   readonly #requester: Requester
   /** How a request without options is asked. */
@@ -121,6 +123,7 @@ export class MeshClient {
     const call: VerbCall = (fqmn, options) => this.#send(fqmn, { ...options, throwOnError: true })
     this.#verb = call
     this.#dlq = new DeadLetters(call)
+    this.#later = new DelayedCalls(call)
     this.#names = new Names(call, parts.identity)
     this.#contracts = new Contracts(call, parts.identity)
     this.#channels = new Channels({ call, connection: parts.connection, onWarning: parts.onWarning })
@@ -148,6 +151,11 @@ export class MeshClient {
   /** What failed for good: events of groups, and delayed calls. */
   get dlq(): DeadLetters {
     return this.#dlq
+  }
+
+  /** Calls that the mesh makes for this identity at a time. */
+  get later(): DelayedCalls {
+    return this.#later
   }
 
   /** Requests in flight. */

@@ -84,6 +84,7 @@ export const CATALOGUE = {
   CMESH_STATE_NO_FUNCTION: { status: 404, retry: 'terminal', message: 'The contract {contract} has no function {function}.' },
   CMESH_STATE_NOT_A_VIEW: { status: 405, retry: 'terminal', message: 'The function {function} of {contract} changes state: call it as 0xSW.' },
   CMESH_STATE_BLOCK_FULL: { status: 503, retry: 'retry', message: 'The block of transaction {tx} is full; send it again under a new id.' },
+  CMESH_STATE_LATER: { status: 409, retry: 'terminal', message: 'The delayed call {id} is refused: {reason}.' },
   CMESH_STATE_FULL: { status: 507, retry: 'retry', message: 'The state log cannot be written: {reason}. The node stops; free space and start it again.' },
   CMESH_STATE_CORRUPT: { status: 500, retry: 'terminal', message: 'The state log in {path} is damaged at block {block}: {reason}.' },
   CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },

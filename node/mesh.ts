@@ -3,7 +3,7 @@
  * place where the parts meet; the node (`node.ts`) decides when each starts and stops.
  */
 import path from 'node:path'
-import { CMeshError } from '../cmtp/errors.ts'
+import type { CMeshError } from '../cmtp/errors.ts'
 import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'
 import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
@@ -27,6 +27,7 @@ import type { Revocation } from '../services/iam/revocations.ts'
 import { IamService } from '../services/iam/service.ts'
 import { REFRESH_GRACE_MS } from '../services/iam/sessions.ts'
 import { IdentityTransactions } from '../services/iam/transactions.ts'
+import { callLater, resendLater } from '../services/later/delivery.ts'
 import type { Log } from '../services/log.ts'
 import { RegistrarService } from '../services/registrar/service.ts'
 import { NameTransactions } from '../services/registrar/transactions.ts'
@@ -115,7 +116,7 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
   const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
   const letters = new Letters({
     provider: events, guard, isOperator: did => book.operator === did, now,
-    resend: () => Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'state' })),
+    resend: (letter, call, auth, notes) => resendLater(letter, { call, auth, notes }, { guard, state }),
   })
   const groups = new Groups({ provider: events, letters, guard, now })
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
@@ -138,6 +139,10 @@ export function buildMesh({ config, identity, buses, log, onHalt }: MeshParts) {
     viewCache: { entries: config['state.viewCache'] },
     viewGas: config['contracts.viewGas'],
     deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock }),
+    later: {
+      call: (later, attempt) => callLater(later, attempt, { guard, registrar, dispatcher, deadlines, clock }),
+      bury: (later, failure) => letters.ofCall(later, failure),
+    },
     onApplied: block => {
       // On disk as well: lifting the ban revives no session of before, whenever the node was started again.
       followRights(block, book, guard, sub => {

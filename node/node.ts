@@ -270,6 +270,7 @@ class Boot {
         dispatcher.attach('events', endpoints.events.call)
         for (const listener of listeners) listener.start()
         state.courier.start()
+        state.later.start()
       },
       stop: async () => {
         await Promise.all(this.mesh.listeners.map(listener => listener.drain()))

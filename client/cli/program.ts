@@ -13,6 +13,7 @@ import { dlq } from './commands/dlq.ts'
 import { events } from './commands/events.ts'
 import { identity } from './commands/identity.ts'
 import { keys } from './commands/keys.ts'
+import { later } from './commands/later.ts'
 import { login } from './commands/login.ts'
 import { operator } from './commands/operator.ts'
 import { register } from './commands/register.ts'
@@ -28,7 +29,7 @@ import { failureDocument, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
 const COMMANDS = [
-  up, login, whoami, identity, attribute, status, call, register, resolve, deploy, contract, events, dlq, authz, capability, keys,
+  up, login, whoami, identity, attribute, status, call, later, register, resolve, deploy, contract, events, dlq, authz, capability, keys,
   operator, spam, demo, completion,
 ]
 

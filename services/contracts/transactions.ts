@@ -8,11 +8,13 @@
  *     proxy:["0xTARGET","salt",[init]?] · signature
  *     meter:[meter,schedule,gas?]          how gas is counted from the next block on; the operator's
  *     answer:["message"] · what came back  a member's, for a message that a contract sent
+ *     later, cancel, settled               delayed calls: `services/later/records.ts`
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
 import { decodePackage } from '../../cmtp/package.ts'
 import { argumentsOf } from '../call.ts'
+import { executeLater } from '../later/records.ts'
 import type { Transaction } from '../state/batch.ts'
 import type { EmittedEvent, Space, Write } from '../state/provider.ts'
 import { DONE, failedExecution, jsonExecution, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from '../state/transaction.ts'
@@ -74,6 +76,10 @@ export class ContractTransactions implements TransactionHandler {
         return this.#meter(transaction, route, context)
       case 'answer':
         return this.#deliveries.answer(transaction, route, context)
+      case 'later':
+      case 'cancel':
+      case 'settled':
+        return executeLater(name, transaction, route, context)
       case 'genesis':
         return this.#genesis(transaction, context)
       default:

@@ -20,7 +20,7 @@ import { LIMITS } from '../../cmtp/limits.ts'
 import { jsonBody, jsonReply, jsonTextReply, type Call, type Reply } from '../call.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import { checkChannel, checkGroup } from './channel.ts'
-import { eventJson } from './event-json.ts'
+import { compactJson } from './event-json.ts'
 import type { Letters } from './letters.ts'
 import type { EventGroups, GroupSettings, GroupState, Taken } from './provider.ts'
 
@@ -184,11 +184,8 @@ function errorOf(value: unknown): { readonly code: string, readonly message: str
 }
 
 function takenJson({ event, attempt, token }: Taken): string {
-  const json = eventJson(event)
-  const text = JSON.stringify({ ...json, attempt, token })
-  // Text full of control characters grows sixfold in JSON: then its bytes are shorter.
-  if (text.length <= EVENT_JSON_BYTES && Buffer.byteLength(text) <= EVENT_JSON_BYTES) return text
-  return JSON.stringify({ ...json, data: { base64: Buffer.from(event.data).toString('base64') }, attempt, token })
+  const { channel, seq, timeMs, data } = event
+  return JSON.stringify({ channel, seq, timeMs, data: compactJson(data), attempt, token })
 }
 
 function stateJson({ channel, group, settings, waiting, inHand }: GroupState): object {

@@ -18,7 +18,9 @@ import { argumentsOf, jsonReply, type Call, type Reply } from '../call.ts'
 import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import { DEAD_CHANNEL } from './channel.ts'
-import { dataJson, dataOf, type JsonData } from './event-json.ts'
+import { compactJson, dataOf, type JsonData } from './event-json.ts'
+import type { DelayedCall } from '../later/records.ts'
+import type { LaterFailure } from '../later/runner.ts'
 import type { DeadLetters, EventGroups, MeshEvent, StoredLetter } from './provider.ts'
 
 interface LetterCommon {
@@ -91,13 +93,15 @@ export class Letters {
   async ofEvent(group: string, event: MeshEvent, { error, attempts }: Pick<EventLetter, 'error' | 'attempts'>): Promise<string> {
     const { channel, seq, timeMs: eventTimeMs } = event
     const id = hash('sha256', `event\0${channel}\0${group}\0${seq}`, 'hex').slice(0, 32)
-    const fields = { error: shortened(error), attempts, channel, group, seq, eventTimeMs, data: dataJson(event.data) }
+    const fields = { error: shortened(error), attempts, channel, group, seq, eventTimeMs, data: compactJson(event.data) }
     await this.#write({ kind: 'event', id, timeMs: this.#parts.now(), ...fields })
     return id
   }
 
-  async ofCall(letter: Omit<CallLetter, 'kind' | 'timeMs'>): Promise<void> {
-    await this.#write({ ...letter, kind: 'call', timeMs: this.#parts.now(), error: shortened(letter.error) })
+  /** Writes the letter of a delayed call, under its id. */
+  async ofCall({ id, did, fqmn, body, atMs }: DelayedCall, { error, attempts, layers }: LaterFailure): Promise<void> {
+    const fields = { error: shortened(error), attempts, did, fqmn, body: compactJson(body), atMs, layers: letterLayers(layers) }
+    await this.#write({ kind: 'call', id, timeMs: this.#parts.now(), ...fields })
   }
 
   async read(action: string, call: Call, auth: AuthContext): Promise<Reply> {
@@ -174,7 +178,7 @@ export class Letters {
 }
 
 /** Layers as a letter has them. */
-export function letterLayers(layers: readonly Layer[]): LetterLayer[] {
+function letterLayers(layers: readonly Layer[]): LetterLayer[] {
   return layers.map(({ site: { hop, node, fqmn }, decision, grant, status, startUs, durationUs, gas }) =>
     ({ hop, node, fqmn, decision, grant, status, startUs, durationUs, gas: gas.toString() }))
 }

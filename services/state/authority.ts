@@ -50,9 +50,9 @@ export class OrderedAuthority implements Authority {
   }
 }
 
-/** What members order in the mesh's own name: answers to contracts, and rights that the configuration carries into the log. */
+/** What members order in the mesh's own name: answers to contracts, the end of delayed calls, and rights that the configuration carries into the log. */
 function isOfMembers({ service, segments }: Route): boolean {
-  return service === 'I' || (service === 'S' && segments[0] === SYSTEM_SPACE && segments[1] === 'answer')
+  return service === 'I' || (service === 'S' && segments[0] === SYSTEM_SPACE && (segments[1] === 'answer' || segments[1] === 'settled'))
 }
 
 function denied(route: Route): CMeshError {

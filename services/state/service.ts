@@ -11,23 +11,25 @@
  *    told: memory is then ahead of the log.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
+import type { Route } from '../../cmtp/fqmn.ts'
 import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '../../cmtp/identity/request-proof.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
-import { jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
+import { jsonReply, jsonTextReply, wireErrorReply, type Call, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import type { ConsensusProvider } from '../consensus/provider.ts'
 import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
 import { Courier } from '../contracts/courier.ts'
 import { installDeployed } from '../contracts/deployments.ts'
-import { encodeGenesis, readGenesis, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
+import { encodeGenesis, readGenesis, readOperator, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
 import { messageIdOf, OWN_IDS, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
 import { checkKnown, Metering } from '../contracts/metering.ts'
 import type { ContractEngine } from '../contracts/provider.ts'
 import { contractKeys, isContractKey } from '../contracts/records.ts'
 import { ContractTransactions } from '../contracts/transactions.ts'
 import type { HopNotes } from '../endpoint.ts'
+import { DelayedTransactions, laterIdOf, pendingLater, readLater } from '../later/records.ts'
+import { LaterRunner, type LaterRunnerParts } from '../later/runner.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import { GRANTSEQ_KEY, readSeq } from '../iam/records.ts'
 import type { Log } from '../log.ts'
@@ -69,6 +71,8 @@ export interface StateServiceParts {
   readonly viewGas?: number
   /** Asks whom a contract's message is for; see `CourierParts.deliver`. Default: nobody can be asked, and messages wait. */
   readonly deliver?: (message: OutboxMessage) => Promise<Delivered>
+  /** Makes a delayed call, and keeps one that failed for good. Default: they wait. */
+  readonly later?: Pick<LaterRunnerParts, 'call' | 'bury'>
   /** How long a stop waits for writes under way before it stops consensus, which settles those that are left, in ms. Default 5,000. */
   readonly drainMs?: number
   /** Told each block as soon as it is applied. */
@@ -96,6 +100,7 @@ export class StateService {
   readonly #deployed = new Set<string>()
   readonly #views: Views
   readonly #courier: Courier
+  readonly #later: LaterRunner
   #stopping = false
   #started: Promise<OpenReport> | undefined
   #stopped: Promise<void> | undefined
@@ -117,12 +122,17 @@ export class StateService {
       clock,
       log,
     })
+    const nobody = (): never => { throw new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'router' }) }
+    this.#later = new LaterRunner({
+      read: id => readLater(this.system, id), call: nobody, bury: nobody, ...parts.later,
+      settle: id => this.#order(member.did, `0xSW:${SYSTEM_SPACE}:settled:${JSON.stringify([id])}`, new Uint8Array(0)), clock, log,
+    })
     this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
     this.#applier = new Applier({
       store,
       index: this.#index,
       handlers: {
-        S: new ContractTransactions({ engine, space, metering: this.#metering }), R: parts.names,
+        S: new DelayedTransactions(new ContractTransactions({ engine, space, metering: this.#metering })), R: new DelayedTransactions(parts.names),
         ...(parts.identities !== undefined && { I: parts.identities }),
       },
       ...(parts.authority !== undefined && { authority: parts.authority }),
@@ -144,6 +154,7 @@ export class StateService {
       onHalt: error => {
         this.#proposer.fail(error)
         this.#courier.halt()
+        this.#later.halt()
         parts.onHalt(error)
       },
     })
@@ -179,6 +190,11 @@ export class StateService {
     return this.#courier
   }
 
+  /** Makes delayed calls when they are due. Started once whom they are for can be reached; stopped with State. */
+  get later(): Pick<LaterRunner, 'start' | 'list' | 'stats'> {
+    return this.#later
+  }
+
   /** What the mesh was born with. Throws before `start` resolved. */
   get genesis(): GenesisRecord {
     if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'state is not open' })
@@ -197,6 +213,8 @@ export class StateService {
   /** A view, a contract's record, or what the system contract tells: `0xS:<contract>[:<function>[:<args>]]`. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
     this.#confirm(auth)
+    const { segments } = call.route
+    if (segments[0] === SYSTEM_SPACE && segments[1] === 'later') return jsonReply(this.#later.list(readOperator(this.system) === auth.sub ? undefined : auth.sub))
     return this.#views.read(call, auth, notes)
   }
 
@@ -209,8 +227,8 @@ export class StateService {
       throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the outbox of events', limit: OUTBOX_LIMIT, retryAfterMs: 1_000 })
     }
     const id = formatMessageId(call.id)
-    // Whoever had taken the id of a message of a contract would keep it from being delivered.
-    if (id.startsWith(OWN_IDS) && !isContractAddress(auth.sub)) throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
+    // Whoever had taken the id of a message of a contract, or of a delayed call, would keep it from being made.
+    if (id.startsWith(OWN_IDS) && auth.sid !== '') throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
     const asked = {
       id,
       fqmn: route.text,
@@ -265,6 +283,7 @@ export class StateService {
       for (const key of contractKeys(system)) this.#deployed.add(key)
       this.stats.contracts = this.#deployed.size
       for (const id of pendingMessages(system)) this.#courier.add(id)
+      for (const later of pendingLater(system)) this.#later.add(later)
       const { epoch, seq } = store.head
       await consensus.start({ epoch, seq, ...(newest !== undefined && { data: newest.message }) }, this.#applier.apply)
       if (store.head.seq === 0) await this.#begin(genesis())
@@ -285,7 +304,7 @@ export class StateService {
     const { consensus, outbox, store, engine } = this.#parts
     // From now on nothing new comes in; answers to what contracts sent are the mesh's own and still do.
     this.#stopping = true
-    await this.#courier.stop()
+    await Promise.all([this.#courier.stop(), this.#later.stop()])
     const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
     await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
@@ -331,9 +350,18 @@ export class StateService {
         const id = value === undefined ? undefined : messageIdOf(key)
         if (id !== undefined) this.#courier.add(id)
         if (isContractKey(key)) this.#deployed.add(key)
+        this.#followLater(laterIdOf(key), value !== undefined)
       }
     }
+    this.#later.advance(block.timeMs)
     this.stats.contracts = this.#deployed.size
+  }
+
+  #followLater(id: string | undefined, kept: boolean): void {
+    if (id === undefined) return
+    const later = kept ? readLater(this.system, id) : undefined
+    if (later === undefined) this.#later.over(id)
+    else this.#later.add(later)
   }
 
   /** Orders the answer to a message. Each try is a transaction of its own: that there is one answer is the message's doing, which the first takes out. */

@@ -1,5 +1,5 @@
 /**
- * Groups and dead letters on a real node and broker: through the SDK and the command line, and over kill −9 of the node with its broker.
+ * Groups, dead letters and delayed calls on a real node and broker: through the SDK and the command line, and over kill −9 of the node with its broker.
  */
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -97,7 +97,7 @@ describe('the command line', () => {
   test('takes an event, lets it die, shows, replays and drops its letter', async () => {
     const cli = (...args: string[]): Promise<unknown> => home.json(...args, '--url', node.url)
     const { did } = await cli('whoami') as { did: string }
-    for (const permission of ['write 0xEW:cli:>', 'write 0xEW:cli']) await client.call('0xIW:grant', { body: JSON.stringify({ did, permission }) })
+    for (const permission of ['write 0xEW:cli:>', 'write 0xEW:cli', 'write 0xSW:0x000:later', 'write 0xSW:0x000:cancel']) await client.call('0xIW:grant', { body: JSON.stringify({ did, permission }) })
     await cli('login', '--yes')
     await cli('events', 'publish', 'cli', 'poison')
     const taking = home.start(['events', 'take', 'cli', 'g', '--from', 'first', '--attempts', '1', '--exec', 'grep -q good', '--count', '1', '--url', node.url])
@@ -115,12 +115,15 @@ describe('the command line', () => {
     expect((await home.run(['events', 'take', 'cli', 'g', '--count', '1', '--url', node.url])).stdout).toMatch(/poison\n$/)
     expect(await cli('dlq', 'drop', id)).toEqual({ id, dropped: false })
     expect((await home.run(['events', 'groups', 'cli', '--url', node.url])).stdout).toMatch(/g .*0 .*0 /)
+    const { id: later } = await cli('call', '0xEW:cli', '--body', 'x', '--in', '3600000') as { id: string }
+    expect(await cli('later', 'ls')).toEqual([{ id: later, did, fqmn: '0xEW:cli', atMs: expect.any(Number) }])
+    expect(await cli('later', 'cancel', later)).toEqual({ id: later, cancelled: true })
     expect(await cli('events', 'remove-group', 'cli', 'g')).toEqual({ channel: 'cli', group: 'g' })
   })
 })
 
 describe('kill −9 of the node with its broker', () => {
-  test('loses no position, no event in hand, no count of attempts and no letter', async () => {
+  test('loses no position, no event in hand, no count of attempts, no letter and no delayed call, which is made once', async () => {
     const ask = async <T>(fqmn: string, body: object): Promise<T> => (await client.call(fqmn, { body: JSON.stringify(body) })).json<T>()
     type Taken = readonly { readonly data: string, readonly attempt: number, readonly token: string }[]
     await ask('0xEW:killed:g:open', { from: 'first', ackWaitMs: 60_000, backoffMs: 0, attempts: 3 })
@@ -138,6 +141,10 @@ describe('kill −9 of the node with its broker', () => {
     })
     await client.publish('killed', 'next')
     const [dying] = await ask<Taken>('0xEW:killed:dead:pull', {})
+    const counter = async (): Promise<number> => (await client.call('0xS:0x002:get')).json<number>()
+    const before = await counter()
+    await client.later.call('0xSW:0x002:increment', { inMs: 1_000 })
+    const { id: far } = await client.later.call('0xSW:0x002:increment', { inMs: 3_600_000 })
     const { dead } = await ask<{ dead: string }>('0xEW:killed:dead:nack', { token: dying?.token, error: { code: 'E', message: 'no' } })
 
     await node.kill()
@@ -153,5 +160,11 @@ describe('kill −9 of the node with its broker', () => {
     expect(taken.map(({ data, attempt }) => `${data} ${attempt}`).sort()).toEqual(['held 2', 'next 1'])
     expect(await client.dlq.show(dead)).toMatchObject({ data: 'done', attempts: 1, error: { code: 'E', message: 'no' } })
     expect(await client.dlq.replay(dead)).toBe(true)
+
+    await until('the call that was due is made', async () => (await client.later.list()).length === 1)
+    // The other one is that of the self-test at boot.
+    expect(await counter()).toBe(before + 2)
+    expect([await client.later.cancel(far), await client.later.cancel(far)]).toEqual([true, false])
+    expect(await client.later.list()).toEqual([])
   })
 })

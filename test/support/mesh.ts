@@ -26,6 +26,7 @@ import { Endpoint, type ServiceHandler } from '../../services/endpoint.ts'
 import { EventsService } from '../../services/events/service.ts'
 import { Groups } from '../../services/events/groups.ts'
 import { Letters } from '../../services/events/letters.ts'
+import { callLater, resendLater } from '../../services/later/delivery.ts'
 import { Tails } from '../../services/events/tails.ts'
 import { GrantBook } from '../../services/iam/grant-book.ts'
 import type { Guard } from '../../services/iam/guard.ts'
@@ -194,6 +195,10 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const deadlines = new Deadlines(time)
   const state: StateService = new StateService({
     deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock: time }),
+    later: {
+      call: (later, attempt) => callLater(later, attempt, { guard, registrar, dispatcher, deadlines, clock: time }),
+      bury: (later, failure) => letters.ofCall(later, failure),
+    },
     store, engine, consensus, guard, outbox, names: new NameTransactions(), identities: new IdentityTransactions(), member: memberOf(nodeKey), clock: time, log,
     onHalt: error => { halts.push(error) }, ...options.state,
   })
@@ -201,7 +206,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const registrar = new RegistrarService({ state, guard })
   const letters = new Letters({
     provider: events, guard, isOperator: did => did === operator.did, now: time.nowMs,
-    resend: () => Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'state' })),
+    resend: (letter, call, auth, notes) => resendLater(letter, { call, auth, notes }, { guard, state }),
   })
   const groups = new Groups({ provider: events, letters, guard, now: time.nowMs })
   const handlers: Record<ServiceName, ServiceHandler> = {
@@ -230,6 +235,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const genesis = genesisOf({ operator: operator.did, node, meter: { ...engine.meter, transactionGas: 20_000_000 } })
   await state.start(() => options.genesis?.(genesis) ?? genesis)
   state.courier.start()
+  state.later.start()
   await outbox.flush()
   const open: TestMesh['open'] = async (fields = {}) => {
     const identity = fields.identity ?? KeyPair.generate()
