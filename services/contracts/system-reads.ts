@@ -21,7 +21,7 @@ type Reads = Pick<Space, 'get'>
 /** The record and the ABI of a contract, or what there is to know of the system contract. */
 export function contractReply(system: Reads, engine: Pick<ContractEngine, 'abi'>, contract: string): Reply {
   if (contract !== SYSTEM_SPACE) return jsonReply({ ...contractRecord(system, contract), abi: engine.abi(contract) })
-  return jsonReply({ address: SYSTEM_SPACE, functions: SYSTEM_FUNCTIONS, reads: ['versions', 'code', 'dryrun'], genesis: readGenesis(system), meter: meterChanges(system) })
+  return jsonReply({ address: SYSTEM_SPACE, functions: SYSTEM_FUNCTIONS, reads: ['versions', 'code', 'dryrun', 'later'], genesis: readGenesis(system), meter: meterChanges(system) })
 }
 
 /** `0xS:0x000:versions:["0xADDR", seq?]` and `0xS:0x000:code:["<hash>"]`. */

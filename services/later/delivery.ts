@@ -78,9 +78,10 @@ function isOrdered({ route }: Pick<Call, 'route'>): boolean {
 /** Asks for a delayed call that failed once more, due at once, in the name of who makes the call at hand. */
 export function resendLater(
   { fqmn, body }: { readonly fqmn: string, readonly body: unknown },
-  { call, auth, notes }: { readonly call: Call, readonly auth: AuthContext, readonly notes: HopNotes },
+  { call: asking, auth, notes }: { readonly call: Call, readonly auth: AuthContext, readonly notes: HopNotes },
   { guard, state }: { readonly guard: Pick<Guard, 'authorise'>, readonly state: Pick<StateService, 'write'> },
 ): Promise<Reply> {
   guard.authorise(auth, LATER)
-  return state.write({ ...call, body: Buffer.from(JSON.stringify({ fqmn, body, inMs: 0 })) }, auth, notes, LATER)
+  const call = { ...asking, body: Buffer.from(JSON.stringify({ fqmn, body, inMs: 0 })) }
+  return state.write(call, auth, notes, LATER)
 }
