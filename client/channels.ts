@@ -1,6 +1,7 @@
 /** Events, as a client publishes, reads and follows them. The channel's rules are the Events service's; nothing is checked twice. */
 import type { CMeshError } from '../cmtp/errors.ts'
 import type { Connection } from './connection.ts'
+import { Member, type GroupHandler, type GroupMember, type GroupOptions } from './group.ts'
 import { integer, checkOptions } from './options.ts'
 import { Follower, type ChannelEvent, type EventHandler, type Subscription } from './subscription.ts'
 import type { VerbCall, VerbOptions } from './verbs.ts'
@@ -20,6 +21,20 @@ export interface EventRange {
   readonly limit?: number | undefined
 }
 
+/** A group as the mesh has it. */
+export interface GroupInfo {
+  readonly channel: string
+  readonly group: string
+  readonly from: 'new' | 'first' | number
+  readonly ackWaitMs: number
+  readonly attempts: number
+  readonly backoffMs: number
+  /** Events that nobody took yet. */
+  readonly waiting: number
+  /** Events that somebody took, or that wait for their next attempt. */
+  readonly inHand: number
+}
+
 export interface ChannelsParts {
   readonly call: VerbCall
   readonly connection: Connection
@@ -31,7 +46,7 @@ const RANGE_CHECKS = { from: SEQUENCE, to: SEQUENCE, limit: integer(1, 1_000) }
 
 export class Channels {
   readonly #parts: ChannelsParts
-  readonly #followers = new Set<Follower>()
+  readonly #followers = new Set<Follower | Member>()
 
   constructor(parts: ChannelsParts) {
     this.#parts = parts
@@ -63,7 +78,23 @@ export class Channels {
     return follower
   }
 
-  /** Ends every subscription: no handler is called any more, and the mesh is told. */
+  async group(channel: string, group: string, handler: GroupHandler, options: GroupOptions): Promise<GroupMember> {
+    const { call, connection, onWarning } = this.#parts
+    const member = new Member({ call, connection, onWarning, channel, group, handler, options, onEnd: () => this.#followers.delete(member) })
+    this.#followers.add(member)
+    await member.start()
+    return member
+  }
+
+  async groups(channel: string, options: VerbOptions): Promise<readonly GroupInfo[]> {
+    return (await this.#parts.call(`0xE:${channel}:groups`, options)).json()
+  }
+
+  async removeGroup(channel: string, group: string, options: VerbOptions): Promise<void> {
+    await this.#parts.call(`0xEW:${channel}:${group}:remove`, options)
+  }
+
+  /** Ends every subscription and membership: no handler is called any more, and the mesh is told. */
   async close(): Promise<void> {
     await Promise.all([...this.#followers].map((follower) => follower.close()))
   }

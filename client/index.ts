@@ -6,12 +6,15 @@ export { connect, type ConnectOptions } from './connect.ts'
 export { MeshClient, type BatchEntry, type BatchOptions, type CallOptions } from './mesh-client.ts'
 export { Reply } from './reply.ts'
 export type { NameRecord } from './names.ts'
-export type { EventRange, Published } from './channels.ts'
+export type { EventRange, GroupInfo, Published } from './channels.ts'
+export type { GroupEvent, GroupHandler, GroupMember, GroupOptions } from './group.ts'
 export type { ChannelEvent, EventHandler, Subscription } from './subscription.ts'
 export type {
   CodeOptions, ComparedCall, ContractInfo, ContractVersion, Deployment, DeployOptions, DryDeployment, DryOutcome, DryReplacement, DryRunOptions, FunctionInfo,
   ProxyContract, ProxyOptions, RecordedCall, Replacement,
 } from './contract-types.ts'
+export { DeadLetters, type DeadLetter, type LetterLayer, type LetterOutline, type LetterPage, type LetterRange } from './dead-letters.ts'
+export { DelayedCalls, type DelayedCallInfo, type DelayedCallOptions, type DelayedCallReceipt } from './later.ts'
 export type { VerbOptions } from './verbs.ts'
 export type { ConnectionStatus } from './connection.ts'
 export { defaultDataDir, locateMesh, readDescriptor, type MeshDescriptor, type MeshLocation } from './descriptor.ts'

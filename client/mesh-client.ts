@@ -23,8 +23,11 @@ import type {
   CodeOptions, ContractInfo, ContractVersion, Deployment, DeployOptions, DryDeployment, DryReplacement, DryRunOptions, ProxyContract, ProxyOptions, Replacement,
 } from './contract-types.ts'
 import { Contracts } from './deployment.ts'
+import { DeadLetters } from './dead-letters.ts'
 import { EncodedEntries } from './encoded-entries.ts'
-import { Channels, type EventRange, type Published } from './channels.ts'
+import { Channels, type EventRange, type GroupInfo, type Published } from './channels.ts'
+import type { GroupHandler, GroupMember, GroupOptions } from './group.ts'
+import { DelayedCalls } from './later.ts'
 import { Names, type NameRecord } from './names.ts'
 import { anything, checkOptions, REQUEST_CHECKS, text, usage, type RequestDefaults, type ResolvedRequestDefaults } from './options.ts'
 import type { Reply } from './reply.ts'
@@ -99,6 +102,8 @@ const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anyt
 const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text }
 
 export class MeshClient {
+  readonly #dlq: DeadLetters
+  readonly #later: DelayedCalls
   readonly #parts: MeshClientParts
   readonly #requester: Requester
   /** How a request without options is asked. */
@@ -117,6 +122,8 @@ export class MeshClient {
     // Not `this.call`: a subscription still says good-bye when the client takes no more calls.
     const call: VerbCall = (fqmn, options) => this.#send(fqmn, { ...options, throwOnError: true })
     this.#verb = call
+    this.#dlq = new DeadLetters(call)
+    this.#later = new DelayedCalls(call)
     this.#names = new Names(call, parts.identity)
     this.#contracts = new Contracts(call, parts.identity)
     this.#channels = new Channels({ call, connection: parts.connection, onWarning: parts.onWarning })
@@ -139,6 +146,16 @@ export class MeshClient {
 
   get connection(): ConnectionStatus {
     return this.#parts.connection.status
+  }
+
+  /** What failed for good: events of groups, and delayed calls. */
+  get dlq(): DeadLetters {
+    return this.#dlq
+  }
+
+  /** Calls that the mesh makes for this identity at a time. */
+  get later(): DelayedCalls {
+    return this.#later
   }
 
   /** Requests in flight. */
@@ -243,6 +260,25 @@ export class MeshClient {
    */
   subscribe(channel: string, handler: EventHandler, options: VerbOptions = {}): Promise<Subscription> {
     return this.#channels.subscribe(channel, handler, options)
+  }
+
+  /**
+   * Makes this client a member of a group: each event of the channel goes to one member of it, and again to one of them when the handler
+   * throws or takes longer than `ackWaitMs`; after `attempts` times it is a dead letter. The mesh keeps the group's position. Resolves once
+   * the mesh has the group; lasts until it is closed, its `signal` fires or the client closes. A handler may be called twice for one event.
+   */
+  group(channel: string, group: string, handler: GroupHandler, options: GroupOptions = {}): Promise<GroupMember> {
+    return this.#channels.group(channel, group, handler, options)
+  }
+
+  /** The groups of a channel. */
+  groups(channel: string, options: VerbOptions = {}): Promise<readonly GroupInfo[]> {
+    return this.#channels.groups(channel, options)
+  }
+
+  /** Ends a group, with its position. */
+  removeGroup(channel: string, group: string, options: VerbOptions = {}): Promise<void> {
+    return this.#channels.removeGroup(channel, group, options)
   }
 
   /** Deploys a contract; signs its package. Rejects with `CMESH_DEPLOY_*`, or with what its `init` failed with. */

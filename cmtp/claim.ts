@@ -61,7 +61,9 @@ export function decodeClaim(data: Uint8Array): Claim | undefined {
 
 /** Whether the member that it names signed it. `verify` holds the keys. */
 export function verifyClaim({ signature, ...unsigned }: Claim, verify: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean): boolean {
-  return verify(unsigned.did, claimBytes(unsigned), Buffer.from(signature, 'base64url'))
+  const bytes = Buffer.from(signature, 'base64url')
+  // In its one spelling.
+  return bytes.toString('base64url') === signature && verify(unsigned.did, claimBytes(unsigned), bytes)
 }
 
 function claimBytes(claim: Omit<Claim, 'signature'>): Buffer {

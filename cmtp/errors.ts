@@ -90,6 +90,7 @@ export const CATALOGUE = {
   CMESH_STATE_NO_FUNCTION: { status: 404, retry: 'terminal', message: 'The contract {contract} has no function {function}.' },
   CMESH_STATE_NOT_A_VIEW: { status: 405, retry: 'terminal', message: 'The function {function} of {contract} changes state: call it as 0xSW.' },
   CMESH_STATE_BLOCK_FULL: { status: 503, retry: 'retry', message: 'The block of transaction {tx} is full; send it again under a new id.' },
+  CMESH_STATE_LATER: { status: 409, retry: 'terminal', message: 'The delayed call {id} is refused: {reason}.' },
   CMESH_STATE_FULL: { status: 507, retry: 'retry', message: 'The state log cannot be written: {reason}. The node stops; free space and start it again.' },
   CMESH_STATE_CORRUPT: { status: 500, retry: 'terminal', message: 'The state log in {path} is damaged at block {block}: {reason}.' },
   CMESH_STATE_CATCH_UP: { status: 503, retry: 'retry', message: 'The blocks that this node lacks could not be had from other members: {reason}. Start the other members, or wait until they can be reached, and start this one again.' },
@@ -120,6 +121,10 @@ export const CATALOGUE = {
   CMESH_EVENTS_CHANNEL: { status: 400, retry: 'terminal', message: 'The channel {channel} is not valid: {reason}.' },
   CMESH_EVENTS_TAIL: { status: 403, retry: 'terminal', message: 'The live tail is refused: {reason}.' },
   CMESH_EVENTS_RANGE: { status: 400, retry: 'terminal', message: 'The range is not valid: {reason}.' },
+  CMESH_EVENTS_GROUP: { status: 409, retry: 'terminal', message: 'The group {group} of channel {channel} refuses: {reason}.' },
+  CMESH_EVENTS_NO_GROUP: { status: 404, retry: 'terminal', message: 'The channel {channel} has no group {group}: open it first.' },
+  CMESH_EVENTS_NO_LETTER: { status: 404, retry: 'terminal', message: 'There is no dead letter {id} that you may see.' },
+  CMESH_EVENTS_NOT_HANDLED: { status: 504, retry: 'retry', message: 'Nobody finished event {seq} of channel {channel} within {ackWaitMs} ms.' },
 
   // --- contracts
   CMESH_CONTRACT_REVERT: { status: 422, retry: 'terminal', message: 'The contract {contract} refused: {reason}' },

@@ -53,6 +53,18 @@ export const LIMITS = Object.freeze({
   eventBytes: 65_536,
   /** Most events one call of `range` returns. */
   eventRange: 1_000,
+  /** Groups of all channels together. */
+  eventGroups: 1_024,
+  /** Events of one group that are in hand or wait for their next attempt. */
+  groupInHand: 1_024,
+  /** Delayed calls of one DID that wait. */
+  laterCalls: 64,
+  /** Largest body of a delayed call in bytes (64 KiB). */
+  laterBytes: 65_536,
+  /** How far ahead a delayed call may be due, in ms (366 days). */
+  laterAheadMs: 31_622_400_000,
+  /** Largest dead letter in bytes (256 KiB). */
+  letterBytes: 262_144,
   /** Most layers on one message. */
   layers: 32,
 })

@@ -269,12 +269,13 @@ function invalid(permission: string, reason: string): CMeshError {
 
 /**
  * What an identity nobody granted anything to may do: read every service but the audit channel, end and renew its own
- * session, hold names, import and take back capabilities, and rotate its own key. Names are safe to give away because a quota per DID
+ * session, hold names, import and take back capabilities, settle its own dead letters, and rotate its own key. Names are safe to give away because a quota per DID
  * bounds them and a name grants nothing: to write to a contract through one (`0xRW:<name>:…`) takes the permission on the address it
  * resolves to, which is not here.
  */
 export const NEWCOMER_READ_SET: readonly Permission[] = setOf(
   'read 0xC:>', 'read 0xE:>', 'read 0xI:>', 'read 0xR:>', 'read 0xS:>',
+  'write 0xEW:events.dead:*:drop', 'write 0xEW:events.dead:*:replay',
   'write 0xIW:capability', 'write 0xIW:hangup', 'write 0xIW:prepare', 'write 0xIW:refresh', 'write 0xIW:rotate', 'write 0xIW:uncapability',
   'write 0xRW:register:>', 'write 0xRW:release:>', 'write 0xRW:renew:>', 'write 0xRW:transfer:>', 'write 0xRW:update:>',
 )

@@ -46,6 +46,12 @@ const EVENT_PREFIX = `${ROOT}.evt.`
 /** Where the stream of events republishes what it stored: a word behind the channel's token keeps it out of the stream itself. */
 export const EVENT_STORED = Object.freeze({ wildcard: `${EVENT_WILDCARD}.stored`, mapping: `${EVENT_PREFIX}{{wildcard(1)}}.stored` })
 
+const LETTER_PREFIX = `${ROOT}.dead.`
+const AGAIN_PREFIX = `${ROOT}.again.`
+/** Dead letters, each under its id; and what was put back for one group alone: `again.<channel>.<group>`. */
+export const LETTER_WILDCARD = `${LETTER_PREFIX}*`
+export const AGAIN_WILDCARD = `${AGAIN_PREFIX}*.*`
+
 /** Where proposals go to get their place in the order that a stream keeps, and where that stream republishes what it stored. */
 export function orderSubject(stream: string): string {
   return `${ROOT}.order.${encodeToken(stream)}`
@@ -133,6 +139,18 @@ export function eventSubject(channel: string): string {
 /** The channel of an event subject; `undefined` when it is none. */
 export function channelOfSubject(subject: string): string | undefined {
   return subject.startsWith(EVENT_PREFIX) ? decodeToken(subject.slice(EVENT_PREFIX.length)) : undefined
+}
+
+export function letterSubject(id: string): string {
+  return LETTER_PREFIX + encodeToken(id)
+}
+
+export function letterOfSubject(subject: string): string | undefined {
+  return subject.startsWith(LETTER_PREFIX) ? plain(subject.slice(LETTER_PREFIX.length)) : undefined
+}
+
+export function againSubject(channel: string, group: string): string {
+  return `${AGAIN_PREFIX}${encodeToken(channel)}.${encodeToken(group)}`
 }
 
 /** Node to node: heartbeats, revocations, health, drain. */

@@ -14,6 +14,8 @@ import { deliver } from '../services/contracts/delivery.ts'
 import { changesMembers, readMembers } from '../services/contracts/members.ts'
 import { Endpoint, type ServiceHandler } from '../services/endpoint.ts'
 import { EventsService } from '../services/events/service.ts'
+import { Groups } from '../services/events/groups.ts'
+import { Letters } from '../services/events/letters.ts'
 import { Tails } from '../services/events/tails.ts'
 import { GrantBook } from '../services/iam/grant-book.ts'
 import { parseGrants } from '../services/iam/grants.ts'
@@ -28,6 +30,7 @@ import type { Revocation } from '../services/iam/revocations.ts'
 import { IamService } from '../services/iam/service.ts'
 import { REFRESH_GRACE_MS } from '../services/iam/sessions.ts'
 import { IdentityTransactions } from '../services/iam/transactions.ts'
+import { callLater, resendLater } from '../services/later/delivery.ts'
 import type { Log } from '../services/log.ts'
 import { RegistrarService } from '../services/registrar/service.ts'
 import { NameTransactions } from '../services/registrar/transactions.ts'
@@ -150,6 +153,11 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
 
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
+  const letters = new Letters({
+    provider: events, guard, isOperator: did => book.operator === did, now,
+    resend: (letter, call, auth, notes) => resendLater(letter, { call, auth, notes }, { guard, state }),
+  })
+  const groups = new Groups({ provider: events, letters, guard, now })
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
   const lastClaim = new FileLastClaim(config['data.dir'], error => { log.warn({ err: error }, 'how far the log goes could not be written down') })
   const outbox = new Outbox({
@@ -198,6 +206,10 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     viewCache: { entries: config['state.viewCache'] },
     viewGas: config['contracts.viewGas'],
     deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock }),
+    later: {
+      call: (later, attempt) => callLater(later, attempt, { guard, registrar, dispatcher, deadlines, clock }),
+      bury: (later, failure) => letters.ofCall(later, failure),
+    },
     onApplied: block => {
       // On disk as well: lifting the ban revives no session of before, whenever the node was started again.
       followRights(block, book, guard, sub => {
@@ -224,7 +236,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     consensus: new ConsensusService({ provider: consensus, state }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
-    events: new EventsService({ provider: events, tails }).handle,
+    events: new EventsService({ provider: events, tails, groups, letters }).handle,
   }
   const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
     hop, new Endpoint({ hop: hop as ServiceName, node, guard, clock, log, handler }),
@@ -234,8 +246,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   }))
 
   return {
-    node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, watermark, lastClaim, outbox, consensus, engine, state, registrar,
-    dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys,
+    node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, groups, watermark, lastClaim, outbox, consensus, engine, state,
+    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys,
   }
 }
 

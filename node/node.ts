@@ -279,6 +279,7 @@ class Boot {
         dispatcher.attach('events', endpoints.events.call)
         for (const listener of listeners) listener.start()
         state.courier.start()
+        state.later.start()
       },
       stop: async () => {
         await Promise.all(this.mesh.listeners.map(listener => listener.drain()))
@@ -345,7 +346,8 @@ class Boot {
 
   /** What was taken is answered, or the time for that is over. Memoised. */
   #drained(): Promise<void> {
-    const { hello, router } = this.mesh
+    const { hello, router, groups } = this.mesh
+    groups.drain()
     this.#draining ??= within(Promise.all([hello.drain(), router.drain()]), this.#parts.config['router.drainMs'])
     return this.#draining
   }

@@ -17,10 +17,14 @@ import type { EventRange, EventsProvider, EventSubscription, MeshEvent, PublishR
 import { JetStreamCalls } from '../jetstream/calls.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import { pause, StreamPublisher } from '../jetstream/publish.ts'
+import { ConsumerApi } from '../jetstream/consumer-api.ts'
+import { StreamApi } from '../jetstream/stream-api.ts'
 import { ensureStream, managerOf } from '../jetstream/stream.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
 import { ChannelTail } from './channel-tail.ts'
 import type { Stored } from './channel-tail.ts'
+import { JetStreamGroups, type JetStreamGroupsParts } from './jetstream-groups.ts'
+import { JetStreamLetters, lettersConfig } from './letters.ts'
 import { Newest } from './newest.ts'
 import { checkChannelBytes, checkPublish, resolveRange } from './request.ts'
 import { REPUBLISH, StoredFeed } from './stored-feed.ts'
@@ -38,6 +42,10 @@ export interface JetStreamEventsOptions {
    * long as none follows it. Default 0.
    */
   readonly maxAgeMs?: number
+  /** Most bytes of dead letters, and of what was put back; past it the oldest go. Default 64 MiB. */
+  readonly letterBytes?: number
+  /** How long a dead letter is kept, in ms, from 120,000; 0 for ever. Default 30 days. */
+  readonly letterAgeMs?: number
   /** How long `publish` goes on trying, in ms, when its caller gives no deadline. Default 5,000. */
   readonly publishTimeoutMs?: number
   /** How long a read waits for its answer, in ms. Default 2,000. */
@@ -61,6 +69,9 @@ export interface PublishOptions {
 /** How long an id is known, in ms. */
 export const DUPLICATE_WINDOW_MS = 120_000
 
+const LETTER_BYTES = 64 * 1024 * 1024
+const LETTER_AGE_MS = 30 * 86_400_000
+
 /** Room for the headers of an event beside its data. */
 const HEADER_ROOM_BYTES = 1_024
 /** How often a replica that lags is asked again in the midst of a range, and the first wait. */
@@ -73,11 +84,15 @@ interface Running {
   readonly feed: StoredFeed
   readonly reader: StreamReader
   readonly publisher: StreamPublisher
+  readonly groups: JetStreamGroupsParts
 }
 
 export class JetStreamEvents implements EventsProvider {
+  readonly groups = new JetStreamGroups(() => this.#live().groups)
+  readonly letters = new JetStreamLetters(() => this.#live().groups)
   readonly #parts: JetStreamEventsParts
   readonly #stream: WantedStream
+  readonly #letters: WantedStream
   readonly #publishTimeoutMs: number
   readonly #readTimeoutMs: number
   readonly #checkMs: number
@@ -95,6 +110,10 @@ export class JetStreamEvents implements EventsProvider {
     this.#readTimeoutMs = options.readTimeoutMs ?? 2_000
     this.#checkMs = options.checkMs ?? 2_000
     this.#stream = streamConfig(options)
+    this.#letters = lettersConfig({
+      name: `${this.#stream.name}_DEAD`, replicas: options.replicas ?? 1, maxBytes: options.letterBytes ?? LETTER_BYTES,
+      maxAgeMs: options.letterAgeMs ?? LETTER_AGE_MS, windowMs: DUPLICATE_WINDOW_MS,
+    })
     this.#newest = new Newest(channel => this.#readNewest(channel), this.#stopping.signal)
     // As many listeners as there are waits under way, which is bounded elsewhere.
     setMaxListeners(0, this.#stopping.signal)
@@ -185,6 +204,7 @@ export class JetStreamEvents implements EventsProvider {
     try {
       const manager = await managerOf(bus)
       await ensureStream(manager, this.#stream, this.#stopping.signal)
+      await ensureStream(manager, this.#letters, this.#stopping.signal)
       const reader = new StreamReader(calls, this.#stream.name, this.#readTimeoutMs)
       feed = new StoredFeed({
         bus, manager, reader, stream: this.#stream, checkMs: this.#checkMs, onFailure,
@@ -194,11 +214,25 @@ export class JetStreamEvents implements EventsProvider {
       })
       await feed.start()
       if (this.#stopping.signal.aborted) throw new CMeshError('CMESH_BUS_CLOSED')
-      this.#running = { calls, feed, reader, publisher: new StreamPublisher(bus, calls, this.#stream.name) }
+      this.#running = { calls, feed, reader, publisher: new StreamPublisher(bus, calls, this.#stream.name), groups: this.#groupParts(calls, reader) }
     } catch (thrown) {
       feed?.close()
       calls.close()
       throw CMeshError.from(thrown, 'events')
+    }
+  }
+
+  #groupParts(calls: JetStreamCalls, reader: StreamReader): JetStreamGroupsParts {
+    const [stream, dead, timeoutMs] = [this.#stream.name, this.#letters.name, this.#readTimeoutMs]
+    const { bus } = this.#parts
+    const publisher = new StreamPublisher(bus, calls, dead)
+    return {
+      events: new ConsumerApi(bus, calls, stream, timeoutMs),
+      again: new ConsumerApi(bus, calls, dead, timeoutMs),
+      eventsStream: new StreamApi(calls, stream, timeoutMs),
+      againStream: new StreamApi(calls, dead, timeoutMs),
+      next: (channel, seq) => reader.next(channel, seq),
+      store: (subject, data) => publisher.publish({ subject, data, timeoutMs: this.#publishTimeoutMs, signal: this.#stopping.signal }),
     }
   }
 

@@ -7,6 +7,8 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { EventRange, EventsProvider, EventSubscription, MeshEvent, PublishResult } from '../../services/events/provider.ts'
+import { MockGroups } from './mock-groups.ts'
+import { MockLetters } from './mock-letters.ts'
 import { checkChannelBytes, checkPublish, resolveRange } from './request.ts'
 
 export interface MockEventsOptions {
@@ -18,6 +20,8 @@ export interface MockEventsOptions {
   readonly duplicateWindowMs?: number
   /** Most ids remembered; the oldest is forgotten first. Default 100,000. */
   readonly maxIds?: number
+  /** Most bytes of dead letters; past it the oldest go. Default 64 MiB. */
+  readonly letterBytes?: number
   /** Wall clock, ms since 1970. */
   readonly now?: () => number
 }
@@ -28,6 +32,8 @@ interface RememberedId {
 }
 
 export class MockEvents implements EventsProvider {
+  readonly groups: MockGroups
+  readonly letters: MockLetters
   readonly #maxEvents: number
   readonly #maxBytes: number
   readonly #windowMs: number
@@ -49,6 +55,9 @@ export class MockEvents implements EventsProvider {
     this.#windowMs = options.duplicateWindowMs ?? 120_000
     this.#maxIds = options.maxIds ?? 100_000
     this.#now = options.now ?? Date.now
+    const assertOpen = (): void => { this.#assertOpen() }
+    this.groups = new MockGroups({ events: channel => this.#channels.get(channel) ?? [], head: () => this.#seq, now: this.#now, assertOpen })
+    this.letters = new MockLetters(options.letterBytes ?? 64 * 1024 * 1024, assertOpen)
   }
 
   start(): Promise<void> {
@@ -69,6 +78,7 @@ export class MockEvents implements EventsProvider {
     this.#store(event)
     if (key !== undefined) this.#remember(key, { seq: event.seq, timeMs })
     for (const handler of [...this.#handlers.get(channel) ?? []]) handler(event)
+    this.groups.stored(channel)
     return { seq: event.seq, duplicate: false }
   }
 
@@ -116,6 +126,7 @@ export class MockEvents implements EventsProvider {
   stop(): Promise<void> {
     this.#stopped = true
     this.#handlers.clear()
+    this.groups.stop()
     return Promise.resolve()
   }
 

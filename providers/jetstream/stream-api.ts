@@ -13,9 +13,12 @@ import type { JetStreamCalls } from './calls.ts'
 
 /** What JetStream says of a message that is not there. */
 export const NO_MESSAGE = 404
+/** `err_code` of a delete that found nothing, of brokers before and since 2.11. */
+const NO_SUCH_SEQUENCE = 10_043
 
 /** A message of the stream as `STREAM.MSG.GET` gives it. */
 export interface StoredMessage {
+  readonly subject: string
   readonly seq: number
   readonly time: string
   /** Base64; absent when the message is empty. */
@@ -65,6 +68,14 @@ export class StreamApi {
     if (headers.code === NO_MESSAGE) return undefined
     if (headers.code >= 300) throw this.failed(headers.description)
     return answer
+  }
+
+  /** Removes one message. Gives whether it was there. */
+  async remove(seq: number): Promise<boolean> {
+    const answer = await this.#ask('STREAM.MSG.DELETE', { seq, no_erase: true })
+    if (answer.error?.err_code === NO_SUCH_SEQUENCE || answer.error?.code === NO_MESSAGE) return false
+    this.#checked(answer)
+    return true
   }
 
   /** Removes every message before `seq`; the sequences of later ones stay. */

@@ -8,7 +8,7 @@ import type { MeterRecord } from './metering.ts'
 import type { ContractEngine, FunctionAbi } from './provider.ts'
 
 /** Functions of the system contract that a request may ask for. */
-export const SYSTEM_FUNCTIONS: readonly string[] = ['deploy', 'replace', 'proxy', 'meter', 'leave', 'checkpoint']
+export const SYSTEM_FUNCTIONS: readonly string[] = ['deploy', 'replace', 'proxy', 'meter', 'leave', 'checkpoint', 'later', 'cancel']
 
 /** The function of a contract that a caller may name. Throws `CMESH_STATE_NO_CONTRACT` or `CMESH_STATE_NO_FUNCTION`. */
 export function checkCallable(engine: Pick<ContractEngine, 'abi'>, contract: string, name: string | undefined): asserts name is string {

@@ -23,7 +23,7 @@ type Reads = Pick<Space, 'get'>
 export function contractReply(system: Reads, engine: Pick<ContractEngine, 'abi'>, contract: string): Reply {
   if (contract !== SYSTEM_SPACE) return jsonReply({ ...contractRecord(system, contract), abi: engine.abi(contract) })
   return jsonReply({
-    address: SYSTEM_SPACE, functions: SYSTEM_FUNCTIONS, reads: ['versions', 'code', 'dryrun', 'get', 'proof', 'at', 'diff'],
+    address: SYSTEM_SPACE, functions: SYSTEM_FUNCTIONS, reads: ['versions', 'code', 'dryrun', 'get', 'proof', 'at', 'diff', 'later'],
     genesis: readGenesis(system), members: readMembers(system), meter: meterChanges(system),
   })
 }

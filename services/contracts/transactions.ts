@@ -10,11 +10,13 @@
  *     checkpoint                           this block carries the state's root, and later ones from time to time
  *     answer:["message"] · what came back  a member's, for a message that a contract sent
  *     join · certificate, leave:["did"]    who the members are (members.ts)
+ *     later, cancel, settled               delayed calls: `services/later/records.ts`
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
 import { decodePackage } from '../../cmtp/package.ts'
 import { argumentsOf } from '../call.ts'
+import { executeLater } from '../later/records.ts'
 import type { Transaction } from '../state/batch.ts'
 import type { EmittedEvent, Space, Write } from '../state/provider.ts'
 import { orderCheckpoint } from '../state/checkpoints.ts'
@@ -85,6 +87,10 @@ export class ContractTransactions implements TransactionHandler {
         return join(transaction, context)
       case 'leave':
         return leave(transaction, route, context)
+      case 'later':
+      case 'cancel':
+      case 'settled':
+        return executeLater(name, transaction, route, context)
       case 'genesis':
         return this.#genesis(transaction, context)
       default:

@@ -10,6 +10,8 @@ import { LIMITS } from '../../cmtp/limits.ts'
 export const AUDIT_CHANNEL = 'audit'
 /** One event per request that the miner routed: the pair of its request hash and its final hash. Services only. */
 export const MINED_CHANNEL = 'events.mined'
+/** Where dead letters are looked at and settled: `0xE:events.dead:…`. It has no events of its own. */
+export const DEAD_CHANNEL = 'events.dead'
 
 const RESERVED_PREFIX = 'events.'
 const CONTRACT_PREFIX = `${RESERVED_PREFIX}state.contracts.`
@@ -31,6 +33,16 @@ export function checkChannel(channel: string): void {
 /** Whether only services may publish on the channel: `audit`, and all that begins with `events.`. */
 export function isReservedChannel(channel: string): boolean {
   return channel === AUDIT_CHANNEL || channel.startsWith(RESERVED_PREFIX)
+}
+
+/** Longest name of a group, in characters. */
+const GROUP_CHARACTERS = 64
+
+/** Throws `CMESH_EVENTS_GROUP` unless the name is one segment of an FQMN of 1 to 64 characters. */
+export function checkGroup(channel: string, group: string): void {
+  if (group.length <= GROUP_CHARACTERS && isSegment(group)) return
+  const reason = `its name has 1 to ${GROUP_CHARACTERS} letters, digits and . _ - ~ ^`
+  throw new CMeshError('CMESH_EVENTS_GROUP', { channel, group: group.slice(0, QUOTED), reason })
 }
 
 export interface ContractEvent {

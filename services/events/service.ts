@@ -7,7 +7,11 @@ import { LIMITS } from '../../cmtp/limits.ts'
 import { sha256 } from '../../cmtp/layer.ts'
 import { argumentsOf, jsonBody, jsonReply, jsonTextReply, JSON_HEADERS, type Call, type Reply } from '../call.ts'
 import type { AuthContext } from '../iam/guard.ts'
+import type { HopNotes } from '../endpoint.ts'
 import { checkChannel, isReservedChannel } from './channel.ts'
+import { eventJson } from './event-json.ts'
+import { GROUP_ACTIONS, type Groups } from './groups.ts'
+import { isOfLetters, LETTER_ACTIONS, type Letters } from './letters.ts'
 import type { EventRange, EventsProvider, MeshEvent } from './provider.ts'
 import type { Tails } from './tails.ts'
 
@@ -22,34 +26,43 @@ const TAIL_ID = 64
 export interface EventsServiceParts {
   readonly provider: EventsProvider
   readonly tails: Tails
+  readonly groups: Groups
+  readonly letters: Letters
 }
 
 export class EventsService {
   readonly #provider: EventsProvider
   readonly #tails: Tails
+  readonly #groups: Groups
+  readonly #letters: Letters
   /** The encoded reply of an event: the newest of a channel is asked for over and over. */
   readonly #replies = new WeakMap<MeshEvent, Reply>()
 
   constructor(parts: EventsServiceParts) {
     this.#provider = parts.provider
     this.#tails = parts.tails
+    this.#groups = parts.groups
+    this.#letters = parts.letters
   }
 
-  readonly handle = (call: Call, auth: AuthContext): Reply | Promise<Reply> => {
+  readonly handle = (call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> => {
     const { segments, write } = call.route
     const channel = segments[0] ?? ''
-    if (write) return this.#publish(channel, call)
+    if (write) return this.#write(channel, call, auth, notes)
     const action = segments[1] ?? 'read'
     if (action === 'read') {
       const event = this.#provider.latest(channel)
       return event instanceof Promise ? event.then(found => this.#latest(channel, found)) : this.#latest(channel, event)
     }
+    if (isOfLetters(channel)) return this.#letters.read(action, call, auth)
     checkChannel(channel)
     switch (action) {
       case 'range':
         return this.#range(channel, rangeOf(call))
       case 'count':
         return this.#provider.count(channel).then(count => jsonReply(count))
+      case 'groups':
+        return this.#groups.list(channel)
       case 'tail':
         return this.#tail(channel, call, auth)
       default:
@@ -91,6 +104,15 @@ export class EventsService {
     return jsonTextReply(Buffer.from(`[${events.join(',')}]`))
   }
 
+  /** `0xEW:<channel>[:<payload>]` publishes; `0xEW:<channel>:<group>:<action>` is for a group, or for a dead letter. */
+  #write(channel: string, call: Call, auth: AuthContext, notes: HopNotes): Promise<Reply> {
+    const [, of = '', action] = call.route.segments
+    const known = isOfLetters(channel) ? LETTER_ACTIONS : GROUP_ACTIONS
+    if (action === undefined || call.route.segments.length > 3 || !known.has(action)) return this.#publish(channel, call)
+    if (call.route.args !== undefined) throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: call.route.bare.length, expected: 'arguments in the body' })
+    return isOfLetters(channel) ? this.#letters.settle(of, action, call, auth, notes) : this.#groups.handle(channel, of, action, call, auth)
+  }
+
   async #publish(channel: string, call: Call): Promise<Reply> {
     checkChannel(channel)
     if (isReservedChannel(channel)) throw new CMeshError('CMESH_EVENTS_RESERVED', { channel })
@@ -115,22 +137,6 @@ export class EventsService {
     const request = { channel, inbox, auth, replySubject: call.replySubject, event: eventJson }
     if (close === true) return jsonReply(this.#tails.close(request, tail))
     return jsonReply(this.#tails.open(request, tail))
-  }
-}
-
-/** An event as JSON: its data as text where it is UTF-8, otherwise as `{"base64": …}`. */
-export function eventJson(event: MeshEvent): object {
-  const { channel, seq, timeMs } = event
-  return { channel, seq, timeMs, data: textOf(event.data) ?? { base64: Buffer.from(event.data).toString('base64') } }
-}
-
-const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
-function textOf(data: Uint8Array): string | undefined {
-  try {
-    return UTF8.decode(data)
-  } catch {
-    return undefined
   }
 }
 

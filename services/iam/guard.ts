@@ -9,7 +9,8 @@
  * 3. Rights are the token's permissions ∩ the subject's current grants; never more than either.
  * 4. A hit (the bytes of the session's last good token, on that session's subject) is synchronous and verifies nothing; it
  *    lasts 60 s at most and never past the token's expiry.
- * 5. A contract's context is made for one address that a contract may ask for, and holds no other right.
+ * 5. A contract's context is made for one address that a contract may ask for, and holds no other right; a delayed call's has what its DID
+ *    may do at that moment without a session.
  * 6. Memory is bounded by `maxSessions`, and for revocations by the sessions that can be revoked within one token life.
  * 7. A frame of another session speaks for a token only where the mesh wrote that session into the token (`via`), by a reference,
  *    and only with the last token that was verified of its session. So does a gateway's connection (`check` with `via`).
@@ -280,6 +281,20 @@ export class Guard {
     }
     const rules = compilePermissions([{ actions: action, pattern: route.bare }])
     return mint(claims, callerBytes('', contract), { guard: this, claims, token: NO_TOKEN, kid: '', rules, fixed: true, changesMs: Infinity, revision: this.#revision })
+  }
+
+  /**
+   * A DID, to make a call that it asked for before: no session and no token, and of its rights those that it has now and that ask nothing
+   * of a session. Good for a minute. `jti` stands for the token.
+   */
+  delayedPrincipal(did: string, jti: string): AuthContext {
+    const iat = Math.floor(this.#now() / 1_000)
+    const claims: TokenClaims = {
+      iss: '', aud: TOKEN_AUDIENCE, sub: did, sid: '', jti, iat, exp: iat + CONTRACT_SECONDS, ver: TOKEN_VERSION, cnf: { jkt: '' },
+      perms: [], amr: ['later'], aal: 0,
+    }
+    const rules = compilePermissions(this.#grantsOf(did))
+    return mint(claims, callerBytes('', did), { guard: this, claims, token: NO_TOKEN, kid: '', rules, fixed: true, changesMs: Infinity, revision: this.#revision })
   }
 
   /**

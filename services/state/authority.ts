@@ -22,6 +22,8 @@ export interface Authority {
   check(transaction: Transaction, route: Route, context: Pick<TransactionContext, 'system' | 'timeMs' | 'seq'>): void
 }
 
+const OF_MEMBERS: ReadonlySet<string> = new Set(['answer', 'checkpoint', 'settled'])
+
 /** The mesh's authority: the records of the system space, from the block on that `recheck` names. A log from before it runs as it did. */
 export class OrderedAuthority implements Authority {
   readonly #rights = new Rights()
@@ -55,9 +57,12 @@ export class OrderedAuthority implements Authority {
   }
 }
 
-/** What members order in the mesh's own name: answers to contracts, the first checkpoint, and rights that the configuration carries into the log. */
-function isOfMembers({ service, segments }: Route): boolean {
-  return service === 'I' || (service === 'S' && segments[0] === SYSTEM_SPACE && (segments[1] === 'answer' || segments[1] === 'checkpoint'))
+/**
+ * What members order in the mesh's own name: answers to contracts, the first checkpoint, the end of delayed calls, and rights that the
+ * configuration carries into the log.
+ */
+function isOfMembers({ service, segments: [contract, name = ''] }: Route): boolean {
+  return service === 'I' || (service === 'S' && contract === SYSTEM_SPACE && OF_MEMBERS.has(name))
 }
 
 function denied(route: Route): CMeshError {

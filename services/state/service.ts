@@ -12,18 +12,18 @@
  */
 import type { Claim } from '../../cmtp/claim.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { isContractAddress, type Route } from '../../cmtp/fqmn.ts'
+import type { Route } from '../../cmtp/fqmn.ts'
 import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '../../cmtp/identity/request-proof.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
-import { wireErrorReply, type Call, type Reply } from '../call.ts'
+import { jsonReply, wireErrorReply, type Call, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import type { ConsensusProvider, LogHead } from '../consensus/provider.ts'
 import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
 import { Courier } from '../contracts/courier.ts'
 import { installDeployed } from '../contracts/deployments.ts'
-import { encodeGenesis, readGenesis, readMesh, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
+import { encodeGenesis, readGenesis, readMesh, readOperator, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
 import { messageIdOf, OWN_IDS, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
 import { GENESIS_FQMN, isMember, JOIN_FQMN, mayOrder, readMembers } from '../contracts/members.ts'
 import { checkKnown, Metering } from '../contracts/metering.ts'
@@ -31,6 +31,8 @@ import type { ContractEngine } from '../contracts/provider.ts'
 import { contractKeys, isContractKey } from '../contracts/records.ts'
 import { ContractTransactions } from '../contracts/transactions.ts'
 import type { HopNotes } from '../endpoint.ts'
+import { DelayedTransactions, laterIdOf, pendingLater, readLater } from '../later/records.ts'
+import { LaterRunner, type LaterRunnerParts } from '../later/runner.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import { GRANTSEQ_KEY, readSeq } from '../iam/records.ts'
 import type { Log } from '../log.ts'
@@ -98,6 +100,8 @@ export interface StateServiceParts {
   readonly viewGas?: number
   /** Asks whom a contract's message is for; see `CourierParts.deliver`. Default: nobody can be asked, and messages wait. */
   readonly deliver?: (message: OutboxMessage) => Promise<Delivered>
+  /** Makes a delayed call, and keeps one that failed for good. Default: they wait. */
+  readonly later?: Pick<LaterRunnerParts, 'call' | 'bury'>
   /** How long a stop waits for writes under way before it stops consensus, which settles those that are left, in ms. Default 5,000. */
   readonly drainMs?: number
   /** Told each block as soon as it is applied. */
@@ -130,6 +134,7 @@ export class StateService {
   readonly #replication: Replication
   readonly #ticks: Ticks
   readonly #headers: OutcomeHeaders
+  readonly #later: LaterRunner
   #stopping = false
   #wrong: CMeshError | undefined
   #started: Promise<OpenReport> | undefined
@@ -159,6 +164,12 @@ export class StateService {
       log,
     })
     this.#headers = new OutcomeHeaders(this.durability)
+    const nobody = (): never => { throw new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'router' }) }
+    this.#later = new LaterRunner({
+      read: id => readLater(this.system, id), call: nobody, bury: nobody, ...parts.later,
+      settle: id => this.#order(member.did, `0xSW:${SYSTEM_SPACE}:settled:${JSON.stringify([id])}`, new Uint8Array(0)), clock, log,
+      onDuty: () => this.#replication.onDuty(),
+    })
     this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
     this.#levels = new ReadLevels({ applied: () => store.head.seq, barrier: deadlineMs => this.#proposer.barrier(deadlineMs), clock })
     this.#replication = new Replication({
@@ -173,7 +184,7 @@ export class StateService {
       store,
       index: this.#index,
       handlers: {
-        S: new ContractTransactions({ engine, space, metering: this.#metering }), R: parts.names,
+        S: new DelayedTransactions(new ContractTransactions({ engine, space, metering: this.#metering })), R: new DelayedTransactions(parts.names),
         ...(parts.identities !== undefined && { I: parts.identities }),
       },
       ...(parts.authority !== undefined && { authority: parts.authority }),
@@ -202,6 +213,7 @@ export class StateService {
         this.#proposer.fail(error)
         this.#levels.fail(error)
         this.#courier.halt()
+        this.#later.halt()
         parts.onHalt(error)
       },
     })
@@ -248,6 +260,11 @@ export class StateService {
     return this.#courier
   }
 
+  /** Makes delayed calls when they are due. Started once whom they are for can be reached; stopped with State. */
+  get later(): Pick<LaterRunner, 'start' | 'list' | 'stats'> {
+    return this.#later
+  }
+
   /** What the mesh was born with. Throws before `start` resolved. */
   get genesis(): GenesisRecord {
     if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'state is not open' })
@@ -267,12 +284,18 @@ export class StateService {
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
     this.#confirm(auth)
     const fresh = this.#levels.wait(call)
-    if (fresh === undefined) return this.#views.read(call, auth, notes)
+    if (fresh === undefined) return this.#read(call, auth, notes)
     return fresh.then(() => {
       // Time went by, in which anything may have changed.
       this.#confirm(auth)
-      return this.#views.read(call, auth, notes)
+      return this.#read(call, auth, notes)
     })
+  }
+
+  #read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
+    const { segments } = call.route
+    if (segments[0] === SYSTEM_SPACE && segments[1] === 'later') return jsonReply(this.#later.list(readOperator(this.system) === auth.sub ? undefined : auth.sub))
+    return this.#views.read(call, auth, notes)
   }
 
   /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
@@ -300,8 +323,8 @@ export class StateService {
       throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the outbox of events', limit: OUTBOX_LIMIT, retryAfterMs: 1_000 })
     }
     const id = formatMessageId(call.id)
-    // Whoever had taken the id of a message of a contract would keep it from being delivered.
-    if (id.startsWith(OWN_IDS) && !isContractAddress(auth.sub)) throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
+    // Whoever had taken the id of a message of a contract, or of a delayed call, would keep it from being made.
+    if (id.startsWith(OWN_IDS) && auth.sid !== '') throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
     const { deadlineMs } = call
     // The frame's memory is the broker connection's; the transaction outlives it.
     const body = call.body.length === 0 ? call.body : Buffer.from(call.body)
@@ -384,6 +407,7 @@ export class StateService {
     for (const key of contractKeys(system)) this.#deployed.add(key)
     this.stats.contracts = this.#deployed.size
     for (const id of pendingMessages(system)) this.#courier.add(id)
+    for (const later of pendingLater(system)) this.#later.add(later)
   }
 
   /** Before the order is taken up: blocks of other members come into the log as if they had been read back. */
@@ -437,7 +461,7 @@ export class StateService {
     // From now on nothing new comes in; answers to what contracts sent are the mesh's own and still do.
     this.#stopping = true
     this.#ticks.stop()
-    await this.#courier.stop()
+    await Promise.all([this.#courier.stop(), this.#later.stop()])
     const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
     await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
@@ -481,9 +505,18 @@ export class StateService {
         const id = value === undefined ? undefined : messageIdOf(key)
         if (id !== undefined) this.#courier.add(id)
         if (isContractKey(key)) this.#deployed.add(key)
+        this.#followLater(laterIdOf(key), value !== undefined)
       }
     }
+    this.#later.advance(block.timeMs)
     this.stats.contracts = this.#deployed.size
+  }
+
+  #followLater(id: string | undefined, kept: boolean): void {
+    if (id === undefined) return
+    const later = kept ? readLater(this.system, id) : undefined
+    if (later === undefined) this.#later.over(id)
+    else this.#later.add(later)
   }
 
   /** Orders the answer to a message. Each try is a transaction of its own: that there is one answer is the message's doing, which the first takes out. */

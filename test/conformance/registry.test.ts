@@ -18,6 +18,7 @@ import { refusal } from '../support/refusal.ts'
 import { StandInIrma } from '../support/stand-in-irma.ts'
 import { consensusConformance } from './consensus.ts'
 import { contractsConformance } from './contracts.ts'
+import { eventGroupsConformance } from './event-groups.ts'
 import { eventsConformance } from './events.ts'
 import { iamConformance, type IamSubject } from './iam.ts'
 import { minerConformance } from './miner.ts'
@@ -98,6 +99,7 @@ const SUITES: { readonly [K in ProviderKind]: (name: string, make: (context: Pro
   },
   events: (name, make) => {
     eventsConformance(name, async () => ({ provider: make(context()), dispose: async () => undefined }))
+    eventGroupsConformance(name, async () => ({ provider: make(context()), dispose: async () => undefined }))
   },
   contracts: (name, make) => {
     contractsConformance(name, () => make(context()))

@@ -248,7 +248,7 @@ describe('in the sources', () => {
     const asked = found(node => ts.isCallExpression(node) && /(^|[.#])state\.(read|write)$/.test(node.expression.getText()))
     // The views are State's own room behind its service.
     expect(importsOf('/views.ts')).toEqual(['services/state/service.ts'])
-    expect(filesOf(asked)).toEqual(['node/mesh.ts', 'services/iam/handler.ts', 'services/registrar/service.ts'])
+    expect(filesOf(asked)).toEqual(['node/mesh.ts', 'services/iam/handler.ts', 'services/later/delivery.ts', 'services/registrar/service.ts'])
     for (const { text } of asked) expect(text).toMatch(/\(call, auth, notes/)
   })
 

@@ -24,6 +24,9 @@ import { deliver } from '../../services/contracts/delivery.ts'
 import type { Genesis } from '../../services/contracts/genesis.ts'
 import { Endpoint, type ServiceHandler } from '../../services/endpoint.ts'
 import { EventsService } from '../../services/events/service.ts'
+import { Groups } from '../../services/events/groups.ts'
+import { Letters } from '../../services/events/letters.ts'
+import { callLater, resendLater } from '../../services/later/delivery.ts'
 import { Tails } from '../../services/events/tails.ts'
 import { GrantBook } from '../../services/iam/grant-book.ts'
 import type { Guard } from '../../services/iam/guard.ts'
@@ -123,6 +126,7 @@ export interface TestMesh extends IamFixture {
   readonly events: MockEvents
   readonly outbox: Outbox
   readonly tails: Tails
+  readonly groups: Groups
   readonly state: StateService
   readonly registrar: RegistrarService
   readonly deadlines: Deadlines
@@ -191,11 +195,20 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const deadlines = new Deadlines(time)
   const state: StateService = new StateService({
     deliver: message => deliver(message, { guard, registrar, dispatcher, deadlines, clock: time }),
+    later: {
+      call: (later, attempt) => callLater(later, attempt, { guard, registrar, dispatcher, deadlines, clock: time }),
+      bury: (later, failure) => letters.ofCall(later, failure),
+    },
     store, engine, consensus, guard, outbox, names: new NameTransactions(), identities: new IdentityTransactions(), member: memberOf(nodeKey), clock: time, log,
     onHalt: error => { halts.push(error) }, ...options.state,
   })
   const book = new GrantBook({ records: () => state.system, node, operator: operator.did, now: time.nowMs })
   const registrar = new RegistrarService({ state, guard })
+  const letters = new Letters({
+    provider: events, guard, isOperator: did => did === operator.did, now: time.nowMs,
+    resend: (letter, call, auth, notes) => resendLater(letter, { call, auth, notes }, { guard, state }),
+  })
+  const groups = new Groups({ provider: events, letters, guard, now: time.nowMs })
   const handlers: Record<ServiceName, ServiceHandler> = {
     iam: iamHandler({
       iam: iam.iam, guard, book, state, now: time.nowMs,
@@ -204,7 +217,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
     consensus: new ConsensusService({ provider: options.state?.consensus ?? consensus, state }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
-    events: new EventsService({ provider: events, tails }).handle,
+    events: new EventsService({ provider: events, tails, groups, letters }).handle,
     ...options.handlers,
   }
   const endpoints = Object.fromEntries(Object.entries(handlers).map(([hop, handler]) => [
@@ -222,6 +235,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const genesis = genesisOf({ operator: operator.did, node, meter: { ...engine.meter, transactionGas: 20_000_000 } })
   await state.start(() => options.genesis?.(genesis) ?? genesis)
   state.courier.start()
+  state.later.start()
   await outbox.flush()
   const open: TestMesh['open'] = async (fields = {}) => {
     const identity = fields.identity ?? KeyPair.generate()
@@ -251,7 +265,8 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
     return { status: reply.status, frame: reply }
   }
   return {
-    ...iam, open, time, log, node, store, engine, consensus, events, outbox, tails, state, registrar, deadlines, dispatcher, endpoints, frontDoor, halts,
+    ...iam, open, time, log, node, store, engine, consensus, events, outbox, tails, groups, state,
+    registrar, deadlines, dispatcher, endpoints, frontDoor, halts,
     published, operator, root, frame, ask, askRaw,
     register: (session, owner, name, target) => ask(session, `0xRW:register:${name}:${target}`, { body: nameBody(owner, name, target, 1) }),
     stop: async () => {

@@ -1,11 +1,12 @@
 /** `cmesh call`: sends one request and prints what came back. */
-import { Option, type Command } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { CMeshError } from '../../../cmtp/errors.ts'
 import type { DecodedLayer } from '../../../cmtp/layer.ts'
+import { LIMITS } from '../../../cmtp/limits.ts'
 import type { ReceiptLevel } from '../../../cmtp/wire.ts'
 import { usage } from '../../options.ts'
 import type { Reply } from '../../reply.ts'
-import { examples, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { examples, integerFrom, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { exitCodeOf, Reported } from '../exit-codes.ts'
 import { failureDocument, printError } from '../failure.ts'
 import { readInput } from '../input.ts'
@@ -17,6 +18,8 @@ interface CallOptions extends MeshOptions {
   readonly body?: string
   readonly bodyFile?: string
   readonly receipt: ReceiptLevel
+  readonly at?: number
+  readonly in?: number
 }
 
 export function call(program: Command, terminal: Terminal): void {
@@ -25,6 +28,8 @@ export function call(program: Command, terminal: Terminal): void {
     .option('--body <text>', 'body of the request; the arguments of a function as a JSON array')
     .option('--body-file <file>', 'body from a file, - for standard input')
     .addOption(new Option('--receipt <level>', 'what the reply proves itself by').choices(['none', 'hash', 'full']).default('hash'))
+    .addOption(new Option('--at <time>', 'have the mesh make the call then: an ISO 8601 time, or ms since 1970').argParser(moment))
+    .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs)).conflicts('at'))
     .addHelpText('after', examples(
       ['cmesh call 0xS:0x001:hello_world', '"Hello, world"'],
       ['cmesh call \'0xS:0x001:hello_world:["Dexter"]\'', 'arguments in the address'],
@@ -33,6 +38,7 @@ export function call(program: Command, terminal: Terminal): void {
     ))
     .action(async (fqmn: string, options: CallOptions) => {
       const body = await bodyOf(options)
+      if (options.at !== undefined || options.in !== undefined) return delay(terminal, fqmn, body, options)
       const ask = { body, receipt: options.receipt, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
       const reply = await withClient(terminal, options, (client) =>
         withProgress(terminal, `waiting for ${fqmn}`, () => client.call(fqmn, ask)))
@@ -43,6 +49,20 @@ export function call(program: Command, terminal: Terminal): void {
       printError(terminal, error)
       throw new Reported(exitCodeOf(error))
     })
+}
+
+function delay(terminal: Terminal, fqmn: string, body: Uint8Array | string | undefined, options: CallOptions): Promise<void> {
+  return withClient(terminal, options, async (client) => {
+    const receipt = await client.later.call(fqmn, { at: options.at, inMs: options.in, body, timeoutMs: options.timeout, signal: terminal.interrupted })
+    printResult(terminal, options, receipt, () => [`${receipt.id} ${time(receipt.atMs)}`])
+  })
+}
+
+/** ms since 1970. */
+function moment(text: string): number {
+  const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text)
+  if (!Number.isSafeInteger(ms)) throw new InvalidArgumentError('It must be an ISO 8601 time or ms since 1970.')
+  return ms
 }
 
 async function bodyOf({ body, bodyFile }: CallOptions): Promise<Uint8Array | string | undefined> {

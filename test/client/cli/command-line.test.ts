@@ -30,14 +30,15 @@ describe('help', () => {
     expect(COMMANDS.map((path) => path.join(' ')).sort()).toEqual([
       'attribute hold', 'attribute issue', 'attribute list', 'attribute present', 'attribute request',
       'authz explain', 'authz grant', 'authz list', 'authz revoke',
-      'call', 'capability delegate', 'capability export', 'capability import', 'capability list', 'capability revoke',
-      'cluster restart', 'cluster show', 'completion',
+      'backup', 'call', 'capability delegate', 'capability export', 'capability import', 'capability list', 'capability revoke',
+      'cluster restart', 'cluster show', 'completion', 'consensus accept-loss',
       'contract build', 'contract call', 'contract check', 'contract client', 'contract deploy', 'contract dry-run', 'contract gas', 'contract inspect',
       'contract new', 'contract proxy', 'contract replace', 'contract test', 'contract verify',
-      'demo', 'deploy', 'events publish', 'events range', 'events read', 'events tail',
+      'demo', 'deploy', 'dlq drop', 'dlq ls', 'dlq replay', 'dlq show',
+      'events groups', 'events publish', 'events range', 'events read', 'events remove-group', 'events tail', 'events take',
       'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity next', 'identity rotate', 'identity show',
-      'keys drop', 'keys rotate', 'keys show', 'login', 'mesh certify', 'mesh did', 'mesh init', 'operator export', 'operator init', 'operator show', 'register', 'resolve',
-      'spam', 'state checkpoint', 'state diff', 'state get', 'state verify', 'status', 'up', 'whoami',
+      'keys drop', 'keys rotate', 'keys show', 'later cancel', 'later ls', 'login', 'mesh certify', 'mesh did', 'mesh init',
+      'operator export', 'operator init', 'operator show', 'register', 'resolve', 'restore', 'spam', 'state checkpoint', 'state diff', 'state get', 'state verify', 'status', 'up', 'verify', 'whoami',
     ])
   })
 
@@ -232,7 +233,7 @@ describe('completion', () => {
 
   test('bash completes commands, subcommands and options', async () => {
     const file = await script('bash')
-    expect(offered(file, 'cmesh', 're')).toEqual(['register', 'resolve'])
+    expect(offered(file, 'cmesh', 're')).toEqual(['register', 'resolve', 'restore'])
     expect(offered(file, 'cmesh', 'events', 'p')).toEqual(['publish'])
     expect(offered(file, 'cmesh', 'contract', 'd')).toEqual(['deploy', 'dry-run'])
     expect(offered(file, 'cmesh', 'contract', 'gas', '--th')).toEqual(['--threshold'])

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/g
 import { createHash } from 'node:crypto'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
-import { eventJson } from '../../../services/events/service.ts'
+import { eventJson } from '../../../services/events/event-json.ts'
 import { startMesh, type TestMesh } from '../../support/mesh.ts'
 
 let mesh: TestMesh

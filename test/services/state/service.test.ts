@@ -63,7 +63,7 @@ describe('a view', () => {
       address: '0x001', deployer: mesh.operator.did, codeHash: expect.stringMatching(/^[0-9a-f]{64}$/), manifest: { name: 'hello', version: '1.0.0' },
       abi: { functions: expect.arrayContaining([expect.objectContaining({ name: 'hello_world', mode: 'view' })]) },
     })
-    expect((await mesh.ask(session, '0xS:0x000')).value).toMatchObject({ address: '0x000', functions: ['deploy', 'replace', 'proxy', 'meter', 'leave', 'checkpoint'], reads: ['versions', 'code', 'dryrun', 'get', 'proof', 'at', 'diff'], meter: [{ from: 1, meter: 1, schedule: 1, transactionGas: 20_000_000 }], genesis: { operator: mesh.operator.did, members: [mesh.node] } })
+    expect((await mesh.ask(session, '0xS:0x000')).value).toMatchObject({ address: '0x000', functions: ['deploy', 'replace', 'proxy', 'meter', 'leave', 'checkpoint', 'later', 'cancel'], reads: ['versions', 'code', 'dryrun', 'get', 'proof', 'at', 'diff', 'later'], meter: [{ from: 1, meter: 1, schedule: 1, transactionGas: 20_000_000 }], genesis: { operator: mesh.operator.did, members: [mesh.node] } })
   })
 
   test('says what gas it used, also from the cache and when it fails', async () => {

@@ -1,0 +1,170 @@
+/**
+ * Groups, dead letters and delayed calls on a real node and broker: through the SDK and the command line, and over kill −9 of the node with its broker.
+ */
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { connect } from '../../client/connect.ts'
+import type { MeshClient } from '../../client/mesh-client.ts'
+import type { GroupEvent } from '../../client/group.ts'
+import type { CMeshError } from '../../cmtp/errors.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { CliHome } from '../client/support/cli-process.ts'
+import { until } from '../client/support/until.ts'
+import { NodeRoom, type TestNode } from '../support/node-process.ts'
+
+const room = new NodeRoom()
+const operator = KeyPair.generate()
+const opened: MeshClient[] = []
+let dir: string
+let node: TestNode
+let client: MeshClient
+const warnings: CMeshError[] = []
+beforeAll(async () => {
+  dir = await room.dir()
+  node = await room.start({ dir, args: ['--operator', operator.did] })
+  client = await open()
+})
+afterAll(async () => {
+  for (const each of opened) await each.close()
+  await room.close()
+})
+
+async function open(): Promise<MeshClient> {
+  const made = await connect({ url: node.url, mesh: node.descriptor.did, identity: operator, onWarning: warning => warnings.push(warning) })
+  opened.push(made)
+  return made
+}
+
+/** When the broker last wrote down the state of a group, ms since 1970; 0 for not yet. */
+async function writtenMs(channel: string, group: string): Promise<number> {
+  const consumers = (await readdir(join(dir, 'broker'), { recursive: true }))
+    .filter(path => /CMESH_EVENTS\/obs\/[^/]+\/meta\.inf$/.test(path))
+  for (const path of consumers) {
+    const { description = '' } = JSON.parse(await readFile(join(dir, 'broker', path), 'utf8')) as { description?: string }
+    if (!description.startsWith(JSON.stringify({ channel, group }).slice(0, -1))) continue
+    return (await stat(join(dir, 'broker', path, '..', 'o.dat')).catch(() => undefined))?.mtimeMs ?? 0
+  }
+  return 0
+}
+
+describe('members of a group', () => {
+  test('share the events of a channel: each is handled by one of them, and again when its handler throws', async () => {
+    const handled: string[] = []
+    const handler = (who: string) => (event: GroupEvent): void => {
+      if (event.data === '7' && event.attempt === 1) throw new Error('not yet')
+      handled.push(`${who} ${String(event.data)}`)
+    }
+    const options = { from: 'first', backoffMs: 0, concurrency: 4 } as const
+    const other = await open()
+    const members = await Promise.all([client.group('shared', 'g', handler('a'), options), other.group('shared', 'g', handler('b'), options)])
+    for (let i = 0; i < 40; i++) await client.publish('shared', `${i}`)
+    await until('all are handled', () => handled.length >= 40)
+    await Promise.all(members.map(member => member.close()))
+    expect(handled.map(each => Number(each.slice(2))).sort((a, b) => a - b)).toEqual(Array.from({ length: 40 }, (_, i) => i))
+    expect((await client.groups('shared'))[0]).toMatchObject({ group: 'g', waiting: 0, inHand: 0 })
+  })
+
+  test('a member that ends lets others have what it did not begin with', async () => {
+    const began: number[] = []
+    let release = (): void => undefined
+    const held = new Promise<void>(resolve => { release = resolve })
+    const member = await client.group('left', 'g', async event => {
+      began.push(event.seq)
+      await held
+    }, { from: 'first', concurrency: 2 })
+    for (let i = 0; i < 3; i++) await client.publish('left', `${i}`)
+    await until('two are begun with', () => began.length === 2)
+    const closing = member.close()
+    release()
+    await closing
+    expect(began).toHaveLength(2)
+    expect((await client.groups('left'))[0]).toMatchObject({ waiting: 1, inHand: 0 })
+  })
+
+  test('refuse options that are none', async () => {
+    await expect(client.group('shared', 'g', () => undefined, { concurrency: 0 })).rejects.toMatchObject({
+      code: 'CMESH_CLIENT_USAGE', message: 'The option concurrency of a group must be an integer from 1 to 64.',
+    })
+  })
+})
+
+describe('the command line', () => {
+  let home: CliHome
+  beforeAll(async () => { home = await CliHome.make() })
+  afterAll(() => home.close())
+
+  test('takes an event, lets it die, shows, replays and drops its letter', async () => {
+    const cli = (...args: string[]): Promise<unknown> => home.json(...args, '--url', node.url)
+    const { did } = await cli('whoami') as { did: string }
+    for (const permission of ['write 0xEW:cli:>', 'write 0xEW:cli', 'write 0xSW:0x000:later', 'write 0xSW:0x000:cancel']) await client.call('0xIW:grant', { body: JSON.stringify({ did, permission }) })
+    await cli('login', '--yes')
+    await cli('events', 'publish', 'cli', 'poison')
+    const taking = home.start(['events', 'take', 'cli', 'g', '--from', 'first', '--attempts', '1', '--exec', 'grep -q good', '--count', '1', '--url', node.url])
+    let id = ''
+    await until('there is a letter', async () => {
+      const { letters } = await client.dlq.list()
+      id = letters.find(letter => letter.kind === 'event' && letter.channel === 'cli')?.id ?? ''
+      return id !== ''
+    })
+    await cli('events', 'publish', 'cli', 'good')
+    expect((await taking.result).stdout).toMatch(/^#\d+ .* good\n$/)
+    expect(await cli('dlq', 'ls')).toMatchObject({ letters: [{ id, kind: 'event', channel: 'cli', group: 'g', attempts: 1 }], next: null })
+    expect(await cli('dlq', 'show', id)).toMatchObject({ id, data: 'poison', error: { code: 'Error', message: 'the command ended with 1' } })
+    expect(await cli('dlq', 'replay', id)).toEqual({ id, replayed: true })
+    expect((await home.run(['events', 'take', 'cli', 'g', '--count', '1', '--url', node.url])).stdout).toMatch(/poison\n$/)
+    expect(await cli('dlq', 'drop', id)).toEqual({ id, dropped: false })
+    expect((await home.run(['events', 'groups', 'cli', '--url', node.url])).stdout).toMatch(/g .*0 .*0 /)
+    const { id: later } = await cli('call', '0xEW:cli', '--body', 'x', '--in', '3600000') as { id: string }
+    expect(await cli('later', 'ls')).toEqual([{ id: later, did, fqmn: '0xEW:cli', atMs: expect.any(Number) }])
+    expect(await cli('later', 'cancel', later)).toEqual({ id: later, cancelled: true })
+    expect(await cli('events', 'remove-group', 'cli', 'g')).toEqual({ channel: 'cli', group: 'g' })
+  })
+})
+
+describe('kill −9 of the node with its broker', () => {
+  test('loses no position, no event in hand, no count of attempts, no letter and no delayed call, which is made once', async () => {
+    const ask = async <T>(fqmn: string, body: object): Promise<T> => (await client.call(fqmn, { body: JSON.stringify(body) })).json<T>()
+    type Taken = readonly { readonly data: string, readonly attempt: number, readonly token: string }[]
+    await ask('0xEW:killed:g:open', { from: 'first', ackWaitMs: 60_000, backoffMs: 0, attempts: 3 })
+    await ask('0xEW:killed:dead:open', { from: 'first', attempts: 1 })
+    for (const data of ['done', 'held']) await client.publish('killed', data)
+    const [done, held] = await ask<Taken>('0xEW:killed:g:pull', { max: 2, waitMs: 1_000 })
+    await ask('0xEW:killed:g:ack', { tokens: [done?.token] })
+    // The broker writes down who has what a little later: kept busy, it has done so once the file is newer than the ack.
+    const ackedMs = Date.now()
+    await until('the broker wrote it down', async () => {
+      await client.publish('killed', 'filler')
+      const [filler] = await ask<Taken>('0xEW:killed:g:pull', { waitMs: 1_000 })
+      await ask('0xEW:killed:g:ack', { tokens: [filler?.token] })
+      return await writtenMs('killed', 'g') > ackedMs
+    })
+    await client.publish('killed', 'next')
+    const [dying] = await ask<Taken>('0xEW:killed:dead:pull', {})
+    const counter = async (): Promise<number> => (await client.call('0xS:0x002:get')).json<number>()
+    const before = await counter()
+    await client.later.call('0xSW:0x002:increment', { inMs: 1_000 })
+    const { id: far } = await client.later.call('0xSW:0x002:increment', { inMs: 3_600_000 })
+    const { dead } = await ask<{ dead: string }>('0xEW:killed:dead:nack', { token: dying?.token, error: { code: 'E', message: 'no' } })
+
+    await node.kill()
+    node = await room.start({ dir, args: ['--operator', operator.did] })
+    client = await open()
+    // The token of before is good: it is the broker that knows who has what.
+    expect(await ask('0xEW:killed:g:nack', { token: held?.token })).toEqual({ retryMs: 0 })
+    const taken: { readonly data: string, readonly attempt: number }[] = []
+    await until('both are taken', async () => {
+      taken.push(...(await ask<Taken>('0xEW:killed:g:pull', { max: 5, waitMs: 500 })).filter(({ data }) => data !== 'filler'))
+      return taken.length >= 2
+    })
+    expect(taken.map(({ data, attempt }) => `${data} ${attempt}`).sort()).toEqual(['held 2', 'next 1'])
+    expect(await client.dlq.show(dead)).toMatchObject({ data: 'done', attempts: 1, error: { code: 'E', message: 'no' } })
+    expect(await client.dlq.replay(dead)).toBe(true)
+
+    await until('the call that was due is made', async () => (await client.later.list()).length === 1)
+    // The other one is that of the self-test at boot.
+    expect(await counter()).toBe(before + 2)
+    expect([await client.later.cancel(far), await client.later.cancel(far)]).toEqual([true, false])
+    expect(await client.later.list()).toEqual([])
+  })
+})
