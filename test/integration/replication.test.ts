@@ -1,5 +1,5 @@
 /** Three members of one mesh: State of each on its own Hypercore, one stream of one real broker between them. */
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
@@ -17,6 +17,8 @@ import { readMembers } from '../../services/contracts/members.ts'
 import { SILENT_LOG } from '../../services/log.ts'
 import { IdentityTransactions } from '../../services/iam/transactions.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
+import { divergedAt } from '../../services/state/catch-up/divergence.ts'
+import { BlockServer } from '../../services/state/catch-up/server.ts'
 import { Outbox } from '../../services/state/outbox.ts'
 import { StateService } from '../../services/state/service.ts'
 import { turnClock } from '../../services/clock.ts'
@@ -46,6 +48,8 @@ interface Member {
   readonly state: StateService
   readonly bus: NatsBus
   readonly halts: CMeshError[]
+  readonly store: HypercoreStateStore
+  readonly dir: string
   stop(): Promise<void>
 }
 
@@ -64,11 +68,15 @@ interface MemberOptions {
 async function member(key: KeyPair, { stream, certificate = true, operator = OPERATOR.did }: MemberOptions): Promise<Member> {
   const bus = await connectNats({ servers: broker.url, onError: () => undefined })
   const halts: CMeshError[] = []
+  const dir = path.join(root, stream, key.did.slice(-12))
+  const store = new HypercoreStateStore({ dir })
+  const blocks = new BlockServer({ bus, did: key.did, replica: store.replica, head: () => store.head, log: SILENT_LOG })
   const events = new MockEvents({})
   // Of one time: who was made to leave since does not come back by it.
   const shown = certificate ? issueCertificate(key.did, MESH, ISSUED_MS) : undefined
   const state: StateService = new StateService({
-    store: new HypercoreStateStore({ dir: path.join(root, stream, key.did.slice(-12)) }),
+    store,
+    diverged: place => divergedAt({ bus, did: key.did, store, log: SILENT_LOG }, place),
     consensus: new JetStreamConsensus(
       { bus, nodeId: key.did, log: SILENT_LOG, onFailed: error => { halts.push(error) } }, { stream, maxBytes: 64 * 1024 * 1024, checkMs: 50 },
     ),
@@ -83,9 +91,10 @@ async function member(key: KeyPair, { stream, certificate = true, operator = OPE
     clock: turnClock(), log: SILENT_LOG, onHalt: error => { halts.push(error) },
   })
   const made: Member = {
-    key, state, bus, halts,
+    key, state, bus, halts, store, dir,
     stop: async () => {
       running.delete(made)
+      await blocks.stop()
       await state.stop()
       await bus.close()
     },
@@ -99,6 +108,7 @@ async function member(key: KeyPair, { stream, certificate = true, operator = OPE
     await made.stop()
     throw error
   }
+  blocks.start()
   return made
 }
 
@@ -107,6 +117,11 @@ const write = ({ state }: Member, did: string): Promise<void> => state.orderOwn(
 const heads = (members: readonly Member[]): string[] => members.map(({ state: { head } }) => `${head.seq} ${Buffer.from(head.chain).toString('hex')}`)
 const alike = (members: readonly Member[]): boolean => new Set(heads(members)).size === 1
 const granted = ({ state }: Member, did: string): boolean => state.system.get(`grants/${did}`) !== undefined
+
+/** The sequence of the block that granted it. */
+function wrongAt({ state }: Member, did: string): number {
+  return (JSON.parse(Buffer.from(state.system.get(`grants/${did}`) ?? '').toString('utf8')) as { readonly seq: number }).seq
+}
 
 /** A call of what anybody may read, behind everything that was acknowledged before it. */
 function linear(): Call {
@@ -161,6 +176,31 @@ describe('three members', () => {
     await waiting
     expect(granted(back, did)).toBe(true)
     expect(alike([one, back])).toBe(true)
+  })
+
+  test('one that came to another result is named by the sequence and stops; its next start puts its log aside and has the others\'', async () => {
+    const stream = `WRONG${++streams}`
+    const members = await Promise.all(keys.map(key => member(key, { stream })))
+    const [one, two, three] = members as [Member, Member, Member]
+    await until('all are members everywhere', () => members.every(({ state }) => readMembers(state.system).length === 3), WAIT_MS)
+    const did = KeyPair.generate().did
+    for (let i = 0; i < 5; i++) await write(one, KeyPair.generate().did)
+    await until('all are at one head', () => alike(members), WAIT_MS)
+    // As a bit that flipped in memory would: nobody sees it before somebody writes there again.
+    const wrong = { seq: 1, grants: [{ id: 'wrong', perm: 'read 0xS:0x002:>', by: OPERATOR.did, seq: 1, timeMs: 1 }] }
+    two.store.space('0x000').set(`grants/${did}`, Buffer.from(JSON.stringify(wrong)))
+    await write(one, did)
+    const { seq } = one.state.head
+    await until('it has stopped', () => two.halts.length > 0, WAIT_MS)
+    expect(two.halts.map(({ code, detail }) => [code, detail['seq']])).toEqual([['CMESH_STATE_DIVERGED', wrongAt(one, did)]])
+    await expect(write(two, KeyPair.generate().did)).rejects.toMatchObject({ code: 'CMESH_STATE_DIVERGED' })
+    await write(three, KeyPair.generate().did)
+    await two.stop()
+    const healed = await member(keys[1], { stream })
+    await until('it has what the others have', () => alike([one, three, healed]), WAIT_MS)
+    expect(healed.state.head.seq).toBeGreaterThan(seq)
+    expect((await readdir(two.dir)).filter(name => name.startsWith('log.diverged-'))).toEqual([`log.diverged-${wrongAt(one, did)}`])
+    expect(one.halts).toEqual([])
   })
 
   test('one that the operator takes out is refused what it orders, also after a restart', async () => {
