@@ -29,7 +29,9 @@ import { Channels, type EventRange, type GroupInfo, type Published } from './cha
 import type { GroupHandler, GroupMember, GroupOptions } from './group.ts'
 import { DelayedCalls } from './later.ts'
 import { Names, type NameRecord } from './names.ts'
-import { anything, checkOptions, REQUEST_CHECKS, text, usage, type RequestDefaults, type ResolvedRequestDefaults } from './options.ts'
+import {
+  anything, checkOptions, readLevel, REQUEST_CHECKS, text, usage, type ReadLevel, type RequestDefaults, type ResolvedRequestDefaults,
+} from './options.ts'
 import type { Reply } from './reply.ts'
 import { Requester, type Ask, type RequestParts } from './requester.ts'
 import { SessionKeeper } from './session.ts'
@@ -47,6 +49,11 @@ export interface CallOptions extends RequestDefaults {
   readonly signal?: AbortSignal | undefined
   /** The `idempotency-key` header. */
   readonly idempotencyKey?: string | undefined
+  /**
+   * How fresh a view has to be. `local` (default): what the node that answers has applied. `session`: at least what this client's
+   * acknowledged writes did. `linear`: at least everything that was acknowledged to anybody before the call.
+   */
+  readonly read?: ReadLevel | undefined
 }
 
 /** One request of a batch. */
@@ -99,7 +106,8 @@ const SYSTEM_WRITES = '0xSW:0x000:'
 const IAM_WRITES = '0xIW:'
 const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, signal: anything }
 const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anything }
-const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text }
+const LETTER_W = 0x57
+const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text, read: readLevel }
 
 export class MeshClient {
   readonly #dlq: DeadLetters
@@ -113,6 +121,8 @@ export class MeshClient {
   readonly #channels: Channels
   readonly #contracts: Contracts
   #closed: Promise<void> | undefined
+  /** The highest sequence at which a write of this client was acknowledged. */
+  #seen = 0
 
   /** Use `connect`. */
   constructor(parts: MeshClientParts) {
@@ -169,14 +179,28 @@ export class MeshClient {
    */
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
-    if (options === undefined && !isSigned(fqmn)) return this.#requester.request(fqmn, undefined, this.#plain)
-    return this.#send(fqmn, options ?? {})
+    const reply = options === undefined && !isSigned(fqmn) ? this.#requester.request(fqmn, undefined, this.#plain) : this.#send(fqmn, options ?? {})
+    return isWrite(fqmn) ? reply.then(this.#noted) : reply
+  }
+
+  /** How far the log went when a write was acknowledged, for views that have to show it. */
+  readonly #noted = (reply: Reply): Reply => {
+    const seq = Number(reply.header('x-cmesh-sequence') ?? 0)
+    if (seq > this.#seen) this.#seen = seq
+    return reply
+  }
+
+  /** The options with the headers that say how fresh the view has to be. */
+  #fresh(options: CallOptions): CallOptions {
+    const { read = 'local', headers } = options
+    if (read === 'local') return options
+    return { ...options, headers: { ...headers, 'x-cmesh-read': read, ...(read === 'session' && { 'x-cmesh-after': String(this.#seen) }) } }
   }
 
   #send(fqmn: string, options: CallOptions): Promise<Reply> {
     try {
       checkOptions('a call', options, CALL_CHECKS)
-      const parts = partsOf(options, options.idempotencyKey)
+      const parts = partsOf(this.#fresh(options), options.idempotencyKey)
       return this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options))
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
@@ -433,6 +457,11 @@ function isSigned(fqmn: string): boolean {
     // The mesh says what is wrong with it.
     return false
   }
+}
+
+/** Whether the outer opcode is one of writing: `0xSW:` and the like. */
+function isWrite(fqmn: string): boolean {
+  return fqmn.charCodeAt(3) === LETTER_W
 }
 
 /** An entry that is its address and nothing else, as most are: there is nothing to check then. */

@@ -43,6 +43,10 @@ export type ResolvedRequestDefaults = Resolved<RequestDefaults>
 export type ResolvedConnectionDefaults = Resolved<ConnectionDefaults>
 
 const RECEIPTS: readonly unknown[] = ['hash', 'none', 'full']
+const READ_LEVELS: readonly unknown[] = ['local', 'session', 'linear']
+
+/** How fresh a view has to be: what the node that answers has applied, at least this client's own writes, at least everything acknowledged before. */
+export type ReadLevel = 'local' | 'session' | 'linear'
 
 /** Checks one value; gives what is wrong with it, or `undefined`. */
 type Check = (value: unknown) => string | undefined
@@ -52,6 +56,7 @@ export const integer = (min: number, max: number): Check => (value) =>
 export const boolean: Check = (value) => (typeof value === 'boolean' ? undefined : 'must be true or false')
 export const text: Check = (value) => (typeof value === 'string' && value !== '' ? undefined : 'must be a text that is not empty')
 export const receipt: Check = (value) => (RECEIPTS.includes(value) ? undefined : 'must be hash, none or full')
+export const readLevel: Check = (value) => (READ_LEVELS.includes(value) ? undefined : 'must be local, session or linear')
 export const anything: Check = () => undefined
 
 export const REQUEST_CHECKS = {
