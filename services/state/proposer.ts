@@ -20,6 +20,10 @@ import { OwnBatches, type OwnBatch } from './own-batches.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
 const BATCHES_IN_FLIGHT = 8
+/** Least time between two empty batches, ms. */
+const BARRIER_MS = 10
+/** Longest that an empty batch is waited for, ms: those that come after it wait for its end. */
+const BARRIER_DEADLINE_MS = 10_000
 
 export interface ProposerParts {
   readonly consensus: Pick<ConsensusProvider, 'propose'>
@@ -56,7 +60,10 @@ export class Proposer {
   #inFlight = 0
   #scheduled = false
   #closed: CMeshError | undefined
-  #barrier: Promise<number> | undefined
+  /** Settles when the last empty batch is ordered and a while has gone by. */
+  #barrier: Promise<unknown> = Promise.resolve()
+  /** The one that is not on its way yet: whoever asks now shares it. */
+  #nextBarrier: Promise<number> | undefined
   #idle: (() => void)[] = []
 
   constructor(parts: ProposerParts) {
@@ -103,21 +110,30 @@ export class Proposer {
 
   /**
    * Orders an empty batch, which moves log time on, and resolves with its sequence once this node has applied it: everything that was
-   * acknowledged anywhere before the call is applied then, too. Calls of one tick share a batch. Rejects as consensus does.
+   * acknowledged anywhere before the call is applied then, too. Calls of one tick share a batch, and so do those that come while one is
+   * under way, or within `BARRIER_MS` of it: whoever may only read does not fill the log. Rejects as consensus does.
    */
   barrier(deadlineMs: number): Promise<number> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed)
-    this.#barrier ??= new Promise<number>((resolve, reject) => {
+    this.#nextBarrier ??= this.#barrier.then(() => new Promise<number>((resolve, reject) => {
       setImmediate(() => {
-        this.#barrier = undefined
-        const { member, clock, consensus } = this.#parts
-        const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions: [] }, bytes => member.sign(bytes))
-        // Under an id of its own: two of one moment have the same content, and the second must not be given the place of the first.
-        consensus.propose({ id: randomBytes(16).toString('hex'), data, deadlineMs: Math.min(deadlineMs, clock.nowMs() + LIMITS.deadlineAheadMs) })
-          .then(({ seq }) => { resolve(seq) }, reject)
+        this.#nextBarrier = undefined
+        const ordered = this.#orderNothing(deadlineMs)
+        const pause = new Promise(done => { setTimeout(done, BARRIER_MS).unref() })
+        this.#barrier = Promise.allSettled([ordered, pause])
+        ordered.then(resolve, reject)
       })
-    })
-    return this.#barrier
+    }))
+    return this.#nextBarrier
+  }
+
+  async #orderNothing(deadlineMs: number): Promise<number> {
+    const { member, clock, consensus } = this.#parts
+    const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions: [] }, bytes => member.sign(bytes))
+    // Under an id of its own: two of one moment have the same content, and the second must not be given the place of the first.
+    const id = randomBytes(16).toString('hex')
+    const { seq } = await consensus.propose({ id, data, deadlineMs: Math.min(deadlineMs, clock.nowMs() + BARRIER_DEADLINE_MS) })
+    return seq
   }
 
   /** What this node proposed and an entry of the log brings back, if it does; asked once for each entry, when it is applied. */

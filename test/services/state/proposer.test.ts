@@ -8,6 +8,7 @@ import { BATCH_LIMITS, decodeBatch, verifyBatch, type Batch, type Transaction } 
 import type { OwnBatch } from '../../../services/state/own-batches.ts'
 import { Proposer, type ProposerParts } from '../../../services/state/proposer.ts'
 import { TransactionIndex, transactionDigest, type Outcome } from '../../../services/state/transaction-index.ts'
+import { until } from '../../client/support/until.ts'
 import { memberOf, testClock } from '../../support/mesh.ts'
 import { MEMBER, START_MS, transactionOf } from '../../support/replica.ts'
 
@@ -501,5 +502,46 @@ describe('while a batch of this node is ordered and not durable', () => {
     sent[0]?.fail(new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: 'the batch' }))
     await expect(submitted).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME' })
     expect(made.own(entryOf(sent[0] as Sent, 1))).toBeUndefined()
+  })
+})
+
+describe('a barrier', () => {
+  test('is one empty batch for all that ask in a tick, and those that ask while it is under way share the next', async () => {
+    const sent: { readonly id: string, readonly batch: ReturnType<typeof decodeBatch>, readonly commit: (seq: number) => void }[] = []
+    const made = new Proposer({
+      index: new TransactionIndex(), member, clock: testClock({ ms: START_MS }),
+      consensus: {
+        propose: ({ id, data }) => new Promise<Committed>(resolve => {
+          sent.push({ id, batch: decodeBatch(data), commit: seq => { resolve({ epoch: 0, seq, duplicate: false }) } })
+        }),
+      },
+    })
+    const first = [made.barrier(START_MS + 1_000), made.barrier(START_MS + 1_000)]
+    await turn()
+    await turn()
+    const later: Promise<number>[] = []
+    for (let i = 0; i < 5; i++) {
+      later.push(made.barrier(START_MS + 1_000))
+      await turn()
+    }
+    expect(sent).toHaveLength(1)
+    expect(sent[0]?.batch).toMatchObject({ member: member.did, proposedMs: START_MS, transactions: [] })
+    sent[0]?.commit(7)
+    expect(await Promise.all(first)).toEqual([7, 7])
+    await until('the next is on its way', () => sent.length === 2, 10_000)
+    // Equal bytes in the same moment: under one id it would be given the place of the first.
+    expect(sent[1]?.id).not.toBe(sent[0]?.id)
+    sent[1]?.commit(9)
+    expect(await Promise.all(later)).toEqual([9, 9, 9, 9, 9])
+    expect(sent).toHaveLength(2)
+  })
+
+  test('that fails keeps nobody from the next', async () => {
+    const made = new Proposer({
+      index: new TransactionIndex(), member, clock: testClock({ ms: START_MS }),
+      consensus: { propose: () => Promise.reject(new CMeshError('CMESH_ROUTER_DEADLINE')) },
+    })
+    await expect(made.barrier(START_MS)).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+    await expect(made.barrier(START_MS)).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
   })
 })
