@@ -77,7 +77,7 @@ export interface LinkOptions {
 /** The text of one link. Says nothing of whether it makes a chain that holds: ask `checkChain`. */
 export function makeLink({ issuer, to, mesh, permissions, exp, depth, nowS, parent }: LinkOptions): string {
   const claims: CapabilityLink = {
-    iss: issuer.did, sub: to, aud: mesh, jti: randomBytes(16).toString('base64url'), iat: nowS, exp,
+    iss: issuer.did, sub: to, aud: mesh, jti: freshId(), iat: nowS, exp,
     perms: permissions.map(formatPermission), dep: depth, ...(parent !== undefined && { prf: hash('sha256', parent, 'base64url') }),
   }
   const signed = `${HEADER}.${canonicalBytes(claims).toString('base64url')}`
@@ -203,4 +203,11 @@ export function parseCapabilityFile(text: string): readonly string[] {
     throw new CMeshError('CMESH_IAM_CAPABILITY', { reason: 'the file is no capability of version 1' })
   }
   return links
+}
+
+/** 128 random bits. It does not begin with a dash: it is typed as a word of a command line. */
+function freshId(): string {
+  let id: string
+  do id = randomBytes(16).toString('base64url'); while (id.startsWith('-'))
+  return id
 }

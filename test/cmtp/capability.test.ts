@@ -167,3 +167,9 @@ describe('the file of a capability', () => {
     expect(() => parseCapabilityFile(text)).toThrow('The capability is refused: the file is no capability of version 1.')
   })
 })
+
+test('the id of a link never begins with a dash, so that a command line takes it for a word', () => {
+  const [issuer, to] = [KeyPair.generate(), KeyPair.generate()]
+  const ids = Array.from({ length: 500 }, () => readLink(link(issuer, to)).jti)
+  expect(ids.filter(id => id.startsWith('-'))).toEqual([])
+})
