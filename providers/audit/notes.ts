@@ -1,0 +1,102 @@
+/**
+ * The notes of a node's requests, in segments: files that are written one after another and go, the oldest first, when they are too old or
+ * there are too many bytes of them. The newest always stays. Which batch begins a segment is for the caller to say.
+ */
+import { mkdir, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { AuditBatch, AuditEntry } from '../../services/audit/provider.ts'
+import { NOTE_OF_REQUEST, NOTE_OF_TEXT } from '../../services/audit/messages.ts'
+import { SAME } from './note-index.ts'
+import { Segment } from './segment.ts'
+
+export interface NotesOptions {
+  /** Made with mode 0700 when missing. */
+  readonly dir: string
+  readonly sync: boolean
+  /** Most bytes of notes; the newest segment stays whatever it has. */
+  readonly maxBytes: number
+  /** How long after its last note a segment is kept, ms. */
+  readonly maxAgeMs: number
+  /** ms since 1970. */
+  readonly now: () => number
+}
+
+const FILE = /^(\d{8})\.seg$/
+
+export class Notes {
+  readonly #options: NotesOptions
+  /** The oldest first. */
+  readonly #segments: Segment[] = []
+  #next = 0
+  #newest: Segment | undefined
+
+  constructor(options: NotesOptions) {
+    this.#options = options
+  }
+
+  get bytes(): number {
+    return this.#segments.reduce((bytes, segment) => bytes + segment.bytes, 0)
+  }
+
+  /** Takes up what is there. `length`: batches on the log. Gives the newest batch that there were notes of, −1 for none. */
+  async open(length: number): Promise<number> {
+    const { dir } = this.#options
+    await mkdir(dir, { recursive: true, mode: 0o700 })
+    const numbers = (await readdir(dir)).flatMap(name => FILE.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b)
+    let newest = -1
+    for (const number of numbers) {
+      const { segment, last } = await Segment.found(this.#pathOf(number), length)
+      newest = Math.max(newest, last)
+      if (segment.bytes === 0) await segment.remove()
+      else this.#segments.push(segment)
+      this.#next = number + 1
+    }
+    await this.#prune()
+    return newest
+  }
+
+  async write({ number, notes, apart }: AuditBatch): Promise<void> {
+    const { now, sync } = this.#options
+    if (apart || this.#newest === undefined) {
+      await this.#newest?.seal()
+      this.#newest = await Segment.make(this.#pathOf(this.#next++), now())
+      this.#segments.push(this.#newest)
+      await this.#prune()
+    }
+    await this.#newest.write(number, Buffer.from(notes.buffer, notes.byteOffset, notes.length), now(), sync)
+  }
+
+  async find(id: Uint8Array): Promise<AuditEntry[]> {
+    const found: AuditEntry[] = []
+    for (const segment of [...this.#segments].reverse()) {
+      for (const { kind, batch, index, payload } of await segment.find(id)) {
+        if (kind !== NOTE_OF_REQUEST) continue
+        const textOf = async (key: Uint8Array): Promise<Uint8Array | undefined> => (await segment.find(key)).find(note => note.kind === NOTE_OF_TEXT)?.payload
+        found.push({ batch, index, sealed: payload, textOf })
+        if (found.length === SAME) return found
+      }
+    }
+    return found
+  }
+
+  async close(): Promise<void> {
+    await this.#newest?.seal()
+    this.#newest = undefined
+  }
+
+  async #prune(): Promise<void> {
+    const { maxBytes, maxAgeMs, now } = this.#options
+    let bytes = this.bytes
+    while (this.#segments.length > 1) {
+      const oldest = this.#segments[0] as Segment
+      if (bytes <= maxBytes && now() - oldest.newestMs <= maxAgeMs) return
+      this.#segments.shift()
+      bytes -= oldest.bytes
+      await oldest.remove()
+    }
+  }
+
+  #pathOf(number: number): string {
+    return join(this.#options.dir, String(number).padStart(8, '0'))
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * One file of notes. What one batch brought stands in it as one frame:
+ *
+ *   frame   "CMNF" (4) · batch (6) · length (4) · CRC-32 of the notes (4) · notes
+ *
+ * While it is the newest its index is in memory; once it is followed by another the index lies beside it, and the file is never written to
+ * again. What follows the last whole frame was being written when the process ended, and is cut off.
+ */
+import { open, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises'
+import { crc32 } from 'node:zlib'
+import { NOTE_HEADER_BYTES, readNote, type Note } from '../../services/audit/messages.ts'
+import { NoteIndex, offsetsIn, readIndexHeader } from './note-index.ts'
+
+const MAGIC = 0x434d_4e46
+const FRAME_HEADER_BYTES = 18
+
+interface Writing {
+  readonly file: FileHandle
+  readonly index: NoteIndex
+  /** The newest batch in it; −1 before there is one. */
+  last: number
+}
+
+export class Segment {
+  readonly #path: string
+  #bytes: number
+  #newestMs: number
+  #writing: Writing | undefined
+
+  private constructor(path: string, bytes: number, newestMs: number) {
+    this.#path = path
+    this.#bytes = bytes
+    this.#newestMs = newestMs
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** When it was last written to, ms since 1970. */
+  get newestMs(): number {
+    return this.#newestMs
+  }
+
+  /** A new file, to be written to: `<path>.seg`. */
+  static async make(path: string, nowMs: number): Promise<Segment> {
+    const segment = new Segment(path, 0, nowMs)
+    await rm(`${path}.idx`, { force: true })
+    segment.#writing = { file: await open(`${path}.seg`, 'w+', 0o600), index: new NoteIndex(), last: -1 }
+    return segment
+  }
+
+  /**
+   * One from before, which is written to no more. `length`: batches on the log; what it has of others goes. `last`: the newest batch that
+   * was in it, −1 for none.
+   */
+  static async found(path: string, length: number): Promise<{ readonly segment: Segment, readonly last: number }> {
+    const { size, mtimeMs } = await stat(`${path}.seg`)
+    const segment = new Segment(path, size, mtimeMs)
+    const known = await indexOf(path, header => Promise.resolve(header?.last))
+    if (known !== undefined && known < length) return { segment, last: known }
+    const last = await segment.#scan(length)
+    await segment.seal()
+    return { segment, last }
+  }
+
+  /** Writes the notes of a batch. With `sync` they are on the disk when this resolves. */
+  async write(batch: number, notes: Buffer, nowMs: number, sync: boolean): Promise<void> {
+    const writing = this.#open()
+    const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES)
+    header.writeUInt32BE(MAGIC, 0)
+    header.writeUIntBE(batch, 4, 6)
+    header.writeUInt32BE(notes.length, 10)
+    header.writeUInt32BE(crc32(notes), 14)
+    const whole = FRAME_HEADER_BYTES + notes.length
+    const { bytesWritten } = await writing.file.writev([header, notes], this.#bytes)
+    if (bytesWritten !== whole) throw new Error(`no space left: ${bytesWritten} of ${whole} bytes were written`)
+    if (sync) await writing.file.datasync()
+    addAll(writing.index, notes, this.#bytes + FRAME_HEADER_BYTES)
+    writing.last = batch
+    this.#bytes += whole
+    this.#newestMs = nowMs
+  }
+
+  /** The notes that have this key, the newest first. */
+  async find(key: Uint8Array): Promise<Note[]> {
+    if (this.#writing !== undefined) return this.#notesAt(this.#writing.file, this.#writing.index.offsets(key), key)
+    const offsets = await indexOf(this.#path, async (header, file) => (header === undefined ? [] : offsetsIn(file, header, key)))
+    if (offsets === undefined || offsets.length === 0) return []
+    const file = await open(`${this.#path}.seg`, 'r')
+    try {
+      return await this.#notesAt(file, offsets, key)
+    } finally {
+      await file.close()
+    }
+  }
+
+  /** Puts its index beside it; from here on it is only read. */
+  async seal(): Promise<void> {
+    const { file, index, last } = this.#open()
+    const part = `${this.#path}.idx.part`
+    await writeFile(part, index.encode(Math.max(0, last)), { mode: 0o600 })
+    await rename(part, `${this.#path}.idx`)
+    this.#writing = undefined
+    await file.close()
+  }
+
+  async remove(): Promise<void> {
+    await this.#writing?.file.close()
+    this.#writing = undefined
+    await rm(`${this.#path}.idx`, { force: true })
+    await rm(`${this.#path}.seg`, { force: true })
+  }
+
+  #open(): Writing {
+    if (this.#writing === undefined) throw new Error('the segment is not written to any more')
+    return this.#writing
+  }
+
+  async #notesAt(file: FileHandle, offsets: readonly number[], key: Uint8Array): Promise<Note[]> {
+    const found: Note[] = []
+    for (const offset of offsets) {
+      const header = Buffer.alloc(NOTE_HEADER_BYTES)
+      const { bytesRead } = await file.read(header, 0, NOTE_HEADER_BYTES, offset)
+      const length = NOTE_HEADER_BYTES + header.readUInt32BE(11)
+      if (bytesRead < NOTE_HEADER_BYTES || offset + length > this.#bytes) continue
+      const bytes = Buffer.alloc(length)
+      await file.read(bytes, 0, length, offset)
+      const note = readNote(bytes, 0)
+      if (note !== undefined && Buffer.compare(note.key, key) === 0) found.push(note)
+    }
+    return found
+  }
+
+  /** Makes the index anew and cuts off what is not on the log; gives the newest batch that was there, −1 for none. */
+  async #scan(length: number): Promise<number> {
+    const file = await open(`${this.#path}.seg`, 'r+')
+    const index = new NoteIndex()
+    const header = Buffer.alloc(FRAME_HEADER_BYTES)
+    let kept = 0
+    let last = -1
+    for (let at = 0; at + FRAME_HEADER_BYTES <= this.#bytes;) {
+      await file.read(header, 0, FRAME_HEADER_BYTES, at)
+      const [batch, bytes] = [header.readUIntBE(4, 6), header.readUInt32BE(10)]
+      const end = at + FRAME_HEADER_BYTES + bytes
+      if (header.readUInt32BE(0) !== MAGIC || end > this.#bytes) break
+      const notes = Buffer.allocUnsafe(bytes)
+      await file.read(notes, 0, bytes, at + FRAME_HEADER_BYTES)
+      if (crc32(notes) !== header.readUInt32BE(14)) break
+      last = batch
+      if (batch < length) {
+        addAll(index, notes, at + FRAME_HEADER_BYTES)
+        kept = end
+      }
+      at = end
+    }
+    await file.truncate(kept)
+    this.#bytes = kept
+    this.#writing = { file, index, last: Math.min(last, length - 1) }
+    return last
+  }
+}
+
+function addAll(index: NoteIndex, notes: Buffer, offset: number): void {
+  for (let at = 0, note = readNote(notes, 0); note !== undefined; at = note.end, note = readNote(notes, at)) index.add(note.key, offset + at)
+}
+
+/** What `use` makes of the index beside a segment; `undefined` where there is none. */
+async function indexOf<T>(path: string, use: (header: Awaited<ReturnType<typeof readIndexHeader>>, file: FileHandle) => Promise<T>): Promise<T | undefined> {
+  let file: FileHandle
+  try {
+    file = await open(`${path}.idx`, 'r')
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw thrown
+  }
+  try {
+    return await use(await readIndexHeader(file), file)
+  } finally {
+    await file.close()
+  }
+}
