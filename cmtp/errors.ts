@@ -114,6 +114,10 @@ export const CATALOGUE = {
   CMESH_CONSENSUS_NO_TX: { status: 404, retry: 'terminal', message: 'The transaction {tx} is not known to this log.' },
   CMESH_CONSENSUS_BATCH: { status: 500, retry: 'bug', message: 'A proposed batch was refused by the applier: {reason}.' },
 
+  // --- receipts
+  CMESH_RECEIPT_FORMAT: { status: 400, retry: 'terminal', message: 'This is no receipt, or it is damaged at byte {offset}: expected {expected}.' },
+  CMESH_RECEIPT_INVALID: { status: 400, retry: 'terminal', message: 'The receipt does not hold ({at}): {reason}.' },
+
   // --- events
   CMESH_EVENTS_NO_CHANNEL: { status: 404, retry: 'terminal', message: 'The channel {channel} has no events.' },
   CMESH_EVENTS_RESERVED: { status: 403, retry: 'terminal', message: 'The channel {channel} is reserved: only services publish there.' },
