@@ -118,6 +118,13 @@ export const CATALOGUE = {
   CMESH_RECEIPT_FORMAT: { status: 400, retry: 'terminal', message: 'This is no receipt, or it is damaged at byte {offset}: expected {expected}.' },
   CMESH_RECEIPT_INVALID: { status: 400, retry: 'terminal', message: 'The receipt does not hold ({at}): {reason}.' },
 
+  // --- audit
+  CMESH_AUDIT_BUSY: { status: 503, retry: 'retry', message: 'This node has {waiting} requests to record and its disk is behind; try again in {retryAfterMs} ms.' },
+  CMESH_AUDIT_FULL: { status: 507, retry: 'retry', message: 'The audit log cannot be written: {reason}. A node answers nothing that it cannot record, and stops; free space and start it again.' },
+  CMESH_AUDIT_CORRUPT: { status: 500, retry: 'terminal', message: 'The audit log in {path} is damaged at batch {batch}: {reason}.' },
+  CMESH_AUDIT_BEHIND: { status: 500, retry: 'terminal', message: 'The audit log in {path} has {length} batches, and {noted} were written: it has lost some, and numbers none of them anew. Restore the directory from a copy, or move it aside to begin another log.' },
+  CMESH_AUDIT_NO_RECEIPT: { status: 404, retry: 'terminal', message: 'There is no receipt of {id} here that you may have: nothing is known of that message, it was another\'s, or its layers are kept no more.' },
+
   // --- events
   CMESH_EVENTS_NO_CHANNEL: { status: 404, retry: 'terminal', message: 'The channel {channel} has no events.' },
   CMESH_EVENTS_RESERVED: { status: 403, retry: 'terminal', message: 'The channel {channel} is reserved: only services publish there.' },

@@ -142,6 +142,10 @@ const HAS_TARGET = 8
  * position: epoch 4 · sequence 8 · chain 32
  */
 export class LayerSealer {
+  /** What was hashed last, binding and layers: a view that the next call writes over. */
+  sealed: Buffer = Buffer.alloc(0)
+  /** What is kept of messages like that one; `undefined` where nothing is. */
+  template: Sealed | undefined = undefined
   readonly #scratch = Buffer.allocUnsafeSlow(LIMITS.headerBytes + 16_384)
   /** Views of the scratch memory by length: a fresh view costs more than a small hash. */
   readonly #views: (Buffer | undefined)[] = []
@@ -152,10 +156,15 @@ export class LayerSealer {
     if (layers.length === 0 || layers.length > LIMITS.layers) throw new RangeError(`a message has 1 to ${LIMITS.layers} layers`)
     const { site } = layers[layers.length - 1] as Layer
     const { sealed } = site
-    if (encoded === undefined && sealed instanceof Sealed && this.#fill(sealed, layers, binding)) return hash('sha256', sealed.bytes, 'binary')
+    if (encoded === undefined && sealed instanceof Sealed && this.#fill(sealed, layers, binding)) {
+      this.sealed = sealed.bytes
+      this.template = sealed
+      return hash('sha256', sealed.bytes, 'binary')
+    }
     const bound = this.#bind(binding)
     const starts: number[] = []
-    const bytes = this.#view(this.#lay(layers, bound, starts, encoded))
+    const bytes = this.sealed = this.#view(this.#lay(layers, bound, starts, encoded))
+    this.template = undefined
     // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit, as it
     // never does where state was moved.
     if (sealed !== 'asked once' || bytes.length > SEALED_BYTES || layers[0]?.after !== undefined) site.sealed = 'asked once'
@@ -267,7 +276,8 @@ function encodeHead(b: Buffer, layer: Layer, start: number): number {
   return at + HASH_BYTES
 }
 
-function placeOf(site: LayerSite, grant: string): Buffer {
+/** The digest of a layer's site and grant, 32 bytes. */
+export function placeOf(site: LayerSite, grant: string): Buffer {
   if (site.place?.grant !== grant) {
     site.place = { grant, digest: Buffer.from(sha256(Buffer.concat([PLACE_DOMAIN, placeTexts(site, grant)])), 'latin1') }
   }
@@ -277,7 +287,7 @@ function placeOf(site: LayerSite, grant: string): Buffer {
 const PLACE_DOMAIN = Buffer.of(2)
 
 /** What the place digest covers, as it stands behind the layer in a layers block: node text · fqmn text · [target text] · grant text. */
-function placeTexts({ node, fqmn, target }: Pick<LayerSite, 'node' | 'fqmn' | 'target'>, grant: string): Buffer {
+export function placeTexts({ node, fqmn, target }: Pick<LayerSite, 'node' | 'fqmn' | 'target'>, grant: string): Buffer {
   return Buffer.concat([text16(node), text16(fqmn), ...(target === undefined ? [] : [text16(target)]), text16(grant)])
 }
 

@@ -24,6 +24,8 @@ export const SEALED_BYTES = 1_024
 
 export class Sealed {
   readonly bytes: Buffer
+  /** Where the texts of its places were put down last: whoever keeps them may mark it. */
+  noted: object | undefined = undefined
   readonly #at: SealedOffsets
   readonly #layers: readonly Layer[]
   readonly #binding: Binding

@@ -34,8 +34,12 @@ export class HypercoreAuditLog implements AuditLog {
     this.#notes = new Notes({ dir: join(dir, 'layers'), sync: durability === 'disk', maxBytes, maxAgeMs, now })
   }
 
+  get path(): string {
+    return this.#dir
+  }
+
   get id(): Uint8Array {
-    return this.#opened().id
+    return this.#opened().publicKey
   }
 
   get noteBytes(): number {

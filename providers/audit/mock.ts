@@ -21,6 +21,7 @@ interface Segment {
 
 export class MockAuditLog implements AuditLog {
   readonly durability = 'memory'
+  readonly path = 'memory'
   readonly id = randomBytes(32)
   readonly #options: Required<MockAuditOptions>
   readonly #blocks: Uint8Array[] = []

@@ -28,6 +28,11 @@ export class HypercoreLog extends LogReader {
     return new HypercoreLog(await openLog(options))
   }
 
+  /** The key that it is signed with, 32 bytes. */
+  get publicKey(): Uint8Array {
+    return this.#keyPair.publicKey
+  }
+
   /** Bytes of all blocks together. */
   get byteLength(): number {
     return this.#core.byteLength

@@ -43,7 +43,9 @@ export interface AuditEntry {
 
 export interface AuditLog {
   readonly durability: 'memory' | 'os' | 'disk'
-  /** 32 bytes that name the log: the key it is signed with. There once it is open. */
+  /** Where it is, for errors. */
+  readonly path: string
+  /** 32 bytes that name the log: the public key that it is signed with. There once it is open. */
   readonly id: Uint8Array
   /** Memoised. Rejects with `CMESH_AUDIT_CORRUPT` (path and reason), `CMESH_AUDIT_FULL` or `CMESH_BOOT_DATA_IN_USE`, and holds nothing then. */
   open(): Promise<AuditHead>

@@ -1,0 +1,225 @@
+/**
+ * Feeds the audit log: every request's final hash, in batches. What arrives while one batch is appended is the next; one that nobody waits
+ * for is at most `LATEST_MS` old when it is hashed, signed and appended.
+ *
+ * Invariants: (1) batches are appended one after another, and each root record holds the hash of the one before it; (2) who waits is told once,
+ * when the batch is as durable as the log says, or why it never will be; (3) `refusal` is asked before a request is begun: past the bounds, and
+ * after the log failed, nothing new is taken on, so that what is answered has been recorded; (4) what was taken on before is always recorded,
+ * whatever the bounds, and adds no more than is in flight.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import type { Certificate } from '../../cmtp/identity/certificate.ts'
+import type { Layer } from '../../cmtp/layer.ts'
+import { LEAF_BYTES } from '../../cmtp/receipt/merkle.ts'
+import { encodeRootRecord, ROOT_RECORD_BYTES, rootRecordHash, verifyRootRecord } from '../../cmtp/receipt/root.ts'
+import type { Clock } from '../clock.ts'
+import type { AuditLog } from './provider.ts'
+import { Recording, type Marked } from './recording.ts'
+import { BatchTree } from './tree.ts'
+
+/** The oldest that a request gets before its batch is closed, in ms. */
+const LATEST_MS = 5
+/** Requests, and bytes of notes, that may wait for the append under way before new requests are refused. */
+const MOST_LEAVES = 16_384
+const MOST_NOTES = 16 * 1024 * 1024
+/** Past it a batch is closed at once. */
+const FULL_LEAVES = 8_192
+/** Notes, and bytes of them, that go together before a batch begins anew. */
+const VOLUME_NOTES = 65_536
+const VOLUME_BYTES = 32 * 1024 * 1024
+const RETRY_AFTER_MS = 50
+
+export interface BatcherParts {
+  readonly log: AuditLog
+  readonly mesh: string
+  readonly node: string
+  readonly certificate: Certificate | undefined
+  readonly sign: (bytes: Uint8Array) => Uint8Array
+  readonly clock: Pick<Clock, 'nowUs'>
+  /** Told each root record once it is on the log. Must not throw. */
+  readonly onRoot: (record: Buffer) => void
+  /** The log takes no more: the node must stop. Called once. */
+  readonly onFailed: (error: CMeshError) => void
+}
+
+/** Where a request stands in its batch, once that is on the log. */
+export interface Rooted {
+  readonly index: number
+  readonly path: readonly Buffer[]
+  readonly record: Buffer
+}
+
+interface Waiting {
+  readonly index: number
+  readonly settled: (rooted: Rooted | CMeshError) => void
+}
+
+export interface BatcherStats {
+  batches: number
+  requests: number
+  refused: number
+}
+
+export class Batcher {
+  readonly stats: BatcherStats = { batches: 0, requests: 0, refused: 0 }
+  readonly #parts: BatcherParts
+  #filling = new Recording()
+  #spare: Recording | undefined = new Recording()
+  #waiting: Waiting[] = []
+  /** Notes of one volume are in one segment; the texts that were noted in it. */
+  #volume: object = {}
+  #texts = new Set<string>()
+  #volumeNotes = 0
+  #volumeBytes = 0
+  #next = 0
+  #first = 0
+  #previous: Uint8Array = new Uint8Array(32)
+  #failure: CMeshError | undefined
+  #timer: NodeJS.Timeout | undefined
+  #soon = false
+  #running: Promise<void> | undefined
+
+  constructor(parts: BatcherParts) {
+    this.#parts = parts
+  }
+
+  /** Requests that are not on the log yet, those of the append under way left out. */
+  get pending(): number {
+    return this.#filling.count
+  }
+
+  /** Opens the log and goes on behind it. Rejects as `AuditLog.open` does, and with `CMESH_AUDIT_CORRUPT` for a log that is not this node's. */
+  async start(): Promise<void> {
+    const { log, mesh, node, certificate } = this.#parts
+    const { length, last } = await log.open()
+    this.#next = length
+    if (last !== undefined) {
+      const record = last.subarray(0, ROOT_RECORD_BYTES)
+      try {
+        const root = verifyRootRecord(record, mesh, certificate)
+        if (root.node !== node || Buffer.compare(root.log, log.id) !== 0 || root.batch !== length - 1) throw new RangeError('its last root is of another log')
+        this.#first = root.first + root.count
+      } catch (cause) {
+        await log.close()
+        throw new CMeshError('CMESH_AUDIT_CORRUPT', { path: log.path, batch: length - 1, reason: cause instanceof Error ? cause.message.replace(/\.$/, '') : String(cause) }, { cause })
+      }
+      this.#previous = rootRecordHash(record)
+    }
+    this.#filling.clear(this.#next, true)
+  }
+
+  /** Why no request may be begun just now; `undefined` where one may. */
+  get refusal(): CMeshError | undefined {
+    if (this.#failure === undefined && this.#filling.count < MOST_LEAVES && this.#filling.noteBytes < MOST_NOTES) return undefined
+    this.stats.refused++
+    return this.#failure ?? new CMeshError('CMESH_AUDIT_BUSY', { waiting: this.#filling.count, retryAfterMs: RETRY_AFTER_MS })
+  }
+
+  /**
+   * Takes a request that is answered: its id, its final hash as 32 latin1 characters, what that covers, its layers. `settled`, when given, is
+   * told where it stands. All but `layers` may be reused after the call.
+   */
+  add(id: Uint8Array, final: string, sealed: Uint8Array, layers: readonly Layer[], marked?: Marked, settled?: (rooted: Rooted | CMeshError) => void): void {
+    if (this.#failure !== undefined) {
+      settled?.(this.#failure)
+      return
+    }
+    const recording = this.#filling
+    const index = recording.add(id, final, sealed, layers, this.#volume, this.#texts, marked)
+    this.stats.requests++
+    if (settled !== undefined) this.#waiting.push({ index, settled })
+    if (this.#running !== undefined) return
+    if (settled !== undefined || recording.count >= FULL_LEAVES) this.#runSoon()
+    else if (index === 0) this.#timer = setTimeout(this.#run, LATEST_MS)
+  }
+
+  /** Resolves when what was added is on the log, or never will be. */
+  async flush(): Promise<void> {
+    while (this.#failure === undefined && (this.#filling.count > 0 || this.#running !== undefined)) {
+      this.#run()
+      await this.#running
+    }
+  }
+
+  /** Puts what was added on the log and closes it. From here on whoever asks is refused. */
+  async stop(): Promise<void> {
+    await this.flush()
+    this.#failure ??= new CMeshError('CMESH_AUDIT_FULL', { reason: 'the log is closed' })
+    clearTimeout(this.#timer)
+    await this.#parts.log.close()
+  }
+
+  /** What came in the same turn goes along. */
+  #runSoon(): void {
+    if (this.#soon) return
+    this.#soon = true
+    setImmediate(this.#run)
+  }
+
+  readonly #run = (): void => {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#soon = false
+    if (this.#running !== undefined || this.#filling.count === 0 || this.#failure !== undefined) return
+    this.#running = this.#appendAll().finally(() => { this.#running = undefined })
+  }
+
+  /** Never rejects. */
+  async #appendAll(): Promise<void> {
+    do {
+      const recording = this.#filling
+      const waiting = this.#waiting
+      this.#turnOver(recording)
+      try {
+        await this.#append(recording, waiting)
+      } catch (thrown) {
+        this.#fail(CMeshError.from(thrown, 'the audit log'), waiting)
+        return
+      }
+      this.#spare = recording
+    } while (this.#waiting.length > 0 || this.#filling.count >= FULL_LEAVES)
+    if (this.#filling.count > 0) this.#timer = setTimeout(this.#run, LATEST_MS)
+  }
+
+  /** From here on requests are of the next batch. */
+  #turnOver(recording: Recording): void {
+    this.#volumeNotes += recording.count
+    this.#volumeBytes += recording.noteBytes
+    const apart = this.#volumeNotes >= VOLUME_NOTES || this.#volumeBytes >= VOLUME_BYTES
+    if (apart) {
+      this.#volume = {}
+      this.#texts = new Set()
+      this.#volumeNotes = this.#volumeBytes = 0
+    }
+    this.#filling = this.#spare ?? new Recording()
+    this.#spare = undefined
+    this.#filling.clear(++this.#next, apart)
+    this.#waiting = []
+  }
+
+  async #append(recording: Recording, waiting: readonly Waiting[]): Promise<void> {
+    const { log, mesh, node, sign, clock, onRoot } = this.#parts
+    const { batch, apart, count, leaves, notes } = recording
+    const tree = new BatchTree(leaves)
+    const record = encodeRootRecord({
+      mesh, node, log: log.id, batch, first: this.#first, count, merkleRoot: tree.root, previous: this.#previous, timeUs: clock.nowUs(),
+    }, sign)
+    const block = Buffer.allocUnsafe(ROOT_RECORD_BYTES + count * LEAF_BYTES)
+    block.set(record)
+    block.set(leaves, ROOT_RECORD_BYTES)
+    await log.append({ number: batch, block, notes, apart })
+    this.#first += count
+    this.#previous = rootRecordHash(record)
+    this.stats.batches++
+    for (const { index, settled } of waiting) settled({ index, path: tree.path(index), record })
+    onRoot(record)
+  }
+
+  #fail(error: CMeshError, waiting: readonly Waiting[]): void {
+    this.#failure = error
+    const all = [...waiting, ...this.#waiting]
+    this.#waiting = []
+    for (const { settled } of all) settled(error)
+    this.#parts.onFailed(error)
+  }
+}

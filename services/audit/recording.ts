@@ -1,0 +1,91 @@
+/**
+ * What one batch of requests leaves: their leaves, as they stand on the log, and their notes. Two pieces of memory that are written from the
+ * front and used again, so that a request costs two copies and no object.
+ */
+import { putHash, placeOf, placeTexts, type Layer } from '../../cmtp/layer.ts'
+import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import { LEAF_BYTES } from '../../cmtp/receipt/merkle.ts'
+import { NOTE_HEADER_BYTES, NOTE_KEY_BYTES, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from './messages.ts'
+
+/** What many requests have in common, once the texts of their places were noted in a volume. */
+export interface Marked {
+  noted: object | undefined
+}
+
+const FIRST_LEAVES = 1_024
+const FIRST_NOTES = 512 * 1_024
+
+export class Recording {
+  /** Which batch it becomes. */
+  batch = 0
+  /** It needs no notes of another batch. */
+  apart = false
+  count = 0
+  #leaves: Buffer = Buffer.allocUnsafeSlow(FIRST_LEAVES * LEAF_BYTES)
+  #notes: Buffer = Buffer.allocUnsafeSlow(FIRST_NOTES)
+  #noted = 0
+
+  /** Leaves so far, 48 bytes each: a view. */
+  get leaves(): Buffer {
+    return this.#leaves.subarray(0, this.count * LEAF_BYTES)
+  }
+
+  /** Notes so far: a view. */
+  get notes(): Buffer {
+    return this.#notes.subarray(0, this.#noted)
+  }
+
+  get noteBytes(): number {
+    return this.#noted
+  }
+
+  /** Begins anew. */
+  clear(batch: number, apart: boolean): void {
+    this.batch = batch
+    this.apart = apart
+    this.count = 0
+    this.#noted = 0
+  }
+
+  /**
+   * Adds a request and gives its index. `sealed`: binding and layers as the final hash covers them. `volume` stands for where notes go
+   * together: the texts of a place are noted once in each, and `marked` says that all of these layers' were.
+   */
+  add(id: Uint8Array, final: string, sealed: Uint8Array, layers: readonly Layer[], volume: object, texts: Set<string>, marked: Marked | undefined): number {
+    const index = this.count++
+    const leafAt = index * LEAF_BYTES
+    if (leafAt + LEAF_BYTES > this.#leaves.length) this.#leaves = grown(this.#leaves, leafAt + LEAF_BYTES)
+    const leaves = this.#leaves
+    for (let i = 0; i < MESSAGE_ID_BYTES; i++) leaves[leafAt + i] = id[i] as number
+    putHash(leaves, final, leafAt + MESSAGE_ID_BYTES)
+    if (marked === undefined || marked.noted !== volume) {
+      for (const layer of layers) this.#place(layer, texts)
+      if (marked !== undefined) marked.noted = volume
+    }
+    this.#notes.set(sealed, this.#begin(NOTE_OF_REQUEST, index, sealed.length, id))
+    return index
+  }
+
+  #place({ site, grant }: Layer, texts: Set<string>): void {
+    const digest = placeOf(site, grant)
+    const key = digest.toString('latin1', 0, NOTE_KEY_BYTES)
+    if (texts.has(key)) return
+    texts.add(key)
+    const bytes = placeTexts(site, grant)
+    this.#notes.set(bytes, this.#begin(NOTE_OF_TEXT, 0, bytes.length, digest))
+  }
+
+  /** Makes room for a note and gives where its payload goes. */
+  #begin(kind: number, index: number, length: number, key: Uint8Array): number {
+    const at = this.#noted
+    this.#noted += NOTE_HEADER_BYTES + length
+    if (this.#noted > this.#notes.length) this.#notes = grown(this.#notes, this.#noted)
+    return putNoteHeader(this.#notes, at, kind, this.batch, index, length, key)
+  }
+}
+
+function grown(before: Buffer, atLeast: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(Math.max(atLeast, before.length * 2))
+  bytes.set(before)
+  return bytes
+}
