@@ -4,18 +4,17 @@
  * authorises and answers it, and seals the layers into the final hash.
  *
  * Invariants: every request gets exactly one reply, with a status; no failure leaves here as an exception; the path of a
- * known session that reads allocates no promise and runs to its end in one go.
+ * known session that reads allocates no promise and runs to its end in one go; what is answered is recorded, and what could not be is
+ * not begun: the one reply that leaves no trace is the one that says so.
  */
-import { randomBytes } from 'node:crypto'
 import { BatchFrame, BatchReplyWriter, type BatchEntry } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
-import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, siteAt, type Binding, type LayerSite } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
-import { errorReply, NO_BODY, type Reply } from '../call.ts'
+import { errorReply, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import { hashArguments } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
@@ -23,8 +22,10 @@ import type { Log } from '../log.ts'
 import { RegistrarService } from '../registrar/service.ts'
 import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import { FullEntries } from './full-entries.ts'
 import { Passage, type Envelope, type Origin } from './passage.ts'
 import { Salts } from './salts.ts'
+import { Sealing, type Audit, type Repeatable, type SealedReply } from './sealing.ts'
 
 export interface FrontDoorParts {
   readonly node: string
@@ -34,6 +35,8 @@ export interface FrontDoorParts {
   readonly deadlines: Deadlines
   readonly clock: Clock
   readonly log: Log
+  /** Where every request is recorded. Default: nowhere, and a reply at `full` has no receipt. */
+  readonly audit?: Audit
 }
 
 export interface FrontDoorStats {
@@ -52,24 +55,27 @@ const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
 const REFUSED_ENTRY_BYTES = 512
 /** What an entry of a batch reply takes beside its headers, layers and body. */
 const ENTRY_FRAME_BYTES = 44
+/** What a receipt takes beside the layers that it holds, reckoned high: root, certificate, path, claims. */
+const RECEIPT_BYTES = 4_096
 
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
-  readonly #sealer = new LayerSealer()
+  readonly #sealing: Sealing
   readonly #salts = new Salts()
-  readonly #unread: LayerSite
 
   constructor(parts: FrontDoorParts) {
     this.#parts = parts
-    this.#unread = layerSite('router', parts.node, '')
+    this.#sealing = new Sealing({ node: parts.node, clock: parts.clock, audit: parts.audit })
   }
 
   /** Takes a request or a batch; calls `answer` once, with the reply frame. Synchronously where it can. */
   handle(data: Uint8Array, origin: Origin, answer: (frame: Buffer) => void): void {
     const startUs = this.#parts.clock.nowUs()
-    if (data[3] === KIND_BATCH_REQUEST) this.#batch(data, origin, startUs, answer)
+    const unrecorded = this.#sealing.refusal
+    if (unrecorded !== undefined) answer(this.#unrecorded(salvageMessageId(data) ?? NO_ID, unrecorded))
+    else if (data[3] === KIND_BATCH_REQUEST) this.#batch(data, origin, startUs, answer)
     else this.#single(data, origin, startUs, answer)
   }
 
@@ -94,13 +100,13 @@ export class FrontDoor {
     this.stats.requests++
     const route = this.#routeOf(frame.bytes, REQUEST_HEADER_BYTES, frame.fqmnEnd)
     if (route instanceof CMeshError) {
-      answer(this.#replyFrame(undefined, frame.id, frame.receipt, this.#counted(errorReply(route)), startUs))
+      this.#reply(undefined, frame.id, frame.receipt, errorReply(route), startUs, answer)
       return
     }
     const passage = this.#passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
     const reply = this.#answer(passage, this.#check(frame.token, origin))
-    if (reply instanceof Promise) this.#await(passage, reply, late => { answer(this.#replyOf(passage, late, startUs)) })
-    else answer(this.#replyOf(passage, reply, startUs))
+    if (reply instanceof Promise) this.#await(passage, reply, late => { this.#reply(passage, passage.id, passage.receipt, bounded(late), startUs, answer) })
+    else this.#reply(passage, passage.id, passage.receipt, bounded(reply), startUs, answer)
   }
 
   #batch(data: Uint8Array, origin: Origin, startUs: number, answer: (frame: Buffer) => void): void {
@@ -126,17 +132,28 @@ export class FrontDoor {
     // Replies leave in the order of the entries; one that is early waits in `parked`.
     const parked = new Map<number, () => void>()
     let next = 0
-    const write = (passage: Passage | undefined, entry: Uint8Array, reply: Reply): void => {
+    const fully = new FullEntries(writer, entries.length, answer)
+    const write = (passage: Passage | undefined, entry: Uint8Array, asked: Reply): void => {
       const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
-      const { finalHash, layers } = this.#seal(passage, entry, receipt, reply, startUs)
-      const bytes = writer.length + ENTRY_FRAME_BYTES + reply.headers.length + layers.length + reply.body.length
-      if (bytes <= limit) {
-        writer.add(this.#counted(reply).status, finalHash, reply.headers, layers, reply.body)
-      } else {
-        const refused = this.#counted(errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes, limit })))
+      let reply = asked
+      let sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
+      const own = ENTRY_FRAME_BYTES + reply.headers.length + sealed.layers.length + reply.body.length
+      const bytes = receipt === 'full' ? fully.bytes + own + RECEIPT_BYTES + sealed.layers.length : writer.length + own
+      const fits = bytes <= limit
+      if (!fits) {
+        reply = errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes, limit }))
         // The router's layer says what is sent; it was the last.
         passage?.layers.pop()
-        writer.add(refused.status, this.#seal(passage, entry, receipt, refused, startUs).finalHash, refused.headers, EMPTY, refused.body)
+        sealed = { ...this.#sealing.seal(passage, entry, receipt, reply, startUs), layers: EMPTY }
+      }
+      this.#counted(reply)
+      if (receipt === 'full') {
+        const index = next
+        fully.bytes += fits ? own + RECEIPT_BYTES + sealed.layers.length : REFUSED_ENTRY_BYTES
+        this.#sealing.recordFully(entry, sealed, bytesOf => { fully.add(index, reply, sealed, fits ? bytesOf : EMPTY) })
+      } else {
+        this.#sealing.record(entry, sealed)
+        writer.add(reply.status, sealed.finalHash, reply.headers, sealed.layers, reply.body)
       }
       next++
     }
@@ -150,7 +167,7 @@ export class FrontDoor {
         parked.delete(next)
         waiting()
       }
-      if (next === entries.length) answer(writer.finish())
+      if (next === entries.length && receipt !== 'full') answer(writer.finish())
     }
     // Reads without a body that were answered at once: nothing can change before the last entry is looked at.
     const answered: Answered[] = []
@@ -181,9 +198,9 @@ export class FrontDoor {
         const replyStart = writer.length
         settle(i, passage, entry, reply)
         // What was too large for the frame was not sent.
-        const sent = alone && (receipt === 'none' || passage.layers.at(-1)?.status === reply.status)
+        const sent = alone && (!this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status)
         if (bare && sent && reply.status < 400 && !route.write && receipt !== 'full' && answered.length < DISTINCT) {
-          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, preimage: undefined })
+          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, preimage: undefined, noted: undefined })
         }
       }
     }
@@ -191,15 +208,10 @@ export class FrontDoor {
 
   /** Answers an entry with what an earlier one of its batch was told, under its own id; false when that does not fit. */
   #repeat(answered: Answered, writer: BatchReplyWriter, id: Buffer, index: number, count: number): boolean {
-    const { passage, reply, replyStart, replyEnd } = answered
+    const { reply, replyStart, replyEnd } = answered
     const limit = LIMITS.frameBytes - (count - index - 1) * REFUSED_ENTRY_BYTES
     if (writer.length + replyEnd - replyStart > limit) return false
-    let finalHash = ''
-    if (passage.receipt !== 'none') {
-      answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply))
-      finalHash = this.#sealer.sealAs(answered.preimage, id, index)
-    }
-    writer.repeat(replyStart, replyEnd, finalHash)
+    writer.repeat(replyStart, replyEnd, this.#sealing.repeat(answered, id, index))
     this.#counted(reply)
     this.stats.repeated++
     return true
@@ -279,7 +291,7 @@ export class FrontDoor {
     } finally {
       passage.markUs = this.#parts.clock.nowUs()
       passage.layers.push({
-        site: this.#site('registrar', asked, target ?? asked),
+        site: this.#sealing.site('registrar', asked, target ?? asked),
         decision: 'none', grant: '', status, startUs, durationUs: passage.markUs - startUs, gas: 0n,
         before: undefined, after: undefined, argumentsHash: hashArguments(passage),
       })
@@ -301,10 +313,21 @@ export class FrontDoor {
     return errorReply(error)
   }
 
-  /** The reply to what is no frame. */
+  /** The reply to what is no frame. It is recorded where it says whose reply it is. */
   #refusal(data: Uint8Array, thrown: unknown, startUs: number): Buffer {
-    const reply = this.#counted(errorReply(CMeshError.from(thrown, 'the router')))
-    return this.#replyFrame(undefined, salvageMessageId(data) ?? NO_ID, 'hash', reply, startUs)
+    const error = CMeshError.from(thrown, 'the router')
+    const id = salvageMessageId(data)
+    const unrecorded = this.#sealing.refusal
+    if (id === undefined || unrecorded !== undefined) return this.#unrecorded(id ?? NO_ID, unrecorded ?? error)
+    const reply = this.#counted(errorReply(error))
+    const sealed = this.#sealing.seal(undefined, id, 'hash', reply, startUs)
+    this.#sealing.record(id, sealed)
+    return frameOf(id, 'hash', reply, sealed)
+  }
+
+  /** A reply that promises nothing. */
+  #unrecorded(id: Uint8Array, error: CMeshError): Buffer {
+    return frameOf(id, 'none', this.#counted(errorReply(error)), { finalHash: '', layers: EMPTY })
   }
 
   #counted(reply: Reply): Reply {
@@ -314,62 +337,31 @@ export class FrontDoor {
     return reply
   }
 
-  #replyOf(passage: Passage, reply: Reply, startUs: number): Buffer {
-    return this.#replyFrame(passage, passage.id, passage.receipt, this.#counted(bounded(reply)), startUs)
-  }
-
-  #replyFrame(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply, startUs: number): Buffer {
-    const { finalHash, layers } = this.#seal(passage, id, receipt, reply, startUs)
-    return encodeReply({ id, status: reply.status, receipt, finalHash, headers: reply.headers, layers, body: reply.body })
-  }
-
-  /** Adds the router's layer, the last one, and makes the final hash. The layer ends where the last hop did. */
-  #seal(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply, startUs: number): { finalHash: string, layers: Buffer } {
-    if (receipt === 'none') return UNSEALED
-    const endUs = passage === undefined || passage.markUs === startUs ? this.#parts.clock.nowUs() : passage.markUs
-    const all = passage?.layers ?? []
-    all.push({
-      site: passage === undefined ? this.#unread : this.#site('router', passage.asked, passage.route),
-      decision: 'none', grant: '', status: reply.status, startUs, durationUs: endUs - startUs, gas: 0n,
-      before: undefined, after: undefined, argumentsHash: passage === undefined ? undefined : hashArguments(passage),
-    })
-    const encoded: Buffer[] | undefined = receipt === 'full' ? [] : undefined
-    const finalHash = this.#sealer.seal(all, this.#binding(passage, id, reply), encoded)
-    if (encoded === undefined) return { finalHash, layers: EMPTY }
-    return { finalHash, layers: encodeLayers(passage?.saltOrFresh() ?? randomBytes(SALT_BYTES), encoded) }
-  }
-
-  #binding(passage: Passage | undefined, id: Uint8Array, reply: Reply): Binding {
-    const body = passage?.body ?? NO_BODY
-    const auth = passage?.auth
-    return {
-      id,
-      status: reply.status,
-      // The context's own text where there is one: it is the same for every request of a session.
-      sid: auth?.sid ?? passage?.sid ?? '',
-      sub: auth?.sub ?? '',
-      caller: auth?.caller,
-      requestBodyHash: body.length === 0 ? EMPTY_HASH : sha256(body),
-      replyBodyHash: reply.bodyHash ?? (reply.body.length === 0 ? EMPTY_HASH : sha256(reply.body)),
-      replyHeaders: reply.headers,
+  /** Seals, records and answers; at `full` once it is on the log. */
+  #reply(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply, startUs: number, answer: (frame: Buffer) => void): void {
+    this.#counted(reply)
+    const sealed = this.#sealing.seal(passage, id, receipt, reply, startUs)
+    if (receipt !== 'full') {
+      this.#sealing.record(id, sealed)
+      answer(frameOf(id, receipt, reply, sealed))
+      return
     }
-  }
-
-  /** The site of a hop of this router, by the address that was asked for; names may come to map elsewhere. */
-  #site(hop: 'router' | 'registrar', asked: Route, target: Route): LayerSite {
-    return siteAt(asked, hop, this.#parts.node, asked === target ? undefined : target.bare)
+    this.#sealing.recordFully(id, sealed, bytes => {
+      if (bytes instanceof CMeshError) answer(this.#unrecorded(id, bytes))
+      else answer(frameOf(id, receipt, reply, { finalHash: sealed.finalHash, layers: Buffer.concat([sealed.layers, bytes]) }))
+    })
   }
 }
 
+function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body }: Reply, { finalHash, layers }: Pick<SealedReply, 'finalHash' | 'layers'>): Buffer {
+  return encodeReply({ id, status, receipt, finalHash, headers, layers, body })
+}
+
 /** A read that was answered at once: what whoever asks the same in the same batch is answered with. */
-interface Answered {
-  readonly passage: Passage
-  readonly reply: Reply
+interface Answered extends Repeatable {
   /** Where its entry stands in the batch reply. */
   readonly replyStart: number
   readonly replyEnd: number
-  /** What its final hash is made of, from the first repetition on; the id is written anew for each. */
-  preimage: Buffer | undefined
   /** Where its address stands in the frame. */
   readonly start: number
   readonly end: number
@@ -389,8 +381,6 @@ function sameAsked(answered: readonly Answered[], auth: unknown, bytes: Buffer, 
   }
   return undefined
 }
-
-const UNSEALED = { finalHash: '', layers: EMPTY }
 
 /** The reply, or the refusal of one that no client would take in. */
 function bounded(reply: Reply): Reply {

@@ -1,0 +1,140 @@
+/**
+ * How a request is closed: the router's layer is added, the last one, the final hash is made, and both go to the audit log. A reply at `full`
+ * waits there for its root and takes the receipt along; any other leaves at once.
+ *
+ * Invariant: what is sealed is recorded before anything else is sealed, since the bytes that were hashed lie in the sealer's memory.
+ */
+import { randomBytes } from 'node:crypto'
+import { CMeshError } from '../../cmtp/errors.ts'
+import type { Route } from '../../cmtp/fqmn.ts'
+import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, placeTexts, SALT_BYTES, sha256, siteAt, type Binding, type Layer, type LayerSite } from '../../cmtp/layer.ts'
+import { MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
+import type { ReceiptLevel } from '../../cmtp/wire.ts'
+import type { Batcher } from '../audit/batcher.ts'
+import type { ReceiptWriter } from '../audit/receipts.ts'
+import type { Marked } from '../audit/recording.ts'
+import { NO_BODY, type Reply } from '../call.ts'
+import type { Clock } from '../clock.ts'
+import { hashArguments } from '../endpoint.ts'
+import type { Passage } from './passage.ts'
+
+/** Where requests are recorded, and what writes a receipt of one that is. */
+export interface Audit {
+  readonly batcher: Pick<Batcher, 'refusal' | 'add'>
+  readonly receipts: Pick<ReceiptWriter, 'write'>
+}
+
+export interface SealingParts {
+  readonly node: string
+  readonly clock: Clock
+  readonly audit: Audit | undefined
+}
+
+/** A request that is closed. */
+export interface SealedReply {
+  /** 32 latin1 characters. */
+  readonly finalHash: string
+  /** The layers block; empty unless the level is `full`. */
+  readonly layers: Buffer
+  readonly hops: readonly Layer[]
+}
+
+/** A read whose answer others of its batch get as well. */
+export interface Repeatable extends Marked {
+  readonly passage: Passage
+  readonly reply: Reply
+  /** What its final hash is made of, from the first repetition on; the id is written anew for each. */
+  preimage: Buffer | undefined
+}
+
+const EMPTY = Buffer.alloc(0)
+const UNSEALED: SealedReply = { finalHash: '', layers: EMPTY, hops: [] }
+
+export class Sealing {
+  readonly #parts: SealingParts
+  readonly #sealer = new LayerSealer()
+  readonly #unread: LayerSite
+  readonly #entryId = Buffer.alloc(MESSAGE_ID_BYTES)
+
+  constructor(parts: SealingParts) {
+    this.#parts = parts
+    this.#unread = layerSite('router', parts.node, '')
+  }
+
+  /** Why nothing may be begun just now, for want of a place to record it. */
+  get refusal(): CMeshError | undefined {
+    return this.#parts.audit?.batcher.refusal
+  }
+
+  /** Whether a reply of this level has layers: every one has that is recorded. */
+  seals(receipt: ReceiptLevel): boolean {
+    return receipt !== 'none' || this.#parts.audit !== undefined
+  }
+
+  /** Adds the router's layer, the last one, and makes the final hash. The layer ends where the last hop did. */
+  seal(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply, startUs: number): SealedReply {
+    if (!this.seals(receipt)) return UNSEALED
+    const endUs = passage === undefined || passage.markUs === startUs ? this.#parts.clock.nowUs() : passage.markUs
+    const hops = passage?.layers ?? []
+    hops.push({
+      site: passage === undefined ? this.#unread : this.site('router', passage.asked, passage.route),
+      decision: 'none', grant: '', status: reply.status, startUs, durationUs: endUs - startUs, gas: 0n,
+      before: undefined, after: undefined, argumentsHash: passage === undefined ? undefined : hashArguments(passage),
+    })
+    const encoded: Buffer[] | undefined = receipt === 'full' ? [] : undefined
+    const finalHash = this.#sealer.seal(hops, this.#binding(passage, id, reply), encoded)
+    if (encoded === undefined) return { finalHash, layers: EMPTY, hops }
+    return { finalHash, layers: encodeLayers(passage?.saltOrFresh() ?? randomBytes(SALT_BYTES), encoded), hops }
+  }
+
+  /** The final hash of the same answer under the id of another entry, which is recorded; nothing at `none` where nothing is recorded. */
+  repeat(answered: Repeatable, batch: Uint8Array, index: number): string {
+    const { passage, reply } = answered
+    if (!this.seals(passage.receipt)) return ''
+    answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply))
+    const finalHash = this.#sealer.sealAs(answered.preimage, batch, index)
+    putEntryId(this.#entryId, batch, index)
+    this.#parts.audit?.batcher.add(this.#entryId, finalHash, answered.preimage, passage.layers, answered)
+    return finalHash
+  }
+
+  /** Records what was sealed last. */
+  record(id: Uint8Array, { finalHash, hops }: SealedReply): void {
+    this.#parts.audit?.batcher.add(id, finalHash, this.#sealer.sealed, hops, this.#sealer.template)
+  }
+
+  /** Records what was sealed last and calls back once it is on the log: with its receipt, or with why there will be none. At once where nothing is recorded. */
+  recordFully(id: Uint8Array, { finalHash, hops }: SealedReply, receipt: (bytes: Buffer | CMeshError) => void): void {
+    const { audit } = this.#parts
+    if (audit === undefined) {
+      receipt(EMPTY)
+      return
+    }
+    const sealed = Buffer.from(this.#sealer.sealed)
+    const texts = hops.map(({ site, grant }) => placeTexts(site, grant))
+    audit.batcher.add(id, finalHash, sealed, hops, undefined, rooted => {
+      receipt(rooted instanceof CMeshError ? rooted : audit.receipts.write({ id, finalHash, sealed, texts, rooted }))
+    })
+  }
+
+  /** The site of a hop of this router, by the address that was asked for; names may come to map elsewhere. */
+  site(hop: 'router' | 'registrar', asked: Route, target: Route): LayerSite {
+    return siteAt(asked, hop, this.#parts.node, asked === target ? undefined : target.bare)
+  }
+
+  #binding(passage: Passage | undefined, id: Uint8Array, reply: Reply): Binding {
+    const body = passage?.body ?? NO_BODY
+    const auth = passage?.auth
+    return {
+      id,
+      status: reply.status,
+      // The context's own text where there is one: it is the same for every request of a session.
+      sid: auth?.sid ?? passage?.sid ?? '',
+      sub: auth?.sub ?? '',
+      caller: auth?.caller,
+      requestBodyHash: body.length === 0 ? EMPTY_HASH : sha256(body),
+      replyBodyHash: reply.bodyHash ?? (reply.body.length === 0 ? EMPTY_HASH : sha256(reply.body)),
+      replyHeaders: reply.headers,
+    }
+  }
+}
