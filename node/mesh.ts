@@ -9,6 +9,9 @@ import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'
 import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
 import { turnClock } from '../services/clock.ts'
+import { Batcher } from '../services/audit/batcher.ts'
+import { ReceiptWriter } from '../services/audit/receipts.ts'
+import { RootStream } from '../services/audit/root-stream.ts'
 import { ConsensusService } from '../services/consensus/service.ts'
 import { deliver } from '../services/contracts/delivery.ts'
 import { changesMembers, readMembers } from '../services/contracts/members.ts'
@@ -104,6 +107,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
       eventsMaxBytes: config['events.maxBytes'],
       eventsReplicas: config['events.replicas'],
       logFile: config['miner.logFile'] ?? '',
+      receiptsMaxBytes: config['receipts.maxBytes'],
+      receiptsMaxAgeMs: config['receipts.maxAgeMs'],
     },
   } satisfies ProviderContext)
 
@@ -228,12 +233,18 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
 
   const remote = new RemoteCalls({ bus: buses.core, clock, tokenOf: auth => guard.tokenOf(auth) })
   const dispatcher = new Dispatcher({ remote: remote.call })
-  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log })
+  const roots = new RootStream({ events, log })
+  const auditLog = provide('audit', config['receipts.provider'])
+  const batcher = new Batcher({
+    log: auditLog, mesh, node, certificate, sign: bytes => identity.sign(bytes), clock, onRoot: record => { roots.add(record) }, onFailed: onHalt,
+  })
+  const receipts = new ReceiptWriter({ log: auditLog, certificate, guard })
+  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts } })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
     iam: iamHandler({ iam, guard, book, state, now, resolve: route => (RegistrarService.isByName(route) ? registrar.resolve(route) : route) }),
-    consensus: new ConsensusService({ provider: consensus, state }).handle,
+    consensus: new ConsensusService({ provider: consensus, state, receipts }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
     events: new EventsService({ provider: events, tails, groups, letters }).handle,
@@ -247,7 +258,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
 
   return {
     node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, groups, watermark, lastClaim, outbox, consensus, engine, state,
-    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys,
+    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog,
   }
 }
 

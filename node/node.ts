@@ -4,7 +4,7 @@
  *   idle → starting → running → draining → stopped
  *             └─ a step fails: everything before it undone, `start` rejects with the step's name
  *
- * Order: data → bus → iam (handshake with itself) → router → state with consensus and contracts → registrar and events →
+ * Order: data → bus → iam (handshake with itself) → audit → router → state with consensus and contracts → registrar and events →
  * self-test through the front door → miner → http → door. Stopping is the reverse: the door closes first, what is in
  * flight is answered, and the broker goes last.
  */
@@ -174,7 +174,7 @@ class Boot {
   }
 
   steps(): readonly Step[] {
-    return [this.#data(), this.#bus(), this.#iam(), this.#router(), this.#state(), this.#services(), this.#prove(), this.#miner(), this.#face(), this.#door()]
+    return [this.#data(), this.#bus(), this.#iam(), this.#audit(), this.#router(), this.#state(), this.#services(), this.#prove(), this.#miner(), this.#face(), this.#door()]
   }
 
   #data(): Step {
@@ -224,6 +224,15 @@ class Boot {
     }
   }
 
+  /** Before the first request is taken, and until the last is answered. */
+  #audit(): Step {
+    return {
+      name: 'audit',
+      start: () => this.mesh.batcher.start(),
+      stop: () => this.mesh.batcher.stop(),
+    }
+  }
+
   #router(): Step {
     return {
       name: 'router',
@@ -240,9 +249,10 @@ class Boot {
     return {
       name: 'state',
       start: async () => {
-        const { state, engine, events, watchdog, dispatcher, endpoints, book, guard, node } = this.mesh
+        const { state, engine, events, roots, watchdog, dispatcher, endpoints, book, guard, node } = this.mesh
         watchdog.start()
         await events.start()
+        roots.start()
         const report = await state.start(() => genesisOf({
           operator: book.operator, node, certificate: this.#certificate, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] },
         }))
@@ -258,10 +268,13 @@ class Boot {
         dispatcher.attach('state', endpoints.state.call)
       },
       stop: async () => {
-        const { state, events, watchdog, watermark, lastClaim, blocks } = this.mesh
+        const { state, events, batcher, roots, watchdog, watermark, lastClaim, blocks } = this.mesh
         await blocks?.stop()
         await state.stop()
         await lastClaim.close()
+        // What was answered is on the log, and its roots on the channel, while there is one.
+        await batcher.flush()
+        await roots.stop()
         await events.stop()
         watermark.close()
         await watchdog.stop()

@@ -3,6 +3,7 @@
  * nothing can be listed untested, and only the node picks from it.
  */
 import { CMeshError } from '../cmtp/errors.ts'
+import type { AuditLog } from '../services/audit/provider.ts'
 import type { ConsensusProvider } from '../services/consensus/provider.ts'
 import type { ContractEngine } from '../services/contracts/provider.ts'
 import type { EventsProvider } from '../services/events/provider.ts'
@@ -10,6 +11,8 @@ import type { IdentityProvider } from '../services/iam/provider.ts'
 import type { Log } from '../services/log.ts'
 import type { MinerSource } from '../services/miner/provider.ts'
 import type { StateStore } from '../services/state/provider.ts'
+import { HypercoreAuditLog } from './audit/hypercore.ts'
+import { MockAuditLog } from './audit/mock.ts'
 import type { NatsBus } from './bus/nats.ts'
 import { JetStreamConsensus } from './consensus/jetstream.ts'
 import { MockConsensus } from './consensus/mock.ts'
@@ -68,10 +71,15 @@ export interface ProviderContext {
     readonly eventsReplicas?: number
     /** The log file that the `logfile` source reads. */
     readonly logFile: string
+    /** Most bytes of layers kept beside the audit log. Default 1 GiB. */
+    readonly receiptsMaxBytes?: number
+    /** How long they are kept, ms. Default 7 days. */
+    readonly receiptsMaxAgeMs?: number
   }
 }
 
 interface Kinds {
+  readonly audit: AuditLog
   readonly iam: IdentityProvider
   readonly state: StateStore
   readonly consensus: ConsensusProvider
@@ -92,6 +100,10 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
   state: {
     hypercore: ({ dir, options, onFailed, log }) => new HypercoreStateStore({ dir, durability: options.durability, onFailed, log }),
     mock: () => new MockStateStore(),
+  },
+  audit: {
+    hypercore: ({ dir, options }) => new HypercoreAuditLog({ dir, durability: options.durability, ...retention(options) }),
+    mock: ({ options }) => new MockAuditLog(retention(options)),
   },
   consensus: {
     jetstream: ({ node, core, options, log, onFailed }) => new JetStreamConsensus({ bus: core, nodeId: node, log, onFailed }, {
@@ -120,6 +132,10 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
       { path: options.logFile, dataDir: dir },
     ),
   },
+}
+
+function retention({ receiptsMaxBytes = 1024 ** 3, receiptsMaxAgeMs = 7 * 86_400_000 }: ProviderContext['options']): { readonly maxBytes: number, readonly maxAgeMs: number } {
+  return { maxBytes: receiptsMaxBytes, maxAgeMs: receiptsMaxAgeMs }
 }
 
 /** Makes the provider of that name. Throws `CMESH_CONFIG_PROVIDER` with the known ones. */

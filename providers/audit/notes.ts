@@ -61,9 +61,9 @@ export class Notes {
       await this.#newest?.seal()
       this.#newest = await Segment.make(this.#pathOf(this.#next++), now())
       this.#segments.push(this.#newest)
-      await this.#prune()
     }
     await this.#newest.write(number, Buffer.from(notes.buffer, notes.byteOffset, notes.length), now(), sync)
+    await this.#prune()
   }
 
   async find(id: Uint8Array): Promise<AuditEntry[]> {

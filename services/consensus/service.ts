@@ -1,12 +1,16 @@
-/** The Consensus service: what anyone with a session may know of the order: `0xC:status`, `0xC:leader`, `0xC:tx:<id>`. */
+/** The Consensus service: what anyone with a session may know of the order: `0xC:status`, `0xC:leader`, `0xC:tx:<id>`; and `0xC:receipt:<id>`. */
 import { CMeshError } from '../../cmtp/errors.ts'
+import type { ReceiptWriter } from '../audit/receipts.ts'
 import { jsonReply, type Call, type Reply } from '../call.ts'
+import type { AuthContext } from '../iam/guard.ts'
 import type { StateService } from '../state/service.ts'
 import type { ConsensusProvider } from './provider.ts'
 
 export interface ConsensusServiceParts {
   readonly provider: Pick<ConsensusProvider, 'status'>
   readonly state: Pick<StateService, 'outcome' | 'head' | 'durability' | 'replicas'>
+  /** Default: it gives none. */
+  readonly receipts?: Pick<ReceiptWriter, 'fetch'>
 }
 
 export class ConsensusService {
@@ -16,7 +20,7 @@ export class ConsensusService {
     this.#parts = parts
   }
 
-  readonly handle = (call: Call): Reply => {
+  readonly handle = (call: Call, auth: AuthContext): Reply | Promise<Reply> => {
     const { segments, write } = call.route
     const [action = '', argument] = segments
     if (write) throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'writing' })
@@ -29,6 +33,9 @@ export class ConsensusService {
       }
       case 'tx':
         return jsonReply(this.#transaction(argument ?? ''))
+      case 'receipt':
+        if (this.#parts.receipts === undefined) throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id: argument ?? '' })
+        return this.#parts.receipts.fetch(argument ?? '', auth)
       default:
         throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'reading' })
     }

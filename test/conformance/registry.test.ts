@@ -16,6 +16,7 @@ import { SILENT_LOG } from '../../services/log.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
 import { refusal } from '../support/refusal.ts'
 import { StandInIrma } from '../support/stand-in-irma.ts'
+import { auditConformance } from './audit.ts'
 import { consensusConformance } from './consensus.ts'
 import { contractsConformance } from './contracts.ts'
 import { eventGroupsConformance } from './event-groups.ts'
@@ -75,6 +76,9 @@ const SOURCES: Readonly<Record<string, (file: string) => { put(...fqmns: string[
 }
 
 const SUITES: { readonly [K in ProviderKind]: (name: string, make: (context: ProviderContext) => ReturnType<typeof createProvider<K>>) => void } = {
+  audit: (name, make) => {
+    auditConformance(name, (at, { maxBytes, maxAgeMs }) => make(context({ dir: at, options: { receiptsMaxBytes: maxBytes, receiptsMaxAgeMs: maxAgeMs } })))
+  },
   iam: (name, make) => {
     iamConformance(name, () => {
       const identity = KeyPair.generate()

@@ -1,0 +1,155 @@
+/** What every audit log promises, as tests. `registry.test.ts` calls this with a way to make one on a directory. */
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import { NOTE_HEADER_BYTES, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from '../../services/audit/messages.ts'
+import type { AuditBatch, AuditLog } from '../../services/audit/provider.ts'
+
+export interface AuditOptions {
+  readonly maxBytes: number
+  readonly maxAgeMs: number
+}
+
+const DAY_MS = 86_400_000
+const ROOMY: AuditOptions = { maxBytes: 1024 ** 3, maxAgeMs: DAY_MS }
+
+/** A note with `payload`. */
+export function note(kind: number, batch: number, index: number, key: Uint8Array, payload: string): Buffer {
+  const bytes = Buffer.alloc(NOTE_HEADER_BYTES + payload.length)
+  bytes.write(payload, putNoteHeader(bytes, 0, kind, batch, index, payload.length, key), 'latin1')
+  return bytes
+}
+
+export function batchOf(number: number, notes: readonly Buffer[], apart = number === 0): AuditBatch {
+  return { number, block: Buffer.from(`block ${number}`), notes: Buffer.concat(notes), apart }
+}
+
+const textOf = (bytes: Uint8Array | undefined): string | undefined => bytes && Buffer.from(bytes).toString('latin1')
+
+export function auditConformance(name: string, make: (dir: string, options: AuditOptions) => AuditLog): void {
+  describe(`audit log ${name}`, () => {
+    let dir: string
+    const open: AuditLog[] = []
+    beforeAll(async () => { dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-audit-')) })
+    afterEach(async () => { for (const log of open.splice(0)) await log.close() })
+    afterAll(() => rm(dir, { recursive: true, force: true }))
+
+    const opened = async (at: string, options = ROOMY): Promise<{ log: AuditLog, head: Awaited<ReturnType<AuditLog['open']>> }> => {
+      const log = make(path.join(dir, at), options)
+      open.push(log)
+      return { log, head: await log.open() }
+    }
+    const reopens = make('nowhere', ROOMY).durability !== 'memory'
+
+    test('begins empty, under a name of 32 bytes that is its own', async () => {
+      const [{ log, head }, { log: other }] = [await opened('one'), await opened('another')]
+      expect(head).toEqual({ length: 0, last: undefined })
+      expect(log.id).toHaveLength(32)
+      expect(Buffer.compare(log.id, other.id)).not.toBe(0)
+      expect(log.noteBytes).toBe(0)
+    })
+
+    test('open is memoised', async () => {
+      const { log, head } = await opened('memoised')
+      expect(await log.open()).toEqual(head)
+    })
+
+    test('gives back the blocks that were appended, in their order', async () => {
+      const { log } = await opened('blocks')
+      for (let i = 0; i < 5; i++) await log.append(batchOf(i, []))
+      expect(await Promise.all([0, 3, 4].map(async i => textOf(await log.read(i))))).toEqual(['block 0', 'block 3', 'block 4'])
+    })
+
+    test.each([5, -1, 0.5])('has no batch %s', async number => {
+      const { log } = await opened(`none ${number}`)
+      await log.append(batchOf(0, []))
+      await expect(log.read(number)).rejects.toThrow(`there is no batch ${number}`)
+    })
+
+    test('takes only the batch that comes next', async () => {
+      const { log } = await opened('dense')
+      await log.append(batchOf(0, []))
+      for (const number of [0, 2]) await expect(log.append(batchOf(number, []))).rejects.toThrow(`batch 1 comes next, not ${number}`)
+      await log.append(batchOf(1, []))
+    })
+
+    test('finds what was noted of a request, and the texts that go with it', async () => {
+      const { log } = await opened('find')
+      const [id, other, key] = [randomBytes(16), randomBytes(16), randomBytes(16)]
+      await log.append(batchOf(0, [note(NOTE_OF_TEXT, 0, 0, key, 'a text'), note(NOTE_OF_REQUEST, 0, 0, other, 'theirs')]))
+      await log.append(batchOf(1, [note(NOTE_OF_REQUEST, 1, 0, randomBytes(16), 'x'), note(NOTE_OF_REQUEST, 1, 1, id, 'mine')]))
+      const [entry, ...more] = await log.find(id)
+      expect({ more, batch: entry?.batch, index: entry?.index, sealed: textOf(entry?.sealed) }).toEqual({ more: [], batch: 1, index: 1, sealed: 'mine' })
+      expect(textOf(await entry?.textOf(key))).toBe('a text')
+      expect(await entry?.textOf(id)).toBeUndefined()
+      expect(await log.find(key)).toEqual([])
+      expect(await log.find(randomBytes(16))).toEqual([])
+    })
+
+    test('of an id that was used again and again gives the four newest, the newest first', async () => {
+      const { log } = await opened('same')
+      const id = randomBytes(16)
+      for (let i = 0; i < 7; i++) await log.append(batchOf(i, [note(NOTE_OF_REQUEST, i, 0, id, `${i}`)], i % 3 === 0))
+      expect((await log.find(id)).map(({ batch, sealed }) => [batch, textOf(sealed)])).toEqual([[6, '6'], [5, '5'], [4, '4'], [3, '3']])
+    })
+
+    test('finds each of many', async () => {
+      const { log } = await opened('many')
+      const ids = Array.from({ length: 6_000 }, () => randomBytes(16))
+      for (let i = 0; i < 3; i++) {
+        await log.append(batchOf(i, ids.slice(i * 2_000, (i + 1) * 2_000).map((id, j) => note(NOTE_OF_REQUEST, i, j, id, `${i * 2_000 + j}`)), i !== 1))
+      }
+      for (const at of [0, 1_999, 2_000, 3_333, 5_999]) {
+        const found = await log.find(ids[at] as Buffer)
+        expect(found.map(({ batch, index, sealed }) => [batch, index, textOf(sealed)])).toEqual([[Math.floor(at / 2_000), at % 2_000, `${at}`]])
+      }
+    })
+
+    test('keeps notes as long as they fit, drops the oldest whole segments, and every block stays', async () => {
+      const { log } = await opened('pruned', { maxBytes: 2_500, maxAgeMs: DAY_MS })
+      const ids = Array.from({ length: 4 }, () => randomBytes(16))
+      for (const [i, id] of ids.entries()) await log.append(batchOf(i, [note(NOTE_OF_REQUEST, i, 0, id, 'x'.repeat(1_000))], true))
+      const found = await Promise.all(ids.map(async id => (await log.find(id)).length))
+      expect(found).toEqual([0, 0, 1, 1])
+      expect(log.noteBytes).toBeGreaterThan(2_000)
+      expect(log.noteBytes).toBeLessThan(2_500)
+      expect(textOf(await log.read(0))).toBe('block 0')
+    })
+
+    test('drops notes that are too old, but the newest segment stays', async () => {
+      const { log } = await opened('old', { maxBytes: 1024 ** 3, maxAgeMs: -1 })
+      const ids = [randomBytes(16), randomBytes(16)]
+      for (const [i, id] of ids.entries()) await log.append(batchOf(i, [note(NOTE_OF_REQUEST, i, 0, id, 'x')], true))
+      expect(await Promise.all(ids.map(async id => (await log.find(id)).length))).toEqual([0, 1])
+    })
+
+    test('takes nothing once it is closed, and closing is idempotent', async () => {
+      const { log } = await opened('closed')
+      await log.append(batchOf(0, []))
+      await Promise.all([log.close(), log.close()])
+      await expect(log.append(batchOf(1, []))).rejects.toMatchObject({ code: 'CMESH_AUDIT_FULL' })
+    })
+
+    if (!reopens) return
+
+    test('is after another start what it was, in segments old and new', async () => {
+      const [id, key, later] = [randomBytes(16), randomBytes(16), randomBytes(16)]
+      const { log } = await opened('again')
+      await log.append(batchOf(0, [note(NOTE_OF_TEXT, 0, 0, key, 'a text'), note(NOTE_OF_REQUEST, 0, 0, id, 'mine')]))
+      await log.close()
+      const { log: again, head } = await opened('again')
+      expect({ length: head.length, last: textOf(head.last), id: again.id }).toEqual({ length: 1, last: 'block 0', id: log.id })
+      await again.append(batchOf(1, [note(NOTE_OF_REQUEST, 1, 0, later, 'theirs')], true))
+      const [entry] = await again.find(id)
+      expect([textOf(entry?.sealed), textOf(await entry?.textOf(key))]).toEqual(['mine', 'a text'])
+      expect((await again.find(later)).map(({ batch }) => batch)).toEqual([1])
+    })
+
+    test('is held by one process at a time', async () => {
+      await opened('held')
+      await expect(opened('held')).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })
+    })
+  })
+}
