@@ -18,6 +18,20 @@ export interface LogFacts {
 
 /** The operations, each with what it is asked and what it answers. */
 interface ArchiveOperations {
+  readonly audit: {
+    readonly ask: { readonly dirs: readonly string[], readonly mesh?: string, readonly certificate?: string }
+    readonly answer: {
+      readonly mesh: string
+      readonly node: string
+      readonly log: string
+      readonly batches: number
+      readonly requests: number
+      readonly timeUs: number
+      readonly head: string
+      readonly certified: boolean
+      readonly copies: readonly number[]
+    }
+  }
   readonly backup: {
     readonly ask: { readonly dir: string, readonly file: string, readonly keys: boolean }
     readonly answer: LogFacts & { readonly logKey: string, readonly keys: boolean, readonly createdMs: number, readonly version: string }

@@ -107,6 +107,12 @@ export function verifyRootRecord(record: Uint8Array, mesh: string, certificate: 
   return root
 }
 
+/** Whether the node that a record names signed it; whom it speaks for is not asked. */
+export function isSigned(record: Uint8Array, verify: Verify = verifyByKey): boolean {
+  const { node, signature } = decodeRootRecord(record)
+  return verify(node, signedBytes(record), signature)
+}
+
 function checkSpeaker(node: string, mesh: string, certificate: Certificate | undefined): void {
   if (certificate === undefined) {
     if (node !== mesh) throw invalid('certificate', 'the certificate of the node is missing')

@@ -5,6 +5,7 @@
 import { inspect } from 'node:util'
 import { CMeshError, type WireError } from '../../cmtp/errors.ts'
 import { acceptLoss, type AcceptedLoss } from './accept-loss.ts'
+import { verifyAuditLogs, type AuditAsk, type AuditFacts } from './audit-log.ts'
 import type { BackupHeader } from './format.ts'
 import { makeBackup, type BackupAsk } from './backup.ts'
 import { restoreBackup, type RestoreAsk, type Restored } from './restore.ts'
@@ -13,6 +14,7 @@ import { verifyLog, type Verified } from './verify.ts'
 
 interface Operations {
   readonly 'accept-loss': { readonly ask: { readonly dir: string }, readonly answer: AcceptedLoss }
+  readonly audit: { readonly ask: AuditAsk, readonly answer: AuditFacts }
   readonly backup: { readonly ask: BackupAsk, readonly answer: BackupHeader }
   readonly restore: { readonly ask: RestoreAsk, readonly answer: Restored }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: Verified }
@@ -27,6 +29,7 @@ type Handlers = { readonly [O in keyof Operations]: (ask: Operations[O]['ask'], 
 
 const HANDLERS: Handlers = {
   'accept-loss': ({ dir }, onProgress) => acceptLoss(dir, Date.now(), onProgress),
+  audit: verifyAuditLogs,
   backup: (ask, onProgress) => makeBackup(ask, Date.now(), onProgress),
   restore: restoreBackup,
   verify: ({ dir }, onProgress) => verifyLog(dir, onProgress),

@@ -15,17 +15,16 @@ import { LogAudit, type LogFacts } from './log-audit.ts'
 export type OnProgress = (done: number, of: number) => void
 
 const PROGRESS_BLOCKS = 4_096
-const STATE = 'state'
 
-/** Gives `use` the log as it stands now. */
-export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise<T>): Promise<T> {
+/** Gives `use` the log as it stands now: that of the state, or of what the node answered. */
+export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise<T>, of: 'state' | 'audit' = 'state'): Promise<T> {
   // Before anything is made: looking into a directory that is not there leaves none behind.
-  if (!existsSync(path.join(dataDir, STATE, 'log'))) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir })
+  if (!existsSync(path.join(dataDir, of, 'log'))) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir })
   const dir = path.join(dataDir, 'checkpoint')
   await new DataLock(dir).acquire()
   try {
     await rm(path.join(dir, 'log'), { recursive: true, force: true })
-    const log = await LogCopy.take(path.join(dataDir, STATE), path.join(dir, 'log'))
+    const log = await LogCopy.take(path.join(dataDir, of), path.join(dir, 'log'))
     try {
       return await use(log)
     } finally {
