@@ -62,7 +62,8 @@ export class Recording {
       for (const layer of layers) this.#place(layer, texts)
       if (marked !== undefined) marked.noted = volume
     }
-    this.#notes.set(sealed, this.#begin(NOTE_OF_REQUEST, index, sealed.length, id))
+    const at = this.#begin(NOTE_OF_REQUEST, index, sealed.length, id)
+    this.#notes.set(sealed, at)
     return index
   }
 
@@ -72,10 +73,11 @@ export class Recording {
     if (texts.has(key)) return
     texts.add(key)
     const bytes = placeTexts(site, grant)
-    this.#notes.set(bytes, this.#begin(NOTE_OF_TEXT, 0, bytes.length, digest))
+    const at = this.#begin(NOTE_OF_TEXT, 0, bytes.length, digest)
+    this.#notes.set(bytes, at)
   }
 
-  /** Makes room for a note and gives where its payload goes. */
+  /** Makes room for a note, in other memory perhaps, and gives where its payload goes. */
   #begin(kind: number, index: number, length: number, key: Uint8Array): number {
     const at = this.#noted
     this.#noted += NOTE_HEADER_BYTES + length
