@@ -11,9 +11,11 @@ import { BatchFrame, BatchReplyWriter, type BatchEntry } from '../../cmtp/batch.
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
-import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, siteAt, type Binding, type LayerSite } from '../../cmtp/layer.ts'
+import { EMPTY_HASH, encodeLayers, layerSite, SALT_BYTES, sha256, siteAt, type LayerSite } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import { Salts } from '../../cmtp/salts.ts'
+import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -24,7 +26,6 @@ import { RegistrarService } from '../registrar/service.ts'
 import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { Passage, type Envelope, type Origin } from './passage.ts'
-import { Salts } from './salts.ts'
 
 export interface FrontDoorParts {
   readonly node: string
@@ -34,6 +35,8 @@ export interface FrontDoorParts {
   readonly deadlines: Deadlines
   readonly clock: Clock
   readonly log: Log
+  /** Where the salts of final hashes come from; random ones unless told otherwise. */
+  readonly salts?: Pick<Salts, 'next' | 'put'>
 }
 
 export interface FrontDoorStats {
@@ -57,12 +60,14 @@ export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
-  readonly #sealer = new LayerSealer()
-  readonly #salts = new Salts()
+  readonly #salts: Pick<Salts, 'next' | 'put'>
+  readonly #sealer: LayerSealer
   readonly #unread: LayerSite
 
   constructor(parts: FrontDoorParts) {
     this.#parts = parts
+    this.#salts = parts.salts ?? new Salts()
+    this.#sealer = new LayerSealer(this.#salts)
     this.#unread = layerSite('router', parts.node, '')
   }
 
@@ -196,7 +201,7 @@ export class FrontDoor {
     if (writer.length + replyEnd - replyStart > limit) return false
     let finalHash = ''
     if (passage.receipt !== 'none') {
-      answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply))
+      answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
       finalHash = this.#sealer.sealAs(answered.preimage, id, index)
     }
     writer.repeat(replyStart, replyEnd, finalHash)
@@ -333,13 +338,13 @@ export class FrontDoor {
       decision: 'none', grant: '', status: reply.status, startUs, durationUs: endUs - startUs, gas: 0n,
       before: undefined, after: undefined, argumentsHash: passage === undefined ? undefined : hashArguments(passage),
     })
-    const encoded: Buffer[] | undefined = receipt === 'full' ? [] : undefined
-    const finalHash = this.#sealer.seal(all, this.#binding(passage, id, reply), encoded)
-    if (encoded === undefined) return { finalHash, layers: EMPTY }
-    return { finalHash, layers: encodeLayers(passage?.saltOrFresh() ?? randomBytes(SALT_BYTES), encoded) }
+    if (receipt !== 'full') return { finalHash: this.#sealer.seal(all, this.#binding(passage, id, reply, passage?.salt)), layers: EMPTY }
+    const encoded: Buffer[] = []
+    const salt = passage?.saltOrFresh() ?? randomBytes(SALT_BYTES)
+    return { finalHash: this.#sealer.seal(all, this.#binding(passage, id, reply, salt), encoded), layers: encodeLayers(salt, encoded) }
   }
 
-  #binding(passage: Passage | undefined, id: Uint8Array, reply: Reply): Binding {
+  #binding(passage: Passage | undefined, id: Uint8Array, reply: Reply, salt: Uint8Array | undefined): Binding {
     const body = passage?.body ?? NO_BODY
     const auth = passage?.auth
     return {
@@ -352,6 +357,7 @@ export class FrontDoor {
       requestBodyHash: body.length === 0 ? EMPTY_HASH : sha256(body),
       replyBodyHash: reply.bodyHash ?? (reply.body.length === 0 ? EMPTY_HASH : sha256(reply.body)),
       replyHeaders: reply.headers,
+      salt,
     }
   }
 

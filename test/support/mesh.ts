@@ -10,9 +10,10 @@ import { KeyPair, PublicKey } from '../../cmtp/identity/keys.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
 import { makeRequestProof, needsProof, PROOF_HEADER } from '../../cmtp/identity/request-proof.ts'
 import { signNameRecord } from '../../cmtp/identity/name-record.ts'
-import { decodeLayers, type DecodedLayer } from '../../cmtp/layer.ts'
+import { decodeLayers, SALT_BYTES, type DecodedLayer } from '../../cmtp/layer.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { OPERATOR_SET } from '../../cmtp/permission.ts'
+import { Salts } from '../../cmtp/salts.ts'
 import { genesisOf } from '../../node/genesis.ts'
 import { MockConsensus } from '../../providers/consensus/mock.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
@@ -45,7 +46,7 @@ import { startIam, type IamFixture } from './iam.ts'
 /** Time in a test: stands still until moved; µs rise with each look. */
 export interface TestClock extends Clock {
   ms: number
-  /** µs stand still too; they move by one with each look otherwise. */
+  /** µs stand still too, and all salts are the same; they move by one with each look otherwise. */
   still: boolean
 }
 
@@ -229,7 +230,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   for (const [service, endpoint] of Object.entries(endpoints)) {
     if (!(options.absent ?? []).includes(service as ServiceName)) dispatcher.attach(service as ServiceName, endpoint.call)
   }
-  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock: time, log })
+  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock: time, log, salts: saltsWith(time) })
 
   await events.start()
   const genesis = genesisOf({ operator: operator.did, node, meter: { ...engine.meter, transactionGas: 20_000_000 } })
@@ -281,4 +282,13 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
 /** The body of a registrar's write: the record signed by `signer`, who owns it unless `owner` says otherwise. */
 export function nameBody(signer: KeyPair, name: string, target: string, sequence: number, owner = signer.did): string {
   return JSON.stringify({ sequence, signature: signNameRecord({ name: name.toLowerCase(), target, owner, sequence }, signer) })
+}
+
+/** Random salts, and the same one always while time stands still. */
+function saltsWith(time: Pick<TestClock, 'still'>): Pick<Salts, 'next' | 'put'> {
+  const salts = new Salts()
+  return {
+    next: () => time.still ? Buffer.alloc(SALT_BYTES) : salts.next(),
+    put: (target, at) => { time.still ? target.fill(0, at, at + SALT_BYTES) : salts.put(target, at) },
+  }
 }
