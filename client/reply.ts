@@ -88,6 +88,14 @@ export class Reply {
     return block.length === 0 ? [] : this.#read(() => decodeLayers(block).layers)
   }
 
+  /** The receipt at `full`, to be kept; `undefined` at any other level, and where the node keeps none. Throws `CMESH_CLIENT_REPLY`. */
+  receiptBytes(): Uint8Array | undefined {
+    const block = this.#parts.layers
+    if (block.length === 0) return undefined
+    const { receipt } = this.#read(() => decodeLayers(block))
+    return receipt.length === 0 ? undefined : receipt
+  }
+
   /** The error that a status of 400 and above carries; `undefined` below. An unreadable error body is `CMESH_INTERNAL`. */
   error(): CMeshError | undefined {
     if (this.ok) return undefined

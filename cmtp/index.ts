@@ -27,9 +27,10 @@ export {
 } from './batch.ts'
 export { BUNDLE_TOKEN, bundleToken, BundleWriter, decodeBundle, takesBundle, type BundledReply } from './bundle.ts'
 export {
-  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256, siteAt,
-  type Binding, type DecodedLayer, type Decision, type Hop, type Layer, type LayerSite, type StatePosition,
+  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayer, encodeLayers, layerSite, SALT_BYTES, sha256, siteAt,
+  type DecodedLayer, type Decision, type Hop, type Layer, type LayerSite, type StatePosition,
 } from './layer.ts'
+export { LayerSealer, type Binding } from './sealer.ts'
 export {
   codeHash, contractAddress, decodePackage, encodePackage, PACKAGE_SALT_BYTES, packageManifest, packageSigningBytes, proxyAddress, signPackage, signProxy,
   splitSigned, verifyPackage, verifyProxy, type ContractManifest, type ContractPackage, type ContractStrategy, type PackagePurpose, type ProxyRequest,

@@ -1,49 +1,55 @@
 /**
- * What was hashed for a message, kept where the next one is likely to differ in id, times and salt alone: asking one address
+ * What was hashed for a message, kept where the next one is likely to differ in id, times and salts alone: asking one address
  * over and over is what a mesh is for, and putting those few bytes in costs a fraction of writing them all. It owns a copy of
- * those bytes; it hashes nothing.
+ * those bytes; it hashes nothing and makes no salts.
  *
- * Invariant: after `fill` the bytes are exactly what they would be when written afresh; `fits` says whether they can be.
+ * Invariant: after `fill`, and once the salts are in, the bytes are exactly what they would be when written afresh; `fits` says whether
+ * they can be. What stands in `final` of content and layers is the sealer's to write.
  */
-import type { Binding, Layer } from './layer.ts'
+import { HASH_BYTES } from './frame.ts'
+import { TIME_AT, type Layer } from './layer.ts'
 import { MESSAGE_ID_BYTES } from './message-id.ts'
+import type { Binding } from './sealer.ts'
 
-/** Where things stand in the hashed bytes; see `layer.ts`. */
-export interface SealedOffsets {
-  readonly id: number
-  readonly caller: number
-  readonly callerEnd: number
-  /** Where each layer begins. */
-  readonly layers: readonly number[]
-  /** Where the time stands in a layer, and behind it the duration. */
-  readonly time: number
+/** What is hashed for one message: see `sealer.ts`. */
+export interface Preimages {
+  readonly content: Buffer
+  readonly layers: readonly Buffer[]
+  readonly final: Buffer
 }
 
-/** Longest bytes kept: a few layers and short headers. */
+/** In `final`. */
+export const ID_AT = 2
+export const CALLER_AT = 52
+
+/** Longest content kept: short headers. */
 export const SEALED_BYTES = 1_024
 
-export class Sealed {
-  readonly bytes: Buffer
+export class Sealed implements Preimages {
+  readonly content: Buffer
+  readonly layers: readonly Buffer[]
+  readonly final: Buffer
   /** Where the texts of its places were put down last: whoever keeps them may mark it. */
   noted: object | undefined = undefined
-  readonly #at: SealedOffsets
+  readonly #callerEnd: number
   readonly #layers: readonly Layer[]
   readonly #binding: Binding
   #sid: string
   #sub: string
 
-  /** Copies `bytes`, which were written from the layers and the binding. */
-  constructor(bytes: Uint8Array, layers: readonly Layer[], binding: Binding, at: SealedOffsets) {
-    this.bytes = Buffer.allocUnsafeSlow(bytes.length)
-    this.bytes.set(bytes)
-    this.#at = at
+  /** Copies what was written from the layers and the binding. */
+  constructor(parts: Preimages, layers: readonly Layer[], binding: Binding) {
+    this.content = copy(parts.content)
+    this.layers = parts.layers.map(copy)
+    this.final = copy(parts.final)
+    this.#callerEnd = parts.final.length - layers.length * HASH_BYTES - 1
     this.#layers = [...layers]
     this.#binding = binding
     this.#sid = binding.sid
     this.#sub = binding.sub
   }
 
-  /** Whether a message differs from the kept one in nothing but what `fill` puts in. */
+  /** Whether a message differs from the kept one in nothing but what `fill` puts in, the caller, and salts. */
   fits(layers: readonly Layer[], binding: Binding): boolean {
     const kept = this.#binding
     if (
@@ -61,28 +67,32 @@ export class Sealed {
 
   /** Puts another caller in; false when its text has another length. */
   setCaller(sid: string, sub: string, encoded: Uint8Array): boolean {
-    if (encoded.length !== this.#at.callerEnd - this.#at.caller) return false
-    this.bytes.set(encoded, this.#at.caller)
+    if (encoded.length !== this.#callerEnd - CALLER_AT) return false
+    this.final.set(encoded, CALLER_AT)
     this.#sid = sid
     this.#sub = sub
     return true
   }
 
-  /** Puts in what is this message's own. */
+  /** Puts in what is this message's own, but for salts. */
   fill(layers: readonly Layer[], id: Uint8Array): void {
-    const { bytes } = this
-    const at = this.#at
-    for (let i = 0; i < MESSAGE_ID_BYTES; i++) bytes[at.id + i] = id[i] as number
+    const { final } = this
+    for (let i = 0; i < MESSAGE_ID_BYTES; i++) final[ID_AT + i] = id[i] as number
     for (let i = 0; i < layers.length; i++) {
       const { startUs, durationUs, argumentsHash } = layers[i] as Layer
-      const start = at.layers[i] as number
-      putTimes(bytes, startUs, Math.min(durationUs, 0xffff_ffff), start + at.time)
+      const bytes = this.layers[i] as Buffer
+      putTimes(bytes, startUs, Math.min(durationUs, 0xffff_ffff), 1 + TIME_AT)
       // The last field of a layer that has one.
-      if (argumentsHash !== undefined) bytes.write(argumentsHash, (at.layers[i + 1] ?? bytes.length) - argumentsHash.length, 'latin1')
+      if (argumentsHash !== undefined) bytes.write(argumentsHash, bytes.length - argumentsHash.length, 'latin1')
     }
   }
 }
 
+function copy(bytes: Uint8Array): Buffer {
+  const own = Buffer.allocUnsafeSlow(bytes.length)
+  own.set(bytes)
+  return own
+}
 /** Equal but for times and salted hashes. What moved state never comes twice. */
 function isAlike(layer: Layer, kept: Layer): boolean {
   return layer.site === kept.site && layer.grant === kept.grant && layer.decision === kept.decision && layer.status === kept.status

@@ -66,8 +66,8 @@ export function checkPart(part: string, bytes: number, limit: number): void {
   if (bytes > limit) throw tooLarge(part, bytes, limit)
 }
 
-export function malformed(offset: number, expected: string): CMeshError {
-  return new CMeshError('CMESH_FRAME_MALFORMED', { offset, expected })
+export function malformed(offset: number, expected: string, cause?: unknown): CMeshError {
+  return new CMeshError('CMESH_FRAME_MALFORMED', { offset, expected }, cause === undefined ? undefined : { cause })
 }
 
 function tooLarge(part: string, bytes: number, limit: number): CMeshError {

@@ -10,6 +10,7 @@ import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
 import { turnClock } from '../services/clock.ts'
 import { Batcher } from '../services/audit/batcher.ts'
+import { OwnEvidence } from '../services/audit/evidence.ts'
 import { ReceiptWriter } from '../services/audit/receipts.ts'
 import { RootStream } from '../services/audit/root-stream.ts'
 import { ConsensusService } from '../services/consensus/service.ts'
@@ -238,7 +239,10 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const batcher = new Batcher({
     log: auditLog, mesh, node, certificate, sign: bytes => identity.sign(bytes), clock, onRoot: record => { roots.add(record) }, onFailed: onHalt,
   })
-  const receipts = new ReceiptWriter({ log: auditLog, certificate, guard })
+  const evidence = new OwnEvidence({
+    did: node, sign: bytes => identity.sign(bytes), certificate, level: store.durability, version: packageVersion(), out: () => watermark.read(), clock,
+  })
+  const receipts = new ReceiptWriter({ log: auditLog, certificate, guard, evidence: evidence.of })
   const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts } })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 

@@ -4,12 +4,12 @@
  * are normative in `SPEC.md`, section 15. Nodes and meshes stand as the 32 bytes of their public keys, which their DIDs name.
  */
 import { createHash } from 'node:crypto'
-import { CMeshError } from '../errors.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from '../frame.ts'
-import { checkCertificate, type Certificate } from '../identity/certificate.ts'
+import type { Certificate } from '../identity/certificate.ts'
 import { decodeDid, encodeDid } from '../identity/did.ts'
 import { PublicKey } from '../identity/keys.ts'
 import { asBuffer } from '../wire.ts'
+import { bareCertificate, certificateFault, type BareCertificate } from './bare-certificate.ts'
 import { invalid, malformedReceipt } from './refusal.ts'
 
 export interface AuditRoot {
@@ -100,33 +100,26 @@ export function rootRecordHash(record: Uint8Array): Buffer {
  * `CMESH_RECEIPT_FORMAT`, and `CMESH_RECEIPT_INVALID` at `key`, `certificate` or `signature`.
  */
 export function verifyRootRecord(record: Uint8Array, mesh: string, certificate: Certificate | undefined, verify: Verify = verifyByKey): AuditRoot {
+  const { node } = decodeRootRecord(record)
+  const another = certificate !== undefined && (certificate.mesh !== mesh || certificate.node !== node)
+  if (another && node !== mesh) throw invalid('certificate', 'the certificate is not that of the node')
+  return verifyBareRecord(record, mesh, certificate && bareCertificate(certificate), verify)
+}
+
+/** The same with the certificate as it stands in a receipt. */
+export function verifyBareRecord(record: Uint8Array, mesh: string, certificate: BareCertificate | undefined, verify: Verify): AuditRoot {
   const root = decodeRootRecord(record)
   if (root.mesh !== mesh) throw invalid('key', 'it is of another mesh')
-  checkSpeaker(root.node, mesh, certificate)
+  const fault = certificateFault(certificate, root.node, mesh, 'node')
+  if (fault !== undefined) throw invalid('certificate', fault)
   if (!verify(root.node, signedBytes(record), root.signature)) throw invalid('signature', 'the node did not sign the root')
   return root
 }
 
-/** Whether the node that a record names signed it; whom it speaks for is not asked. */
+/** Whether the node that a record names signed it; whom it speaks for is not asked. Throws `CMESH_RECEIPT_FORMAT`. */
 export function isSigned(record: Uint8Array, verify: Verify = verifyByKey): boolean {
   const { node, signature } = decodeRootRecord(record)
   return verify(node, signedBytes(record), signature)
-}
-
-function checkSpeaker(node: string, mesh: string, certificate: Certificate | undefined): void {
-  if (certificate === undefined) {
-    if (node !== mesh) throw invalid('certificate', 'the certificate of the node is missing')
-    return
-  }
-  if (node === mesh) throw invalid('certificate', 'a certificate is where none is needed')
-  let named: Certificate
-  try {
-    named = checkCertificate(certificate)
-  } catch (cause) {
-    if (!(cause instanceof CMeshError)) throw cause
-    throw invalid('certificate', 'the mesh did not sign the certificate of the node', undefined, cause)
-  }
-  if (named.mesh !== mesh || named.node !== node) throw invalid('certificate', 'the certificate is not that of the node')
 }
 
 function signedBytes(record: Uint8Array): Buffer {

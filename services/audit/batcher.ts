@@ -14,7 +14,7 @@ import { LEAF_BYTES } from '../../cmtp/receipt/merkle.ts'
 import { encodeRootRecord, ROOT_RECORD_BYTES, rootRecordHash, verifyRootRecord } from '../../cmtp/receipt/root.ts'
 import type { Clock } from '../clock.ts'
 import type { AuditLog } from './provider.ts'
-import { Recording, type Marked } from './recording.ts'
+import { Recording, type Marked, type Noted } from './recording.ts'
 import { BatchTree } from './tree.ts'
 
 /** The oldest that a request gets before its batch is closed, in ms. */
@@ -116,16 +116,16 @@ export class Batcher {
   }
 
   /**
-   * Takes a request that is answered: its id, its final hash as 32 latin1 characters, what that covers, its layers. `settled`, when given, is
+   * Takes a request that is answered: its id, its final hash as 32 latin1 characters, what else is kept of it, its layers. `settled`, when given, is
    * told where it stands. All but `layers` may be reused after the call.
    */
-  add(id: Uint8Array, final: string, sealed: Uint8Array, layers: readonly Layer[], marked?: Marked, settled?: (rooted: Rooted | CMeshError) => void): void {
+  add(id: Uint8Array, final: string, source: Noted, layers: readonly Layer[], marked?: Marked, settled?: (rooted: Rooted | CMeshError) => void): void {
     if (this.#failure !== undefined) {
       settled?.(this.#failure)
       return
     }
     const recording = this.#filling
-    const index = recording.add(id, final, sealed, layers, this.#volume, this.#texts, marked)
+    const index = recording.add(id, final, source, layers, this.#volume, this.#texts, marked)
     this.stats.requests++
     if (settled !== undefined) this.#waiting.push({ index, settled })
     if (this.#running !== undefined) return

@@ -2,33 +2,50 @@
  * Receipts: made of what the audit log and the notes beside it hold, for a reply at `full` at once and for whoever fetches one later.
  *
  * Who may have whose: everybody those of requests that it made itself, which is the caller's DID in what the final hash covers; whoever may read
- * `0xE:audit:receipts`, which no wildcard grants, anybody's. To all others a receipt is not there.
+ * `0xE:audit:receipts`, which no wildcard grants, anybody's. To all others a receipt is not there. The salt, by which guesses at bodies could be
+ * tried, goes to the caller alone.
  */
+import { createHash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
+import { encodeHeaders } from '../../cmtp/headers.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { ACTIONS } from '../../cmtp/permission.ts'
+import { bareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
+import type { Evidence } from '../../cmtp/receipt/evidence.ts'
+import { LEAF_BYTES, leafHashes, merklePath } from '../../cmtp/receipt/merkle.ts'
+import { decodeSealing, encodeReceipt, type Sealing } from '../../cmtp/receipt/receipt.ts'
+import { ROOT_RECORD_BYTES } from '../../cmtp/receipt/root.ts'
 import type { Reply } from '../call.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Rooted } from './batcher.ts'
-import type { AuditLog } from './provider.ts'
+import { NOTE_KEY_BYTES } from './messages.ts'
+import type { AuditEntry, AuditLog } from './provider.ts'
 
 /** A request as it was recorded, and where it stands on the log. */
 export interface Recorded {
-  readonly id: Uint8Array
-  /** 32 latin1 characters. */
-  readonly finalHash: string
-  readonly sealed: Buffer
-  /** Of each layer's place. */
-  readonly texts: readonly Buffer[]
+  /** 32 bytes. */
+  readonly final: Uint8Array
+  /** What the sealer keeps of it. */
+  readonly record: Buffer
+  /** Of each layer's place; `undefined` where they are not kept. */
+  readonly texts: readonly (Uint8Array | undefined)[]
   readonly rooted: Rooted
 }
 
 export interface ReceiptWriterParts {
-  readonly log: AuditLog
+  readonly log: Pick<AuditLog, 'find' | 'read'>
   readonly certificate: Certificate | undefined
   readonly guard: Pick<Guard, 'authorise'>
+  /** What members of the mesh say of the state behind a write: its layers, in order. */
+  readonly evidence: (layers: readonly Uint8Array[]) => Evidence | undefined
 }
+
+const ANYBODYS = parseFqmn('0xE:audit:receipts')
+const ID = /^[0-9a-f]{32}$/
+const LAYER_PREFIX = Buffer.of(0x04)
+/** Where the place stands in a layer. */
+const PLACE_AT = 26
 
 export class ReceiptWriter {
   readonly #parts: ReceiptWriterParts
@@ -37,15 +54,56 @@ export class ReceiptWriter {
     this.#parts = parts
   }
 
-  write({ sealed, texts, rooted }: Recorded): Buffer {
-    return Buffer.concat([rooted.record, ...rooted.path, sealed, ...texts])
+  write({ final, record, texts, rooted }: Recorded): Buffer {
+    const { certificate, evidence } = this.#parts
+    const { salt: _salt, layers, ...bound } = decodeSealing(record)
+    return encodeReceipt({
+      ...bound,
+      layers: layers.map((layer, i) => {
+        const own = texts[i]
+        return { hash: createHash('sha256').update(LAYER_PREFIX).update(layer).digest(), shown: own && { layer, texts: own } }
+      }),
+      final, index: rooted.index, path: rooted.path, root: rooted.record,
+      certificate: certificate && bareCertificate(certificate),
+      evidence: evidence(layers),
+    })
   }
 
+  /** `0xC:receipt:<id>`: the receipt of the newest request with this id that the caller may have. Rejects with `CMESH_AUDIT_NO_RECEIPT`. */
   async fetch(id: string, auth: AuthContext): Promise<Reply> {
-    await this.#parts.log.find(Buffer.from(id, 'hex'))
-    void auth
+    if (!ID.test(id)) throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: '0xC:receipt:'.length, expected: 'a message id of 32 lower-case hex digits' })
+    for (const entry of await this.#parts.log.find(Buffer.from(id, 'hex'))) {
+      const record = Buffer.from(entry.sealed)
+      const sealing = decodeSealing(record)
+      const own = sealing.sub === auth.sub
+      if (!own && !this.#mayHaveAnybodys(auth)) continue
+      const body = await this.#receiptOf(entry, record, sealing)
+      const headers = encodeHeaders([
+        ['content-type', 'application/cmesh-receipt'], ...(own ? [['x-cmesh-salt', Buffer.from(sealing.salt).toString('hex')] as const] : []),
+      ])
+      return { status: 200, headers, body }
+    }
     throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id })
   }
+
+  async #receiptOf({ batch, index, textOf }: AuditEntry, record: Buffer, { layers }: Sealing): Promise<Buffer> {
+    const block = Buffer.from(await this.#parts.log.read(batch))
+    const leaves = block.subarray(ROOT_RECORD_BYTES)
+    const end = (index + 1) * LEAF_BYTES
+    const texts = await Promise.all(layers.map(layer => textOf(layer.subarray(PLACE_AT, PLACE_AT + NOTE_KEY_BYTES))))
+    return this.write({
+      final: leaves.subarray(end - 32, end), record, texts,
+      rooted: { index, path: merklePath(leafHashes(leaves), index), record: block.subarray(0, ROOT_RECORD_BYTES) },
+    })
+  }
+
+  #mayHaveAnybodys(auth: AuthContext): boolean {
+    try {
+      this.#parts.guard.authorise(auth, ANYBODYS, ACTIONS.read)
+      return true
+    } catch (error) {
+      if (error instanceof CMeshError && error.code === 'CMESH_IAM_DENIED') return false
+      throw error
+    }
+  }
 }
-void parseFqmn
-void ACTIONS

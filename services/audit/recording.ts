@@ -2,10 +2,17 @@
  * What one batch of requests leaves: their leaves, as they stand on the log, and their notes. Two pieces of memory that are written from the
  * front and used again, so that a request costs two copies and no object.
  */
-import { putHash, placeOf, placeTexts, type Layer } from '../../cmtp/layer.ts'
+import { putHash, placeOf, type Layer } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
 import { LEAF_BYTES } from '../../cmtp/receipt/merkle.ts'
 import { NOTE_HEADER_BYTES, NOTE_KEY_BYTES, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from './messages.ts'
+
+/** What a request leaves in its note. A sealer is one, for what it sealed last. */
+export interface Noted {
+  readonly recordBytes: number
+  /** Writes so many bytes. */
+  recordTo(target: Buffer, at: number): void
+}
 
 /** What many requests have in common, once the texts of their places were noted in a volume. */
 export interface Marked {
@@ -48,10 +55,10 @@ export class Recording {
   }
 
   /**
-   * Adds a request and gives its index. `sealed`: binding and layers as the final hash covers them. `volume` stands for where notes go
+   * Adds a request and gives its index. `source`: what is kept of it besides. `volume` stands for where notes go
    * together: the texts of a place are noted once in each, and `marked` says that all of these layers' were.
    */
-  add(id: Uint8Array, final: string, sealed: Uint8Array, layers: readonly Layer[], volume: object, texts: Set<string>, marked: Marked | undefined): number {
+  add(id: Uint8Array, final: string, source: Noted, layers: readonly Layer[], volume: object, texts: Set<string>, marked: Marked | undefined): number {
     const index = this.count++
     const leafAt = index * LEAF_BYTES
     if (leafAt + LEAF_BYTES > this.#leaves.length) this.#leaves = grown(this.#leaves, leafAt + LEAF_BYTES)
@@ -62,17 +69,16 @@ export class Recording {
       for (const layer of layers) this.#place(layer, texts)
       if (marked !== undefined) marked.noted = volume
     }
-    const at = this.#begin(NOTE_OF_REQUEST, index, sealed.length, id)
-    this.#notes.set(sealed, at)
+    const at = this.#begin(NOTE_OF_REQUEST, index, source.recordBytes, id)
+    source.recordTo(this.#notes, at)
     return index
   }
 
   #place({ site, grant }: Layer, texts: Set<string>): void {
-    const digest = placeOf(site, grant)
+    const { digest, texts: bytes } = placeOf(site, grant)
     const key = digest.toString('latin1', 0, NOTE_KEY_BYTES)
     if (texts.has(key)) return
     texts.add(key)
-    const bytes = placeTexts(site, grant)
     const at = this.#begin(NOTE_OF_TEXT, 0, bytes.length, digest)
     this.#notes.set(bytes, at)
   }

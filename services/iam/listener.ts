@@ -11,8 +11,9 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
 import type { HandshakeAction } from '../../cmtp/identity/messages.ts'
-import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, sha256 } from '../../cmtp/layer.ts'
+import { EMPTY_HASH, encodeLayers, layerSite, SALT_BYTES, sha256 } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import { LayerSealer } from '../../cmtp/sealer.ts'
 import { connectionOfHello, HELLO_WILDCARD, helloNodeSubject, IAM_QUEUE, isReplyOf } from '../../cmtp/subject.ts'
 import { receiptFlags, RECEIPT_MASK } from '../../cmtp/wire.ts'
 import { sendAnswer } from '../bus/answer.ts'
@@ -148,13 +149,14 @@ export class IamListener {
     const { status, headers, body } = reply
     if (receipt === 'none') return encodeReply({ id, status, receipt, headers, body })
     const encoded: Buffer[] = []
+    const salt = randomBytes(SALT_BYTES)
     const finalHash = this.#sealer.seal([{
       site: layerSite('iam', this.#parts.node, route?.bare ?? ''), decision: 'none', grant: '', status, startUs,
       durationUs: this.#parts.clock.nowUs() - startUs, gas: 0n, before: undefined, after: undefined, argumentsHash: undefined,
     }], {
-      id, status, sid: '', sub: '', requestBodyHash: frame === undefined ? EMPTY_HASH : sha256(frame.body), replyBodyHash: sha256(body), replyHeaders: headers,
+      id, status, sid: '', sub: '', requestBodyHash: frame === undefined ? EMPTY_HASH : sha256(frame.body), replyBodyHash: sha256(body), replyHeaders: headers, salt,
     }, encoded)
-    return encodeReply({ id, status, receipt, finalHash, headers, body, ...(receipt === 'full' && { layers: encodeLayers(randomBytes(SALT_BYTES), encoded) }) })
+    return encodeReply({ id, status, receipt, finalHash, headers, body, ...(receipt === 'full' && { layers: encodeLayers(salt, encoded) }) })
   }
 }
 

@@ -13,6 +13,7 @@ import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import { Salts } from '../../cmtp/salts.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
@@ -24,7 +25,6 @@ import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { FullEntries } from './full-entries.ts'
 import { Passage, type Envelope, type Origin } from './passage.ts'
-import { Salts } from './salts.ts'
 import { Sealing, type Audit, type Repeatable, type SealedReply } from './sealing.ts'
 
 export interface FrontDoorParts {
@@ -35,6 +35,8 @@ export interface FrontDoorParts {
   readonly deadlines: Deadlines
   readonly clock: Clock
   readonly log: Log
+  /** Where the salts of final hashes come from; random ones unless told otherwise. */
+  readonly salts?: Pick<Salts, 'next' | 'put'>
   /** Where every request is recorded. Default: nowhere, and a reply at `full` has no receipt. */
   readonly audit?: Audit
 }
@@ -63,11 +65,12 @@ export class FrontDoor {
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
   readonly #sealing: Sealing
-  readonly #salts = new Salts()
+  readonly #salts: Pick<Salts, 'next' | 'put'>
 
   constructor(parts: FrontDoorParts) {
     this.#parts = parts
-    this.#sealing = new Sealing({ node: parts.node, clock: parts.clock, audit: parts.audit })
+    this.#salts = parts.salts ?? new Salts()
+    this.#sealing = new Sealing({ node: parts.node, clock: parts.clock, salts: this.#salts, audit: parts.audit })
   }
 
   /** Takes a request or a batch; calls `answer` once, with the reply frame. Synchronously where it can. */
@@ -200,7 +203,7 @@ export class FrontDoor {
         // What was too large for the frame was not sent.
         const sent = alone && (!this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status)
         if (bare && sent && reply.status < 400 && !route.write && receipt !== 'full' && answered.length < DISTINCT) {
-          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, preimage: undefined, noted: undefined })
+          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, preimage: undefined, note: undefined, noted: undefined })
         }
       }
     }

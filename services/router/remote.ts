@@ -7,7 +7,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache } from '../../cmtp/fqmn.ts'
 import { encodeReply, encodeRequest, ReplyFrame, RequestFrame } from '../../cmtp/frame.ts'
 import { decodeHeaders, encodeHeaders, headerValue, type HeaderList } from '../../cmtp/headers.ts'
-import { decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, SALT_BYTES, type DecodedLayer, type Layer } from '../../cmtp/layer.ts'
+import { decodeLayers, encodeLayer, encodeLayers, layerSite, SALT_BYTES, type DecodedLayer, type Layer } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { formatMessageId } from '../../cmtp/message-id.ts'
 import { serviceSubject } from '../../cmtp/subject.ts'
@@ -114,7 +114,6 @@ export interface ServiceListenerParts {
 export class ServiceListener {
   readonly #parts: ServiceListenerParts
   readonly #routes = new RouteCache(4_096)
-  readonly #sealer = new LayerSealer()
   #subscription: BusSubscription | undefined
   readonly #underWay = new Set<Promise<void>>()
 
@@ -170,14 +169,8 @@ export class ServiceListener {
     } catch (error) {
       reply = errorReply(CMeshError.from(error, this.#parts.service))
     }
-    const encoded: Buffer[] = []
     const id = request?.id ?? Buffer.alloc(16)
-    if (layers.length > 0) {
-      this.#sealer.seal(layers, {
-        id, status: reply.status, sid: '', sub: '', requestBodyHash: EMPTY_HASH, replyBodyHash: EMPTY_HASH, replyHeaders: reply.headers,
-      }, encoded)
-    }
     const salt = call?.salt ?? randomFillSync(Buffer.allocUnsafe(SALT_BYTES))
-    return encodeReply({ id, status: reply.status, receipt: 'full', finalHash: '\0'.repeat(32), headers: reply.headers, layers: encodeLayers(salt, encoded), body: reply.body })
+    return encodeReply({ id, status: reply.status, receipt: 'full', finalHash: '\0'.repeat(32), headers: reply.headers, layers: encodeLayers(salt, layers.map(encodeLayer)), body: reply.body })
   }
 }

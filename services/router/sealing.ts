@@ -7,12 +7,14 @@
 import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
-import { EMPTY_HASH, encodeLayers, LayerSealer, layerSite, placeTexts, SALT_BYTES, sha256, siteAt, type Binding, type Layer, type LayerSite } from '../../cmtp/layer.ts'
+import { EMPTY_HASH, encodeLayers, layerSite, placeOf, SALT_BYTES, sha256, siteAt, type Layer, type LayerSite } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
+import type { Salts } from '../../cmtp/salts.ts'
+import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import type { Batcher } from '../audit/batcher.ts'
 import type { ReceiptWriter } from '../audit/receipts.ts'
-import type { Marked } from '../audit/recording.ts'
+import type { Marked, Noted } from '../audit/recording.ts'
 import { NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import { hashArguments } from '../endpoint.ts'
@@ -27,6 +29,7 @@ export interface Audit {
 export interface SealingParts {
   readonly node: string
   readonly clock: Clock
+  readonly salts: Pick<Salts, 'put'>
   readonly audit: Audit | undefined
 }
 
@@ -45,6 +48,8 @@ export interface Repeatable extends Marked {
   readonly reply: Reply
   /** What its final hash is made of, from the first repetition on; the id is written anew for each. */
   preimage: Buffer | undefined
+  /** What is noted of it, likewise. */
+  note: RepeatedNote | undefined
 }
 
 const EMPTY = Buffer.alloc(0)
@@ -52,12 +57,13 @@ const UNSEALED: SealedReply = { finalHash: '', layers: EMPTY, hops: [] }
 
 export class Sealing {
   readonly #parts: SealingParts
-  readonly #sealer = new LayerSealer()
+  readonly #sealer: LayerSealer
   readonly #unread: LayerSite
   readonly #entryId = Buffer.alloc(MESSAGE_ID_BYTES)
 
   constructor(parts: SealingParts) {
     this.#parts = parts
+    this.#sealer = new LayerSealer(parts.salts)
     this.#unread = layerSite('router', parts.node, '')
   }
 
@@ -81,26 +87,32 @@ export class Sealing {
       decision: 'none', grant: '', status: reply.status, startUs, durationUs: endUs - startUs, gas: 0n,
       before: undefined, after: undefined, argumentsHash: passage === undefined ? undefined : hashArguments(passage),
     })
-    const encoded: Buffer[] | undefined = receipt === 'full' ? [] : undefined
-    const finalHash = this.#sealer.seal(hops, this.#binding(passage, id, reply), encoded)
-    if (encoded === undefined) return { finalHash, layers: EMPTY, hops }
-    return { finalHash, layers: encodeLayers(passage?.saltOrFresh() ?? randomBytes(SALT_BYTES), encoded), hops }
+    if (receipt !== 'full') return { finalHash: this.#sealer.seal(hops, this.#binding(passage, id, reply, passage?.salt)), layers: EMPTY, hops }
+    const encoded: Buffer[] = []
+    const salt = passage?.saltOrFresh() ?? randomBytes(SALT_BYTES)
+    return { finalHash: this.#sealer.seal(hops, this.#binding(passage, id, reply, salt), encoded), layers: encodeLayers(salt, encoded), hops }
   }
 
   /** The final hash of the same answer under the id of another entry, which is recorded; nothing at `none` where nothing is recorded. */
   repeat(answered: Repeatable, batch: Uint8Array, index: number): string {
     const { passage, reply } = answered
     if (!this.seals(passage.receipt)) return ''
-    answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply))
+    if (answered.preimage === undefined) {
+      answered.preimage = this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
+      answered.note = new RepeatedNote(this.#sealer.record())
+    }
     const finalHash = this.#sealer.sealAs(answered.preimage, batch, index)
-    putEntryId(this.#entryId, batch, index)
-    this.#parts.audit?.batcher.add(this.#entryId, finalHash, answered.preimage, passage.layers, answered)
+    const { audit } = this.#parts
+    if (audit !== undefined && answered.note !== undefined) {
+      putEntryId(this.#entryId, batch, index)
+      audit.batcher.add(this.#entryId, finalHash, answered.note.of(batch, index), passage.layers, answered)
+    }
     return finalHash
   }
 
   /** Records what was sealed last. */
   record(id: Uint8Array, { finalHash, hops }: SealedReply): void {
-    this.#parts.audit?.batcher.add(id, finalHash, this.#sealer.sealed, hops, this.#sealer.template)
+    this.#parts.audit?.batcher.add(id, finalHash, this.#sealer, hops, this.#sealer.template)
   }
 
   /** Records what was sealed last and calls back once it is on the log: with its receipt, or with why there will be none. At once where nothing is recorded. */
@@ -110,10 +122,10 @@ export class Sealing {
       receipt(EMPTY)
       return
     }
-    const sealed = Buffer.from(this.#sealer.sealed)
-    const texts = hops.map(({ site, grant }) => placeTexts(site, grant))
-    audit.batcher.add(id, finalHash, sealed, hops, undefined, rooted => {
-      receipt(rooted instanceof CMeshError ? rooted : audit.receipts.write({ id, finalHash, sealed, texts, rooted }))
+    const record = this.#sealer.record()
+    const texts = hops.map(({ site, grant }) => placeOf(site, grant).texts)
+    audit.batcher.add(id, finalHash, this.#sealer, hops, undefined, rooted => {
+      receipt(rooted instanceof CMeshError ? rooted : audit.receipts.write({ final: Buffer.from(finalHash, 'latin1'), record, texts, rooted }))
     })
   }
 
@@ -122,7 +134,7 @@ export class Sealing {
     return siteAt(asked, hop, this.#parts.node, asked === target ? undefined : target.bare)
   }
 
-  #binding(passage: Passage | undefined, id: Uint8Array, reply: Reply): Binding {
+  #binding(passage: Passage | undefined, id: Uint8Array, reply: Reply, salt: Uint8Array | undefined): Binding {
     const body = passage?.body ?? NO_BODY
     const auth = passage?.auth
     return {
@@ -135,6 +147,30 @@ export class Sealing {
       requestBodyHash: body.length === 0 ? EMPTY_HASH : sha256(body),
       replyBodyHash: reply.bodyHash ?? (reply.body.length === 0 ? EMPTY_HASH : sha256(reply.body)),
       replyHeaders: reply.headers,
+      salt,
     }
+  }
+}
+
+/** Where the id stands in a sealer's record. */
+const RECORD_ID_AT = 17
+
+/** What is noted of a repeated read: the same but for the id. */
+class RepeatedNote implements Noted {
+  readonly recordBytes: number
+  readonly #record: Buffer
+
+  constructor(record: Buffer) {
+    this.#record = record
+    this.recordBytes = record.length
+  }
+
+  of(batch: Uint8Array, index: number): this {
+    putEntryId(this.#record, batch, index, RECORD_ID_AT)
+    return this
+  }
+
+  recordTo(target: Buffer, at: number): void {
+    this.#record.copy(target, at)
   }
 }

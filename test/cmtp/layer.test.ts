@@ -2,12 +2,16 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
 import {
-  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayers, LayerSealer, layerSite, sha256,
-  type Binding, type DecodedLayer, type Decision, type Hop, type Layer,
+  argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayer, encodeLayers, layerSite, sha256,
+  type DecodedLayer, type Decision, type Hop, type Layer,
 } from '../../cmtp/layer.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
+import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
-import { specArgumentsHash, specBlockLayer, specFinalHash, specLayer, type SpecBinding, type SpecLayer } from '../support/final-hash.ts'
+import {
+  specArgumentsHash, specBlockLayer, specContent, specFinalHash, specFinalHash1, specLayer, type SpecBinding, type SpecLayer,
+} from '../support/final-hash.ts'
+import { saltsOf } from '../support/salts.ts'
 import { anyBytes, anyHeaders, anyMessageId, anyStatus, anyTime } from '../support/messages.ts'
 import { refusal } from '../support/refusal.ts'
 import { bytesOf, readVectors, type CodecVectors } from '../support/vectors.ts'
@@ -73,7 +77,7 @@ const hashHex = (hash: string): string => Buffer.from(hash, 'latin1').toString('
 function meaningOf(layer: DecodedLayer): LayerMeaning {
   const spell = (at: Layer['before']): PositionMeaning | undefined =>
     at && { ...at, chain: Buffer.from(at.chain).toString('hex') }
-  const { bytes: _bytes, gas, before, after, argumentsHash: hash, place, ...rest } = layer
+  const { bytes: _bytes, version: _version, gas, before, after, argumentsHash: hash, place, ...rest } = layer
   // JSON drops what is undefined, as the vectors do.
   return JSON.parse(JSON.stringify({
     ...rest, gas: String(gas), before: spell(before), after: spell(after), place: hashHex(place),
@@ -99,24 +103,86 @@ const anyBinding: fc.Arbitrary<SpecBinding> = fc.record({
 })
 const anyBlock = fc.tuple(anyMessageId, anyLayers).map(([salt, layers]) => encodeLayers(salt, layers.map(specBlockLayer)))
 
+interface FinalVector1 {
+  readonly name: string
+  readonly layerSalts: readonly string[]
+  readonly layerHashes: readonly string[]
+  readonly content: string
+  readonly block: string
+  readonly final: string
+}
+const FINAL1 = readVectors<{ readonly vectors: readonly FinalVector1[] }>('cmtp/final-hash-1.json').vectors
+
+/** The layers with the salts that a sealer over the same `saltsOf` gives them, when it is given that of the content. */
+const salted = (layers: readonly SpecLayer[], salts = saltsOf()): SpecLayer[] => layers.map(layer => {
+  const salt = Buffer.alloc(16)
+  salts.put(salt, 0)
+  return { ...layer, salt }
+})
+
 describe('the final hash', () => {
-  test.each(FINAL.vectors)('$name', ({ layers, binding, salt, block, final }) => {
+  test.each(FINAL.vectors)('of version 0: $name', ({ layers, binding, block, final }) => {
     const specs = layers.map(specOf)
-    const bound = specBinding(binding)
+    expect(specFinalHash(specs, specBinding(binding)).toString('hex')).toBe(final)
+    expect(decodeLayers(bytesOf(block)).layers.map(layer => layer.bytes)).toEqual(specs.map(specLayer))
+  })
+
+  test.each(FINAL1)('of version 1: $name', ({ name, layerSalts, layerHashes, content, block, final }) => {
+    const { layers, binding, salt } = FINAL.vectors.find(each => each.name === name) as FinalVector
+    const specs = layers.map((layer, i) => ({ ...specOf(layer), salt: bytesOf(layerSalts[i] ?? '') }))
+    const bound = { ...specBinding(binding), salt: bytesOf(salt) }
+    let given = 0
+    const sealer = new LayerSealer({ put: (target, at) => { target.set(bytesOf(layerSalts[given++] ?? ''), at) } })
     const encoded: Buffer[] = []
-    expect(hashHex(new LayerSealer().seal(specs.map(layerOf), bindingOf(bound), encoded))).toBe(final)
-    expect(specFinalHash(specs, bound).toString('hex')).toBe(final)
+    expect(hashHex(sealer.seal(layers.map(layer => layerOf(specOf(layer))), bindingOf(bound), encoded))).toBe(final)
     expect(encodeLayers(bytesOf(salt), encoded).toString('hex')).toBe(block)
+    expect(specFinalHash1(specs, bound).toString('hex')).toBe(final)
+    expect(specContent(bound).toString('hex')).toBe(content)
+    expect(specs.map(layer => hashHex(sha256(Buffer.concat([Buffer.of(4), specLayer(layer)]))))).toEqual(layerHashes)
   })
 
   test('is what the words of the specification give, for any layers and any message', () => {
-    const sealer = new LayerSealer()
-    fc.assert(fc.property(anyLayers, anyBinding, (layers, binding) => {
+    fc.assert(fc.property(anyLayers, anyBinding, anyMessageId, (layers, binding, salt) => {
       const encoded: Buffer[] = []
-      expect(hashHex(sealer.seal(layers.map(layerOf), bindingOf(binding), encoded)))
-        .toBe(specFinalHash(layers, binding).toString('hex'))
-      expect(encoded).toEqual(layers.map(specBlockLayer))
+      const specs = salted(layers)
+      const bound = { ...binding, salt }
+      expect(hashHex(new LayerSealer(saltsOf()).seal(layers.map(layerOf), bindingOf(bound), encoded))).toBe(specFinalHash1(specs, bound).toString('hex'))
+      expect(encoded).toEqual(specs.map(specBlockLayer))
     }), { numRuns: 500 })
+  })
+
+  test('has salts of its own where none is given, which its record tells', () => {
+    fc.assert(fc.property(anyLayers, anyBinding, (layers, binding) => {
+      const sealer = new LayerSealer()
+      const final = hashHex(sealer.seal(layers.map(layerOf), bindingOf(binding)))
+      const record = sealer.record()
+      const bound = { ...binding, salt: record.subarray(0, 16) }
+      let at = 16 + 1 + 16 + 2 + 32
+      at += 2 + record.readUInt16BE(at)
+      at += 2 + record.readUInt16BE(at)
+      expect(record.subarray(16, 67)).toEqual(Buffer.concat([Buffer.of(1), bound.id, Buffer.of(bound.status >> 8, bound.status & 255), specContent(bound)]))
+      expect(record[at++]).toBe(layers.length)
+      const specs = layers.map(layer => {
+        const bytes = record.subarray(at + 1, at + 1 + (record[at] ?? 0))
+        at += 1 + bytes.length
+        const spec = { ...layer, salt: bytes.subarray(58, 74) }
+        expect(bytes).toEqual(specLayer(spec))
+        return spec
+      })
+      expect(at).toBe(record.length)
+      expect(specFinalHash1(specs, bound).toString('hex')).toBe(final)
+      expect(new Set([bound.salt, ...specs.map(({ salt }) => salt)].map(salt => salt.toString('hex'))).size).toBe(1 + layers.length)
+    }), { numRuns: 100 })
+    expect(() => new LayerSealer().record()).toThrow('nothing was sealed yet')
+  })
+
+  test('as another entry of a batch is that of the same message under the other id', () => {
+    const sealer = new LayerSealer(saltsOf())
+    const { layers, binding, salt } = FINAL.vectors[0] as FinalVector
+    const bound = { ...specBinding(binding), salt: bytesOf(salt) }
+    const preimage = sealer.preimage(layers.map(layer => layerOf(specOf(layer))), bindingOf(bound))
+    expect(hashHex(sealer.sealAs(preimage, bytesOf(binding.id), 5)))
+      .toBe(specFinalHash1(salted(layers.map(specOf)), { ...bound, id: bytesOf(binding.id.replace(/07$/, '0c')) }).toString('hex'))
   })
 
   test('changes with every field of the binding and with every bit of every layer', () => {
@@ -124,13 +190,13 @@ describe('the final hash', () => {
     const specs = layers.map(specOf)
     const bound = specBinding(binding)
     const seal = (changed: readonly SpecLayer[], against: SpecBinding): string =>
-      hashHex(new LayerSealer().seal(changed.map(layerOf), bindingOf(against)))
+      hashHex(new LayerSealer(saltsOf()).seal(changed.map(layerOf), bindingOf(against)))
     const elsewhere = { epoch: 9, seq: 9, chain: Buffer.alloc(32) }
     const finals = [
       seal(specs, bound),
       ...[
         { id: Buffer.alloc(16) }, { status: 201 }, { sid: 'other' }, { sub: 'other' }, { sid: bound.sid + bound.sub, sub: '' },
-        { requestBody: Buffer.from('x') }, { replyBody: Buffer.from('x') }, { replyHeaders: encodeHeaders([['etag', 'x']]) },
+        { salt: Buffer.alloc(16, 1) }, { requestBody: Buffer.from('x') }, { replyBody: Buffer.from('x') }, { replyHeaders: encodeHeaders([['etag', 'x']]) },
       ].map(change => seal(specs, { ...bound, ...change })),
       seal(specs.slice(1), bound), seal([...specs].reverse(), bound),
       ...specs.flatMap((spec, i) => [
@@ -146,10 +212,10 @@ describe('the final hash', () => {
     const { layers, binding } = FINAL.vectors[0] as FinalVector
     const spec = specOf(layers[0] as LayerMeaning)
     const { site } = layerOf(spec)
-    const sealer = new LayerSealer()
+    const bound = { ...specBinding(binding), salt: Buffer.alloc(16) }
     for (const grant of ['0xS:>', '', '0xS:>', '0xR:*']) {
-      const sealed = sealer.seal([{ ...layerOf(spec), site, grant }], bindingOf(specBinding(binding)))
-      expect(hashHex(sealed)).toBe(specFinalHash([{ ...spec, grant }], specBinding(binding)).toString('hex'))
+      const sealed = new LayerSealer(saltsOf()).seal([{ ...layerOf(spec), site, grant }], bindingOf(bound))
+      expect(hashHex(sealed)).toBe(specFinalHash1(salted([{ ...spec, grant }]), bound).toString('hex'))
     }
   })
 
@@ -176,8 +242,7 @@ describe('the layers block', () => {
     const { salt, layers } = decodeLayers(bytesOf(hex))
     expect({ salt: salt.toString('hex'), layers: layers.map(meaningOf) }).toEqual(meaning)
     const specs = meaning.layers.map(specOf)
-    const sealer = new LayerSealer()
-    expect(encodeLayers(salt, specs.map(spec => sealer.encode(layerOf(spec)))).toString('hex')).toBe(hex)
+    expect(encodeLayers(salt, specs.map(spec => encodeLayer(layerOf(spec)))).toString('hex')).toBe(hex)
     expect(layers.map(layer => layer.bytes)).toEqual(specs.map(specLayer))
   })
 
@@ -190,7 +255,7 @@ describe('the layers block', () => {
       const decoded = decodeLayers(encodeLayers(salt, layers.map(specBlockLayer)))
       expect(new Uint8Array(decoded.salt)).toEqual(salt)
       const copy = (at: SpecLayer['before']): SpecLayer['before'] => at && { ...at, chain: Buffer.from(at.chain) }
-      expect(decoded.layers.map(({ bytes: _bytes, place: _place, ...layer }) => layer)).toEqual(layers.map(layer => ({
+      expect(decoded.layers.map(({ bytes: _bytes, version: _version, place: _place, ...layer }) => layer)).toEqual(layers.map(layer => ({
         ...layer, before: copy(layer.before), after: copy(layer.after),
         argumentsHash: layer.argumentsHash && latin1(layer.argumentsHash),
       })))
@@ -207,6 +272,6 @@ describe('the layers block', () => {
 
   test('a duration past its field is written as the longest there is', () => {
     const layer = layerOf({ ...specOf((FINAL.vectors[0] as FinalVector).layers[0] as LayerMeaning), durationUs: 2 ** 40 })
-    expect(decodeLayer(new LayerSealer().encode(layer)).durationUs).toBe(0xffff_ffff)
+    expect(decodeLayer(encodeLayer(layer)).durationUs).toBe(0xffff_ffff)
   })
 })

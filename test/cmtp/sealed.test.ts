@@ -1,6 +1,8 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { EMPTY_HASH, LayerSealer, layerSite, sha256, type Binding, type Layer, type LayerSite, type StatePosition } from '../../cmtp/layer.ts'
+import { EMPTY_HASH, layerSite, sha256, type Layer, type LayerSite, type StatePosition } from '../../cmtp/layer.ts'
+import { saltsOf } from '../support/salts.ts'
+import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 
 const HEADERS = [Buffer.alloc(0), Buffer.from('one header'), Buffer.alloc(2_000, 'h')]
 const POSITIONS: readonly (StatePosition | undefined)[] = [
@@ -11,6 +13,8 @@ const SITES = [
   { hop: 'registrar', fqmn: '0xR:a.mcom', target: '0xS:0x001:a' }, { hop: 'state', fqmn: '0xS:0x001:a', target: undefined },
   { hop: 'router', fqmn: '0xR:a.mcom', target: '0xS:0x001:a' }, { hop: 'router', fqmn: '0xS:0x001:b', target: undefined },
 ] as const
+
+const SAME_SALTS = { put: (target: Uint8Array, at: number) => { target.fill(7, at, at + 16) } }
 
 function sites(): readonly LayerSite[] {
   return SITES.map(({ hop, fqmn, target }) => layerSite(hop, 'did:key:z6Mk', fqmn, target))
@@ -36,7 +40,8 @@ describe('a sealer that keeps what it hashed', () => {
       salted: pick(HASHES), change: fc.option(layer, { freq: 4 }),
     }), { minLength: 4, maxLength: 24 }))
     fc.assert(fc.property(sequence, ([messages, steps]) => {
-      const sealer = new LayerSealer()
+      let salts = saltsOf()
+      const sealer = new LayerSealer({ put: (target, at) => { salts.put(target, at) } })
       const kept = sites()
       for (const { which, id, startUs, sid, salted, change } of steps) {
         const { layers, binding } = messages[which % messages.length] as { layers: (Omit<Layer, 'site'> & { site: number })[], binding: Binding }
@@ -45,7 +50,10 @@ describe('a sealer that keeps what it hashed', () => {
         }))
         const at = (of: readonly LayerSite[]): Layer[] => own.map(each => ({ ...each, startUs, site: of[each.site] as LayerSite }))
         const bound = { ...binding, id, sid }
-        expect(sealer.seal(at(kept), bound)).toBe(new LayerSealer().seal(at(sites()), bound))
+        salts = saltsOf(which * 40 + 1)
+        const fresh = new LayerSealer(saltsOf(which * 40 + 1))
+        expect(sealer.seal(at(kept), bound)).toBe(fresh.seal(at(sites()), bound))
+        expect(sealer.record()).toEqual(fresh.record())
       }
     }), { numRuns: 300 })
   })
@@ -60,7 +68,7 @@ describe('a sealer that keeps what it hashed', () => {
     { replyBodyHash: HASHES[2] as string }, { replyHeaders: Buffer.from('two header') },
   ]
   test.each([...layerChanges.map(layer => ({ layer, binding: {} })), ...bindingChanges.map(binding => ({ layer: {}, binding }))])('sees that one thing changed: %#', change => {
-    const sealer = new LayerSealer()
+    const sealer = new LayerSealer(SAME_SALTS)
     const message = (of: readonly LayerSite[], changed: boolean): [Layer[], Binding] => [
       [1, 2].map((site, i) => ({
         site: of[site] as LayerSite, decision: 'allowed', grant: 'read >', status: 200, startUs: 1, durationUs: 1, gas: 0n, before: atOne, after: undefined,
@@ -70,19 +78,38 @@ describe('a sealer that keeps what it hashed', () => {
     ]
     const kept = sites()
     const hashes = [false, false, false, true, false].map(changed => sealer.seal(...message(kept, changed)))
-    expect(hashes[3]).toBe(new LayerSealer().seal(...message(sites(), true)))
+    expect(hashes[3]).toBe(new LayerSealer(SAME_SALTS).seal(...message(sites(), true)))
     expect(hashes[3]).not.toBe(hashes[2])
     expect(new Set(hashes).size).toBe(2)
   })
 
-  test('a level that shows the layers gets them all, also of a message that is kept', () => {
+  test('puts new salts in for each message, those it is given and its own', () => {
     const sealer = new LayerSealer()
+    const [site] = sites() as [LayerSite]
+    const layers: Layer[] = [{ site, decision: 'none', grant: '', status: 200, startUs: 1, durationUs: 1, gas: 0n, before: undefined, after: undefined, argumentsHash: undefined }]
+    const bound: Binding = { id: Buffer.alloc(16), status: 200, sid: 's', sub: 'd', requestBodyHash: EMPTY_HASH, replyBodyHash: EMPTY_HASH, replyHeaders: HEADERS[0] as Buffer }
+    const hashes = Array.from({ length: 5 }, () => sealer.seal(layers, bound))
+    expect(new Set(hashes).size).toBe(5)
+    const [one, other] = [1, 2].map(salt => {
+      sealer.seal(layers, { ...bound, salt: Buffer.alloc(16, salt) })
+      return sealer.record()
+    }) as [Buffer, Buffer]
+    expect([one[0], other[0]]).toEqual([1, 2])
+    // The content, and the salt of the layer behind its place.
+    expect(one.subarray(35, 67)).not.toEqual(other.subarray(35, 67))
+    expect(one.subarray(-16)).not.toEqual(other.subarray(-16))
+  })
+
+  test('a level that shows the layers gets them all, also of a message that is kept', () => {
+    const sealer = new LayerSealer(SAME_SALTS)
     const [site] = sites() as [LayerSite]
     const layers: Layer[] = [{ site, decision: 'none', grant: '', status: 200, startUs: 1, durationUs: 1, gas: 0n, before: undefined, after: undefined, argumentsHash: undefined }]
     const bound: Binding = { id: Buffer.alloc(16), status: 200, sid: 's', sub: 'd', requestBodyHash: EMPTY_HASH, replyBodyHash: EMPTY_HASH, replyHeaders: HEADERS[0] as Buffer }
     const hashes = [sealer.seal(layers, bound), sealer.seal(layers, bound), sealer.seal(layers, bound)]
     const encoded: Buffer[] = []
     expect(new Set([...hashes, sealer.seal(layers, bound, encoded)]).size).toBe(1)
-    expect(encoded).toEqual([sealer.encode(layers[0] as Layer)])
+    const fresh: Buffer[] = []
+    new LayerSealer(SAME_SALTS).seal(layers, bound, fresh)
+    expect(encoded).toEqual(fresh)
   })
 })

@@ -20,9 +20,13 @@ export interface SpecLayer {
   readonly before?: SpecPosition | undefined
   readonly after?: SpecPosition | undefined
   readonly argumentsHash?: Uint8Array | undefined
+  /** The layer's own, of version 1. */
+  readonly salt?: Uint8Array
 }
 
 export interface SpecBinding {
+  /** Of version 1. */
+  readonly salt?: Uint8Array
   readonly id: Uint8Array
   readonly status: number
   readonly sid: string
@@ -51,14 +55,14 @@ function specTexts({ node, fqmn, target, grant }: SpecLayer): Buffer {
   return Buffer.concat([text(node), text(fqmn), target === undefined ? NOTHING : text(target), text(grant)])
 }
 
-/** A layer as the final hash covers it. */
+/** A layer, of version 1 where it has a salt. */
 export function specLayer(layer: SpecLayer): Buffer {
   const flags = [layer.before, layer.after, layer.argumentsHash, layer.target]
     .reduce<number>((bits, field, i) => bits + (field === undefined ? 0 : 2 ** i), 0)
   return Buffer.concat([
-    integer(0, 1), integer(HOPS.indexOf(layer.hop) + 1, 1), integer(flags, 1), integer(DECISIONS.indexOf(layer.decision), 1),
+    integer(layer.salt === undefined ? 0 : 1, 1), integer(HOPS.indexOf(layer.hop) + 1, 1), integer(flags, 1), integer(DECISIONS.indexOf(layer.decision), 1),
     integer(layer.status, 2), integer(layer.startUs, 8), integer(layer.durationUs, 4), integer(layer.gas, 8),
-    sha256(Buffer.of(0x02), specTexts(layer)),
+    sha256(Buffer.of(0x02), specTexts(layer)), layer.salt ?? NOTHING,
     layer.before ? position(layer.before) : NOTHING, layer.after ? position(layer.after) : NOTHING,
     layer.argumentsHash ?? NOTHING,
   ])
@@ -69,11 +73,26 @@ export function specBlockLayer(layer: SpecLayer): Buffer {
   return Buffer.concat([specLayer(layer), specTexts(layer)])
 }
 
+/** The final hash of version 0. */
 export function specFinalHash(layers: readonly SpecLayer[], binding: SpecBinding): Buffer {
   return sha256(
     Buffer.of(0x01),
     integer(0, 1), binding.id, integer(binding.status, 2), sha256(binding.requestBody), sha256(binding.replyBody),
     integer(binding.replyHeaders.length, 2), binding.replyHeaders, text(binding.sid), text(binding.sub),
     integer(layers.length, 1), ...layers.map(specLayer),
+  )
+}
+
+/** The salted hash of bodies and headers that the final hash of version 1 holds. */
+export function specContent({ salt = NOTHING, requestBody, replyBody, replyHeaders }: SpecBinding): Buffer {
+  return sha256(Buffer.of(0x03), salt, sha256(requestBody), sha256(replyBody), replyHeaders)
+}
+
+/** The final hash of version 1; every layer has a salt. */
+export function specFinalHash1(layers: readonly SpecLayer[], binding: SpecBinding): Buffer {
+  return sha256(
+    Buffer.of(0x01),
+    integer(1, 1), binding.id, integer(binding.status, 2), specContent(binding), text(binding.sid), text(binding.sub),
+    integer(layers.length, 1), ...layers.map(layer => sha256(Buffer.of(0x04), specLayer(layer))),
   )
 }

@@ -10,15 +10,20 @@ import { KeyPair, PublicKey } from '../../cmtp/identity/keys.ts'
 import type { Session } from '../../cmtp/identity/login.ts'
 import { makeRequestProof, needsProof, PROOF_HEADER } from '../../cmtp/identity/request-proof.ts'
 import { signNameRecord } from '../../cmtp/identity/name-record.ts'
-import { decodeLayers, type DecodedLayer } from '../../cmtp/layer.ts'
+import { decodeLayers, SALT_BYTES, type DecodedLayer } from '../../cmtp/layer.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { OPERATOR_SET } from '../../cmtp/permission.ts'
+import { Salts } from '../../cmtp/salts.ts'
 import { genesisOf } from '../../node/genesis.ts'
 import { MockConsensus } from '../../providers/consensus/mock.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
 import { MockEvents } from '../../providers/events/mock.ts'
 import { MockStateStore } from '../../providers/state/mock.ts'
 import type { Clock } from '../../services/clock.ts'
+import { Batcher } from '../../services/audit/batcher.ts'
+import { OwnEvidence } from '../../services/audit/evidence.ts'
+import type { AuditLog } from '../../services/audit/provider.ts'
+import { ReceiptWriter } from '../../services/audit/receipts.ts'
 import { ConsensusService } from '../../services/consensus/service.ts'
 import { deliver } from '../../services/contracts/delivery.ts'
 import type { Genesis } from '../../services/contracts/genesis.ts'
@@ -46,7 +51,7 @@ import { startIam, type IamFixture } from './iam.ts'
 /** Time in a test: stands still until moved; µs rise with each look. */
 export interface TestClock extends Clock {
   ms: number
-  /** µs stand still too; they move by one with each look otherwise. */
+  /** µs stand still too, and all salts are the same; they move by one with each look otherwise. */
   still: boolean
 }
 
@@ -135,6 +140,10 @@ export interface TestMesh extends IamFixture {
   readonly endpoints: Readonly<Record<ServiceName, Endpoint>>
   readonly frontDoor: FrontDoor
   readonly halts: CMeshError[]
+  /** Feeds the audit log, where there is one. */
+  readonly batcher: Batcher | undefined
+  /** Root records so far. */
+  readonly roots: readonly Buffer[]
   /** What was published to inboxes of tails. */
   readonly published: { readonly subject: string, readonly data: Uint8Array }[]
   /** Holds every right. */
@@ -157,6 +166,8 @@ export interface TestMeshOptions {
   readonly key?: KeyPair
   /** The node's own key, which makes it a member. Default: the mesh's. */
   readonly nodeKey?: KeyPair
+  /** Where requests are recorded. Default: nowhere. */
+  readonly auditLog?: AuditLog
   /** Changes to the parts of State. */
   readonly state?: Partial<StateServiceParts>
   /** Handlers in the place of the real ones. */
@@ -210,12 +221,20 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
     resend: (letter, call, auth, notes) => resendLater(letter, { call, auth, notes }, { guard, state }),
   })
   const groups = new Groups({ provider: events, letters, guard, now: time.nowMs })
+  const { auditLog } = options
+  const sign = (bytes: Uint8Array): Uint8Array => nodeKey.sign(bytes)
+  const roots: Buffer[] = []
+  const batcher = auditLog && new Batcher({
+    log: auditLog, mesh: node, node, certificate: undefined, sign, clock: time, onRoot: record => { roots.push(record) }, onFailed: error => { halts.push(error) },
+  })
+  const evidence = new OwnEvidence({ did: node, sign, certificate: undefined, level: 'memory', version: '1.2.3', out: () => 0, clock: time })
+  const receipts = auditLog && new ReceiptWriter({ log: auditLog, certificate: undefined, guard, evidence: evidence.of })
   const handlers: Record<ServiceName, ServiceHandler> = {
     iam: iamHandler({
       iam: iam.iam, guard, book, state, now: time.nowMs,
       resolve: route => (RegistrarService.isByName(route) ? registrar.resolve(route) : route),
     }),
-    consensus: new ConsensusService({ provider: options.state?.consensus ?? consensus, state }).handle,
+    consensus: new ConsensusService({ provider: options.state?.consensus ?? consensus, state, ...(receipts !== undefined && { receipts }) }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
     events: new EventsService({ provider: events, tails, groups, letters }).handle,
@@ -230,7 +249,10 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   for (const [service, endpoint] of Object.entries(endpoints)) {
     if (!(options.absent ?? []).includes(service as ServiceName)) dispatcher.attach(service as ServiceName, endpoint.call)
   }
-  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock: time, log })
+  await batcher?.start()
+  const frontDoor = new FrontDoor({
+    node, guard, registrar, dispatcher, deadlines, clock: time, log, salts: saltsWith(time), ...(batcher !== undefined && receipts !== undefined && { audit: { batcher, receipts } }),
+  })
 
   await events.start()
   const genesis = genesisOf({ operator: operator.did, node, meter: { ...engine.meter, transactionGas: 20_000_000 } })
@@ -267,11 +289,12 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   }
   return {
     ...iam, open, time, log, node, store, engine, consensus, events, outbox, tails, groups, state,
-    registrar, deadlines, dispatcher, endpoints, frontDoor, halts,
+    registrar, deadlines, dispatcher, endpoints, frontDoor, halts, batcher, roots,
     published, operator, root, frame, ask, askRaw,
     register: (session, owner, name, target) => ask(session, `0xRW:register:${name}:${target}`, { body: nameBody(owner, name, target, 1) }),
     stop: async () => {
       tails.stop()
+      await batcher?.stop()
       await state.stop()
       await events.stop()
       await iam.iam.stop()
@@ -282,4 +305,13 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
 /** The body of a registrar's write: the record signed by `signer`, who owns it unless `owner` says otherwise. */
 export function nameBody(signer: KeyPair, name: string, target: string, sequence: number, owner = signer.did): string {
   return JSON.stringify({ sequence, signature: signNameRecord({ name: name.toLowerCase(), target, owner, sequence }, signer) })
+}
+
+/** Random salts, and the same one always while time stands still. */
+function saltsWith(time: Pick<TestClock, 'still'>): Pick<Salts, 'next' | 'put'> {
+  const salts = new Salts()
+  return {
+    next: () => time.still ? Buffer.alloc(SALT_BYTES) : salts.next(),
+    put: (target, at) => { time.still ? target.fill(0, at, at + SALT_BYTES) : salts.put(target, at) },
+  }
 }

@@ -1,6 +1,6 @@
 /** The final hash of a reply at level `full`, worked out again by the words of the specification from what the reply itself shows. */
 import { decodeLayers, type DecodedLayer } from '../../cmtp/layer.ts'
-import { specArgumentsHash, specFinalHash, type SpecLayer } from './final-hash.ts'
+import { specArgumentsHash, specFinalHash1, type SpecLayer } from './final-hash.ts'
 
 /** A reply, or an entry of a batch reply. */
 export interface Sealed {
@@ -20,8 +20,9 @@ export interface Witness {
 }
 
 export function recomputedHash(reply: Sealed, { id, sid, sub, requestBody = Buffer.alloc(0) }: Witness): string {
-  return specFinalHash(decodeLayers(reply.layers).layers.map(specLayerOf), {
-    id, sid, sub, requestBody, status: reply.status, replyBody: reply.body, replyHeaders: reply.headers,
+  const { salt, layers } = decodeLayers(reply.layers)
+  return specFinalHash1(layers.map(specLayerOf), {
+    id, sid, sub, requestBody, salt, status: reply.status, replyBody: reply.body, replyHeaders: reply.headers,
   }).toString('hex')
 }
 
@@ -31,5 +32,5 @@ export function expectedArgumentsHash(reply: Pick<Sealed, 'layers'>, args: Uint8
 }
 
 function specLayerOf(layer: DecodedLayer): SpecLayer {
-  return { ...layer, argumentsHash: layer.argumentsHash === undefined ? undefined : Buffer.from(layer.argumentsHash, 'latin1') }
+  return { ...layer, salt: layer.bytes.subarray(58, 74), argumentsHash: layer.argumentsHash === undefined ? undefined : Buffer.from(layer.argumentsHash, 'latin1') }
 }

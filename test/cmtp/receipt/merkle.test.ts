@@ -27,7 +27,8 @@ function splitOf(count: number): number {
   return split
 }
 
-const leavesOf = (count: number, seed: number): Buffer[] => Array.from({ length: count }, (_, i) => Buffer.concat([sha256(Buffer.of(seed, i >> 8, i & 255)), sha256(Buffer.of(i & 255)).subarray(0, 16)]))
+const leavesOf = (count: number, seed: number): Buffer[] => Array.from({ length: count }, (_, i) =>
+  Buffer.concat([sha256(Buffer.of(seed, i >> 8, i & 255)), sha256(Buffer.of(i & 255)).subarray(0, 16)]))
 const anyTree = fc.tuple(fc.integer({ min: 1, max: 70 }), fc.nat({ max: 255 })).map(([count, seed]) => leavesOf(count, seed))
 const anyPlace = anyTree.chain(leaves => fc.tuple(fc.constant(leaves), fc.nat({ max: leaves.length - 1 })))
 

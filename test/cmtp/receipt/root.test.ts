@@ -19,7 +19,8 @@ const anyRoot: fc.Arbitrary<Omit<AuditRoot, 'signature'>> = fc.record({
   count: fc.integer({ min: 1, max: 0xffff_ffff }), merkleRoot: anyHash, previous: anyHash, timeUs: fc.maxSafeNat(),
 }).map(root => ({ ...root, previous: root.batch === 0 ? Buffer.alloc(32) : root.previous.fill(1, 0, 1) }))
 const ROOT: Omit<AuditRoot, 'signature'> = {
-  mesh: MESH.did, node: NODE.did, log: Buffer.alloc(32, 4), batch: 7, first: 20, count: 3, merkleRoot: Buffer.alloc(32, 5), previous: Buffer.alloc(32, 6), timeUs: 1_730_000_000_000_000,
+  mesh: MESH.did, node: NODE.did, log: Buffer.alloc(32, 4), batch: 7, first: 20, count: 3, merkleRoot: Buffer.alloc(32, 5),
+  previous: Buffer.alloc(32, 6), timeUs: 1_730_000_000_000_000,
 }
 const signedBy = (key: KeyPair) => (bytes: Uint8Array): Buffer => key.sign(bytes)
 const RECORD = encodeRootRecord(ROOT, signedBy(NODE))

@@ -6,7 +6,7 @@ import { decodeHeaders, encodeHeaders, type HeaderList } from '../../../cmtp/hea
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
 import { tokenReference } from '../../../cmtp/identity/token.ts'
-import { argumentsHash, encodeLayers, LayerSealer, layerSite } from '../../../cmtp/layer.ts'
+import { argumentsHash, encodeLayer, encodeLayers, layerSite } from '../../../cmtp/layer.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { serviceSubject } from '../../../cmtp/subject.ts'
 import { connectNats, type NatsBus } from '../../../providers/bus/nats.ts'
@@ -316,7 +316,7 @@ describe('a call to another node', () => {
     await expect(remote(new HandBus()).call('state', testCall('0xS:0x001', { headers }))).rejects.toMatchObject({ code: 'CMESH_FRAME_TOO_LARGE', status: 413 })
   })
 
-  const layer = (n: number): Buffer => new LayerSealer().encode({
+  const layer = (n: number): Buffer => encodeLayer({
     site: layerSite('state', `node ${n}`, '0xS:0x001'), decision: 'allowed', grant: '', status: 200, startUs: 1, durationUs: 1, gas: 0n,
     before: undefined, after: undefined, argumentsHash: argumentsHash(Buffer.alloc(16), Buffer.from('[1]')),
   })
