@@ -4,7 +4,7 @@ import { Metrics, type Sample } from './metrics.ts'
 import type { Mining } from './mining.ts'
 
 export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
-  const { frontDoor, router, hello, state, endpoints, iam, guard, outbox, tails } = mesh
+  const { frontDoor, router, hello, state, endpoints, iam, guard, outbox, tails, batcher, roots, auditLog } = mesh
   const metrics = new Metrics()
   const one = (value: () => number) => (): Sample[] => [{ value: value() }]
   const byService = (value: (endpoint: Mesh['endpoints'][keyof Mesh['endpoints']]) => number) => (): Sample[] =>
@@ -27,6 +27,13 @@ export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
     samples: () => Object.entries({ router: router.dropped, iam: hello.dropped, miner: mining.dropped }).map(([at, value]) => ({ labels: { at }, value })),
   })
   metrics.add({ name: 'cmesh_requests_in_flight', type: 'gauge', help: 'Messages taken and not answered yet.', samples: one(() => router.inFlight) })
+  metrics.add({ name: 'cmesh_audit_requests_total', type: 'counter', help: 'Requests recorded for the audit log.', samples: one(() => batcher.stats.requests) })
+  metrics.add({ name: 'cmesh_audit_batches_total', type: 'counter', help: 'Batches on the audit log since the start.', samples: one(() => batcher.stats.batches) })
+  metrics.add({ name: 'cmesh_audit_refused_total', type: 'counter', help: 'Messages refused because they could not have been recorded.', samples: one(() => batcher.stats.refused) })
+  metrics.add({ name: 'cmesh_audit_pending', type: 'gauge', help: 'Requests that wait for the next batch.', samples: one(() => batcher.pending) })
+  metrics.add({ name: 'cmesh_audit_layer_bytes', type: 'gauge', help: 'Bytes of layers kept beside the audit log.', samples: one(() => auditLog.noteBytes) })
+  metrics.add({ name: 'cmesh_audit_roots_pending', type: 'gauge', help: 'Roots that wait for the audit channel.', samples: one(() => roots.pending) })
+  metrics.add({ name: 'cmesh_audit_roots_left_out_total', type: 'counter', help: 'Roots that the audit channel was never told.', samples: one(() => roots.leftOut) })
   metrics.add({ name: 'cmesh_service_requests_total', type: 'counter', help: 'Calls of each service.', samples: byService(endpoint => endpoint.stats.requests) })
   metrics.add({ name: 'cmesh_service_failed_total', type: 'counter', help: 'Calls of each service that ended with a status of 400 and above.', samples: byService(endpoint => endpoint.stats.failed) })
   metrics.add({ name: 'cmesh_service_denied_total', type: 'counter', help: 'Calls of each service that lacked a permission.', samples: byService(endpoint => endpoint.stats.denied) })

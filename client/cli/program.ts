@@ -34,6 +34,7 @@ const COMMANDS: Commands = {
   restore: async () => (await import('./commands/backup.ts')).restore,
   verify: async () => (await import('./commands/backup.ts')).verify,
   consensus: async () => (await import('./commands/consensus.ts')).consensus,
+  receipt: async () => (await import('./commands/receipt.ts')).receipt,
   audit: async () => (await import('./commands/audit.ts')).audit,
   spam: async () => (await import('./commands/spam.ts')).spam,
   demo: async () => (await import('./commands/demo.ts')).demo,

@@ -1,7 +1,8 @@
 /**
  * Receipts: made of what the audit log and the notes beside it hold, for a reply at `full` at once and for whoever fetches one later.
  *
- * Who may have whose: everybody those of requests that it made itself, which is the caller's DID in what the final hash covers; whoever may read
+ * Who may have whose: everybody those of requests that it made itself, which is the caller's DID in what the final hash covers, or the session
+ * where nobody looked who it was; whoever may read
  * `0xE:audit:receipts`, which no wildcard grants, anybody's. To all others a receipt is not there. The salt, by which guesses at bodies could be
  * tried, goes to the caller alone.
  */
@@ -75,7 +76,7 @@ export class ReceiptWriter {
     for (const entry of await this.#parts.log.find(Buffer.from(id, 'hex'))) {
       const record = Buffer.from(entry.sealed)
       const sealing = decodeSealing(record)
-      const own = sealing.sub === auth.sub
+      const own = sealing.sub === auth.sub || (sealing.sub === '' && sealing.sid !== '' && sealing.sid === auth.sid)
       if (!own && !this.#mayHaveAnybodys(auth)) continue
       const body = await this.#receiptOf(entry, record, sealing)
       const headers = encodeHeaders([

@@ -1,4 +1,6 @@
 /** `cmesh call`: sends one request and prints what came back. */
+import { writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import type { CMeshError } from '../../../cmtp/errors.ts'
 import type { DecodedLayer } from '../../../cmtp/layer.ts'
@@ -14,10 +16,12 @@ import { withProgress } from '../progress.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
 
+const LEVELS: ReadonlySet<string> = new Set(['none', 'hash', 'full'])
+
 interface CallOptions extends MeshOptions {
   readonly body?: string
   readonly bodyFile?: string
-  readonly receipt: ReceiptLevel
+  readonly receipt: string
   readonly at?: number
   readonly in?: number
 }
@@ -27,7 +31,7 @@ export function call(program: Command, terminal: Terminal): void {
     .argument('<fqmn>', 'the address, such as 0xS:0x001:hello_world')
     .option('--body <text>', 'body of the request; the arguments of a function as a JSON array')
     .option('--body-file <file>', 'body from a file, - for standard input')
-    .addOption(new Option('--receipt <level>', 'what the reply proves itself by').choices(['none', 'hash', 'full']).default('hash'))
+    .option('--receipt <level|file>', 'what the reply proves itself by: none, hash or full; or a file, which the whole receipt is written to', 'hash')
     .addOption(new Option('--at <time>', 'have the mesh make the call then: an ISO 8601 time, or ms since 1970').argParser(moment))
     .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs)).conflicts('at'))
     .addHelpText('after', examples(
@@ -35,20 +39,35 @@ export function call(program: Command, terminal: Terminal): void {
       ['cmesh call \'0xS:0x001:hello_world:["Dexter"]\'', 'arguments in the address'],
       ['cmesh call 0xSW:0x001:say --body \'["hi"]\'', 'a write, arguments in the body'],
       ['cmesh call 0xR:helloWorld.mcom:hello_world --receipt full', 'by name, with every hop\'s layer'],
+      ['cmesh call 0xS:0x001:hello_world --receipt hello.receipt', 'and `cmesh receipt verify hello.receipt`, now or in years'],
     ))
     .action(async (fqmn: string, options: CallOptions) => {
       const body = await bodyOf(options)
       if (options.at !== undefined || options.in !== undefined) return delay(terminal, fqmn, body, options)
-      const ask = { body, receipt: options.receipt, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
+      const file = LEVELS.has(options.receipt) ? undefined : options.receipt
+      const receipt = file === undefined ? options.receipt as ReceiptLevel : 'full'
+      const ask = { body, receipt, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
       const reply = await withClient(terminal, options, (client) =>
         withProgress(terminal, `waiting for ${fqmn}`, () => client.call(fqmn, ask)))
       const error = reply.error()
+      if (file !== undefined) await keep(terminal, reply, file)
       if (options.json === true) terminal.printJson(documentOf(reply, error))
       else if (error === undefined) print(terminal, reply)
       if (error === undefined) return
       printError(terminal, error)
       throw new Reported(exitCodeOf(error))
     })
+}
+
+/** Writes the receipt of a reply, of a refusal too, to a file. */
+async function keep(terminal: Terminal, reply: Reply, file: string): Promise<void> {
+  const receipt = reply.receiptBytes()
+  if (receipt === undefined) {
+    terminal.note(`warning: the reply to ${reply.id} has no receipt, and ${file} was not written`)
+    return
+  }
+  await writeFile(resolve(file), receipt, { mode: 0o600 })
+  terminal.note(terminal.styleNote('dim', `receipt in ${file}`))
 }
 
 function delay(terminal: Terminal, fqmn: string, body: Uint8Array | string | undefined, options: CallOptions): Promise<void> {

@@ -1,0 +1,133 @@
+/** `cmesh receipt`: what a receipt says, whether it holds, and where to get one. */
+import { writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { InvalidArgumentError, type Command } from 'commander'
+import { decodeLayer, type DecodedLayer } from '../../../cmtp/layer.ts'
+import { decodeReceipt, type DecodedReceipt } from '../../../cmtp/receipt/receipt.ts'
+import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
+import { usage } from '../../options.ts'
+import { didFrom, examples, fields, meshOf, printResult, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
+import { EXIT, Reported } from '../exit-codes.ts'
+import { readInput } from '../input.ts'
+import { table } from '../table.ts'
+import type { Terminal } from '../terminal.ts'
+
+interface VerifyOptions extends JsonOption {
+  readonly mesh?: string
+  readonly witness?: string
+  readonly claims?: number
+  readonly data?: string
+}
+
+export function receipt(program: Command, terminal: Terminal): void {
+  const command = program.command('receipt').description('look at receipts of requests, check them, get them')
+  show(command, terminal)
+  verify(command, terminal)
+  find(command, terminal)
+}
+
+function show(command: Command, terminal: Terminal): void {
+  withJson(command.command('show').description('print what a receipt says; whether it holds is `cmesh receipt verify`'))
+    .argument('<file>', 'the receipt, - for standard input')
+    .addHelpText('after', examples(['cmesh receipt show hello.receipt', 'hops, decisions, times, gas, state']))
+    .action(async (file: string, options: JsonOption) => {
+      const decoded = decodeReceipt(await readInput(file))
+      const layers = decoded.layers.map(({ shown }) => shown && decodeLayer(Buffer.concat([shown.layer, shown.texts])))
+      printResult(terminal, options, documentOf(decoded, layers), () => linesOf(terminal, decoded, layers))
+    })
+}
+
+function verify(command: Command, terminal: Terminal): void {
+  withJson(command.command('verify').description('check a receipt by the mesh\'s DID alone, without any mesh; names the first thing that is wrong'))
+    .argument('<file>', 'the receipt, - for standard input')
+    .option('--mesh <did>', 'the mesh that has to stand behind it (default: the mesh that runs on this machine)', didFrom)
+    .option('--witness <file>', 'the witness of the receipt: bodies and arguments are checked as well')
+    .option('--claims <n>', 'how many members must have claimed the state behind a write', count)
+    .option('--data <dir>', 'data directory of the mesh on this machine, for its DID')
+    .addHelpText('after', examples(
+      ['cmesh receipt verify hello.receipt --mesh did:key:z6Mk…', 'exit code 0: it holds; 1: it does not; 2: it is none'],
+      ['cmesh receipt verify hello.receipt --json', 'for a script'],
+    ))
+    .action(async (file: string, options: VerifyOptions) => {
+      const mesh = options.mesh ?? (await meshOf(terminal, options)).descriptor?.did
+      if (mesh === undefined) throw usage('Say by --mesh which mesh has to stand behind the receipt: its DID.')
+      const witness = options.witness === undefined ? undefined : await readInput(options.witness)
+      const verdict = verifyReceipt(await readInput(file), mesh, { ...(witness !== undefined && { witness }), ...(options.claims !== undefined && { claims: options.claims }) })
+      if (!verdict.valid) {
+        const { at, index, reason, error } = verdict
+        printResult(terminal, options, { valid: false, at, index: index ?? null, reason, code: error.code }, () => [
+          `${terminal.style('red', 'invalid')}: ${at}${index === undefined ? '' : ` ${index}`}: ${reason}`,
+        ])
+        throw new Reported(at === 'format' ? EXIT.usage : EXIT.refused)
+      }
+      const { receipt: decoded, layers, root, claims } = verdict
+      printResult(terminal, options, { valid: true, ...documentOf(decoded, layers), claims }, () => [
+        `${terminal.style('green', 'valid')}: ${root.node} answered this for ${mesh}`,
+        ...linesOf(terminal, decoded, layers),
+        ...claims.map(({ member, epoch, seq, level }) => `claimed by ${member}: block ${seq} of epoch ${epoch}, ${level}`),
+      ])
+    })
+}
+
+function find(command: Command, terminal: Terminal): void {
+  withMesh(command.command('find').description('get the receipt of a request from the node that answered it: your own, or any with the right to read 0xE:audit:receipts'))
+    .argument('<id>', 'the message id, 32 hex digits')
+    .option('--out <file>', 'where to write it (default: <id>.receipt)')
+    .addHelpText('after', examples(['cmesh receipt find 019aa2…', 'as long as its layers are kept']))
+    .action((id: string, options: MeshOptions & { readonly out?: string }) => withClient(terminal, options, async (client) => {
+      const { body } = await client.call(`0xC:receipt:${id}`, { signal: terminal.interrupted })
+      const file = resolve(options.out ?? `${id}.receipt`)
+      await writeFile(file, body, { mode: 0o600 })
+      printResult(terminal, options, { id, file, bytes: body.length }, () => [`${file} (${body.length} bytes)`])
+    }))
+}
+
+function count(text: string): number {
+  if (!/^\d{1,2}$/.test(text)) throw new InvalidArgumentError('It must be an integer from 0 to 99.')
+  return Number(text)
+}
+
+function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | undefined)[]): object {
+  const { id, status, sid, sub, final, index, record } = receipt
+  return {
+    id: hex(id), status, session: sid, caller: sub, final: hex(final),
+    layers: layers.map((layer) => layer === undefined ? null : layerOf(layer)),
+    root: { mesh: record.mesh, node: record.node, log: hex(record.log), batch: record.batch, request: record.first + index, count: record.count, timeUs: record.timeUs },
+  }
+}
+
+function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, durationUs, gas, before, after }: DecodedLayer): object {
+  const position = (at: DecodedLayer['after']): object | null => at === undefined ? null : { epoch: at.epoch, seq: at.seq, chain: hex(at.chain) }
+  return { hop, node, fqmn, target: target ?? null, decision, grant, status, startUs, durationUs, gas: gas.toString(), before: position(before), after: position(after) }
+}
+
+/** The router's layer comes last and spans the others: it is the root of the tree, and they are its branches. */
+function linesOf(terminal: Terminal, receipt: DecodedReceipt, layers: readonly (DecodedLayer | undefined)[]): string[] {
+  const { id, status, sub, record, index } = receipt
+  const startUs = layers.at(-1)?.startUs
+  const last = layers.length - 1
+  const rows = [last, ...layers.keys()].filter((at, i) => i === 0 || at !== last).map((at, i) => {
+    const layer = layers[at]
+    const branch = i === 0 ? '' : i === last ? '└─ ' : '├─ '
+    if (layer === undefined) return [`${branch}kept back`, '', '', '', '', '', '']
+    const since = startUs === undefined ? '' : `+${layer.startUs - startUs} µs`
+    const { after, before } = layer
+    const state = after ?? before
+    return [
+      `${branch}${layer.hop}`, layer.target ?? layer.fqmn, layer.grant === '' ? layer.decision : `${layer.decision} by ${layer.grant}`, String(layer.status),
+      `${since} ${layer.durationUs} µs`.trim(), layer.gas === 0n ? '' : `${layer.gas} gas`,
+      state === undefined ? '' : `${state.epoch}/${state.seq} ${hex(state.chain).slice(0, 16)}`,
+    ]
+  })
+  return [
+    ...fields(terminal, [
+      ['message', hex(id)], ['status', String(status)], ['caller', sub === '' ? 'nobody' : sub], ['node', record.node], ['mesh', record.mesh],
+      ['recorded', `${time(record.timeUs / 1_000)}, request ${record.first + index} of the log ${hex(record.log).slice(0, 16)}, batch ${record.batch}`],
+    ]),
+    ...table(rows, { boxes: terminal.resultsAreSeen, head: ['hop', 'address', 'decision', 'status', 'time', 'gas', 'state'], right: [3] }),
+  ]
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex')
+}
