@@ -79,38 +79,60 @@ export class LayerSealer {
     return hash('sha256', final, 'binary')
   }
 
-  /** What `seal` hashes last, for `sealAs` to hash it under other ids. */
-  preimage(layers: readonly Layer[], binding: Binding): Buffer {
-    return Buffer.from(this.#prepare(layers, binding, undefined).final)
+  /** What `seal` hashes, for `sealAs` to hash it under other ids. The caller's to keep. */
+  preimage(layers: readonly Layer[], binding: Binding): Preimages {
+    const { content, layers: each, final } = this.#prepare(layers, binding, undefined)
+    return { content: Buffer.from(content), layers: each.map(layer => Buffer.from(layer)), final: Buffer.from(final) }
   }
 
   /** The final hash of the message in `preimage` as entry `index` of the batch with id `batch`. */
-  sealAs(preimage: Buffer, batch: Uint8Array, index: number): string {
-    putEntryId(preimage, batch, index, ID_AT)
-    return hash('sha256', preimage, 'binary')
+  sealAs(preimage: Preimages, batch: Uint8Array, index: number): string {
+    putEntryId(preimage.final, batch, index, ID_AT)
+    this.#last = preimage
+    return hash('sha256', preimage.final, 'binary')
+  }
+
+  /** What the message that was sealed last was filled into: the same object for messages that differ in id, times and salts alone. */
+  get template(): object | undefined {
+    return this.#last instanceof Sealed ? this.#last : undefined
+  }
+
+  /** Length of the record of the message that was sealed last. */
+  get recordBytes(): number {
+    const { layers, final } = this.#sealedLast()
+    let size = SALT_BYTES + final.length - layers.length * HASH_BYTES - VERSION_AT
+    for (const layer of layers) size += layer.length
+    return size
   }
 
   /*
    * record: salt 16 · version 1 · id 16 · status 2 · content 32 · sid text · sub text · count 1 · ( length 1 · layer )*
    */
-  /** Of the message that was sealed last: what a receipt holds of it, but for the texts of its layers. The caller's to keep. */
-  record(): Buffer {
-    if (this.#last === undefined) throw new RangeError('nothing was sealed yet')
-    const { content, layers, final } = this.#last
-    const bound = final.length - layers.length * HASH_BYTES - VERSION_AT
-    let size = SALT_BYTES + bound
-    for (const layer of layers) size += layer.length
-    const record = Buffer.allocUnsafe(size)
-    content.copy(record, 0, CONTENT_SALT_AT, CONTENT_SALT_AT + SALT_BYTES)
-    final.copy(record, SALT_BYTES, VERSION_AT, VERSION_AT + bound)
-    let at = SALT_BYTES + bound
+  /** Writes what a receipt holds of the message that was sealed last, but for the texts of its layers; gives where it ends. */
+  recordTo(target: Uint8Array, start: number): number {
+    const { content, layers, final } = this.#sealedLast()
+    const bound = final.length - layers.length * HASH_BYTES
+    content.copy(target, start, CONTENT_SALT_AT, CONTENT_SALT_AT + SALT_BYTES)
+    let at = start + SALT_BYTES + final.copy(target, start + SALT_BYTES, VERSION_AT, bound)
     for (const layer of layers) {
       // Its length stands where its prefix does in what is hashed.
-      layer.copy(record, at)
-      record[at] = layer.length - 1
+      layer.copy(target, at)
+      target[at] = layer.length - 1
       at += layer.length
     }
+    return at
+  }
+
+  /** The record as bytes of their own. */
+  record(): Buffer {
+    const record = Buffer.allocUnsafe(this.recordBytes)
+    this.recordTo(record, 0)
     return record
+  }
+
+  #sealedLast(): Preimages {
+    if (this.#last === undefined) throw new RangeError('nothing was sealed yet')
+    return this.#last
   }
 
   /** All that is hashed for the message, hashes of content and layers in their place. */

@@ -15,6 +15,7 @@ import { EMPTY_HASH, encodeLayers, layerSite, SALT_BYTES, sha256, siteAt, type L
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
 import { Salts } from '../../cmtp/salts.ts'
+import type { Preimages } from '../../cmtp/sealed.ts'
 import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, NO_BODY, type Reply } from '../call.ts'
@@ -375,7 +376,7 @@ interface Answered {
   readonly replyStart: number
   readonly replyEnd: number
   /** What its final hash is made of, from the first repetition on; the id is written anew for each. */
-  preimage: Buffer | undefined
+  preimage: Preimages | undefined
   /** Where its address stands in the frame. */
   readonly start: number
   readonly end: number
