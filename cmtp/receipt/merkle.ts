@@ -50,7 +50,7 @@ export class MerkleTree {
 
   constructor(hashes: Uint8Array) {
     if (wholes(hashes, HASH_BYTES) === 0) throw new RangeError('a tree has one leaf or more')
-    const levels = [Buffer.from(hashes)]
+    const levels: Buffer[] = [Buffer.from(hashes)]
     for (let level = levels[0] as Buffer; level.length > HASH_BYTES; levels.push(level)) level = raised(level)
     this.#levels = levels
   }
