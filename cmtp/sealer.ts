@@ -67,7 +67,6 @@ export class LayerSealer {
   readonly #final = new Scratch(FINAL_PREFIX, CALLER_AT + CALLER_BYTES + LIMITS.layers * HASH_BYTES)
   readonly #callers = new TwoGenerations<string, { readonly sub: string, readonly encoded: Buffer }>({ entries: 4_096 })
   #last: Preimages | undefined
-  #template: Sealed | undefined
 
   constructor(salts: Pick<Salts, 'put'> = new Salts()) {
     this.#salts = salts
@@ -80,56 +79,58 @@ export class LayerSealer {
     return hash('sha256', final, 'binary')
   }
 
-  /** What `seal` hashes last, for `sealAs` to hash it under other ids. */
-  preimage(layers: readonly Layer[], binding: Binding): Buffer {
-    return Buffer.from(this.#prepare(layers, binding, undefined).final)
+  /** What `seal` hashes, for `sealAs` to hash it under other ids. The caller's to keep. */
+  preimage(layers: readonly Layer[], binding: Binding): Preimages {
+    const { content, layers: each, final } = this.#prepare(layers, binding, undefined)
+    return { content: Buffer.from(content), layers: each.map(layer => Buffer.from(layer)), final: Buffer.from(final) }
   }
 
   /** The final hash of the message in `preimage` as entry `index` of the batch with id `batch`. */
-  sealAs(preimage: Buffer, batch: Uint8Array, index: number): string {
-    putEntryId(preimage, batch, index, ID_AT)
-    return hash('sha256', preimage, 'binary')
+  sealAs(preimage: Preimages, batch: Uint8Array, index: number): string {
+    putEntryId(preimage.final, batch, index, ID_AT)
+    this.#last = preimage
+    return hash('sha256', preimage.final, 'binary')
   }
 
-  /*
-   * record: salt 16 · version 1 · id 16 · status 2 · content 32 · sid text · sub text · count 1 · ( length 1 · layer )*
-   */
-  /** Of the message that was sealed last: what a receipt holds of it, but for the texts of its layers. The caller's to keep. */
-  record(): Buffer {
-    const record = Buffer.allocUnsafe(this.recordBytes)
-    this.recordTo(record, 0)
-    return record
+  /** What the message that was sealed last was filled into: the same object for messages that differ in id, times and salts alone. */
+  get template(): Sealed | undefined {
+    return this.#last instanceof Sealed ? this.#last : undefined
   }
 
-  /** How many bytes `recordTo` writes. */
+  /** Length of the record of the message that was sealed last. */
   get recordBytes(): number {
-    const { layers, final } = this.#sealed()
+    const { layers, final } = this.#sealedLast()
     let size = SALT_BYTES + final.length - layers.length * HASH_BYTES - VERSION_AT
     for (const layer of layers) size += layer.length
     return size
   }
 
-  /** Writes what `record` gives. */
-  recordTo(target: Buffer, start: number): void {
-    const { content, layers, final } = this.#sealed()
-    const bound = final.length - layers.length * HASH_BYTES - VERSION_AT
+  /*
+   * record: salt 16 · version 1 · id 16 · status 2 · content 32 · sid text · sub text · count 1 · ( length 1 · layer )*
+   */
+  /** Writes what a receipt holds of the message that was sealed last, but for the texts of its layers; gives where it ends. */
+  recordTo(target: Uint8Array, start: number): number {
+    const { content, layers, final } = this.#sealedLast()
+    const bound = final.length - layers.length * HASH_BYTES
     content.copy(target, start, CONTENT_SALT_AT, CONTENT_SALT_AT + SALT_BYTES)
-    final.copy(target, start + SALT_BYTES, VERSION_AT, VERSION_AT + bound)
-    let at = start + SALT_BYTES + bound
+    let at = start + SALT_BYTES + final.copy(target, start + SALT_BYTES, VERSION_AT, bound)
     for (const layer of layers) {
       // Its length stands where its prefix does in what is hashed.
       layer.copy(target, at)
       target[at] = layer.length - 1
       at += layer.length
     }
+    return at
   }
 
-  /** What is kept of messages like the one that was sealed last; `undefined` where nothing is. */
-  get template(): Sealed | undefined {
-    return this.#template
+  /** The record as bytes of their own. */
+  record(): Buffer {
+    const record = Buffer.allocUnsafe(this.recordBytes)
+    this.recordTo(record, 0)
+    return record
   }
 
-  #sealed(): Preimages {
+  #sealedLast(): Preimages {
     if (this.#last === undefined) throw new RangeError('nothing was sealed yet')
     return this.#last
   }
@@ -149,7 +150,6 @@ export class LayerSealer {
       at += HASH_BYTES
     }
     this.#last = parts
-    this.#template = kept ? sealed : undefined
     if (encoded !== undefined) {
       for (let i = 0; i < layers.length; i++) {
         const { site: where, grant } = layers[i] as Layer

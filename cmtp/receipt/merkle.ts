@@ -43,25 +43,38 @@ export function leafHashes(leaves: Uint8Array): Buffer {
   return hashes
 }
 
-/** The root of the tree over one leaf hash or more. */
-export function merkleRoot(hashes: Uint8Array): Buffer {
-  const level = Buffer.from(hashes)
-  for (let count = leafCount(hashes); count > 1;) count = raise(level, count)
-  return Buffer.from(level.subarray(0, HASH_BYTES))
+/** The tree over one leaf hash or more, with all its levels: one pass makes it, and each path is then only looked up. */
+export class MerkleTree {
+  /** From the leaves to the root, which is alone in its level. */
+  readonly #levels: readonly Buffer[]
+
+  constructor(hashes: Uint8Array) {
+    if (wholes(hashes, HASH_BYTES) === 0) throw new RangeError('a tree has one leaf or more')
+    const levels: Buffer[] = [Buffer.from(hashes)]
+    for (let level = levels[0] as Buffer; level.length > HASH_BYTES; levels.push(level)) level = raised(level)
+    this.#levels = levels
+  }
+
+  get root(): Buffer {
+    return Buffer.from(this.#levels.at(-1) as Buffer)
+  }
+
+  /** What leads from leaf `index` to the root: the hash beside it on each level that has one, from the leaf upwards. Views. */
+  path(index: number): Buffer[] {
+    const count = (this.#levels[0] as Buffer).length / HASH_BYTES
+    if (!Number.isInteger(index) || index < 0 || index >= count) throw new RangeError(`a tree of ${count} leaves has no leaf ${index}`)
+    const path: Buffer[] = []
+    this.#levels.forEach((level, depth) => {
+      const beside = ((index >>> depth) ^ 1) * HASH_BYTES
+      if (beside < level.length && level.length > HASH_BYTES) path.push(level.subarray(beside, beside + HASH_BYTES))
+    })
+    return path
+  }
 }
 
-/** What leads from leaf `index` to the root: the hash beside it on each level that has one, from the leaf upwards. */
-export function merklePath(hashes: Uint8Array, index: number): Buffer[] {
-  let count = leafCount(hashes)
-  if (!Number.isInteger(index) || index < 0 || index >= count) throw new RangeError(`a tree of ${count} leaves has no leaf ${index}`)
-  const level = Buffer.from(hashes)
-  const path: Buffer[] = []
-  for (let at = index; count > 1; at >>>= 1) {
-    const beside = (at ^ 1) * HASH_BYTES
-    if ((at ^ 1) < count) path.push(Buffer.from(level.subarray(beside, beside + HASH_BYTES)))
-    count = raise(level, count)
-  }
-  return path
+/** The root alone. */
+export function merkleRoot(hashes: Uint8Array): Buffer {
+  return new MerkleTree(hashes).root
 }
 
 /** The root that a leaf hash and its path give; `undefined` where the path is not as long as that of leaf `index` of `count`. */
@@ -84,24 +97,20 @@ export function rootFromPath(leaf: Uint8Array, index: number, count: number, pat
   return used === path.length ? node : undefined
 }
 
-/** Puts the next level in the place of one with `count` nodes; gives how many that has. */
-function raise(level: Buffer, count: number): number {
+/** The level above one of two nodes or more. */
+function raised(level: Buffer): Buffer {
+  const count = level.length / HASH_BYTES
+  const pairs = count >>> 1
+  const above = Buffer.allocUnsafe((count - pairs) * HASH_BYTES)
   const scratch = Buffer.allocUnsafe(1 + 2 * HASH_BYTES)
   scratch[0] = NODE_PREFIX
-  const pairs = count >>> 1
   for (let i = 0; i < pairs; i++) {
     level.copy(scratch, 1, 2 * i * HASH_BYTES, (2 * i + 2) * HASH_BYTES)
-    level.write(hash('sha256', scratch, 'binary'), i * HASH_BYTES, 'latin1')
+    above.write(hash('sha256', scratch, 'binary'), i * HASH_BYTES, 'latin1')
   }
-  if (count % 2 === 0) return pairs
-  level.copy(level, pairs * HASH_BYTES, (count - 1) * HASH_BYTES, count * HASH_BYTES)
-  return pairs + 1
-}
-
-function leafCount(hashes: Uint8Array): number {
-  const count = wholes(hashes, HASH_BYTES)
-  if (count === 0) throw new RangeError('a tree has one leaf or more')
-  return count
+  // The last one of an odd number goes up as it is.
+  if (count % 2 === 1) level.copy(above, pairs * HASH_BYTES, (count - 1) * HASH_BYTES)
+  return above
 }
 
 function wholes(bytes: Uint8Array, each: number): number {

@@ -100,9 +100,9 @@ export function rootRecordHash(record: Uint8Array): Buffer {
  * `CMESH_RECEIPT_FORMAT`, and `CMESH_RECEIPT_INVALID` at `key`, `certificate` or `signature`.
  */
 export function verifyRootRecord(record: Uint8Array, mesh: string, certificate: Certificate | undefined, verify: Verify = verifyByKey): AuditRoot {
-  const { node } = decodeRootRecord(record)
-  const another = certificate !== undefined && (certificate.mesh !== mesh || certificate.node !== node)
-  if (another && node !== mesh) throw invalid('certificate', 'the certificate is not that of the node')
+  const root = decodeRootRecord(record)
+  const another = certificate !== undefined && (certificate.mesh !== mesh || certificate.node !== root.node)
+  if (another && root.mesh === mesh && root.node !== mesh) throw invalid('certificate', 'the certificate is not that of the node')
   return verifyBareRecord(record, mesh, certificate && bareCertificate(certificate), verify)
 }
 

@@ -10,12 +10,11 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import type { Layer } from '../../cmtp/layer.ts'
-import { LEAF_BYTES } from '../../cmtp/receipt/merkle.ts'
+import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
 import { encodeRootRecord, ROOT_RECORD_BYTES, rootRecordHash, verifyRootRecord } from '../../cmtp/receipt/root.ts'
 import type { Clock } from '../clock.ts'
 import type { AuditLog } from './provider.ts'
 import { Recording, type Marked, type Noted } from './recording.ts'
-import { BatchTree } from './tree.ts'
 
 /** The oldest that a request gets before its batch is closed, in ms. */
 const LATEST_MS = 5
@@ -200,7 +199,7 @@ export class Batcher {
   async #append(recording: Recording, waiting: readonly Waiting[]): Promise<void> {
     const { log, mesh, node, sign, clock, onRoot } = this.#parts
     const { batch, apart, count, leaves, notes } = recording
-    const tree = new BatchTree(leaves)
+    const tree = new MerkleTree(leafHashes(leaves))
     const record = encodeRootRecord({
       mesh, node, log: log.id, batch, first: this.#first, count, merkleRoot: tree.root, previous: this.#previous, timeUs: clock.nowUs(),
     }, sign)

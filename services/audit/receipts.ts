@@ -14,7 +14,7 @@ import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { ACTIONS } from '../../cmtp/permission.ts'
 import { bareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
 import type { Evidence } from '../../cmtp/receipt/evidence.ts'
-import { LEAF_BYTES, leafHashes, merklePath } from '../../cmtp/receipt/merkle.ts'
+import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
 import { decodeSealing, encodeReceipt, type Sealing } from '../../cmtp/receipt/receipt.ts'
 import { ROOT_RECORD_BYTES } from '../../cmtp/receipt/root.ts'
 import type { Reply } from '../call.ts'
@@ -94,7 +94,7 @@ export class ReceiptWriter {
     const texts = await Promise.all(layers.map(layer => textOf(layer.subarray(PLACE_AT, PLACE_AT + NOTE_KEY_BYTES))))
     return this.write({
       final: leaves.subarray(end - 32, end), record, texts,
-      rooted: { index, path: merklePath(leafHashes(leaves), index), record: block.subarray(0, ROOT_RECORD_BYTES) },
+      rooted: { index, path: new MerkleTree(leafHashes(leaves)).path(index), record: block.subarray(0, ROOT_RECORD_BYTES) },
     })
   }
 

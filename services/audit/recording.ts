@@ -10,8 +10,8 @@ import { NOTE_HEADER_BYTES, NOTE_KEY_BYTES, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNo
 /** What a request leaves in its note. A sealer is one, for what it sealed last. */
 export interface Noted {
   readonly recordBytes: number
-  /** Writes so many bytes. */
-  recordTo(target: Buffer, at: number): void
+  /** Writes so many bytes, and gives where they end. */
+  recordTo(target: Uint8Array, at: number): number
 }
 
 /** What many requests have in common, once the texts of their places were noted in a volume. */

@@ -10,11 +10,12 @@ import type { Route } from '../../cmtp/fqmn.ts'
 import { EMPTY_HASH, encodeLayers, layerSite, placeOf, SALT_BYTES, sha256, siteAt, type Layer, type LayerSite } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
 import type { Salts } from '../../cmtp/salts.ts'
+import type { Preimages } from '../../cmtp/sealed.ts'
 import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import type { Batcher } from '../audit/batcher.ts'
 import type { ReceiptWriter } from '../audit/receipts.ts'
-import type { Marked, Noted } from '../audit/recording.ts'
+import type { Marked } from '../audit/recording.ts'
 import { NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import { hashArguments } from '../endpoint.ts'
@@ -47,9 +48,7 @@ export interface Repeatable extends Marked {
   readonly passage: Passage
   readonly reply: Reply
   /** What its final hash is made of, from the first repetition on; the id is written anew for each. */
-  preimage: Buffer | undefined
-  /** What is noted of it, likewise. */
-  note: RepeatedNote | undefined
+  preimage: Preimages | undefined
 }
 
 const EMPTY = Buffer.alloc(0)
@@ -97,16 +96,10 @@ export class Sealing {
   repeat(answered: Repeatable, batch: Uint8Array, index: number): string {
     const { passage, reply } = answered
     if (!this.seals(passage.receipt)) return ''
-    if (answered.preimage === undefined) {
-      answered.preimage = this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
-      answered.note = new RepeatedNote(this.#sealer.record())
-    }
+    answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
     const finalHash = this.#sealer.sealAs(answered.preimage, batch, index)
-    const { audit } = this.#parts
-    if (audit !== undefined && answered.note !== undefined) {
-      putEntryId(this.#entryId, batch, index)
-      audit.batcher.add(this.#entryId, finalHash, answered.note.of(batch, index), passage.layers, answered)
-    }
+    putEntryId(this.#entryId, batch, index)
+    this.#parts.audit?.batcher.add(this.#entryId, finalHash, this.#sealer, passage.layers, answered)
     return finalHash
   }
 
@@ -149,28 +142,5 @@ export class Sealing {
       replyHeaders: reply.headers,
       salt,
     }
-  }
-}
-
-/** Where the id stands in a sealer's record. */
-const RECORD_ID_AT = 17
-
-/** What is noted of a repeated read: the same but for the id. */
-class RepeatedNote implements Noted {
-  readonly recordBytes: number
-  readonly #record: Buffer
-
-  constructor(record: Buffer) {
-    this.#record = record
-    this.recordBytes = record.length
-  }
-
-  of(batch: Uint8Array, index: number): this {
-    putEntryId(this.#record, batch, index, RECORD_ID_AT)
-    return this
-  }
-
-  recordTo(target: Buffer, at: number): void {
-    this.#record.copy(target, at)
   }
 }

@@ -51,7 +51,7 @@ export function specArgumentsHash(salt: Uint8Array, args: Uint8Array): Buffer {
 }
 
 /** What a layer says of where it was added. */
-function specTexts({ node, fqmn, target, grant }: SpecLayer): Buffer {
+export function specTexts({ node, fqmn, target, grant }: Pick<SpecLayer, 'node' | 'fqmn' | 'target' | 'grant'>): Buffer {
   return Buffer.concat([text(node), text(fqmn), target === undefined ? NOTHING : text(target), text(grant)])
 }
 

@@ -312,6 +312,9 @@ function saltsWith(time: Pick<TestClock, 'still'>): Pick<Salts, 'next' | 'put'> 
   const salts = new Salts()
   return {
     next: () => time.still ? Buffer.alloc(SALT_BYTES) : salts.next(),
-    put: (target, at) => { time.still ? target.fill(0, at, at + SALT_BYTES) : salts.put(target, at) },
+    put: (target, at) => {
+      if (time.still) target.fill(0, at, at + SALT_BYTES)
+      else salts.put(target, at)
+    },
   }
 }

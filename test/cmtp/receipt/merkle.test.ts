@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { LEAF_BYTES, leafHash, leafHashes, merklePath, merkleRoot, rootFromPath } from '../../../cmtp/receipt/merkle.ts'
+import { LEAF_BYTES, leafHash, leafHashes, merkleRoot, MerkleTree, rootFromPath } from '../../../cmtp/receipt/merkle.ts'
 
 const sha256 = (...parts: Uint8Array[]): Buffer => parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest()
 
@@ -37,7 +37,7 @@ describe('the tree over a batch', () => {
     fc.assert(fc.property(anyPlace, ([leaves, index]) => {
       const hashes = leafHashes(Buffer.concat(leaves))
       expect(merkleRoot(hashes)).toEqual(treeHash(leaves))
-      expect(merklePath(hashes, index)).toEqual(auditPath(index, leaves))
+      expect(new MerkleTree(hashes).path(index)).toEqual(auditPath(index, leaves))
     }), { numRuns: 200 })
   })
 
@@ -46,7 +46,7 @@ describe('the tree over a batch', () => {
       const count = leaves.length
       const hashes = leafHashes(Buffer.concat(leaves))
       const leaf = hashes.subarray(index * 32, index * 32 + 32)
-      const path = merklePath(hashes, index)
+      const path = new MerkleTree(hashes).path(index)
       const root = merkleRoot(hashes)
       expect(rootFromPath(leaf, index, count, path)).toEqual(root)
       if (otherIndex !== index) expect(rootFromPath(leaf, otherIndex, count, path)).not.toEqual(root)
@@ -75,7 +75,7 @@ describe('the tree over a batch', () => {
     const hashes = leafHashes(leaves)
     const before = Buffer.from(hashes)
     merkleRoot(hashes)
-    merklePath(hashes, 3)
+    new MerkleTree(hashes).path(3)
     expect(hashes).toEqual(before)
     expect(leafHash(leaves.subarray(LEAF_BYTES, LEAF_BYTES + 16), leaves.subarray(LEAF_BYTES + 16, 2 * LEAF_BYTES))).toEqual(hashes.subarray(32, 64))
   })
@@ -86,7 +86,7 @@ describe('the tree over a batch', () => {
     expect(() => leafHashes(Buffer.alloc(LEAF_BYTES + 1))).toThrow('49 bytes are no multiple of 48')
     expect(() => merkleRoot(Buffer.alloc(0))).toThrow('a tree has one leaf or more')
     expect(() => merkleRoot(Buffer.alloc(33))).toThrow('33 bytes are no multiple of 32')
-    for (const index of [-1, 1, 0.5]) expect(() => merklePath(one, index)).toThrow(`a tree of 1 leaves has no leaf ${index}`)
+    for (const index of [-1, 1, 0.5]) expect(() => new MerkleTree(one).path(index)).toThrow(`a tree of 1 leaves has no leaf ${index}`)
     expect(rootFromPath(one, 0, 2, [Buffer.alloc(31)])).toBeUndefined()
   })
 })
