@@ -99,10 +99,13 @@ export class Segment {
   async seal(): Promise<void> {
     const { file, index, last } = this.#open()
     const part = `${this.#path}.idx.part`
-    await writeFile(part, index.encode(Math.max(0, last)), { mode: 0o600 })
-    await rename(part, `${this.#path}.idx`)
     this.#writing = undefined
-    await file.close()
+    try {
+      await writeFile(part, index.encode(Math.max(0, last)), { mode: 0o600 })
+      await rename(part, `${this.#path}.idx`)
+    } finally {
+      await file.close()
+    }
   }
 
   async remove(): Promise<void> {

@@ -1,6 +1,6 @@
 /**
  * kill −9 of a node in the midst of its work, again and again, with a ledger kept outside: what was acknowledged is there, with
- * its transaction, and nothing is done twice. TEST_LONG=1 for many rounds.
+ * its transaction and its receipt, and nothing is done twice. TEST_LONG=1 for many rounds.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { connect } from '../../client/connect.ts'
@@ -8,6 +8,7 @@ import type { MeshClient } from '../../client/mesh-client.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { encodeRequest } from '../../cmtp/frame.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
 import { requestSubject } from '../../cmtp/subject.ts'
 import { until } from '../client/support/until.ts'
 import { isAlive, NodeRoom, type TestNode } from '../support/node-process.ts'
@@ -15,6 +16,8 @@ import { RawNats } from '../support/raw-nats.ts'
 
 const ROUNDS = process.env['TEST_LONG'] === '1' ? 40 : 4
 const CLIENTS = 32
+/** Receipts that are looked for after each kill. */
+const RECEIPTS = 64
 const INCREMENT = '0xSW:0x002:increment'
 const INCREMENTED = 'events.state.contracts.0x002.incremented'
 
@@ -42,12 +45,13 @@ async function openRaw(node: TestNode): Promise<RawNats> {
   return raw
 }
 
-/** Writes without a pause until the node is gone; gives the transactions that were acknowledged, and how many were not. */
-async function write(client: MeshClient, acknowledged: Map<string, number>): Promise<number> {
+/** Writes without a pause until the node is gone; gives the transactions that were acknowledged, the receipts that came along, and how many were not. */
+async function write(client: MeshClient, acknowledged: Map<string, number>, receipts: Map<string, Uint8Array>): Promise<number> {
   for (;;) {
     try {
-      const reply = await client.call(INCREMENT)
+      const reply = await client.call(INCREMENT, { receipt: 'full' })
       acknowledged.set(reply.transaction as string, reply.json())
+      receipts.set(reply.id, reply.receiptBytes() as Uint8Array)
     } catch (thrown) {
       const { code } = CMeshError.from(thrown, 'the test')
       if (code !== 'CMESH_BUS_DISCONNECTED' && code !== 'CMESH_BUS_NO_RESPONDERS') throw thrown
@@ -64,6 +68,7 @@ describe('kill −9 of a node under load', () => {
     let counted = (await client.call('0xS:0x002:get')).json<number>()
     for (let round = 1; round <= ROUNDS; round++) {
       const acknowledged = new Map<string, number>()
+      const receipts = new Map<string, Uint8Array>()
       const enough = 1 + Math.floor(Math.random() * 600)
       const raw = await openRaw(node)
       const session = await raw.login(operator)
@@ -74,7 +79,7 @@ describe('kill −9 of a node under load', () => {
       raw.close()
 
       const broker = node.brokerPid as number
-      const writers = Promise.all(Array.from({ length: CLIENTS }, () => write(client, acknowledged)))
+      const writers = Promise.all(Array.from({ length: CLIENTS }, () => write(client, acknowledged, receipts)))
       await until(`${enough} writes are acknowledged`, () => acknowledged.size >= enough)
       await node.kill()
       const inFlight = (await writers).reduce((sum, lost) => sum + lost, 0)
@@ -91,6 +96,15 @@ describe('kill −9 of a node under load', () => {
       expect(new Set([...acknowledged.values(), first.json as number]).size).toBe(acknowledged.size + 1)
       for (const [id, value] of acknowledged) ledger.set(id, value)
       counted = now
+
+      // The last receipts that were handed out stand on the log where they say.
+      for (const [id, bytes] of [...receipts].slice(-RECEIPTS)) {
+        const given = verifyReceipt(bytes, node.descriptor.did, { claims: 1 })
+        const found = verifyReceipt((await client.call(`0xC:receipt:${id}`)).body, node.descriptor.did, { claims: 1 })
+        if (!given.valid || !found.valid) throw given.valid ? (found as { error: Error }).error : given.error
+        expect(found.receipt.root).toEqual(given.receipt.root)
+        expect([found.receipt.index, found.receipt.final]).toEqual([given.receipt.index, given.receipt.final])
+      }
 
       // The same message again, to the new process: it gives the first outcome and does nothing.
       const again = await openRaw(node)
