@@ -8,7 +8,8 @@ import { identity } from './identity.ts'
 import { latency } from './latency.ts'
 import { names } from './names.ts'
 import { reads } from './reads.ts'
+import { receipts } from './receipts.ts'
 import { routing, routingBatch, routingWide } from './routing.ts'
 import { writes } from './writes.ts'
 
-export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, reads, boot, catchUp, contracts, identity, growth, names]
+export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, receipts, latency, writes, reads, boot, catchUp, contracts, identity, growth, names]

@@ -31,6 +31,8 @@ export async function scratch(scope: Scope): Promise<string> {
 export interface MeshProcess {
   readonly pid: number
   readonly brokerPid: number
+  /** Its data directory. */
+  readonly dir: string
   /** How its operator reaches it. */
   readonly access: MeshAccess
   stop(): Promise<void>
@@ -48,6 +50,7 @@ export async function startMesh(scope: Scope, settings: Readonly<Record<string, 
   const { url, did } = child.ready.descriptor
   return {
     pid: child.pid,
+    dir,
     brokerPid: Number(await readFile(path.join(dir, 'broker', BROKER_FILES.pid), 'utf8')),
     access: { url, mesh: did, seed: operator.exportSeed() },
     stop: () => child.stop(),

@@ -174,7 +174,9 @@ class Boot {
   }
 
   steps(): readonly Step[] {
-    return [this.#data(), this.#bus(), this.#iam(), this.#audit(), this.#router(), this.#state(), this.#services(), this.#prove(), this.#miner(), this.#face(), this.#door()]
+    return [
+      this.#data(), this.#bus(), this.#iam(), this.#audit(), this.#router(), this.#state(), this.#services(), this.#prove(), this.#miner(), this.#face(), this.#door(),
+    ]
   }
 
   #data(): Step {

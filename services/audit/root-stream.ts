@@ -81,10 +81,12 @@ export class RootStream {
   /** Never rejects. */
   async #publish(): Promise<void> {
     const records = this.#waiting.slice(0, MOST)
+    const newest = records.at(-1)
+    if (newest === undefined) return
     try {
-      const last = decodeRootRecord(records.at(-1) as Buffer)
-      const body = { mesh: last.mesh, node: last.node, log: Buffer.from(last.log).toString('hex'), roots: records.map(rootJson) }
-      await this.#parts.events.publish(AUDIT_CHANNEL, Buffer.from(JSON.stringify(body)), { id: rootRecordHash(records.at(-1) as Buffer).toString('hex') })
+      const last = decodeRootRecord(newest)
+      const body = { mesh: last.mesh, node: last.node, log: hex(last.log), roots: records.map(rootJson) }
+      await this.#parts.events.publish(AUDIT_CHANNEL, Buffer.from(JSON.stringify(body)), { id: rootRecordHash(newest).toString('hex') })
       // Some may have been left out meanwhile.
       while (this.#waiting[0] !== undefined && records.includes(this.#waiting[0])) this.#waiting.shift()
     } catch (error) {
@@ -96,5 +98,9 @@ export class RootStream {
 /** A root record whole, and in words. */
 function rootJson(record: Buffer): object {
   const { batch, first, count, timeUs, merkleRoot } = decodeRootRecord(record)
-  return { batch, first, count, timeUs, root: Buffer.from(merkleRoot).toString('hex'), record: record.toString('base64url') }
+  return { batch, first, count, timeUs, root: hex(merkleRoot), record: record.toString('base64url') }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex')
 }

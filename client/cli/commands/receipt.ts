@@ -52,7 +52,9 @@ function verify(command: Command, terminal: Terminal): void {
       const mesh = options.mesh ?? (await meshOf(terminal, options)).descriptor?.did
       if (mesh === undefined) throw usage('Say by --mesh which mesh has to stand behind the receipt: its DID.')
       const witness = options.witness === undefined ? undefined : await readInput(options.witness)
-      const verdict = verifyReceipt(await readInput(file), mesh, { ...(witness !== undefined && { witness }), ...(options.claims !== undefined && { claims: options.claims }) })
+      const verdict = verifyReceipt(await readInput(file), mesh, {
+        ...(witness !== undefined && { witness }), ...(options.claims !== undefined && { claims: options.claims }),
+      })
       if (!verdict.valid) {
         const { at, index, reason, error } = verdict
         printResult(terminal, options, { valid: false, at, index: index ?? null, reason, code: error.code }, () => [
@@ -92,13 +94,17 @@ function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | un
   return {
     id: hex(id), status, session: sid, caller: sub, final: hex(final),
     layers: layers.map((layer) => layer === undefined ? null : layerOf(layer)),
-    root: { mesh: record.mesh, node: record.node, log: hex(record.log), batch: record.batch, request: record.first + index, count: record.count, timeUs: record.timeUs },
+    root: {
+      mesh: record.mesh, node: record.node, log: hex(record.log), batch: record.batch, request: record.first + index, count: record.count, timeUs: record.timeUs,
+    },
   }
 }
 
 function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, durationUs, gas, before, after }: DecodedLayer): object {
   const position = (at: DecodedLayer['after']): object | null => at === undefined ? null : { epoch: at.epoch, seq: at.seq, chain: hex(at.chain) }
-  return { hop, node, fqmn, target: target ?? null, decision, grant, status, startUs, durationUs, gas: gas.toString(), before: position(before), after: position(after) }
+  return {
+    hop, node, fqmn, target: target ?? null, decision, grant, status, startUs, durationUs, gas: gas.toString(), before: position(before), after: position(after),
+  }
 }
 
 /** The router's layer comes last and spans the others: it is the root of the tree, and they are its branches. */

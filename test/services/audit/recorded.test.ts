@@ -157,7 +157,8 @@ describe('a receipt that is fetched', () => {
     const salts = [own, operators].map(({ frame }) => /x-cmesh-salt/.test(frame.headers.toString('latin1')))
     expect(salts).toEqual([true, false])
     const [strangers, unknown] = [await mesh.ask(await mesh.open(), address), await mesh.ask(session, `0xC:receipt:${'0'.repeat(32)}`)]
-    const message = (of: string): string => `There is no receipt of ${of} here that you may have: nothing is known of that message, it was another's, or its layers are kept no more.`
+    const why = 'nothing is known of that message, it was another\'s, or its layers are kept no more'
+    const message = (of: string): string => `There is no receipt of ${of} here that you may have: ${why}.`
     expect(strangers).toMatchObject({ status: 404, code: 'CMESH_AUDIT_NO_RECEIPT', message: message(id.toString('hex')) })
     expect(unknown).toMatchObject({ status: 404, code: 'CMESH_AUDIT_NO_RECEIPT', message: message('0'.repeat(32)) })
   })
