@@ -26,6 +26,8 @@ const FLAGS_AT = 2
 const HAS_BEFORE = 1
 const HAS_AFTER = 2
 const POSITION_BYTES = 44
+/** Behind the salt, in a record: version, id, status, content. */
+const SID_AT = SALT_BYTES + 51
 
 export class OwnEvidence {
   readonly #parts: OwnEvidenceParts
@@ -36,9 +38,9 @@ export class OwnEvidence {
     this.#parts = parts
   }
 
-  /** For the layers of a message, of version 1; `undefined` where none of them moved state. */
-  readonly of = (layers: readonly Uint8Array[]): Evidence | undefined => {
-    const moved = layers.find(layer => ((layer[FLAGS_AT] ?? 0) & HAS_AFTER) !== 0)
+  /** For what a sealer recorded; `undefined` where no layer moved state. */
+  readonly of = (record: Buffer): Evidence | undefined => {
+    const moved = movedLayer(record)
     if (moved === undefined) return undefined
     const at = SALT_AT + SALT_BYTES + (((moved[FLAGS_AT] ?? 0) & HAS_BEFORE) === 0 ? 0 : POSITION_BYTES)
     const position = Buffer.from(moved.subarray(at, at + POSITION_BYTES))
@@ -63,4 +65,16 @@ export class OwnEvidence {
       }],
     }
   }
+}
+
+/** The first layer with a position after, of those in a sealer's record. */
+function movedLayer(record: Buffer): Buffer | undefined {
+  const subAt = SID_AT + 2 + record.readUInt16BE(SID_AT)
+  let at = subAt + 2 + record.readUInt16BE(subAt) + 1
+  while (at < record.length) {
+    const end = at + 1 + (record[at] as number)
+    if (((record[at + 1 + FLAGS_AT] ?? 0) & HAS_AFTER) !== 0) return record.subarray(at + 1, end)
+    at = end
+  }
+  return undefined
 }

@@ -6,7 +6,6 @@
  * `0xE:audit:receipts`, which no wildcard grants, anybody's. To all others a receipt is not there. The salt, by which guesses at bodies could be
  * tried, goes to the caller alone.
  */
-import { createHash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { encodeHeaders } from '../../cmtp/headers.ts'
@@ -15,7 +14,8 @@ import { ACTIONS } from '../../cmtp/permission.ts'
 import { bareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
 import type { Evidence } from '../../cmtp/receipt/evidence.ts'
 import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
-import { decodeSealing, encodeReceipt, type Sealing } from '../../cmtp/receipt/receipt.ts'
+import { decodeSealing, type Sealing } from '../../cmtp/receipt/receipt.ts'
+import { encodeRecorded } from '../../cmtp/receipt/recorded.ts'
 import { ROOT_RECORD_BYTES } from '../../cmtp/receipt/root.ts'
 import type { Reply } from '../call.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
@@ -38,13 +38,12 @@ export interface ReceiptWriterParts {
   readonly log: Pick<AuditLog, 'find' | 'read'>
   readonly certificate: Certificate | undefined
   readonly guard: Pick<Guard, 'authorise'>
-  /** What members of the mesh say of the state behind a write: its layers, in order. */
-  readonly evidence: (layers: readonly Uint8Array[]) => Evidence | undefined
+  /** What members of the mesh say of the state behind a write, by what the sealer keeps of it; `undefined` for anything else. */
+  readonly evidence: (record: Buffer) => Evidence | undefined
 }
 
 const ANYBODYS = parseFqmn('0xE:audit:receipts')
 const ID = /^[0-9a-f]{32}$/
-const LAYER_PREFIX = Buffer.of(0x04)
 /** Where the place stands in a layer. */
 const PLACE_AT = 26
 
@@ -57,16 +56,9 @@ export class ReceiptWriter {
 
   write({ final, record, texts, rooted }: Recorded): Buffer {
     const { certificate, evidence } = this.#parts
-    const { salt: _salt, layers, ...bound } = decodeSealing(record)
-    return encodeReceipt({
-      ...bound,
-      layers: layers.map((layer, i) => {
-        const own = texts[i]
-        return { hash: createHash('sha256').update(LAYER_PREFIX).update(layer).digest(), shown: own && { layer, texts: own } }
-      }),
-      final, index: rooted.index, path: rooted.path, root: rooted.record,
-      certificate: certificate && bareCertificate(certificate),
-      evidence: evidence(layers),
+    return encodeRecorded({
+      record, texts, final, index: rooted.index, path: rooted.path, root: rooted.record, certificate: certificate && bareCertificate(certificate),
+      evidence: evidence(record),
     })
   }
 

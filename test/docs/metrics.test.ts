@@ -7,6 +7,9 @@ import { cell, docTable } from '../support/doc-table.ts'
 
 /** As much of a mesh as its metrics read. */
 const MESH = {
+  batcher: { stats: { requests: 1, batches: 1, refused: 0 }, pending: 0 },
+  roots: { pending: 0, leftOut: 0 },
+  auditLog: { noteBytes: 0 },
   frontDoor: { stats: { requests: 1, batches: 1, statuses: new Map([[200, 1]]) } },
   router: { inFlight: 1, dropped: 1 },
   hello: { dropped: 1 },

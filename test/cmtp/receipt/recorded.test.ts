@@ -1,0 +1,41 @@
+import { createHash } from 'node:crypto'
+import fc from 'fast-check'
+import { expect, test } from '@jest/globals'
+import { layerSite, placeOf, sha256, type Layer } from '../../../cmtp/layer.ts'
+import { decodeSealing, encodeReceipt } from '../../../cmtp/receipt/receipt.ts'
+import { encodeRecorded } from '../../../cmtp/receipt/recorded.ts'
+import { LayerSealer } from '../../../cmtp/sealer.ts'
+
+const bytes = (length: number): fc.Arbitrary<Buffer> => fc.uint8Array({ minLength: length, maxLength: length }).map(each => Buffer.from(each))
+const position = fc.option(bytes(32).map(chain => ({ epoch: 1, seq: 7, chain })), { nil: undefined })
+const layer: fc.Arbitrary<Layer> = fc.record({
+  site: fc.tuple(fc.constantFrom('router', 'state'), fc.string(), fc.option(fc.string(), { nil: undefined })).map(([hop, fqmn, target]) => layerSite(hop as 'router', 'a node', fqmn, target)),
+  decision: fc.constantFrom('none', 'allowed'), grant: fc.string(), status: fc.integer({ min: 100, max: 599 }), startUs: fc.nat(), durationUs: fc.nat(),
+  gas: fc.bigInt({ min: 0n, max: 9n }), before: position, after: position, argumentsHash: fc.option(fc.constant(sha256(Buffer.of(1))), { nil: undefined }),
+})
+const evidence = bytes(32).map(member => ({
+  links: [], claims: [{ at: 0, member, level: 'os' as const, out: 1, timeMs: 2, version: '1', certificate: undefined, signature: Buffer.alloc(64, 1) }],
+}))
+
+test('a receipt of a record is, byte for byte, the one of what the record says', () => {
+  const sealer = new LayerSealer()
+  fc.assert(fc.property(
+    fc.array(layer, { minLength: 1, maxLength: 5 }), fc.string(), fc.string(), bytes(16), fc.array(bytes(32), { maxLength: 9 }), fc.array(fc.boolean(), { minLength: 5, maxLength: 5 }),
+    fc.option(evidence, { nil: undefined }), fc.option(bytes(64).map(signature => ({ issued: 5, signature })), { nil: undefined }), bytes(253),
+    (layers, sid, sub, id, path, shown, claims, certificate, root) => {
+      const final = Buffer.from(sealer.seal(layers, {
+        id, status: 200, sid, sub, requestBodyHash: sha256(id), replyBodyHash: sha256(root), replyHeaders: Buffer.alloc(3),
+      }), 'latin1')
+      const record = sealer.record()
+      const texts = layers.map(({ site, grant }, i) => (shown[i] === true ? placeOf(site, grant).texts : undefined))
+      const { salt: _salt, ...sealing } = decodeSealing(record)
+      const parts = { final, index: 3, path, root, certificate, evidence: claims }
+      expect(encodeRecorded({ record, texts, ...parts })).toEqual(encodeReceipt({
+        ...sealing, ...parts,
+        layers: sealing.layers.map((each, i) => ({
+          hash: createHash('sha256').update(Buffer.of(4)).update(each).digest(), shown: texts[i] && { layer: each, texts: texts[i] },
+        })),
+      }))
+    },
+  ))
+})
