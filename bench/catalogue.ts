@@ -12,4 +12,6 @@ import { receipts } from './receipts.ts'
 import { routing, routingBatch, routingWide } from './routing.ts'
 import { writes } from './writes.ts'
 
-export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, receipts, latency, writes, reads, boot, catchUp, contracts, identity, growth, names]
+export const BENCHES: readonly Bench[] = [
+  routing, routingWide, routingBatch, receipts, latency, writes, reads, boot, catchUp, contracts, identity, growth, names,
+]

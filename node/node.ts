@@ -175,7 +175,8 @@ class Boot {
 
   steps(): readonly Step[] {
     return [
-      this.#data(), this.#bus(), this.#iam(), this.#audit(), this.#router(), this.#state(), this.#services(), this.#prove(), this.#miner(), this.#face(), this.#door(),
+      this.#data(), this.#bus(), this.#iam(), this.#audit(), this.#router(), this.#state(), this.#services(), this.#prove(),
+      this.#miner(), this.#face(), this.#door(),
     ]
   }
 

@@ -225,7 +225,8 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   const sign = (bytes: Uint8Array): Uint8Array => nodeKey.sign(bytes)
   const roots: Buffer[] = []
   const batcher = auditLog && new Batcher({
-    log: auditLog, mesh: node, node, certificate: undefined, sign, clock: time, onRoot: record => { roots.push(record) }, onFailed: error => { halts.push(error) },
+    log: auditLog, mesh: node, node, certificate: undefined, sign, clock: time, onRoot: record => { roots.push(record) },
+    onFailed: error => { halts.push(error) },
   })
   const evidence = new OwnEvidence({ did: node, sign, certificate: undefined, level: 'memory', version: '1.2.3', out: () => 0, clock: time })
   const receipts = auditLog && new ReceiptWriter({ log: auditLog, certificate: undefined, guard, evidence: evidence.of })
@@ -251,7 +252,8 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   }
   await batcher?.start()
   const frontDoor = new FrontDoor({
-    node, guard, registrar, dispatcher, deadlines, clock: time, log, salts: saltsWith(time), ...(batcher !== undefined && receipts !== undefined && { audit: { batcher, receipts } }),
+    node, guard, registrar, dispatcher, deadlines, clock: time, log, salts: saltsWith(time),
+    ...(batcher !== undefined && receipts !== undefined && { audit: { batcher, receipts } }),
   })
 
   await events.start()

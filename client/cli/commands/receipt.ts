@@ -95,7 +95,8 @@ function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | un
     id: hex(id), status, session: sid, caller: sub, final: hex(final),
     layers: layers.map((layer) => layer === undefined ? null : layerOf(layer)),
     root: {
-      mesh: record.mesh, node: record.node, log: hex(record.log), batch: record.batch, request: record.first + index, count: record.count, timeUs: record.timeUs,
+      mesh: record.mesh, node: record.node, log: hex(record.log), batch: record.batch, request: record.first + index,
+      count: record.count, timeUs: record.timeUs,
     },
   }
 }
@@ -103,7 +104,8 @@ function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | un
 function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, durationUs, gas, before, after }: DecodedLayer): object {
   const position = (at: DecodedLayer['after']): object | null => at === undefined ? null : { epoch: at.epoch, seq: at.seq, chain: hex(at.chain) }
   return {
-    hop, node, fqmn, target: target ?? null, decision, grant, status, startUs, durationUs, gas: gas.toString(), before: position(before), after: position(after),
+    hop, node, fqmn, target: target ?? null, decision, grant, status, startUs, durationUs, gas: gas.toString(),
+    before: position(before), after: position(after),
   }
 }
 

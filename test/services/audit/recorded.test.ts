@@ -140,7 +140,8 @@ describe('the entries of a batch', () => {
     for (const [i, { layers, finalHash, status }] of replies.entries.entries()) {
       const verdict = verified(decodeLayers(layers).receipt)
       if (!verdict.valid) throw verdict.error
-      expect([Buffer.from(verdict.receipt.id), Buffer.from(verdict.receipt.final), verdict.receipt.status]).toEqual([entryId(id, i), Buffer.from(finalHash), status])
+      const { receipt } = verdict
+      expect([Buffer.from(receipt.id), Buffer.from(receipt.final), receipt.status]).toEqual([entryId(id, i), Buffer.from(finalHash), status])
     }
   })
 })
