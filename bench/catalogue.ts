@@ -10,6 +10,7 @@ import { latency } from './latency.ts'
 import { names } from './names.ts'
 import { reads } from './reads.ts'
 import { routing, routingBatch, routingWide } from './routing.ts'
+import { scaling } from './scaling.ts'
 import { writes } from './writes.ts'
 
-export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, cluster, reads, boot, catchUp, contracts, identity, growth, names]
+export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, cluster, reads, boot, catchUp, contracts, identity, growth, names, scaling]

@@ -65,7 +65,7 @@ export async function prepare<T>(mesh: Pick<MeshProcess, 'access'>, work: (clien
 }
 
 /** Registers the name that the mix asks for. */
-export async function registerMixName(mesh: MeshProcess): Promise<void> {
+export async function registerMixName(mesh: Pick<MeshProcess, 'access'>): Promise<void> {
   await prepare(mesh, client => client.register(MIX_NAME, MIX_TARGET))
 }
 

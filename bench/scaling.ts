@@ -1,0 +1,103 @@
+/**
+ * `scaling`: what `docs/scaling.md` reckons with, measured: one, two and three routers of a queue group, one, two and four logs side by side,
+ * a leaf node between client and mesh. It has no goal and gives no ratio: with more processes than cores only CPU says something.
+ */
+import { KeyPair } from '../client/index.ts'
+import { CpuMeter } from './cpu-time.ts'
+import { interleave, median, type Bench, type Figure, type Scope } from './harness.ts'
+import { IN_FLIGHT } from './mix.ts'
+import { registerMixName, scratch, startBroker, startDriver, type DriverProcess } from './processes.ts'
+import { startLeaf, startRouters } from './scaling-processes.ts'
+import { compileStore, KEYS } from './store-contract.ts'
+
+/** Writes under way in all logs of a layout. */
+const WRITES = 512
+
+/** Logs, and the processes that they are spread over. */
+const LAYOUTS = [[1, 1], [2, 1], [4, 1], [2, 2], [4, 4]] as const
+
+/** Something whose operations a round counts, and every process that works for it. */
+interface Subject {
+  readonly meter: CpuMeter
+  readonly unit: 'request' | 'write'
+  /** Resolves with operations a second, or with the median of their times in µs. */
+  readonly round: () => Promise<number>
+  readonly says: 'perSecond' | 'p50'
+}
+
+export const scaling: Bench = {
+  name: 'scaling',
+  what: 'the parts that growing is reckoned from: 1, 2 and 3 routers, 1, 2 and 4 logs in one process and in several, and a leaf node',
+  async run({ smoke, log, scope }) {
+    const rounds = smoke ? 1 : 5
+    const counts = smoke ? { requests: 500, writes: 200, single: 50 } : { requests: 6_000, writes: 4_000, single: 300 }
+    const subjects: Record<string, Subject> = {}
+    for (const nodes of smoke ? [1] : [1, 2, 3]) {
+      log(`starting ${nodes} router(s)`)
+      Object.assign(subjects, await routers(scope, nodes, counts))
+    }
+    log('starting the logs')
+    Object.assign(subjects, await logs(scope, smoke ? [[2, 1]] : LAYOUTS, counts.writes))
+    // The first round of each is for its compilers.
+    if (!smoke) for (const { round } of Object.values(subjects)) await round()
+    const values = await interleave(rounds, Object.fromEntries(Object.entries(subjects).map(([name, { round }]) => [name, round])))
+    return {
+      rounds,
+      figures: Object.entries(subjects).flatMap(([name, { meter, unit, says }]): Figure[] => [
+        { name, value: median(values[name] ?? []), unit: says === 'p50' ? 'µs' : `${unit}s/s` },
+        ...(says === 'p50' ? [] : meter.perOperation()).map(([process, us]) => ({ name: `${name}: CPU of ${process}`, value: us, unit: `µs/${unit}` })),
+      ]),
+      ratios: [],
+      leftOut: [
+        'what more cores would do: all processes share this machine\'s, so a second router or log takes from the first what it gets',
+        'the way to the right log: each is written to by its own process, and nothing goes from one to another',
+        'logs with more than one copy, and with clients: routers, sessions, quorums',
+        'networks, super-clusters',
+      ],
+    }
+  },
+}
+
+async function routers(scope: Scope, nodes: number, { requests, single }: { readonly requests: number, readonly single: number }): Promise<Record<string, Subject>> {
+  const mesh = await startRouters(scope, nodes)
+  await registerMixName(mesh)
+  const driver = await startDriver(scope, 'mix', { ...mesh.access, coalesce: false })
+  const name = `${nodes} router${nodes === 1 ? '' : 's'}`
+  const pids = { client: driver.pid, server: mesh.serverPid, ...Object.fromEntries(mesh.nodePids.map((pid, i) => [`router ${i + 1}`, pid])) }
+  const found = { [name]: subject('request', pids, requests, async () => (await driver.run({ count: requests, inFlight: IN_FLIGHT })).perSecond) }
+  if (nodes > 1) return found
+  const leaf = await startLeaf(scope, mesh)
+  const far = await startDriver(scope, 'mix', { ...mesh.access, url: leaf.url, coalesce: false })
+  const one = (by: DriverProcess): Subject => ({ ...subject('request', {}, single, async () => (await by.run({ count: single, inFlight: 0 })).p50Us), says: 'p50' })
+  return {
+    ...found,
+    'over a leaf node': subject('request', { ...pids, client: far.pid, leaf: leaf.pid }, requests,
+      async () => (await far.run({ count: requests, inFlight: IN_FLIGHT })).perSecond),
+    'one in flight, p50': one(driver),
+    'one in flight over a leaf node, p50': one(far),
+  }
+}
+
+async function logs(scope: Scope, layouts: readonly (readonly [number, number])[], count: number): Promise<Record<string, Subject>> {
+  const [module, broker] = [await compileStore(), await startBroker(scope)]
+  const found: Record<string, Subject> = {}
+  for (const [partitions, processes] of layouts) {
+    const drivers = await Promise.all(Array.from({ length: processes }, async (_, i) => startDriver(scope, 'partitions', {
+      login: { url: broker.url, ...broker.core }, dir: await scratch(scope), seed: KeyPair.generate().exportSeed(), module, name: `LOG_${partitions}_${processes}_${i}`,
+      partitions: partitions / processes, keys: KEYS / partitions, inFlight: WRITES / processes,
+    })))
+    const pids = { server: broker.pid ?? 0, ...Object.fromEntries(drivers.map(({ pid }, i) => [`process ${i + 1}`, pid])) }
+    const name = `${partitions} log${partitions === 1 ? '' : 's'} in ${processes} process${processes === 1 ? '' : 'es'}`
+    found[name] = subject('write', pids, count, async () => {
+      const beganMs = performance.now()
+      await Promise.all(drivers.map(driver => driver.run({ count: count / processes, inFlight: 1 })))
+      return count * 1_000 / (performance.now() - beganMs)
+    })
+  }
+  return found
+}
+
+function subject(unit: Subject['unit'], pids: Readonly<Record<string, number>>, count: number, work: () => Promise<number>): Subject {
+  const meter = new CpuMeter(pids)
+  return { meter, unit, says: 'perSecond', round: () => meter.during(count, work) }
+}
