@@ -4,6 +4,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { KeyPair } from '../client/index.ts'
 import { serverConfig, type BrokerAccounts } from '../cmtp/identity/nats-accounts.ts'
 import { changedAccountJwt, decodeNatsJwt } from '../cmtp/identity/nats-jwt.ts'
@@ -15,7 +16,7 @@ import { clusterFiles } from '../node/cluster/files.ts'
 import { planCluster } from '../node/cluster/plan.ts'
 import type { MeshDescriptor } from '../node/descriptor.ts'
 import { Child } from './child.ts'
-import type { MeshAccess } from './drivers/mesh.ts'
+import { meshClient, type MeshAccess } from './drivers/mesh.ts'
 import type { Scope } from './harness.ts'
 import { scratch } from './processes.ts'
 
@@ -72,8 +73,8 @@ function withLeaves(kept: BrokerAccounts): BrokerAccounts {
   return { ...kept, accounts: { ...kept.accounts, MESH: open('MESH'), GUEST: open('GUEST') } }
 }
 
-/** A server with the same accounts and no streams, that carries sessions and newcomers to the hub. */
-export async function startLeaf(scope: Scope, { accounts, leafUrl }: Pick<RoutersMesh, 'accounts' | 'leafUrl'>): Promise<{ readonly url: string, readonly pid: number }> {
+/** A server with the same accounts and no streams, that carries sessions and newcomers to the hub. Resolves when it does. */
+export async function startLeaf(scope: Scope, { access, accounts, leafUrl }: RoutersMesh): Promise<{ readonly url: string, readonly pid: number }> {
   const dir = await scratch(scope)
   const resolver = path.join(dir, BROKER_FILES.resolver)
   await mkdir(resolver, { mode: 0o700 })
@@ -93,7 +94,22 @@ max_payload: ${BROKER_LIMITS.payloadBytes}
 leafnodes { remotes: [
 ${remotes.join('')}] }
 ${serverConfig(accounts, resolver)}`)
-  return { url: `nats://127.0.0.1:${server.port}`, pid: server.pid }
+  const url = `nats://127.0.0.1:${server.port}`
+  await reached({ ...access, url })
+  return { url, pid: server.pid }
+}
+
+/** Resolves when a mesh answers there: a leaf takes clients before it has its hub. */
+async function reached(access: MeshAccess): Promise<void> {
+  const endMs = performance.now() + READY_MS
+  for (;;) {
+    try {
+      return await (await meshClient(access)).close()
+    } catch (error) {
+      if (performance.now() > endMs) throw error
+      await delay(50)
+    }
+  }
 }
 
 async function launch(scope: Scope, dir: string, config: string): Promise<ServerProcess> {

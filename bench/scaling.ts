@@ -4,13 +4,13 @@
  */
 import { KeyPair } from '../client/index.ts'
 import { CpuMeter } from './cpu-time.ts'
-import { interleave, median, type Bench, type Figure, type Scope } from './harness.ts'
+import { interleave, median, Scope, type Bench, type Figure } from './harness.ts'
 import { IN_FLIGHT } from './mix.ts'
 import { registerMixName, scratch, startBroker, startDriver, type DriverProcess } from './processes.ts'
 import { startLeaf, startRouters } from './scaling-processes.ts'
 import { compileStore, KEYS } from './store-contract.ts'
 
-/** Writes under way in all logs of a layout. */
+/** Writes under way in each log. With fewer its batches were smaller, and a write dearer for that. */
 const WRITES = 512
 
 /** Logs, and the processes that they are spread over. */
@@ -30,23 +30,27 @@ export const scaling: Bench = {
   what: 'the parts that growing is reckoned from: 1, 2 and 3 routers, 1, 2 and 4 logs in one process and in several, and a leaf node',
   async run({ smoke, log, scope }) {
     const rounds = smoke ? 1 : 5
-    const counts = smoke ? { requests: 500, writes: 200, single: 50 } : { requests: 6_000, writes: 4_000, single: 300 }
-    const subjects: Record<string, Subject> = {}
-    for (const nodes of smoke ? [1] : [1, 2, 3]) {
-      log(`starting ${nodes} router(s)`)
-      Object.assign(subjects, await routers(scope, nodes, counts))
+    const counts = smoke ? { requests: 500, writes: 200, single: 50 } : { requests: 10_000, writes: 4_000, single: 300 }
+    const figures: Figure[] = []
+    /** Its processes are gone before the next part's are started. */
+    const part = async (start: (own: Scope) => Promise<Record<string, Subject>>): Promise<void> => {
+      const own = new Scope()
+      scope.defer(() => own.close())
+      figures.push(...await measured(await start(own), rounds))
+      await own.close()
     }
+    await part(async own => {
+      const found: Record<string, Subject> = {}
+      for (const nodes of smoke ? [1] : [1, 2, 3]) {
+        log(`starting ${nodes} router${nodes === 1 ? '' : 's'}`)
+        Object.assign(found, await routers(own, nodes, counts))
+      }
+      return found
+    })
     log('starting the logs')
-    Object.assign(subjects, await logs(scope, smoke ? [[2, 1]] : LAYOUTS, counts.writes))
-    // The first round of each is for its compilers.
-    if (!smoke) for (const { round } of Object.values(subjects)) await round()
-    const values = await interleave(rounds, Object.fromEntries(Object.entries(subjects).map(([name, { round }]) => [name, round])))
+    await part(own => logs(own, smoke ? [[2, 1]] : LAYOUTS, counts.writes))
     return {
-      rounds,
-      figures: Object.entries(subjects).flatMap(([name, { meter, unit, says }]): Figure[] => [
-        { name, value: median(values[name] ?? []), unit: says === 'p50' ? 'µs' : `${unit}s/s` },
-        ...(says === 'p50' ? [] : meter.perOperation()).map(([process, us]) => ({ name: `${name}: CPU of ${process}`, value: us, unit: `µs/${unit}` })),
-      ]),
+      rounds, figures,
       ratios: [],
       leftOut: [
         'what more cores would do: all processes share this machine\'s, so a second router or log takes from the first what it gets',
@@ -58,34 +62,47 @@ export const scaling: Bench = {
   },
 }
 
+async function measured(subjects: Readonly<Record<string, Subject>>, rounds: number): Promise<Figure[]> {
+  // The first round of each is for its compilers.
+  if (rounds > 1) for (const { round } of Object.values(subjects)) await round()
+  for (const { meter } of Object.values(subjects)) meter.reset()
+  const values = await interleave(rounds, Object.fromEntries(Object.entries(subjects).map(([name, { round }]) => [name, round])))
+  return Object.entries(subjects).flatMap(([name, { meter, unit, says }]): Figure[] => [
+    { name, value: median(values[name] ?? []), unit: says === 'p50' ? 'µs' : `${unit}s/s` },
+    ...(says === 'p50' ? [] : meter.perOperation()).map(([process, us]) => ({ name: `${name}: CPU of ${process}`, value: us, unit: `µs/${unit}` })),
+  ])
+}
+
 async function routers(scope: Scope, nodes: number, { requests, single }: { readonly requests: number, readonly single: number }): Promise<Record<string, Subject>> {
   const mesh = await startRouters(scope, nodes)
   await registerMixName(mesh)
   const driver = await startDriver(scope, 'mix', { ...mesh.access, coalesce: false })
   const name = `${nodes} router${nodes === 1 ? '' : 's'}`
+  // For each as many as for one: what arrives at once is read and answered at once, and a request is the cheaper for it.
+  const [count, inFlight] = [requests * nodes, IN_FLIGHT * nodes]
   const pids = { client: driver.pid, server: mesh.serverPid, ...Object.fromEntries(mesh.nodePids.map((pid, i) => [`router ${i + 1}`, pid])) }
-  const found = { [name]: subject('request', pids, requests, async () => (await driver.run({ count: requests, inFlight: IN_FLIGHT })).perSecond) }
+  const found = { [name]: subject('request', pids, count, async () => (await driver.run({ count, inFlight })).perSecond) }
   if (nodes > 1) return found
   const leaf = await startLeaf(scope, mesh)
   const far = await startDriver(scope, 'mix', { ...mesh.access, url: leaf.url, coalesce: false })
   const one = (by: DriverProcess): Subject => ({ ...subject('request', {}, single, async () => (await by.run({ count: single, inFlight: 0 })).p50Us), says: 'p50' })
   return {
     ...found,
-    'over a leaf node': subject('request', { ...pids, client: far.pid, leaf: leaf.pid }, requests,
-      async () => (await far.run({ count: requests, inFlight: IN_FLIGHT })).perSecond),
+    'over a leaf node': subject('request', { ...pids, client: far.pid, leaf: leaf.pid }, count, async () => (await far.run({ count, inFlight })).perSecond),
     'one in flight, p50': one(driver),
     'one in flight over a leaf node, p50': one(far),
   }
 }
 
-async function logs(scope: Scope, layouts: readonly (readonly [number, number])[], count: number): Promise<Record<string, Subject>> {
+async function logs(scope: Scope, layouts: readonly (readonly [number, number])[], each: number): Promise<Record<string, Subject>> {
   const [module, broker] = [await compileStore(), await startBroker(scope)]
   const found: Record<string, Subject> = {}
   for (const [partitions, processes] of layouts) {
     const drivers = await Promise.all(Array.from({ length: processes }, async (_, i) => startDriver(scope, 'partitions', {
       login: { url: broker.url, ...broker.core }, dir: await scratch(scope), seed: KeyPair.generate().exportSeed(), module, name: `LOG_${partitions}_${processes}_${i}`,
-      partitions: partitions / processes, keys: KEYS / partitions, inFlight: WRITES / processes,
+      partitions: partitions / processes, keys: KEYS, inFlight: WRITES * partitions / processes,
     })))
+    const count = each * partitions
     const pids = { server: broker.pid ?? 0, ...Object.fromEntries(drivers.map(({ pid }, i) => [`process ${i + 1}`, pid])) }
     const name = `${partitions} log${partitions === 1 ? '' : 's'} in ${processes} process${processes === 1 ? '' : 'es'}`
     found[name] = subject('write', pids, count, async () => {
