@@ -13,4 +13,6 @@ import { routing, routingBatch, routingWide } from './routing.ts'
 import { scaling } from './scaling.ts'
 import { writes } from './writes.ts'
 
-export const BENCHES: readonly Bench[] = [routing, routingWide, routingBatch, latency, writes, cluster, reads, boot, catchUp, contracts, identity, growth, names, scaling]
+export const BENCHES: readonly Bench[] = [
+  routing, routingWide, routingBatch, latency, writes, cluster, reads, boot, catchUp, contracts, identity, growth, names, scaling,
+]

@@ -6,11 +6,11 @@ import { KeyPair } from '../client/index.ts'
 import { CpuMeter } from './cpu-time.ts'
 import { interleave, median, Scope, type Bench, type Figure } from './harness.ts'
 import { IN_FLIGHT } from './mix.ts'
-import { registerMixName, scratch, startBroker, startDriver, type DriverProcess } from './processes.ts'
+import { prepare, registerMixName, scratch, startBroker, startDriver, type DriverProcess } from './processes.ts'
 import { startLeaf, startRouters } from './scaling-processes.ts'
 import { compileStore, KEYS } from './store-contract.ts'
 
-/** Writes under way in each log. With fewer its batches were smaller, and a write dearer for that. */
+/** Writes under way in each log, and in each mesh. With fewer its batches were smaller, and a write dearer for that. */
 const WRITES = 512
 
 /** Logs, and the processes that they are spread over. */
@@ -27,7 +27,7 @@ interface Subject {
 
 export const scaling: Bench = {
   name: 'scaling',
-  what: 'the parts that growing is reckoned from: 1, 2 and 3 routers, 1, 2 and 4 logs in one process and in several, and a leaf node',
+  what: 'the parts that growing is reckoned from: 1, 2 and 3 nodes at one server, 1, 2 and 4 logs in one process and in several, and a leaf node',
   async run({ smoke, log, scope }) {
     const rounds = smoke ? 1 : 5
     const counts = smoke ? { requests: 500, writes: 200, single: 50 } : { requests: 10_000, writes: 4_000, single: 300 }
@@ -39,16 +39,17 @@ export const scaling: Bench = {
       figures.push(...await measured(await start(own), rounds))
       await own.close()
     }
+    const module = await compileStore()
     await part(async own => {
       const found: Record<string, Subject> = {}
       for (const nodes of smoke ? [1] : [1, 2, 3]) {
         log(`starting ${nodes} router${nodes === 1 ? '' : 's'}`)
-        Object.assign(found, await routers(own, nodes, counts))
+        Object.assign(found, await routers(own, nodes, counts, module))
       }
       return found
     })
     log('starting the logs')
-    await part(own => logs(own, smoke ? [[2, 1]] : LAYOUTS, counts.writes))
+    await part(own => logs(own, smoke ? [[2, 1]] : LAYOUTS, counts.writes, module))
     return {
       rounds, figures,
       ratios: [],
@@ -73,7 +74,10 @@ async function measured(subjects: Readonly<Record<string, Subject>>, rounds: num
   ])
 }
 
-async function routers(scope: Scope, nodes: number, { requests, single }: { readonly requests: number, readonly single: number }): Promise<Record<string, Subject>> {
+interface Counts { readonly requests: number, readonly writes: number, readonly single: number }
+
+/** Reads of so many routers, and writes that each of these nodes executes. */
+async function routers(scope: Scope, nodes: number, { requests, writes, single }: Counts, module: Uint8Array): Promise<Record<string, Subject>> {
   const mesh = await startRouters(scope, nodes)
   await registerMixName(mesh)
   const driver = await startDriver(scope, 'mix', { ...mesh.access, coalesce: false })
@@ -81,7 +85,12 @@ async function routers(scope: Scope, nodes: number, { requests, single }: { read
   // For each as many as for one: what arrives at once is read and answered at once, and a request is the cheaper for it.
   const [count, inFlight] = [requests * nodes, IN_FLIGHT * nodes]
   const pids = { client: driver.pid, server: mesh.serverPid, ...Object.fromEntries(mesh.nodePids.map((pid, i) => [`router ${i + 1}`, pid])) }
-  const found = { [name]: subject('request', pids, count, async () => (await driver.run({ count, inFlight })).perSecond) }
+  const { address } = await prepare(mesh, client => client.deploy({ wasm: module, name: 'store', version: '1.0.0' }))
+  const writer = await startDriver(scope, 'writes', { ...mesh.access, contract: address, keys: KEYS })
+  const found = {
+    [name]: subject('request', pids, count, async () => (await driver.run({ count, inFlight })).perSecond),
+    [`${name}, writes`]: subject('write', { ...pids, client: writer.pid }, writes, async () => (await writer.run({ count: writes, inFlight: WRITES })).perSecond),
+  }
   if (nodes > 1) return found
   const leaf = await startLeaf(scope, mesh)
   const far = await startDriver(scope, 'mix', { ...mesh.access, url: leaf.url, coalesce: false })
@@ -94,8 +103,8 @@ async function routers(scope: Scope, nodes: number, { requests, single }: { read
   }
 }
 
-async function logs(scope: Scope, layouts: readonly (readonly [number, number])[], each: number): Promise<Record<string, Subject>> {
-  const [module, broker] = [await compileStore(), await startBroker(scope)]
+async function logs(scope: Scope, layouts: readonly (readonly [number, number])[], each: number, module: Uint8Array): Promise<Record<string, Subject>> {
+  const broker = await startBroker(scope)
   const found: Record<string, Subject> = {}
   for (const [partitions, processes] of layouts) {
     const drivers = await Promise.all(Array.from({ length: processes }, async (_, i) => startDriver(scope, 'partitions', {

@@ -24,7 +24,8 @@ export interface Driver {
 
 export const DRIVERS = {
   batches: openBatches, guard: openGuard, handshake: openHandshake, hyperbee: openHyperbee, jetstream: openJetStream, mix: openMix,
-  moleculer: openMoleculer, raw: openRaw, growth: openGrowth, names: openNames, partitions: openPartitions, reopen: openReopen, views: openViews, wide: openWide, writes: openWrites,
+  moleculer: openMoleculer, raw: openRaw, growth: openGrowth, names: openNames, partitions: openPartitions, reopen: openReopen, views: openViews,
+  wide: openWide, writes: openWrites,
 } as const
 
 export type DriverName = keyof typeof DRIVERS
