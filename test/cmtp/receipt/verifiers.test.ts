@@ -123,7 +123,10 @@ function changed(receipts: readonly Buffer[], n: number, draw: (n: number) => nu
   }
   const receipt = decodeReceipt(bytes)
   if (n % 4 === 1) return encodeReceipt({ ...receipt, layers: otherLayers(receipt, decodeReceipt(receipts[draw(receipts.length)] as Buffer), draw) })
-  if (n % 4 === 2) return encodeReceipt({ ...receipt, path: draw(2) === 0 ? receipt.path.slice(0, -1) : receipt.path.slice(1) })
+  if (n % 4 === 2) {
+    const { path } = receipt
+    return encodeReceipt({ ...receipt, path: [path.slice(0, -1), path.slice(1), [...path, Buffer.alloc(32)]][draw(3)] as Uint8Array[] })
+  }
   return otherKey(receipt, draw)
 }
 
@@ -144,7 +147,8 @@ function otherKey(receipt: DecodedReceipt, draw: (n: number) => number): Buffer 
   const { record } = receipt
   const kind = draw(3)
   // Another mesh throughout; another node with the certificate of this one; this node as another would sign for it.
-  const root = encodeRootRecord({ ...record, ...(kind === 0 && { mesh: OTHER.did, node: OTHER.did }), ...(kind === 1 && { node: OTHER.did }) }, bytes => OTHER.sign(bytes))
+  const keys = [{ mesh: OTHER.did, node: OTHER.did }, { node: OTHER.did }, {}][kind]
+  const root = encodeRootRecord({ ...record, ...keys }, bytes => OTHER.sign(bytes))
   return encodeReceipt({ ...receipt, root })
 }
 

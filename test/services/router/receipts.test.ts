@@ -122,7 +122,7 @@ function write(receipts: readonly Buffer[]): void {
   mkdirSync(at(''), { recursive: true })
   const vectors = receipts.map((receipt, i) => {
     const { name, witness } = made[i] as Made
-    const file = `${name.replace(/[^a-z0-9]+/g, '-')}`
+    const file = name.replace(/[^a-z0-9]+/g, '-')
     writeFileSync(at(`${file}.receipt`), receipt)
     writeFileSync(at(`${file}.witness`), witness)
     return { name, file }
