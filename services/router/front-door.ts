@@ -58,7 +58,7 @@ const REFUSED_ENTRY_BYTES = 512
 /** What an entry of a batch reply takes beside its headers, layers and body. */
 const ENTRY_FRAME_BYTES = 44
 /** What a receipt takes beside the layers that it holds, reckoned high: root, certificate, path, claims. */
-const RECEIPT_BYTES = 4_096
+const RECEIPT_BYTES = 1_536
 
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
