@@ -119,6 +119,12 @@ export class Campaign {
     return faults
   }
 
+  /** Of every process, and what ended by itself, for a failure. */
+  state(): string {
+    const parts = this.#cluster.all.map(({ name, pid, isUp, isPaused }) => `${name} ${pid ?? 'down'}${isUp ? ' up' : ''}${isPaused ? ' paused' : ''}`)
+    return `${parts.join(', ')}; ended: ${this.#cluster.ended.slice(-10).map(({ who, how }) => `${who}: ${how}`).join(' | ')}`
+  }
+
   async stop(): Promise<void> {
     await this.#cluster.stop()
     await this.#workload.close()

@@ -39,7 +39,9 @@ const WRITER_TIMEOUT_MS = 5_000
 /** How long the mesh may take to acknowledge again when everything runs. */
 const AGAIN_MS = 60_000
 /** Errors that say that nothing was done. */
-const REFUSALS: ReadonlySet<string> = new Set(['CMESH_ROUTER_DEADLINE', 'CMESH_ROUTER_TIMEOUT', 'CMESH_ROUTER_BUSY'])
+const REFUSALS: ReadonlySet<string> = new Set([
+  'CMESH_ROUTER_DEADLINE', 'CMESH_ROUTER_TIMEOUT', 'CMESH_ROUTER_BUSY', 'CMESH_ROUTER_NO_SERVICE', 'CMESH_BUS_NO_RESPONDERS',
+])
 const LEVEL = 'quorum-os'
 
 export class Workload {

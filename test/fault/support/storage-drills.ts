@@ -1,0 +1,2 @@
+/** Damage to the log of a store. */
+export interface StorageResult { readonly from: number }
