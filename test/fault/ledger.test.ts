@@ -57,8 +57,8 @@ test('finds what nobody asked for', () => {
 
 test('finds what was done though it was refused', () => {
   asked(1, 0)
-  ledger.refuse(1)
+  ledger.refuse(1, 'CMESH_ROUTER_DEADLINE')
   expect(ledger.counts).toEqual({ asked: 1, acknowledged: 0, refused: 1, unknown: 0 })
   const [fault] = book.take(increment(1, 9, 1))
-  expect(fault).toEqual({ kind: 'refused', replica: 'node-1', number: 1, says: 'block 9 has it, and an error said that nothing was done' })
+  expect(fault).toEqual({ kind: 'refused', replica: 'node-1', number: 1, says: 'block 9 has it, and CMESH_ROUTER_DEADLINE said that nothing was done' })
 })

@@ -24,6 +24,8 @@ interface Entry extends Write {
   outcome: 'unknown' | 'acknowledged' | 'refused'
   seq: number
   answer: number
+  /** The code of the error that said that nothing was done. */
+  code?: string
 }
 
 export const FAULTS = ['lost', 'duplicated', 'moved', 'altered', 'foreign', 'refused'] as const
@@ -57,8 +59,8 @@ export class Ledger {
   }
 
   /** An error said that nothing was done. */
-  refuse(number: number): void {
-    this.#entry(number).outcome = 'refused'
+  refuse(number: number, code: string): void {
+    Object.assign(this.#entry(number), { outcome: 'refused', code })
     this.#refused++
   }
 
@@ -113,7 +115,7 @@ export class ReplicaBook {
     const after = kind === 'put' ? number : (this.#values.get(key) ?? 0) + 1
     if (answer !== after) faults.push(this.#fault('altered', number, `${kind} of ${key} answered ${answer} in block ${seq}, where it makes ${after}`))
     this.#values.set(key, answer)
-    if (entry.outcome === 'refused') faults.push(this.#fault('refused', number, `block ${seq} has it, and an error said that nothing was done`))
+    if (entry.outcome === 'refused') faults.push(this.#fault('refused', number, `block ${seq} has it, and ${entry.code ?? ''} said that nothing was done`))
     if (before === undefined) this.#places.set(number, write)
     return faults
   }

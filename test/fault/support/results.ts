@@ -7,7 +7,7 @@ import { appendFile, mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import { ROOT } from '../../support/sources.ts'
 import type { RoundResult } from './campaign.ts'
-import type { StorageResult } from './storage-drills.ts'
+import type { StorageBatch } from './storage-drills.ts'
 
 /** One cluster that was ended, and its logs verified whole. */
 export interface FinishedResult {
@@ -26,7 +26,7 @@ export type ResultLine =
   | { readonly kind: 'round', readonly result: RoundResult }
   | { readonly kind: 'finished', readonly result: FinishedResult }
   | { readonly kind: 'failed', readonly result: FailedResult }
-  | { readonly kind: 'storage', readonly result: StorageResult }
+  | { readonly kind: 'storage', readonly result: StorageBatch }
 
 /** `FAULTS_SEED`, 1 by default. */
 export const SEED = Number(process.env['FAULTS_SEED'] ?? '1')

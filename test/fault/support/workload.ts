@@ -164,7 +164,8 @@ export class Workload {
       this.#ledger.acknowledge(number, { seq: Number(reply.header('x-cmesh-sequence')), answer })
       return answer
     } catch (error) {
-      if (REFUSALS.has(this.#failed(error))) this.#ledger.refuse(number)
+      const code = this.#failed(error)
+      if (REFUSALS.has(code)) this.#ledger.refuse(number, code)
       return undefined
     }
   }
