@@ -12,7 +12,7 @@ import { addResult, LONG, MINUTES, readResults, SEED } from './support/results.t
 /** What the long form goes on to. */
 const ENOUGH = { kills: 500, leaderKills: 100, holds: 1_000 }
 /** Drills of a round, and rounds of one cluster. */
-const DRILLS_OF_ROUND = 20
+const DRILLS_OF_ROUND = 36
 const ROUNDS_OF_CLUSTER = 20
 const LONG_MS = MINUTES * 60_000
 

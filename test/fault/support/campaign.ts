@@ -35,7 +35,7 @@ export interface RoundResult {
   readonly seconds: number
 }
 
-const LANES = 2
+const LANES = 3
 const GAP_MS = 350
 const CATCH_UP_MS = 90_000
 /** Every so many rounds all parts are restarted in turn as well. */

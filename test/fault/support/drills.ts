@@ -42,14 +42,14 @@ export const DRILLS: readonly Drill[] = [
   { name: 'all-nodes', weight: 2, does: 'kill −9 of all nodes at once', run: ({ nodes }) => kills(nodes) },
   { name: 'all-brokers', weight: 1, does: 'kill −9 of all brokers at once', run: ({ brokers }) => kills(brokers) },
   { name: 'all', weight: 1, does: 'kill −9 of every node and every broker at once', run: ({ all }) => kills(all) },
-  { name: 'node-pause', weight: 16, does: 'SIGSTOP of a node, SIGCONT later', run: ({ nodes }, draw) => pause(draw.of(nodes), draw) },
-  { name: 'broker-pause', weight: 12, does: 'SIGSTOP of a broker, mostly a follower, SIGCONT later', run: ({ brokers }, draw) => pause(draw.of(brokers), draw) },
-  { name: 'leader-pause', weight: 8, does: 'SIGSTOP of the broker that leads the stream, SIGCONT later', run: async (cluster, draw) => {
+  { name: 'node-pause', weight: 24, does: 'SIGSTOP of a node, SIGCONT later', run: ({ nodes }, draw) => pause(draw.of(nodes), draw) },
+  { name: 'broker-pause', weight: 18, does: 'SIGSTOP of a broker, mostly a follower, SIGCONT later', run: ({ brokers }, draw) => pause(draw.of(brokers), draw) },
+  { name: 'leader-pause', weight: 10, does: 'SIGSTOP of the broker that leads the stream, SIGCONT later', run: async (cluster, draw) => {
     const leader = await leaderOf(cluster)
     return leader === undefined ? {} : await pause(leader, draw)
   } },
-  { name: 'node-cut', weight: 16, does: 'the links of a node to all brokers cut', run: (cluster, draw) => hold([cluster.nodeCut(draw.below(NODES), draw.of(CUTS))], draw) },
-  { name: 'route-cut', weight: 12, does: 'the link between two brokers cut', run: (cluster, draw) => {
+  { name: 'node-cut', weight: 24, does: 'the links of a node to all brokers cut', run: (cluster, draw) => hold([cluster.nodeCut(draw.below(NODES), draw.of(CUTS))], draw) },
+  { name: 'route-cut', weight: 18, does: 'the link between two brokers cut', run: (cluster, draw) => {
     const one = draw.below(NODES)
     return hold([cluster.routeCut(one, (one + 1) % NODES, draw.of(CUTS))], draw)
   } },
