@@ -7,6 +7,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { Campaign, type RoundResult } from './support/campaign.ts'
+import { settingNow, writeReport } from './support/report.ts'
 import { addResult, LONG, MINUTES, readResults, SEED } from './support/results.ts'
 
 /** What the long form goes on to. */
@@ -72,6 +73,7 @@ function expectWell({ faults, verdicts, stale }: Pick<RoundResult, 'faults' | 'v
         await campaign.stop()
       }
     }
+    await writeReport(readResults(SEED), await settingNow(SEED))
     for (const result of rounds()) expectWell(result)
     expect(readResults(SEED).filter(({ kind }) => kind === 'failed')).toEqual([])
   }, LONG_MS + 600_000)

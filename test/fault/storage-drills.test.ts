@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { settingNow, writeReport } from './support/report.ts'
 import { addResult, LONG, MINUTES, readResults, SEED } from './support/results.ts'
 import { BATCH, runStorageDrills, type StorageBatch } from './support/storage-drills.ts'
 
@@ -33,6 +34,7 @@ const kindsOf = (batches: readonly StorageBatch[]): string[] => [...new Set(batc
     const signal = AbortSignal.timeout(MINUTES * 60_000)
     await runStorageDrills({ seed: SEED, from, count: ENOUGH - from, dir, signal, onBatch: batch => addResult(SEED, { kind: 'storage', result: batch }) })
   }
+  await writeReport(readResults(SEED), await settingNow(SEED))
   expect(done().flatMap(({ wrong }) => wrong)).toEqual([])
   expect(kindsOf(done())).toEqual(expect.arrayContaining(['torn prefix', 'zeroed prefix', 'flipped prefix', 'torn refused', 'zeroed refused', 'flipped refused']))
 }, (MINUTES + 5) * 60_000)

@@ -87,13 +87,15 @@ export class Campaign {
       if (Object.values(did).some(times => times > 0)) done[name] = (done[name] ?? 0) + 1
       for (const each of TALLIES) tally[each] += did[each] ?? 0
     }
+    // Before the clients draw: what is done to the mesh does not follow from how many of them there are.
+    const lanes = Array.from({ length: LANES }, () => draw.fork())
     this.#workload.begin(round, draw)
     await this.#workload.served()
     if (typeof what === 'number') {
-      await Promise.all(Array.from({ length: LANES }, () => this.#lane(draw.fork(), Array.from({ length: Math.ceil(what / LANES) }), note)))
+      await Promise.all(lanes.map(lane => this.#lane(lane, Array.from({ length: Math.ceil(what / LANES) }), note)))
       if (round % ROLLING === 0) note('rolling-restart', await this.#cluster.heal().then(() => rollingRestart(this.#cluster)))
     } else {
-      await this.#lane(draw.fork(), what.map(drillOf), note)
+      await this.#lane(lanes[0] as Draw, what.map(drillOf), note)
     }
     await this.#cluster.heal()
     await this.#workload.served()

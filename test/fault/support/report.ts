@@ -1,8 +1,8 @@
 /** The figures of `docs/faults.md`: what the results of one seed add up to, as the tables of the page. It measures nothing. */
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, rename, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
-import { execFileSync } from 'node:child_process'
+import { locateNatsServer } from '../../../node/broker/locate.ts'
 import { ROOT } from '../../support/sources.ts'
 import { DRILLS } from './drills.ts'
 import { FAULTS } from './ledger.ts'
@@ -20,11 +20,11 @@ export interface Setting {
   readonly day: string
 }
 
-export function settingNow(seed: number): Setting {
-  const [cpu] = os.cpus()
-  const broker = execFileSync('nats-server', ['--version'], { encoding: 'utf8' }).trim().replace('nats-server: v', 'nats-server ')
-  const gib = Math.round(os.totalmem() / 1_024 ** 3)
-  return { seed, machine: `${os.cpus().length} × ${cpu?.model ?? 'a processor'}, ${gib} GiB, Node.js ${process.version.slice(1)}`, broker, day: new Date().toISOString().slice(0, 10) }
+export async function settingNow(seed: number): Promise<Setting> {
+  const cpus = os.cpus()
+  const { version } = await locateNatsServer({ obtain: false })
+  const machine = `${cpus.length} × ${cpus[0]?.model ?? 'a processor'}, ${Math.round(os.totalmem() / 1_024 ** 3)} GiB, Node.js ${process.version.slice(1)}`
+  return { seed, machine, broker: `nats-server ${version.join('.')}`, day: new Date().toISOString().slice(0, 10) }
 }
 
 export function figures(lines: readonly ResultLine[], { seed, machine, broker, day }: Setting): string {
@@ -88,5 +88,6 @@ export async function writeReport(lines: readonly ResultLine[], setting: Setting
   const text = await readFile(page, 'utf8')
   const [from, to] = [text.indexOf(BEGIN), text.indexOf(END)]
   if (from < 0 || to < from) throw new Error(`${page} has no place for figures`)
-  await writeFile(page, `${text.slice(0, from)}${figures(lines, setting)}${text.slice(to + END.length)}`)
+  await writeFile(`${page}.new`, `${text.slice(0, from)}${figures(lines, setting)}${text.slice(to + END.length)}`)
+  await rename(`${page}.new`, page)
 }

@@ -28,12 +28,12 @@ export interface Histories {
 }
 
 const HISTORIANS = 5
-const WRITERS = 8
+const WRITERS = 32
 /** Of one history: a check takes longer the more there are. */
 const MOST_OPERATIONS = 120
 /** Between two calls of one client, at most, in ms: what is measured is not how much the machine can do. */
 const HISTORIAN_MS = 120
-const WRITER_MS = 12
+const WRITER_MS = 20
 const HISTORIAN_TIMEOUT_MS = 3_000
 const WRITER_TIMEOUT_MS = 5_000
 /** How long the mesh may take to acknowledge again when everything runs. */
