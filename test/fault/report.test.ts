@@ -29,6 +29,7 @@ test('the figures are sums of the results', () => {
   ]) expect(text).toContain(`| ${row} |`)
   expect(text).toContain('Seed 7, 2020-01-02, a machine, a broker. Rerun it by `FAULTS_SEED=7 npm run test:faults -- --long`.')
   expect(text).toContain('1,100 drills on logs in all, of them 40 failed writes; found wrong: 0.')
+  expect(text).toContain('**It was ended before it had done all that it goes on to:** 6 of 500 processes killed, 2 of 100 leaders killed, 18 of 1,000 pauses and cut links, 1,100 of 12,000 drills on logs.')
   expect(text).not.toContain('Found:')
 })
 

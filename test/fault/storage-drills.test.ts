@@ -7,11 +7,8 @@ import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { settingNow, writeReport } from './support/report.ts'
-import { addResult, LONG, MINUTES, readResults, SEED } from './support/results.ts'
+import { addResult, ENOUGH, LONG, MINUTES, readResults, SEED } from './support/results.ts'
 import { BATCH, runStorageDrills, type StorageBatch } from './support/storage-drills.ts'
-
-/** Some more than 10,000 of what the suite promises: those that remove a file count for themselves. */
-const ENOUGH = 12_000
 
 let dir: string
 beforeEach(async () => { dir = await mkdtemp(path.join(os.tmpdir(), 'cmesh-storage-')) })
@@ -30,9 +27,9 @@ const kindsOf = (batches: readonly StorageBatch[]): string[] => [...new Set(batc
 ;(LONG ? test : test.skip)('so do many, drawn from the seed', async () => {
   const done = (): StorageBatch[] => readResults(SEED).flatMap(line => (line.kind === 'storage' ? [line.result] : []))
   const from = done().reduce((most, batch) => Math.max(most, batch.from + BATCH), 0)
-  if (from < ENOUGH) {
+  if (from < ENOUGH.logs) {
     const signal = AbortSignal.timeout(MINUTES * 60_000)
-    await runStorageDrills({ seed: SEED, from, count: ENOUGH - from, dir, signal, onBatch: batch => addResult(SEED, { kind: 'storage', result: batch }) })
+    await runStorageDrills({ seed: SEED, from, count: ENOUGH.logs - from, dir, signal, onBatch: batch => addResult(SEED, { kind: 'storage', result: batch }) })
   }
   await writeReport(readResults(SEED), await settingNow(SEED))
   expect(done().flatMap(({ wrong }) => wrong)).toEqual([])

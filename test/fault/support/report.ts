@@ -6,7 +6,7 @@ import { locateNatsServer } from '../../../node/broker/locate.ts'
 import { ROOT } from '../../support/sources.ts'
 import { DRILLS } from './drills.ts'
 import { FAULTS } from './ledger.ts'
-import type { ResultLine } from './results.ts'
+import { ENOUGH, type ResultLine } from './results.ts'
 
 const PAGE = path.join(ROOT, 'docs', 'faults.md')
 const BEGIN = '<!-- figures: written by the long form -->'
@@ -40,11 +40,16 @@ export function figures(lines: readonly ResultLine[], { seed, machine, broker, d
   const rows = (pairs: readonly (readonly [string, string | number])[]): string => pairs.map(([what, much]) => `| ${what} | ${typeof much === 'number' ? much.toLocaleString('en') : much} |`).join('\n')
   const drill = (name: string): number => sum(({ drills }) => drills[name] ?? 0)
   const damage = (kind: string): string[] => ['prefix', 'whole', 'refused'].map(outcome => storage.reduce((total, { met }) => total + (met[`${kind} ${outcome}`] ?? 0), 0).toLocaleString('en'))
-  const ended = rounds.flatMap(each => each.ended).map(how => /CMESH_[A-Z_]+/.exec(how)?.[0] ?? how.replace(/^\S+ /, ''))
+  const ended = rounds.flatMap(each => each.ended).map(how => how.match(/CMESH_[A-Z_]+/g)?.at(-1) ?? how.replace(/^\S+ /, ''))
   const byHow = [...new Set(ended)].sort().map(how => `${how} ${ended.filter(each => each === how).length}`)
+  const done: readonly (readonly [string, number, number])[] = [
+    ['processes killed', sum(({ tally }) => tally.kills), ENOUGH.kills], ['leaders killed', sum(({ tally }) => tally.leaderKills), ENOUGH.leaderKills],
+    ['pauses and cut links', sum(({ tally }) => tally.pauses + tally.cuts), ENOUGH.holds], ['drills on logs', storage.reduce((total, { drills }) => total + drills, 0), ENOUGH.logs],
+  ]
+  const short = done.filter(([, is, wanted]) => is < wanted).map(([what, is, wanted]) => `${is.toLocaleString('en')} of ${wanted.toLocaleString('en')} ${what}`)
   return `${BEGIN}
 Seed ${seed}, ${day}, ${machine}, ${broker}. Rerun it by \`FAULTS_SEED=${seed} npm run test:faults -- --long\`.
-
+${short.length === 0 ? '' : `\n**It was ended before it had done all that it goes on to:** ${short.join(', ')}.\n`}
 | the cluster | |
 | --- | ---: |
 ${rows([
@@ -52,7 +57,7 @@ ${rows([
     ['time, minutes', Math.round(sum(({ seconds }) => seconds) / 60)],
     ['processes killed', sum(({ tally }) => tally.kills)], ['of them leaders of the stream', sum(({ tally }) => tally.leaderKills)],
     ['pauses and cut links', sum(({ tally }) => tally.pauses + tally.cuts)], ['leaders made to step down', sum(({ tally }) => tally.stepdowns)],
-    ['drained and started again', sum(({ tally }) => tally.drains)], ['full disks', sum(({ tally }) => tally.fullDisks)],
+    ['drained and started again', sum(({ tally }) => tally.drains)], ['limits set that stand for a full disk', sum(({ tally }) => tally.fullDisks)],
     ['writes asked for', sum(({ asked }) => asked)], ['acknowledged', sum(({ acknowledged }) => acknowledged)],
     ['refused for sure', sum(({ refused }) => refused)], ['of unknown outcome', sum(({ unknown }) => unknown)],
     ...FAULTS.map((kind): readonly [string, number] => [FAULT_NAMES[kind], writes(kind)]),

@@ -32,6 +32,8 @@ export type ResultLine =
 export const SEED = Number(process.env['FAULTS_SEED'] ?? '1')
 /** `FAULTS_MINUTES`: most of them for each of the two long tests, 120 by default. */
 export const MINUTES = Number(process.env['FAULTS_MINUTES'] ?? '120')
+/** What the long form goes on to. Some more than 10,000 logs: those that a file is removed of count for themselves. */
+export const ENOUGH = { kills: 500, leaderKills: 100, holds: 1_000, logs: 12_000 } as const
 export const LONG = process.env['TEST_LONG'] === '1'
 
 const DIR = path.join(ROOT, 'node_modules', '.cache', 'cmesh', 'faults')
