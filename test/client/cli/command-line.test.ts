@@ -91,7 +91,6 @@ describe('a wrong command line', () => {
     [['call', 'x', '--nope'], /unknown option '--nope'/],
     [['call', '0xS:0x001', '--timeout', '0'], /It must be an integer from 1 to 300000\./],
     [['call', '0xS:0x001', '--timeout', '1e3'], /It must be an integer from 1 to 300000\./],
-    [['call', '0xS:0x001', '--receipt', 'some'], /Allowed choices are none, hash, full\./],
     [['call', '0xS:0x001', '--body', 'a', '--body-file', 'b'], /error CMESH_CLIENT_USAGE: Give --body or --body-file, not both\./],
     [['call', '0xS:0x001', '--body-file', '/nowhere/at/all'], /error CMESH_CLIENT_USAGE: \/nowhere\/at\/all cannot be read/],
     [['events', 'publish', 'news'], /error CMESH_CLIENT_USAGE: Give a payload or --file\./],
