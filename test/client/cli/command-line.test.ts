@@ -28,7 +28,7 @@ const COMMANDS = leaves(await buildProgram(capture().terminal)).map(pathOf)
 describe('help', () => {
   test('names every command that is promised', () => {
     expect(COMMANDS.map((path) => path.join(' ')).sort()).toEqual([
-      'attribute hold', 'attribute issue', 'attribute list', 'attribute present', 'attribute request',
+      'attribute hold', 'attribute issue', 'attribute list', 'attribute present', 'attribute request', 'audit verify',
       'authz explain', 'authz grant', 'authz list', 'authz revoke',
       'backup', 'call', 'capability delegate', 'capability export', 'capability import', 'capability list', 'capability revoke',
       'cluster restart', 'cluster show', 'completion', 'consensus accept-loss',
@@ -38,7 +38,8 @@ describe('help', () => {
       'events groups', 'events publish', 'events range', 'events read', 'events remove-group', 'events tail', 'events take',
       'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity next', 'identity rotate', 'identity show',
       'keys drop', 'keys rotate', 'keys show', 'later cancel', 'later ls', 'login', 'mesh certify', 'mesh did', 'mesh init',
-      'operator export', 'operator init', 'operator show', 'register', 'resolve', 'restore', 'spam', 'state checkpoint', 'state diff', 'state get', 'state verify', 'status', 'up', 'verify', 'whoami',
+      'operator export', 'operator init', 'operator show', 'receipt find', 'receipt show', 'receipt verify', 'register', 'resolve', 'restore', 'spam',
+      'state checkpoint', 'state diff', 'state get', 'state verify', 'status', 'up', 'verify', 'whoami',
     ])
   })
 
@@ -232,7 +233,7 @@ describe('completion', () => {
 
   test('bash completes commands, subcommands and options', async () => {
     const file = await script('bash')
-    expect(offered(file, 'cmesh', 're')).toEqual(['register', 'resolve', 'restore'])
+    expect(offered(file, 'cmesh', 're')).toEqual(['register', 'resolve', 'restore', 'receipt'])
     expect(offered(file, 'cmesh', 'events', 'p')).toEqual(['publish'])
     expect(offered(file, 'cmesh', 'contract', 'd')).toEqual(['deploy', 'dry-run'])
     expect(offered(file, 'cmesh', 'contract', 'gas', '--th')).toEqual(['--threshold'])
