@@ -6,6 +6,7 @@ import { inspect } from 'node:util'
 import { CMeshError, type WireError } from '../../cmtp/errors.ts'
 import { acceptLoss, type AcceptedLoss } from './accept-loss.ts'
 import type { BackupHeader } from './format.ts'
+import { migrate, type MigrateAsk, type Migrated } from './migrate.ts'
 import { makeBackup, type BackupAsk } from './backup.ts'
 import { restoreBackup, type RestoreAsk, type Restored } from './restore.ts'
 import type { OnProgress } from './source.ts'
@@ -14,6 +15,7 @@ import { verifyLog, type Verified } from './verify.ts'
 interface Operations {
   readonly 'accept-loss': { readonly ask: { readonly dir: string }, readonly answer: AcceptedLoss }
   readonly backup: { readonly ask: BackupAsk, readonly answer: BackupHeader }
+  readonly migrate: { readonly ask: MigrateAsk, readonly answer: Migrated }
   readonly restore: { readonly ask: RestoreAsk, readonly answer: Restored }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: Verified }
 }
@@ -28,6 +30,7 @@ type Handlers = { readonly [O in keyof Operations]: (ask: Operations[O]['ask'], 
 const HANDLERS: Handlers = {
   'accept-loss': ({ dir }, onProgress) => acceptLoss(dir, Date.now(), onProgress),
   backup: (ask, onProgress) => makeBackup(ask, Date.now(), onProgress),
+  migrate: (ask, onProgress) => migrate(ask, process.env, onProgress),
   restore: restoreBackup,
   verify: ({ dir }, onProgress) => verifyLog(dir, onProgress),
 }

@@ -103,7 +103,7 @@ export class Applier {
     if (batch === undefined) this.#parts.log.error({ seq: entry.seq }, 'a batch that no member signed was ordered; it changes nothing')
     const timeMs = batch === undefined ? head.timeMs : Math.max(head.timeMs, batch.proposedMs)
     const transactions = batch?.transactions ?? []
-    const place = { seq: entry.seq, timeMs, chain: head.chain }
+    const place = { seq: entry.seq, timeMs, chain: head.chain, ...(entry.epoch > head.epoch && { begins: entry.epoch }) }
     const records: TransactionRecord[] = []
     /** Where in the batch each of them stands. */
     const executed: number[] = []
@@ -160,7 +160,7 @@ export class Applier {
       const route = this.#routes.fromText(transaction.fqmn)
       const handler = this.#parts.handlers[route.service]
       if (handler === undefined) throw new CMeshError('CMESH_CONSENSUS_BATCH', { reason: `nothing executes ${route.bare}` })
-      const context = { seq: place.seq, timeMs: place.timeMs, chain: place.chain, system }
+      const context = { ...place, system }
       this.#parts.authority?.check(transaction, route, context)
       execution = handler.execute(transaction, route, context)
     } catch (error) {

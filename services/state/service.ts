@@ -25,6 +25,7 @@ import { Courier } from '../contracts/courier.ts'
 import { installDeployed } from '../contracts/deployments.ts'
 import { encodeGenesis, readGenesis, readMesh, readOperator, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
 import { messageIdOf, OWN_IDS, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
+import { EPOCH_FQMN } from '../contracts/epochs.ts'
 import { GENESIS_FQMN, isMember, JOIN_FQMN, mayOrder, readMembers } from '../contracts/members.ts'
 import { checkKnown, Metering } from '../contracts/metering.ts'
 import type { ContractEngine } from '../contracts/provider.ts'
@@ -367,7 +368,8 @@ export class StateService {
       claim.checkChain()
       this.#install()
       const { seq } = store.head
-      const from = { epoch: claim.epochBehind(store.head), seq, ...(newest !== undefined && { data: newest.message }) }
+      const epoch = claim.epochBehind(store.head)
+      const from = { epoch, seq, chain: store.head.chain, begun: seq > 0 && epoch === store.head.epoch, ...(newest !== undefined && { data: newest.message }) }
       const catchUp = this.#parts.catchUp && ((upTo: number) => this.#catchUp(upTo, claim))
       await consensus.start({ ...from, ...(claim.claimed > seq && { claimed: claim.claimed }) }, entry => {
         this.#applier.apply(entry)
@@ -375,7 +377,11 @@ export class StateService {
       }, catchUp)
       claim.check(store.head.seq)
       this.#checkpoints.start()
+      const opening = this.#openEpoch()
+      // Nobody takes up this log, to go on in the epoch, before that has its first entry.
+      if (opening !== undefined) await Promise.race([opening, this.#levels.reached(store.head.seq + 1, this.#parts.clock.nowMs() + OWN_DEADLINE_MS)])
       this.#replication.start(store.head)
+      await opening
       if (store.head.seq === 0) await this.#begin(genesis())
       this.#genesis ??= readGenesis(store.space(SYSTEM_SPACE))
       if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
@@ -421,11 +427,18 @@ export class StateService {
       claim.see(before = store.head)
       newest = block
     })
-    const { epoch, seq } = store.head
-    if (newest === undefined) return { epoch, seq }
+    const { epoch, seq, chain } = store.head
+    if (newest === undefined) return { epoch, seq, chain, begun: seq > 0 }
     outbox.passed(newest)
     this.#install()
-    return { epoch, seq, data: newest.message }
+    return { epoch, seq, chain, begun: true, data: newest.message }
+  }
+
+  /** Puts the epoch on record where the log has no entry of it yet. */
+  #openEpoch(): Promise<void> | undefined {
+    const { store: { head }, consensus, member: { did } } = this.#parts
+    if (head.seq === 0 || consensus.status().epoch <= head.epoch || !isMember(this.system, did)) return undefined
+    return this.orderOwn(EPOCH_FQMN, {})
   }
 
   async #begin(genesis: Genesis): Promise<void> {
