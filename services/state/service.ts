@@ -379,7 +379,10 @@ export class StateService {
       this.#checkpoints.start()
       const opening = this.#openEpoch()
       // Nobody takes up this log, to go on in the epoch, before that has its first entry.
-      if (opening !== undefined) await Promise.race([opening, this.#levels.reached(store.head.seq + 1, this.#parts.clock.nowMs() + OWN_DEADLINE_MS)])
+      if (opening !== undefined) {
+        await Promise.race([opening, this.#levels.reached(store.head.seq + 1, this.#parts.clock.nowMs() + OWN_DEADLINE_MS)])
+        await store.flush()
+      }
       this.#replication.start(store.head)
       await opening
       if (store.head.seq === 0) await this.#begin(genesis())
