@@ -152,7 +152,7 @@ test('it goes on in the new epoch; a second and a third node join by certificate
   expect(await failureOf(move)).toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })
   const client = await connect({ url: broker.url, mesh, identity: KeyPair.generate(), timeoutMs: 30_000 })
   clients.push(client)
-  expect((await client.call('0xS:0x002:value')).json()).toBe(OLD_DATA.count)
+  expect((await client.call('0xS:0x002:get')).json()).toBe(OLD_DATA.count)
   expect((await client.call('0xR:hello.mcom')).status).toBe(200)
   const status = await client.status() as unknown as { readonly head: { readonly epoch: number }, readonly mesh: { readonly members: readonly unknown[] } }
   expect(status).toMatchObject({ head: { epoch: 2 }, durability: 'quorum-os', mesh: { quorum: 2 } })
