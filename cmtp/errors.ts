@@ -100,6 +100,8 @@ export const CATALOGUE = {
   CMESH_STATE_BEHIND: { status: 500, retry: 'terminal', message: 'The log of this node ends at {head}, and this node has acknowledged up to {claimed}: what lies between is lost here. Restore a backup that reaches {claimed}: cmesh restore FILE --data DIR. If there is none, cmesh consensus accept-loss --data DIR goes on from {head} in a new epoch.' },
   CMESH_STATE_FORKED: { status: 500, retry: 'terminal', message: 'The log of this node has the chain value {chain} at {seq}, and this node has claimed {claimed} there: it is another log. Start on the data directory that this node had before, or restore a backup of it: cmesh restore FILE --data DIR. To go on with this one all the same: cmesh consensus accept-loss --data DIR.' },
   CMESH_STATE_HALTED: { status: 503, retry: 'retry', message: 'The state service has halted: {reason}.' },
+  CMESH_STATE_STUCK: { status: 503, retry: 'terminal', message: 'The entry {seq} of epoch {epoch} (SHA-256 {hash}) cannot be applied, and the node stops before it: {reason} Nothing acknowledged is lost. Start the node again with a version of CMesh that can; where every node stops there, its operator lets each of them pass it: cmesh consensus skip --data DIR.' },
+  CMESH_STATE_SKIP: { status: 400, retry: 'terminal', message: 'The skip is refused: {reason}.' },
   CMESH_STATE_PROOF: { status: 400, retry: 'terminal', message: 'The proof of state is refused: {reason}.' },
   CMESH_STATE_NO_CHECKPOINT: { status: 503, retry: 'retry', message: 'There is no checkpoint to prove it by: {reason}. One comes within about a minute of writes; `cmesh state checkpoint` orders one now.' },
   CMESH_STATE_SEQUENCE: { status: 404, retry: 'terminal', message: 'The sequence {seq} cannot be asked for: {reason}.' },

@@ -53,6 +53,7 @@ import { FileKeyStore } from './key-store.ts'
 import { FileLastClaim } from './last-claim.ts'
 import { MemberKeyFile } from './member-key-file.ts'
 import { RevocationFile } from './revocation-file.ts'
+import { FileSkips } from './skips.ts'
 import type { Config } from './settings.ts'
 import { Watchdog } from './watchdog.ts'
 import { FileWatermark } from './watermark.ts'
@@ -183,6 +184,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     certificate,
     // Mock consensus serves one node, which nobody hears.
     ...(config['consensus.provider'] !== 'mock' && {
+      skips: new FileSkips(config['data.dir'], log),
       replication: { bus: buses.core, quorum, version: packageVersion(), out: () => watermark.read() },
       catchUp: async (upTo: number, onBlock: (block: Block) => void): Promise<void> => {
         // An empty log names nobody: then those count that are certified.

@@ -10,6 +10,7 @@
  *     checkpoint                           this block carries the state's root, and later ones from time to time
  *     answer:["message"] · what came back  a member's, for a message that a contract sent
  *     epoch                                a member's, the first of an epoch (epochs.ts)
+ *     skipped · skip                       a member's, for an entry that was passed (skips.ts)
  *     join · certificate, leave:["did"]    who the members are (members.ts)
  *     later, cancel, settled               delayed calls: `services/later/records.ts`
  */
@@ -31,6 +32,7 @@ import { parseGenesis, readGenesis, readOperator, writeGenesis } from './genesis
 import { join, leave } from './members.ts'
 import { changeMeter, Metering } from './metering.ts'
 import type { ContractEngine } from './provider.ts'
+import { recordSkip } from './skips.ts'
 
 export interface ContractTransactionsParts {
   readonly engine: ContractEngine
@@ -89,6 +91,8 @@ export class ContractTransactions implements TransactionHandler {
         return join(transaction, context)
       case 'epoch':
         return openEpoch(transaction, route, context)
+      case 'skipped':
+        return recordSkip(transaction, route, context)
       case 'leave':
         return leave(transaction, route, context)
       case 'later':

@@ -6,7 +6,7 @@
  * 1. Sequences are applied densely and in order; one at or below the head is skipped, a hole halts.
  * 2. What it computes depends on the order and the payload alone. Log time is the greater of the last block's time and the
  *    proposer's; the applier has no clock and never sees a token.
- * 3. A batch that no member signed changes nothing but takes its sequence.
+ * 3. A batch that no member signed changes nothing but takes its sequence, and so does an entry that is passed at the operator's word.
  * 4. A transaction's failure is its outcome. A failure of the host halts the applier and is never recorded.
  * 5. A block ends when it has used its gas: what the batch holds beyond that has no outcome and changes nothing, as if it had not been
  *    proposed. So no block holds the thread for longer than its gas and one transaction's.
@@ -44,6 +44,10 @@ export interface ApplierParts {
   readonly verifyMember: (batch: Batch, bytes: Uint8Array) => boolean
   /** The batch in an entry where this node proposed it, is a member and has kept it. Default: every batch is decoded and verified. */
   readonly own?: (entry: LogEntry) => OwnBatch | undefined
+  /** Whether the entry is passed at the operator's word, unexecuted. Default: none is. */
+  readonly passes?: (entry: LogEntry) => boolean
+  /** The error to stop with where an entry cannot be applied. Default: what was thrown. */
+  readonly stuck?: (entry: LogEntry, error: CMeshError) => CMeshError
   readonly log: Log
   /** A block is applied; it is not durable yet. */
   readonly onApplied: (block: Block) => void
@@ -79,8 +83,12 @@ export class Applier {
     try {
       this.#applyNext(entry, head)
     } catch (error) {
-      this.halt(CMeshError.from(error, 'the applier', entry.id))
+      this.#stuck(entry, CMeshError.from(error, 'the applier', entry.id))
     }
+  }
+
+  #stuck(entry: LogEntry, error: CMeshError): void {
+    this.halt(this.#parts.stuck?.(entry, error) ?? error)
   }
 
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
@@ -98,9 +106,10 @@ export class Applier {
 
   #applyNext(entry: LogEntry, head: StateHead): void {
     const { store, index } = this.#parts
-    const own = this.#parts.own?.(entry)
-    const batch = own ?? this.#members(entry.data)
-    if (batch === undefined) this.#parts.log.error({ seq: entry.seq }, 'a batch that no member signed was ordered; it changes nothing')
+    const passed = this.#parts.passes?.(entry) === true
+    const own = passed ? undefined : this.#parts.own?.(entry)
+    const batch = passed ? undefined : own ?? this.#members(entry.data)
+    if (batch === undefined && !passed) this.#parts.log.error({ seq: entry.seq }, 'a batch that no member signed was ordered; it changes nothing')
     const timeMs = batch === undefined ? head.timeMs : Math.max(head.timeMs, batch.proposedMs)
     const transactions = batch?.transactions ?? []
     const place = { seq: entry.seq, timeMs, chain: head.chain, ...(entry.epoch > head.epoch && { begins: entry.epoch }) }
@@ -147,7 +156,12 @@ export class Applier {
     this.#parts.onApplied(block)
     durable.then(
       () => { this.#parts.onDurable(block, [...outcomes, ...repeated], reached) },
-      (error: unknown) => { this.halt(CMeshError.from(error, 'the state store', entry.id)) },
+      (thrown: unknown) => {
+        const error = CMeshError.from(thrown, 'the state store', entry.id)
+        // A block that has no bytes never will have any; a store that failed may be well again.
+        if (error.code === 'CMESH_STATE_BLOCK') this.#stuck(entry, error)
+        else this.halt(error)
+      },
     )
   }
 

@@ -22,7 +22,7 @@ export interface Authority {
   check(transaction: Transaction, route: Route, context: Pick<TransactionContext, 'system' | 'timeMs' | 'seq'>): void
 }
 
-const OF_MEMBERS: ReadonlySet<string> = new Set(['answer', 'checkpoint', 'epoch', 'settled'])
+const OF_MEMBERS: ReadonlySet<string> = new Set(['answer', 'checkpoint', 'epoch', 'settled', 'skipped'])
 
 /** The mesh's authority: the records of the system space, from the block on that `recheck` names. A log from before it runs as it did. */
 export class OrderedAuthority implements Authority {

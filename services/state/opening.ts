@@ -6,6 +6,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { encodeGenesis, readGenesis, readMesh, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
 import { EPOCH_FQMN } from '../contracts/epochs.ts'
 import { GENESIS_FQMN, isMember, JOIN_FQMN } from '../contracts/members.ts'
+import { SKIPPED_FQMN } from '../contracts/skips.ts'
 import type { LogHead } from '../consensus/provider.ts'
 import type { Applier } from './applier.ts'
 import type { Checkpoints } from './checkpoints.ts'
@@ -13,11 +14,13 @@ import { ClaimCheck } from './last-claim.ts'
 import type { LogEffects } from './log-effects.ts'
 import type { Block, OpenReport, Recollection, Space, StateHead } from './provider.ts'
 import type { StateServiceParts } from './service-parts.ts'
+import type { Skips } from './skips.ts'
 import type { TransactionIndex } from './transaction-index.ts'
 import type { Writes } from './writes.ts'
 
-export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consensus' | 'outbox' | 'lastClaim' | 'catchUp' | 'member' | 'certificate'> {
-  readonly applier: Pick<Applier, 'restore' | 'apply'>
+export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consensus' | 'outbox' | 'lastClaim' | 'catchUp' | 'member' | 'certificate' | 'log'> {
+  readonly applier: Pick<Applier, 'restore' | 'apply' | 'halted'>
+  readonly skips: Pick<Skips, 'unrecorded'> | undefined
   readonly checkpoints: Pick<Checkpoints, 'restore' | 'needs' | 'start'>
   readonly index: Pick<TransactionIndex, 'since'>
   readonly effects: Pick<LogEffects, 'install'>
@@ -50,6 +53,8 @@ export class Opening {
     this.#claim.checkChain()
     effects.install()
     await this.#takeUpOrder(newest)
+    const { halted } = this.#parts.applier
+    if (halted !== undefined) throw halted
     this.#claim.check(store.head.seq)
     checkpoints.start()
     const opening = this.#openEpoch()
@@ -64,6 +69,7 @@ export class Opening {
     const found = readGenesis(system)
     if (found === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
     await this.#join()
+    void this.#recordSkips()
     return { report, genesis: found }
   }
 
@@ -134,6 +140,16 @@ export class Opening {
     } catch (error) {
       // Another node began it a moment before.
       if (!(error instanceof CMeshError) || error.code !== 'CMESH_STATE_NOT_MEMBER' || readGenesis(this.#parts.system) === undefined) throw error
+    }
+  }
+
+  /** Nobody waits for it: a quorum of those that passed the same may not be there yet. The next start tries again. */
+  async #recordSkips(): Promise<void> {
+    const { skips, store, writes, log } = this.#parts
+    try {
+      for (const skip of await skips?.unrecorded(store) ?? []) await writes.orderOwn(SKIPPED_FQMN, skip)
+    } catch (error) {
+      log.warn({ err: error }, 'an entry that was passed could not be put on record')
     }
   }
 

@@ -33,6 +33,7 @@ import type { Block, OpenReport, Space, StateHead } from './provider.ts'
 import { ReadLevels } from './read-levels.ts'
 import { levelOf, Replication, type Durability, type ReplicationState } from './replication.ts'
 import type { StateServiceParts, StateStats } from './service-parts.ts'
+import { Skips } from './skips.ts'
 import { StateReads } from './state-reads.ts'
 import { Ticks } from './ticks.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
@@ -58,6 +59,7 @@ export class StateService {
   readonly #levels: ReadLevels
   readonly #replication: Replication
   readonly #ticks: Ticks
+  readonly #skips: Skips | undefined
   #stopping = false
   #wrong: CMeshError | undefined
   #started: Promise<OpenReport> | undefined
@@ -88,6 +90,8 @@ export class StateService {
     const { onDuty } = this.#replication
     this.#effects = new LogEffects({ ...parts, space, system: space(SYSTEM_SPACE), metering, onDuty, orderOwn: this.#writes.orderOwn, stats: this.stats })
     this.#ticks = new Ticks({ head: () => store.head, onDuty, order: deadlineMs => this.#proposer.barrier(deadlineMs), clock, log, tickMs: parts.tickMs })
+    const skips = parts.skips && new Skips({ kept: parts.skips, system: this.system, log })
+    this.#skips = skips
     this.#applier = new Applier({
       store,
       index: this.#index,
@@ -101,6 +105,7 @@ export class StateService {
       verifyMember: (batch, bytes) => mayOrder(this.system, batch) && verifyBatch(bytes, batch, member.verify),
       own: entry => isMember(this.system, member.did) ? this.#proposer.own(entry) : undefined,
       log,
+      ...(skips !== undefined && { passes: skips.passes, stuck: (entry, error) => skips.halted(entry, error) }),
       onApplied: block => {
         this.stats.blocks++
         this.#views.changed(block)
@@ -215,7 +220,7 @@ export class StateService {
   async #start(genesis: () => Genesis): Promise<OpenReport> {
     try {
       const opening = new Opening({
-        ...this.#parts, applier: this.#applier, checkpoints: this.#checkpoints, index: this.#index, effects: this.#effects, writes: this.#writes,
+        ...this.#parts, applier: this.#applier, checkpoints: this.#checkpoints, index: this.#index, skips: this.#skips, effects: this.#effects, writes: this.#writes,
         system: this.system, applied: seq => this.#levels.reached(seq, this.#parts.clock.nowMs() + EPOCH_DEADLINE_MS),
         onCaughtUp: head => { this.#replication.start(head) },
       })

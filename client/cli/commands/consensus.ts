@@ -1,10 +1,12 @@
-/** `cmesh consensus`: an operator's word on how a stopped node goes on: from where its log ends, or with a stream that orders for several. */
+/** `cmesh consensus`: an operator's word on how a stopped node goes on: from where its log ends, with a stream that orders for several, past an entry. */
 import { resolve } from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
+import { signSkip } from '../../../cmtp/skip.ts'
 import { usage } from '../../options.ts'
 import { defaultDataDir } from '../../descriptor.ts'
+import { giveSkip, readHalt, readSkip } from '../../skip-file.ts'
 import { askArchive } from '../archive-process.ts'
-import { examples, fields, printResult, withJson, type JsonOption } from '../command.ts'
+import { examples, fields, identities, printResult, withJson, type JsonOption } from '../command.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface AcceptOptions extends JsonOption {
@@ -19,6 +21,7 @@ export function consensus(program: Command, terminal: Terminal): void {
   const group = program.command('consensus').description('decide how a node goes on: what orders its writes, and what it has lost')
   acceptLoss(group, terminal)
   migrate(group, terminal)
+  skip(group, terminal)
 }
 
 function acceptLoss(group: Command, terminal: Terminal): void {
@@ -87,4 +90,42 @@ function keyValue(pair: string, before: readonly (readonly [string, string])[]):
   const at = pair.indexOf('=')
   if (at < 1) throw new InvalidArgumentError('It must be KEY=VALUE.')
   return [...before, [pair.slice(0, at), pair.slice(at + 1)]]
+}
+
+interface SkipOptions extends AcceptOptions {
+  readonly reason?: string
+  readonly from?: string
+  readonly identity: string
+}
+
+function skip(group: Command, terminal: Terminal): void {
+  withJson(group.command('skip').description('let a node pass the entry at which it halted; nothing comes of that entry'))
+    .option(DATA, DATA_SAYS)
+    .option('--reason <text>', 'why, for the log; 1 to 300 characters')
+    .option('--from <file>', 'take a skip that was signed before, for another node: the file that is printed here')
+    .option('--identity <name>', 'which of your identities operates the mesh', 'default')
+    .option('--yes', 'sign without being asked')
+    .addHelpText('after', examples(
+      ['cmesh consensus skip --data ./mesh --reason "halts every node"', 'signs it, for the node of this directory'],
+      ['cmesh consensus skip --data ./mesh --from ./0-17.json', 'gives it to another node of the mesh'],
+    ))
+    .addHelpText('after', '\nOnly where every node stops at the entry, and no version of CMesh applies it. docs/consensus.md says more.')
+    .action(async (options: SkipOptions) => {
+      const dir = resolve(options.data ?? defaultDataDir(terminal.env))
+      const halt = await readHalt(dir)
+      if (options.from === undefined && options.reason === undefined) throw usage('Nothing was changed. --reason says why the entry is passed, or --from names a skip that was signed before.')
+      const question = `What stands in entry ${halt.seq} of epoch ${halt.epoch} is given up for good, at every node that passes it. Go on?`
+      if (options.from === undefined && options.yes !== true && !(terminal.answers && await terminal.confirm(question))) {
+        throw usage('Nothing was changed. --yes says that the entry is to be passed.')
+      }
+      const given = options.from === undefined
+        ? signSkip(halt, options.reason ?? '', await identities(terminal).loadOrCreateIdentity(options.identity))
+        : await readSkip(resolve(options.from))
+      const file = await giveSkip(dir, given)
+      printResult(terminal, options, { directory: dir, file, ...given }, () => fields(terminal, [
+        ['passes', `entry ${given.seq} of epoch ${given.epoch}, SHA-256 ${given.hash}`], ['halted by', terminal.foreign(`${halt.reason} (${halt.code})`)],
+        ['reason', terminal.foreign(given.reason)], ['signed by', given.operator], ['written', file],
+      ]))
+      if (options.json !== true) terminal.note(`Next: give the other nodes the same file by --from, then start them all: cmesh up --data ${dir} …`)
+    })
 }
