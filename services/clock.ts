@@ -1,9 +1,14 @@
 /** Time as services see it, injected so that tests can hold it. */
+import { uptime } from 'node:os'
+
 export interface Clock {
   /** ms since 1970. */
   readonly nowMs: () => number
   /** µs since 1970, rising; for stamps in layers. */
   readonly nowUs: () => number
+  /** ms since some moment, which no setting of a clock changes; and the same with the time that the machine slept, which costs more to ask. */
+  readonly steadyMs?: () => number
+  readonly awakeMs?: () => number
 }
 
 const ORIGIN_US = performance.timeOrigin * 1000
@@ -11,6 +16,8 @@ const ORIGIN_US = performance.timeOrigin * 1000
 export const SYSTEM_CLOCK: Clock = {
   nowMs: () => Date.now(),
   nowUs: () => Math.floor(ORIGIN_US + performance.now() * 1000),
+  steadyMs: () => performance.now(),
+  awakeMs: () => uptime() * 1000,
 }
 
 /**
@@ -29,5 +36,7 @@ export function turnClock(): Clock {
       return nowMs
     },
     nowUs: SYSTEM_CLOCK.nowUs,
+    steadyMs: () => performance.now(),
+    awakeMs: () => uptime() * 1000,
   }
 }

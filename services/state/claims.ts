@@ -26,8 +26,10 @@ const SILENCE_MS = 25
 export const AWAY_MS = 5_000
 /** How long a member that is away keeps the stream from being trimmed, ms; then it has to catch up from another. */
 const MISSED_MS = 60_000
-/** How far a block's time may be ahead of the clock, ms. */
-const AHEAD_MS = 5_000
+/** How far a block's time may be ahead of the clock, and clocks of members apart, ms. */
+export const AHEAD_MS = 5_000
+/** Claims of a member that say what its clock shows: one that was long on its way says that it is behind. */
+const TIMES = 4
 
 export interface ClaimsParts {
   readonly bus: Pick<Bus, 'publish' | 'subscribe' | 'status'>
@@ -51,6 +53,8 @@ export interface ClaimsParts {
 interface Peer {
   claim: Claim
   heardMs: number
+  /** By how much this node's clock was ahead of its own as the last claims came, ms. */
+  aheads: number[]
   /** The highest sequence at which its chain is this node's. */
   agreed: number
   /** The claim whose chain is another one. */
@@ -157,6 +161,13 @@ export class Claims {
     return there[0] === did || there.length === 0
   }
 
+  /** By how much this node's clock is ahead of that of each other member that is there, ms. */
+  offsets(): readonly number[] {
+    const { members, clock } = this.#parts
+    const there = [...this.#peers].filter(([did, { heardMs }]) => clock.nowMs() - heardMs <= AWAY_MS && members().includes(did))
+    return there.map(([, { aheads }]) => Math.min(...aheads))
+  }
+
   states(): readonly MemberState[] {
     const { member: { did }, members, level, version, clock } = this.#parts
     return members().map(other => {
@@ -219,9 +230,10 @@ export class Claims {
     // Older ones and repeated ones say nothing new, and cost no look at a signature.
     if (known !== undefined && (claim.timeMs < known.claim.timeMs || claim.epoch < known.claim.epoch)) return
     if (!verifyClaim(claim, member.verify)) return
-    const peer = known ?? { claim, heardMs: 0, agreed: 0, differs: undefined }
+    const peer = known ?? { claim, heardMs: 0, aheads: [], agreed: 0, differs: undefined }
     peer.claim = claim
     peer.heardMs = clock.nowMs()
+    peer.aheads = [clock.nowMs() - claim.timeMs, ...peer.aheads].slice(0, TIMES)
     this.#peers.set(claim.did, peer)
     this.#compare(peer)
     this.#settle()

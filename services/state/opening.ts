@@ -19,7 +19,7 @@ import type { TransactionIndex } from './transaction-index.ts'
 import type { Writes } from './writes.ts'
 
 export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consensus' | 'outbox' | 'lastClaim' | 'catchUp' | 'member' | 'certificate' | 'log'> {
-  readonly applier: Pick<Applier, 'restore' | 'apply' | 'halted'>
+  readonly applier: Pick<Applier, 'restore' | 'apply' | 'stepped' | 'halted'>
   readonly skips: Pick<Skips, 'unrecorded'> | undefined
   readonly checkpoints: Pick<Checkpoints, 'restore' | 'needs' | 'start'>
   readonly index: Pick<TransactionIndex, 'since'>
@@ -52,6 +52,7 @@ export class Opening {
     const { report, newest } = await this.#readBack()
     this.#claim.checkChain()
     effects.install()
+    await this.#takeUpStep()
     await this.#takeUpOrder(newest)
     const { halted } = this.#parts.applier
     if (halted !== undefined) throw halted
@@ -85,6 +86,13 @@ export class Opening {
       newest = block
     }, { since: () => this.#since(), sees: claim.claimed })
     return { report, newest }
+  }
+
+  /** How far the last block moved the log's time bounds how far the next one may. */
+  async #takeUpStep(): Promise<void> {
+    const { store, applier } = this.#parts
+    const { seq, timeMs } = store.head
+    if (seq > 1) await store.readBack?.(seq - 1, seq - 1, before => { applier.stepped(timeMs - before.timeMs) })
   }
 
   async #takeUpOrder(newest: Block | undefined): Promise<void> {
@@ -124,6 +132,7 @@ export class Opening {
     if (newest === undefined) return { epoch, seq, chain, begun: seq > 0 }
     outbox.passed(newest)
     effects.install()
+    await this.#takeUpStep()
     return { epoch, seq, chain, begun: true, data: newest.message }
   }
 

@@ -30,6 +30,8 @@ export interface ProposerParts {
   readonly index: TransactionIndex
   readonly clock: Clock
   readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array }
+  /** Throws where the clock may not be written into the log now. Default: it always may. */
+  readonly checkClock?: () => void
   /** Most transactions that wait or are under way. Default 65,536. */
   readonly maxPending?: number
   /** Most bytes of their addresses and bodies. Default 67,108,864 (64 MiB). */
@@ -128,7 +130,8 @@ export class Proposer {
   }
 
   async #orderNothing(deadlineMs: number): Promise<number> {
-    const { member, clock, consensus } = this.#parts
+    const { member, clock, consensus, checkClock } = this.#parts
+    checkClock?.()
     const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions: [] }, bytes => member.sign(bytes))
     // Under an id of its own: two of one moment have the same content, and the second must not be given the place of the first.
     const id = randomBytes(16).toString('hex')
@@ -206,7 +209,8 @@ export class Proposer {
     this.#inFlight++
     let id = ''
     try {
-      const { member, clock, consensus } = this.#parts
+      const { member, clock, consensus, checkClock } = this.#parts
+      checkClock?.()
       const nowMs = clock.nowMs()
       const content = { member: member.did, proposedMs: nowMs, transactions: batch.map(entry => entry.transaction) }
       const data = encodeBatch(content, bytes => member.sign(bytes))

@@ -46,6 +46,9 @@ export class Replication {
   /** The last block whose events are out, as another member says; 0 where none does. */
   readonly outElsewhere = (): number => this.#claims?.outElsewhere() ?? 0
 
+  /** By how much this node's clock is ahead of that of each other member that is there, ms. */
+  readonly offsets = (): readonly number[] => this.#claims?.offsets() ?? []
+
   get state(): ReplicationState | undefined {
     const claims = this.#claims
     return claims && { members: claims.states(), quorum: claims.quorum, confirmed: claims.confirmed }

@@ -26,6 +26,7 @@ import type { AuthContext } from '../iam/guard.ts'
 import { Applier } from './applier.ts'
 import { verifyBatch } from './batch.ts'
 import { Checkpoints } from './checkpoints.ts'
+import { ClockCheck } from './clock-check.ts'
 import { LogEffects } from './log-effects.ts'
 import { Opening } from './opening.ts'
 import { Proposer } from './proposer.ts'
@@ -76,7 +77,11 @@ export class StateService {
     this.#checkpoints = new Checkpoints({ store })
     const reads = new StateReads({ store, checkpoints: this.#checkpoints, attester, guard, confirm, clock })
     this.#views = new Views({ store, engine, metering, guard, reads, confirm, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
-    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
+    const { check: checkClock } = new ClockCheck({
+      clock, offsets: () => this.#replication.offsets(),
+      shared: () => (parts.replication?.quorum === true && readMembers(this.system).length > 1 ? store.head.timeMs : undefined),
+    })
+    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member, checkClock })
     this.#writes = new Writes({
       engine, guard, outbox, member, clock, proposer: this.#proposer, system: this.system, durability: this.durability, stats: this.stats,
       refusal: () => this.#wrong ?? (this.#stopping && this.#applier.halted === undefined ? new CMeshError('CMESH_ROUTER_DRAINING') : undefined),
