@@ -2,6 +2,7 @@
  * The mesh on one node: every service built from its provider and its collaborators, wired, and nothing started. The one
  * place where the parts meet; the node (`node.ts`) decides when each starts and stops.
  */
+import os from 'node:os'
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
 import type { Certificate } from '../cmtp/identity/certificate.ts'
@@ -77,7 +78,7 @@ const TOKEN_LIFE_MS = 300_000 + REFRESH_GRACE_MS
 
 /** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows, `CMESH_CONFIG_INVALID` for settings that do not go together. */
 export function buildMesh({ config, identity, certificate, buses, log, onHalt }: MeshParts) {
-  const clock = turnClock()
+  const clock = turnClock(() => os.uptime() * 1_000)
   const now = clock.nowMs
   const node = identity.did
   const mesh = certificate?.mesh ?? node

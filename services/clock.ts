@@ -1,6 +1,4 @@
 /** Time as services see it, injected so that tests can hold it. */
-import { uptime } from 'node:os'
-
 export interface Clock {
   /** ms since 1970. */
   readonly nowMs: () => number
@@ -17,14 +15,13 @@ export const SYSTEM_CLOCK: Clock = {
   nowMs: () => Date.now(),
   nowUs: () => Math.floor(ORIGIN_US + performance.now() * 1000),
   steadyMs: () => performance.now(),
-  awakeMs: () => uptime() * 1000,
 }
 
 /**
  * The system's clock for a busy thread: ms are read once a turn of the event loop, since hundreds of requests share a turn
  * and each asks several times (expiry, deadline, revocation). A turn is late by no more than it lasts. µs are always read.
  */
-export function turnClock(): Clock {
+export function turnClock(awakeMs?: () => number): Clock {
   let nowMs = 0
   const forget = (): void => { nowMs = 0 }
   return {
@@ -37,6 +34,6 @@ export function turnClock(): Clock {
     },
     nowUs: SYSTEM_CLOCK.nowUs,
     steadyMs: () => performance.now(),
-    awakeMs: () => uptime() * 1000,
+    ...(awakeMs !== undefined && { awakeMs }),
   }
 }

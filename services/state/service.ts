@@ -225,8 +225,8 @@ export class StateService {
   async #start(genesis: () => Genesis): Promise<OpenReport> {
     try {
       const opening = new Opening({
-        ...this.#parts, applier: this.#applier, checkpoints: this.#checkpoints, index: this.#index, skips: this.#skips, effects: this.#effects, writes: this.#writes,
-        system: this.system, applied: seq => this.#levels.reached(seq, this.#parts.clock.nowMs() + EPOCH_DEADLINE_MS),
+        ...this.#parts, applier: this.#applier, checkpoints: this.#checkpoints, index: this.#index, skips: this.#skips, effects: this.#effects,
+        writes: this.#writes, system: this.system, applied: seq => this.#levels.reached(seq, this.#parts.clock.nowMs() + EPOCH_DEADLINE_MS),
         onCaughtUp: head => { this.#replication.start(head) },
       })
       const opened = await opening.run(genesis)

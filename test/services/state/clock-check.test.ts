@@ -6,8 +6,10 @@ import { startMesh } from '../../support/mesh.ts'
 const START_MS = 1_800_000_000_000
 const YEAR_MS = 365 * 86_400_000
 
-/** A machine: `now` is what its clock shows, `steady` and `awake` how long it has run without and with the time that it slept. */
-function machine(parts: Partial<ClockCheckParts> = {}): { time: { now: number, steady: number, awake: number }, pass: (ms: number) => void, check: () => void } {
+/** `now` is what its clock shows, `steady` and `awake` how long it has run without and with the time that it slept. */
+interface Machine { readonly time: { now: number, steady: number, awake: number }, readonly pass: (ms: number) => void, readonly check: () => void }
+
+function machine(parts: Partial<ClockCheckParts> = {}): Machine {
   const time = { now: START_MS, steady: 0, awake: 0 }
   const { check } = new ClockCheck({
     clock: { nowMs: () => time.now, steadyMs: () => time.steady, awakeMs: () => time.awake }, offsets: () => [], shared: () => undefined, ...parts,

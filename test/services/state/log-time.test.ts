@@ -104,9 +104,16 @@ describe('log time', () => {
         head: () => made.store.head, onDuty: () => true, clock: { nowMs: () => nowMs }, log: SILENT_LOG, tickMs: 20,
         order: (): Promise<void> => {
           // One that cannot be ordered is tried again at the next look.
-          if (failing) return (failing = false, Promise.reject(new Error('no broker')))
+          if (failing) {
+            failing = false
+            return Promise.reject(new Error('no broker'))
+          }
           made.next(batchOf([], { proposedMs: nowMs }))
-          if (++ordered && made.store.head.timeMs === nowMs) (ticks.stop(), resolve())
+          ordered++
+          if (made.store.head.timeMs === nowMs) {
+            ticks.stop()
+            resolve()
+          }
           return Promise.resolve()
         },
       })
