@@ -302,8 +302,8 @@ describe('a hostile member', () => {
 describe('a member that is asked', () => {
   const ask = async (fields: Partial<Parameters<typeof encodeQuestion>[0]> = {}): Promise<string> => {
     const question = encodeQuestion({
-      nonce: Buffer.alloc(16, 1), deadlineMs: iam.clock.ms + 60_000, at: 5, wish: 5, patienceMs: 0, gasLimit: GAS, sid: session.sid, token: Buffer.from(session.token),
-      fqmn: '0xS:0x001:f', body: Buffer.alloc(0), ...fields,
+      nonce: Buffer.alloc(16, 1), deadlineMs: iam.clock.ms + 60_000, at: 5, wish: 5, patienceMs: 0, gasLimit: GAS,
+      sid: session.sid, token: Buffer.from(session.token), fqmn: '0xS:0x001:f', body: Buffer.alloc(0), ...fields,
     })
     const answer = Buffer.from(await exchange.request(checkSubject(ONE.did), question, { timeoutMs: 5_000 }))
     return answer[2] === 1 ? 'result' : answer.subarray(4).toString()
