@@ -117,7 +117,9 @@ export class Answerer {
     }
     const notes = { gas: 0n, before: undefined, after: undefined }
     const ran = await sequences.run({ at, wish, patienceMs, deadlineMs }, async () => {
+      // Time went by, in which anything may have changed.
       confirm(auth)
+      guard.authorise(auth, route)
       return runExactly(run, call, auth, notes, question.gasLimit)
     })
     stats.gas += Number(notes.gas)

@@ -35,6 +35,8 @@ class Exchange implements Pick<Bus, 'status' | 'request' | 'subscribe' | 'publis
   readonly #signals = new WeakSet<AbortSignal>()
   readonly #aborts: (() => void)[] = []
   readonly asked: string[] = []
+  /** Nobody's patience ends. */
+  patient = false
 
   publish(subject: string, data: Uint8Array): void {
     this.#inboxes.get(subject)?.(data)
@@ -57,7 +59,7 @@ class Exchange implements Pick<Bus, 'status' | 'request' | 'subscribe' | 'publis
       signal.addEventListener('abort', () => { for (const abort of this.#aborts) abort() })
     }
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => { reject(new CMeshError('CMESH_BUS_TIMEOUT', { subject, timeoutMs })) }, timeoutMs).unref()
+      const late = this.patient ? undefined : setTimeout(() => { reject(new CMeshError('CMESH_BUS_TIMEOUT', { subject, timeoutMs })) }, timeoutMs).unref()
       this.#aborts.push(() => {
         clearTimeout(late)
         reject(new CMeshError('CMESH_CLIENT_ABORTED'))
@@ -273,11 +275,25 @@ describe('a hostile member', () => {
     ['that refuses', 0, () => Buffer.concat([Buffer.of(0x41, 1, 2, 4), Buffer.from('busy')])],
     ['that is silent', 0, () => undefined],
   ])('%s keeps nobody from the answer', async (_, mismatches, answer) => {
+    exchange.patient = true
     const [me, two] = [node(ME), node(TWO)]
     scripted(ONE, answer)
     expect([checked(await me.read()), checked(await me.read())]).toEqual(['2/3 @5', '2/3 @5'])
     expect(two.runs).toBe(2)
     expect(me.events.length).toBe(mismatches)
+    await me.checks.stop()
+  })
+
+  test('that says it is far ahead leads nobody there: two that are apart meet behind one block, of a view that is another at each', async () => {
+    const [me, two] = [node(ME, {}, { head: 5, from: 5, value: 'at 5' }), node(TWO, {}, { head: 9, from: 9, value: 'at 9' })]
+    scripted(ONE, question => signed(ONE, question, 2 ** 52, 2 ** 53 - 1))
+    const reading = me.read()
+    while (two.runs === 0) await turn()
+    await turn()
+    for (let seq = 6; seq <= 11; seq++) me.block(`at ${seq}`)
+    for (let seq = 10; seq <= 11; seq++) two.block(`at ${seq}`)
+    const reply = await reading
+    expect([valueOf(reply), checked(reply), me.events]).toEqual(['at 11', '2/3 @11', []])
     await me.checks.stop()
   })
 
@@ -329,11 +345,17 @@ describe('a member that is asked', () => {
     const one = node(ONE)
     const fields = { sid: poor.sid, token: Buffer.from(poor.token) }
     expect(await ask(fields)).toBe('result')
+    // While it waits for a block it may lose that right.
+    const waiting = ask({ ...fields, at: 6, wish: 6 })
+    await turn()
+    await turn()
     iam.grants.set((await iam.enter(poor)).sub, [])
     iam.guard.grantsChanged()
     expect(await ask(fields)).toBe('CMESH_IAM_DENIED')
     iam.guard.revoke({ sid: poor.sid })
     expect(await ask(fields)).toBe('CMESH_IAM_NO_SESSION')
+    one.block()
+    expect(await waiting).toBe('CMESH_IAM_NO_SESSION')
     expect(one.runs).toBe(1)
   })
 
@@ -377,12 +399,22 @@ describe('under sample', () => {
 
   test('a node that is contradicted gives its reply, and tells', async () => {
     const [me] = [node(ME, { mode: 'sample', random: () => 0 }, { value: 'wrong' }), node(ONE), node(TWO)]
-    const body = Buffer.from('["x"]')
-    expect(valueOf(await me.read({ body }))).toBe('wrong')
-    // The frame it came in is gone.
-    body.fill(0)
+    expect(valueOf(await me.read())).toBe('wrong')
     await settled(me)
     expect(me.events).toMatchObject([{ verdict: 'outvoted', fqmn: '0xS:0x001:f' }])
+  })
+
+  test('asks for what was asked, also when the frame that it came in is gone', async () => {
+    const run: ReadChecksParts['run'] = ({ body }, _auth, _notes, exact) => {
+      if (exact !== undefined) Object.assign(exact, { from: 5, to: 5 })
+      return jsonReply(Buffer.from(body).toString('utf8'))
+    }
+    const [me] = [node(ME, { mode: 'sample', random: () => 0, run }), node(ONE, { run }), node(TWO, { run })]
+    const body = Buffer.from('["x"]')
+    expect(valueOf(await me.read({ body }))).toBe('["x"]')
+    body.fill(0)
+    await settled(me)
+    expect(me.checks.stats).toMatchObject({ agreed: 1, mismatches: 0 })
   })
 
   test('what finds no room is answered, and is no sample', async () => {
