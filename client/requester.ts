@@ -264,8 +264,13 @@ function isFailure<T>(result: T | Reply): result is Reply {
 }
 
 function isLost(failure: Reply | CMeshError): boolean {
-  return failure instanceof CMeshError && (failure.code === 'CMESH_BUS_DISCONNECTED' || failure.code === 'CMESH_BUS_TIMEOUT')
+  return LEFT_OPEN.has(errorOf(failure).code)
 }
+
+/** No answer came; or one of a node that stopped, which may have proposed the request before it did. */
+const LEFT_OPEN: ReadonlySet<string> = new Set([
+  'CMESH_BUS_DISCONNECTED', 'CMESH_BUS_TIMEOUT', 'CMESH_STATE_FULL', 'CMESH_STATE_HALTED', 'CMESH_STATE_DIVERGED',
+])
 
 function errorOf(failure: Reply | CMeshError): CMeshError {
   return failure instanceof CMeshError ? failure : failure.error() as CMeshError
@@ -290,7 +295,8 @@ function aborted(signal: AbortSignal): CMeshError {
 function settle(attempt: Attempt<unknown>, last: Reply | CMeshError): Reply {
   const error = errorOf(last)
   // Whoever asked for one attempt is told what became of the connection; a time-out says nothing of what became of the write.
-  const unknown = attempt.ask.retry ? error.retry === 'retry' : error.code === 'CMESH_BUS_TIMEOUT'
+  // That the last sending came too late says nothing of those before it either.
+  const unknown = attempt.ask.retry ? error.retry === 'retry' || error.code === 'CMESH_ROUTER_DEADLINE' : error.code === 'CMESH_BUS_TIMEOUT'
   if (attempt.changesState && attempt.lost && unknown) {
     throw new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: requestId(attempt.frame) }, { cause: error })
   }

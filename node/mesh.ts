@@ -40,10 +40,8 @@ import { Dispatcher, type ServiceName } from '../services/router/dispatcher.ts'
 import { FrontDoor } from '../services/router/front-door.ts'
 import { RemoteCalls, ServiceListener } from '../services/router/remote.ts'
 import { Router } from '../services/router/service.ts'
-import { catchUp } from '../services/state/catch-up/catch-up.ts'
-import { divergedAt } from '../services/state/catch-up/divergence.ts'
+import { OwnLog } from '../services/state/catch-up/own-log.ts'
 import { BlockServer } from '../services/state/catch-up/server.ts'
-import { checkTrusted, trustedHead } from '../services/state/catch-up/trusted.ts'
 import type { ReadCheckMode } from '../services/state/checks/read-checks.ts'
 import { OrderedAuthority } from '../services/state/authority.ts'
 import { Outbox } from '../services/state/outbox.ts'
@@ -171,7 +169,9 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const deadlines = new Deadlines(clock)
   const store = provide('state', config['state.provider'])
   const verify = signatureCheck()
-  const replication = { bus: buses.core, did: node, store, log }
+  const ownLog = new OwnLog({
+    bus: buses.core, did: node, store, log, verify, members: () => readMembers(state.system), present: () => feed.present, forget: () => lastClaim.forget(),
+  })
   const state: StateService = new StateService({
     store,
     consensus,
@@ -190,22 +190,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
       readChecks: {
         mode: checked, oneIn: config['consensus.sample'], bus: buses.core, guard, audit: (data: Uint8Array, id: string) => events.publish(AUDIT_CHANNEL, data, { id }),
       },
-      catchUp: async (upTo: number, onBlock: (block: Block) => void): Promise<void> => {
-        // An empty log names nobody: then those count that are certified.
-        const members = (): readonly string[] => {
-          const named = readMembers(state.system)
-          return named.length > 0 ? named : feed.present
-        }
-        const trusted = await trustedHead({ bus: buses.core, members, verify }, upTo)
-        log.info({ sequence: store.head.seq, upTo: trusted.seq }, 'catching up with the other members')
-        await catchUp(replication, { trusted, onBlock })
-        checkTrusted(trusted, readMembers(state.system))
-      },
-      diverged: async (place: LogAnchor): Promise<CMeshError> => {
-        const error = await divergedAt(replication, place)
-        await lastClaim.forget()
-        return error
-      },
+      catchUp: (upTo: number, onBlock: (block: Block) => void) => ownLog.catchUp(upTo, onBlock),
+      diverged: (place: LogAnchor) => ownLog.diverged(place),
     }),
     clock,
     log,
