@@ -116,6 +116,8 @@ export const CATALOGUE = {
   CMESH_CONSENSUS_STREAM_AHEAD: { status: 500, retry: 'terminal', message: 'The stream {stream} begins at {begin} and the log of this node ends at {head}: what lies between is in neither. Start on the data directory that goes with the stream, or restore it from a copy.' },
   CMESH_CONSENSUS_STREAM_OTHER: { status: 500, retry: 'terminal', message: 'The stream {stream} is not the one that the log of this node was ordered by: {reason}. Bring the data directory and the broker together that belong together.' },
   CMESH_CONSENSUS_STREAM_LOST: { status: 500, retry: 'terminal', message: 'The stream {stream} was changed by somebody else: {reason}. What this node acknowledged is in its log; it stops before it orders anything twice. Find out who changed it, restore it from a copy, and start the node again.' },
+  CMESH_CONSENSUS_OUTVOTED: { status: 503, retry: 'retry', message: 'This node does not give its result of {fqmn}: at sequence {seq} {count} of {members} members have another one. Ask another node, and check this one.' },
+  CMESH_CONSENSUS_UNCHECKED: { status: 503, retry: 'retry', message: 'The result of {fqmn} could not be checked: {count} of {members} members gave it in time, this node included, and {quorum} have to. Try again once more of them are there.' },
   CMESH_CONSENSUS_NO_TX: { status: 404, retry: 'terminal', message: 'The transaction {tx} is not known to this log.' },
   CMESH_CONSENSUS_BATCH: { status: 500, retry: 'bug', message: 'A proposed batch was refused by the applier: {reason}.' },
 

@@ -14,6 +14,7 @@ import { ConsensusService } from '../services/consensus/service.ts'
 import { deliver } from '../services/contracts/delivery.ts'
 import { changesMembers, readMembers } from '../services/contracts/members.ts'
 import { Endpoint, type ServiceHandler } from '../services/endpoint.ts'
+import { AUDIT_CHANNEL } from '../services/events/channel.ts'
 import { EventsService } from '../services/events/service.ts'
 import { Groups } from '../services/events/groups.ts'
 import { Letters } from '../services/events/letters.ts'
@@ -42,6 +43,7 @@ import { RemoteCalls, ServiceListener } from '../services/router/remote.ts'
 import { Router } from '../services/router/service.ts'
 import { OwnLog } from '../services/state/catch-up/own-log.ts'
 import { BlockServer } from '../services/state/catch-up/server.ts'
+import type { ReadCheckMode } from '../services/state/checks/read-checks.ts'
 import { OrderedAuthority } from '../services/state/authority.ts'
 import { Outbox } from '../services/state/outbox.ts'
 import type { Block, LogAnchor } from '../services/state/provider.ts'
@@ -82,6 +84,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const mesh = certificate?.mesh ?? node
   const dir = (name: string): string => path.join(config['data.dir'], name)
   const quorum = isQuorum(config)
+  const checked = readCheckMode(config)
   const watchdog = new Watchdog({ limitMs: config['contracts.callLimitMs'] })
   const provide = <K extends ProviderKind>(kind: K, name: string): ReturnType<typeof createProvider<K>> => createProvider(kind, name, {
     dir: dir(kind),
@@ -187,6 +190,9 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     ...(config['consensus.provider'] !== 'mock' && {
       skips: new FileSkips(config['data.dir'], log),
       replication: { bus: buses.core, quorum, version: packageVersion(), out: () => watermark.read() },
+      readChecks: {
+        mode: checked, oneIn: config['consensus.sample'], bus: buses.core, guard, audit: (data: Uint8Array, id: string) => events.publish(AUDIT_CHANNEL, data, { id }),
+      },
       catchUp: (upTo: number, onBlock: (block: Block) => void) => ownLog.catchUp(upTo, onBlock),
       diverged: (place: LogAnchor) => ownLog.diverged(place),
     }),
@@ -248,6 +254,13 @@ function isQuorum(config: Config): boolean {
   const quorum = level.startsWith('quorum-')
   if (quorum && !many) throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'state.durability', reason: 'a quorum needs other nodes, and consensus.provider mock serves one' })
   return quorum
+}
+
+/** Which reads other members check. */
+function readCheckMode(config: Config): ReadCheckMode {
+  const mode = config['consensus.reads'] as ReadCheckMode
+  if (mode === 'none' || config['consensus.provider'] !== 'mock') return mode
+  throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'consensus.reads', reason: 'a check needs other nodes, and consensus.provider mock serves one' })
 }
 
 /** What this node's own copy of the log survives. */

@@ -17,6 +17,7 @@ import type { Block, LogAnchor, StateStore } from './provider.ts'
 import type { ReplicationParts } from './replication.ts'
 import type { KeptSkips } from './skips.ts'
 import type { TransactionHandler } from './transaction.ts'
+import type { ReadCheckOptions } from './checks/read-checks.ts'
 import type { ViewCacheOptions } from './view-cache.ts'
 import type { ViewStats } from './views.ts'
 
@@ -57,6 +58,8 @@ export interface StateServiceParts {
   readonly clock: Clock
   readonly log: Log
   readonly viewCache?: ViewCacheOptions
+  /** How members check one another's reads (`checks/read-checks.ts`). Default: nobody is asked, and nobody answered. */
+  readonly readChecks?: ReadCheckOptions
   /** Most gas one view may use. Default 2,000,000. */
   readonly viewGas?: number
   /** Asks whom a contract's message is for; see `CourierParts.deliver`. Default: nobody can be asked, and messages wait. */

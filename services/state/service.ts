@@ -26,6 +26,8 @@ import type { AuthContext } from '../iam/guard.ts'
 import { Applier } from './applier.ts'
 import { verifyBatch } from './batch.ts'
 import { Checkpoints } from './checkpoints.ts'
+import { ReadChecks } from './checks/read-checks.ts'
+import type { RunView } from './checks/run.ts'
 import { ClockCheck } from './clock-check.ts'
 import { LogEffects } from './log-effects.ts'
 import { Opening } from './opening.ts'
@@ -55,6 +57,9 @@ export class StateService {
   readonly #proposer: Proposer
   readonly #checkpoints: Checkpoints
   readonly #views: Views
+  readonly #checks: ReadChecks | undefined
+  /** The same where reads are checked here: whoever checks none pays nothing for it. */
+  readonly #checking: ReadChecks | undefined
   readonly #writes: Writes
   readonly #effects: LogEffects
   readonly #levels: ReadLevels
@@ -77,6 +82,11 @@ export class StateService {
     this.#checkpoints = new Checkpoints({ store })
     const reads = new StateReads({ store, checkpoints: this.#checkpoints, attester, guard, confirm, clock })
     this.#views = new Views({ store, engine, metering, guard, reads, confirm, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
+    this.#checks = parts.readChecks && new ReadChecks({
+      ...parts.readChecks, member, members: () => readMembers(this.system), confirm, run: this.#view, gasLimit: this.#views.gasLimit,
+      applied: () => store.head.seq, clock, log,
+    })
+    this.#checking = parts.readChecks?.mode === 'none' ? undefined : this.#checks
     const { check: checkClock } = new ClockCheck({
       clock, offsets: () => this.#replication.offsets(),
       shared: () => (parts.replication?.quorum === true && readMembers(this.system).length > 1 ? store.head.timeMs : undefined),
@@ -115,12 +125,14 @@ export class StateService {
         this.stats.blocks++
         this.#views.changed(block)
         this.#levels.applied(block.seq)
+        this.#checks?.applied(block.seq)
         parts.onApplied?.(block)
       },
       onDurable: (block, outcomes, head) => { this.#durable(block, outcomes, head) },
       onHalt: error => {
         this.#proposer.fail(error)
         this.#levels.fail(error)
+        this.#checks?.fail(error)
         this.#effects.halt()
         parts.onHalt(error)
       },
@@ -153,6 +165,11 @@ export class StateService {
   /** What the members hold; `undefined` where this node is alone. */
   get replicas(): ReplicationState | undefined {
     return this.#replication.state
+  }
+
+  /** How reads are checked among the members, and what came of it; `undefined` where this node is alone. */
+  get readChecks(): Pick<ReadChecks, 'mode' | 'stats'> | undefined {
+    return this.#checks
   }
 
   get halted(): CMeshError | undefined {
@@ -201,9 +218,13 @@ export class StateService {
   }
 
   #read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
+    return this.#checking === undefined ? this.#view(call, auth, notes) : this.#checking.read(call, auth, notes)
+  }
+
+  readonly #view: RunView = (call, auth, notes, exact) => {
     const { segments } = call.route
     if (segments[0] === SYSTEM_SPACE && segments[1] === 'later') return jsonReply(this.#effects.later.list(readOperator(this.system) === auth.sub ? undefined : auth.sub))
-    return this.#views.read(call, auth, notes)
+    return this.#views.read(call, auth, notes, exact)
   }
 
   /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
@@ -232,6 +253,7 @@ export class StateService {
       const opened = await opening.run(genesis)
       this.#genesis = opened.genesis
       this.#ticks.start()
+      this.#checks?.start()
       return opened.report
     } catch (error) {
       await this.stop()
@@ -265,6 +287,7 @@ export class StateService {
     // From now on nothing new comes in; answers to what contracts sent are the mesh's own and still do.
     this.#stopping = true
     this.#ticks.stop()
+    await this.#checks?.stop()
     await this.#effects.stop()
     const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
     await within(drained, this.#parts.drainMs ?? 5_000)
