@@ -33,7 +33,8 @@ import {
   anything, checkOptions, readLevel, REQUEST_CHECKS, text, usage, type ReadLevel, type RequestDefaults, type ResolvedRequestDefaults,
 } from './options.ts'
 import type { Reply } from './reply.ts'
-import { Requester, type Ask, type RequestParts } from './requester.ts'
+import type { Ask } from './attempt.ts'
+import { Requester, type RequestParts } from './requester.ts'
 import { SessionKeeper } from './session.ts'
 import type { ChannelEvent, EventHandler, Subscription } from './subscription.ts'
 import type { VerbCall, VerbOptions } from './verbs.ts'
@@ -69,6 +70,7 @@ export interface BatchOptions {
   readonly timeoutMs?: number | undefined
   readonly receipt?: RequestDefaults['receipt']
   readonly retry?: boolean | undefined
+  readonly resendMs?: number | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -104,7 +106,7 @@ export function shareConnection({ coalesce, ...parts }: Omit<SharedParts, 'entri
 /** Where all addresses begin that need a signature of their own. */
 const SYSTEM_WRITES = '0xSW:0x000:'
 const IAM_WRITES = '0xIW:'
-const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, signal: anything }
+const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, resendMs: REQUEST_CHECKS.resendMs, signal: anything }
 const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anything }
 const LETTER_W = 0x57
 const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text, read: readLevel }
@@ -171,6 +173,11 @@ export class MeshClient {
   /** Requests in flight. */
   get pending(): number {
     return this.#parts.connection.pending
+  }
+
+  /** Settled requests of this client that were sent more than once: nobody had answered them, or not for good. */
+  get resent(): number {
+    return this.#requester.resent
   }
 
   /**
@@ -442,6 +449,7 @@ export class MeshClient {
       timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
       receipt: options.receipt ?? defaults.receipt,
       retry: options.retry ?? defaults.retry,
+      resendMs: options.resendMs ?? defaults.resendMs,
       throwOnError: options.throwOnError ?? defaults.throwOnError,
       signal: options.signal,
     }

@@ -5,6 +5,8 @@ import type { CMeshError } from '../cmtp/errors.ts'
 
 /** The mesh answers by the deadline; this long its answer may be under way, in ms. */
 export const ANSWER_MS = 100
+/** How soon a request that nobody answers may be sent again, and when it is by default, in ms: long after a mesh that lives has answered. */
+export const RESEND = Object.freeze({ leastMs: 50, defaultMs: 1_000 })
 /** First pause in ms; each further one doubles, up to `MAX_MS`. */
 const FIRST_MS = 25
 const MAX_MS = 1_000
@@ -27,4 +29,9 @@ export function pauseBeforeRetry(
 /** Whether an address may change state, at whatever depth. Errs on the side of yes. */
 export function mayChangeState(fqmn: string): boolean {
   return /0x[IRSEACP]W:/.test(fqmn)
+}
+
+/** Whether an address is a transaction, whose outcome the log keeps by its id. */
+export function isTransaction(fqmn: string): boolean {
+  return /^0x[ISR]W:/.test(fqmn)
 }
