@@ -13,8 +13,11 @@ import { scratch } from './processes.ts'
 import { machineLine } from './report.ts'
 import { SteadyLoad, type Phase } from './steady-load.ts'
 
-const { values: { rate, nodes, clients: sessions } } = parseArgs({
-  options: { rate: { type: 'string', default: '1000' }, nodes: { type: 'string', default: '3' }, clients: { type: 'string', default: '8' } },
+const { values: { rate, nodes, clients: sessions, 'log-level': level, data } } = parseArgs({
+  options: {
+    'rate': { type: 'string', default: '1000' }, 'nodes': { type: 'string', default: '3' }, 'clients': { type: 'string', default: '8' },
+    'log-level': { type: 'string', default: 'warn' }, 'data': { type: 'string' },
+  },
 })
 
 const scope = new Scope()
@@ -26,12 +29,12 @@ try {
 }
 
 async function run(): Promise<number> {
-  const dir = await scratch(scope)
+  const dir = data ?? await scratch(scope)
   const operator = KeyPair.generate()
   say(machineLine(await describeMachine()))
   const cluster = await Child.start<{ readonly descriptor: MeshDescriptor }>(scope, {
     entry: new URL('../node/cluster/main.js', import.meta.url),
-    args: ['--data', dir, '--nodes', nodes, '--operator', operator.did, '--log-level', 'warn'],
+    args: ['--data', dir, '--nodes', nodes, '--operator', operator.did, '--log-level', level],
     isReady: message => 'descriptor' in message,
   })
   const { url, did } = cluster.ready.descriptor
@@ -45,16 +48,20 @@ async function run(): Promise<number> {
   await load.start('before')
   await new Promise(resolve => { setTimeout(resolve, 3_000) })
   const beganMs = performance.now()
-  await askSupervisor(dir, 'restart', step => { load.enter(step) }, new AbortController().signal)
+  say(`\n${'step'.padEnd(38)}requests  failed  sent again  slowest`)
+  const enter = (step: string): void => {
+    const phase = load.phases.at(-1)
+    load.enter(step)
+    if (phase !== undefined) say(rowOf(phase))
+  }
+  await askSupervisor(dir, 'restart', enter, new AbortController().signal)
   const tookMs = performance.now() - beganMs
-  load.enter('after')
+  enter('after')
   await new Promise(resolve => { setTimeout(resolve, 3_000) })
   await load.stop()
   const verdict = await load.verdict(Number(nodes))
 
-  const rows = load.phases.map(rowOf)
-  say(`\n${'step'.padEnd(38)}requests  failed  sent again  slowest`)
-  for (const row of rows) say(row)
+  say(rowOf(load.phases.at(-1) as Phase))
   const [ofNodes, ofBrokers] = [sum(load.phases.filter(({ name }) => name.startsWith('node-'))), sum(load.phases.filter(({ name }) => name.startsWith('broker-')))]
   say(`\nrestart of all took ${(tookMs / 1_000).toFixed(1)} s`)
   say(`nodes:   ${ofNodes.requests} requests, ${ofNodes.failed} failed, ${ofNodes.resent} sent again`)

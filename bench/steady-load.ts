@@ -143,7 +143,7 @@ export class SteadyLoad {
     if (writes) phase.writes++
     else phase.reads++
     try {
-      const reply = await client.call(writes ? WRITE : READS[(nth >> 1) % READS.length] as string)
+      const reply = await client.call(writes ? WRITE : READS[(nth >> 1) % READS.length] ?? WRITE)
       if (writes) this.#acknowledged.set(reply.id, reply.json<number>())
     } catch (thrown) {
       const error = CMeshError.from(thrown, 'the load')

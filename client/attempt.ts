@@ -68,7 +68,16 @@ export function isFailure<T>(result: T | Reply): result is Reply {
 }
 
 export function isLost(failure: Reply | CMeshError): boolean {
-  return failure instanceof CMeshError && (failure.code === 'CMESH_BUS_DISCONNECTED' || failure.code === 'CMESH_BUS_TIMEOUT')
+  const { code } = errorOf(failure)
+  return code === 'CMESH_BUS_DISCONNECTED' || code === 'CMESH_BUS_TIMEOUT' || code === 'CMESH_ROUTER_UNKNOWN_OUTCOME'
+}
+
+/**
+ * Whether another sending may come to more than this one did. A node that stops says of what it proposed that nobody knows what became of it:
+ * any other node knows, or does it.
+ */
+export function isPassing({ isTransaction }: Attempt<unknown>, error: CMeshError): boolean {
+  return error.retry === 'retry' || (isTransaction && error.code === 'CMESH_ROUTER_UNKNOWN_OUTCOME')
 }
 
 export function errorOf(failure: Reply | CMeshError): CMeshError {
@@ -93,7 +102,7 @@ export function aborted(signal: AbortSignal): CMeshError {
 /** What a request that is not tried again comes to: its reply, or its error. */
 export function settle(attempt: Attempt<unknown>, last: Reply | CMeshError): Reply {
   const error = errorOf(last)
-  if (attempt.changesState && attempt.lost && isUnknown(attempt, last, error)) {
+  if (attempt.changesState && attempt.lost && error.code !== 'CMESH_ROUTER_UNKNOWN_OUTCOME' && isUnknown(attempt, last, error)) {
     throw new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: requestId(attempt.frame) }, { cause: error })
   }
   if (last instanceof CMeshError || attempt.ask.throwOnError) throw error

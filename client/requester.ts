@@ -18,7 +18,7 @@ import type { KeyPair } from '../cmtp/identity/keys.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
 import { AbortFan } from './abort-fan.ts'
 import type { ActiveSession } from './active-session.ts'
-import { aborted, errorOf, isFailure, isLost, past, prompt, Sending, settle, type Ask, type Attempt } from './attempt.ts'
+import { aborted, errorOf, isFailure, isLost, isPassing, past, prompt, Sending, settle, type Ask, type Attempt } from './attempt.ts'
 import type { Connection } from './connection.ts'
 import { frameOf, type CoalescedRequest, type Coalescer } from './coalescer.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
@@ -226,9 +226,10 @@ export class Requester {
   }
 
   /** Waits as long as it is wise to; resolves with whether there is any point in another attempt. */
-  async #mayTryAgain({ ask, deadlineMs }: Attempt<unknown>, error: CMeshError, tries: number): Promise<boolean> {
+  async #mayTryAgain(attempt: Attempt<unknown>, error: CMeshError, tries: number): Promise<boolean> {
+    const { ask, deadlineMs } = attempt
     const { connection, closing, now } = this.#parts
-    const pauseMs = ask.retry && !closing.aborted ? pauseBeforeRetry(error, tries, deadlineMs - now()) : undefined
+    const pauseMs = ask.retry && !closing.aborted ? pauseBeforeRetry(error, tries, deadlineMs - now(), Math.random, isPassing(attempt, error)) : undefined
     if (pauseMs === undefined) return false
     await this.#aborts.pause(pauseMs, ask.signal, closing)
     if (connection.returning) {

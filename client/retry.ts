@@ -13,13 +13,13 @@ const MAX_MS = 1_000
 
 /**
  * The pause in ms before attempt `attempt + 1`, or `undefined` when the request is not sent again: its error would only
- * repeat, or the pause would outlast the deadline. Half of a pause is random, so that clients do not return in step; a
+ * repeat, as `isPassing` says, or the pause would outlast the deadline. Half of a pause is random, so that clients do not return in step; a
  * `retryAfterMs` in the error is honoured.
  */
 export function pauseBeforeRetry(
-  error: CMeshError, attempt: number, leftMs: number, random: () => number = Math.random,
+  error: CMeshError, attempt: number, leftMs: number, random: () => number = Math.random, isPassing = error.retry === 'retry',
 ): number | undefined {
-  if (error.retry !== 'retry' || leftMs <= 0) return undefined
+  if (!isPassing || leftMs <= 0) return undefined
   const step = Math.min(FIRST_MS * 2 ** Math.min(attempt - 1, 16), MAX_MS)
   const asked = error.detail['retryAfterMs']
   const pause = Math.max(step / 2 + random() * (step / 2), typeof asked === 'number' ? asked : 0)

@@ -4,9 +4,9 @@
  *   idle → starting → running → draining → stopped
  *             └─ a step fails: everything before it undone, `start` rejects with the step's name
  *
- * Order: data → bus → iam (handshake with itself) → router → state with consensus and contracts → registrar and events →
- * self-test through the front door → miner → http → door. Stopping is the reverse: the door closes first, what is in
- * flight is answered, and the broker goes last.
+ * Order: data → bus → iam (handshake with itself) → state with consensus and contracts → registrar and events → router → self-test through
+ * the front door → miner → http → door. Sessions are the mesh's: from the router's step on this node gets its share of everybody's requests, so
+ * that comes when it can answer them. Stopping is the reverse: the door closes first, what is in flight is answered, and the broker goes last.
  */
 import type { CMeshError } from '../cmtp/errors.ts'
 import type { Certificate } from '../cmtp/identity/certificate.ts'
@@ -174,7 +174,7 @@ class Boot {
   }
 
   steps(): readonly Step[] {
-    return [this.#data(), this.#bus(), this.#iam(), this.#router(), this.#state(), this.#services(), this.#prove(), this.#miner(), this.#face(), this.#door()]
+    return [this.#data(), this.#bus(), this.#iam(), this.#state(), this.#services(), this.#router(), this.#prove(), this.#miner(), this.#face(), this.#door()]
   }
 
   #data(): Step {
@@ -221,17 +221,6 @@ class Boot {
         await this.#mesh?.ownIam.stop()
         this.#mesh?.feed.stop()
       },
-    }
-  }
-
-  #router(): Step {
-    return {
-      name: 'router',
-      start: async () => {
-        await this.mesh.router.start()
-      },
-      // Where the door was open it has drained the router already.
-      stop: () => this.#drained(),
     }
   }
 
@@ -285,6 +274,17 @@ class Boot {
         await Promise.all(this.mesh.listeners.map(listener => listener.drain()))
         this.mesh.tails.stop()
       },
+    }
+  }
+
+  #router(): Step {
+    return {
+      name: 'router',
+      start: async () => {
+        await this.mesh.router.start()
+      },
+      // Where the door was open it has drained the router already.
+      stop: () => this.#drained(),
     }
   }
 

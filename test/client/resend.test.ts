@@ -132,4 +132,20 @@ describe('a write that was sent twice', () => {
     mesh.behaviour = request => { refuse(request, new CMeshError('CMESH_ROUTER_DEADLINE')) }
     await expect(client.call('0xSW:0x001:say')).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
   })
+
+  test('is sent again where a node stops with it under way: another knows what became of it', async () => {
+    mesh.behaviour = request => {
+      if (mesh.requests.length > 1) ok(request)
+      else refuse(request, new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: idOf(request) }))
+    }
+    const reply = await client.call('0xSW:0x001:say')
+    expect(mesh.requests.map(idOf)).toEqual([reply.id, reply.id])
+    expect(client.resent).toBe(1)
+  })
+
+  test('and is nowhere known at its deadline has an unknown outcome', async () => {
+    mesh.behaviour = request => { refuse(request, new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: idOf(request) })) }
+    await expect(client.call('0xSW:0x001:say', { timeoutMs: 100 })).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME', status: 504 })
+    expect((await client.call('0xSW:0x001:say', { timeoutMs: 100, throwOnError: false })).status).toBe(504)
+  })
 })
