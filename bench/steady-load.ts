@@ -136,7 +136,7 @@ export class SteadyLoad {
   }
 
   async #ask(client: MeshClient, nth: number): Promise<void> {
-    const phase = this.#phases.at(-1) as Phase
+    const phase = this.#phases.at(-1)
     const writes = nth % 2 === 0
     const beganMs = performance.now()
     phase.requests++
