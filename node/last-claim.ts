@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
-import type { Claim, LastClaim } from '../services/state/claim.ts'
+import type { ClaimedPosition, LastClaim } from '../services/state/last-claim.ts'
 
 /** In the data directory. */
 export const CLAIM_FILE = 'claim.json'
@@ -17,7 +17,7 @@ const CHAIN = /^[0-9a-f]{64}$/
 export class FileLastClaim implements LastClaim {
   readonly #file: string
   readonly #onFailure: (error: unknown) => void
-  #claim: Claim | undefined
+  #claim: ClaimedPosition | undefined
   #unwritten = false
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
@@ -29,11 +29,11 @@ export class FileLastClaim implements LastClaim {
     this.#claim = readClaim(dir)
   }
 
-  read(): Claim | undefined {
+  read(): ClaimedPosition | undefined {
     return this.#claim
   }
 
-  write(claim: Claim): void {
+  write(claim: ClaimedPosition): void {
     this.#claim = claim
     this.#unwritten = true
     this.#timer ??= setTimeout(() => { void this.#save() }, WRITE_MS).unref()
@@ -66,7 +66,7 @@ export class FileLastClaim implements LastClaim {
 }
 
 /** The claim in a data directory. Throws `CMESH_STATE_CORRUPT` for a file that holds none. */
-export function readClaim(dir: string): Claim | undefined {
+export function readClaim(dir: string): ClaimedPosition | undefined {
   const file = path.join(dir, CLAIM_FILE)
   if (!existsSync(file)) return undefined
   let value: unknown
@@ -75,16 +75,16 @@ export function readClaim(dir: string): Claim | undefined {
   } catch {
     value = undefined
   }
-  const { v, epoch, seq, chain, timeMs } = (typeof value === 'object' && value !== null ? value : {}) as Partial<Claim & { v: unknown }>
+  const { v, epoch, seq, chain, timeMs } = (typeof value === 'object' && value !== null ? value : {}) as Partial<ClaimedPosition & { v: unknown }>
   const sound = v === VERSION && [epoch, seq, timeMs].every(count => Number.isSafeInteger(count) && (count as number) >= 0)
   if (!sound || typeof chain !== 'string' || !CHAIN.test(chain)) {
     throw new CMeshError('CMESH_STATE_CORRUPT', { path: file, block: 0, reason: 'it does not hold the last claim of a node' })
   }
-  return { epoch, seq, chain, timeMs } as Claim
+  return { epoch, seq, chain, timeMs } as ClaimedPosition
 }
 
 /** Resolves when the claim is in the file, and on the disk. */
-export async function writeClaim(file: string, { epoch, seq, chain, timeMs }: Claim): Promise<void> {
+export async function writeClaim(file: string, { epoch, seq, chain, timeMs }: ClaimedPosition): Promise<void> {
   const fresh = `${file}.new`
   const handle = await open(fresh, 'w', 0o600)
   try {

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { Claim } from '../../services/state/claim.ts'
+import type { ClaimedPosition } from '../../services/state/last-claim.ts'
 import { DataLock } from '../data-lock.ts'
 import { CLAIM_FILE, readClaim, writeClaim } from '../last-claim.ts'
 import type { LogFacts } from './log-audit.ts'
@@ -16,7 +16,7 @@ export interface AcceptedLoss extends LogFacts {
   /** The epoch in which the log goes on. */
   readonly newEpoch: number
   /** What the node had claimed; `null` when nothing. */
-  readonly claimed: Claim | null
+  readonly claimed: ClaimedPosition | null
   /** Blocks that were claimed and are not in the log. */
   readonly lost: number
 }

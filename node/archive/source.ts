@@ -7,7 +7,7 @@ import { rm } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LogCopy } from '../../providers/registry.ts'
-import type { ClaimCheck } from '../../services/state/claim.ts'
+import type { ClaimCheck } from '../../services/state/last-claim.ts'
 import { DataLock } from '../data-lock.ts'
 import { LogAudit, type LogFacts } from './log-audit.ts'
 

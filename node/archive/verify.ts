@@ -1,5 +1,5 @@
 /** Verifies the log of a data directory, whether a node runs there or not: every block, the chain, the tree, the signatures, the last claim. */
-import { ClaimCheck } from '../../services/state/claim.ts'
+import { ClaimCheck } from '../../services/state/last-claim.ts'
 import { readClaim } from '../last-claim.ts'
 import type { LogFacts } from './log-audit.ts'
 import { audit, withLog, type OnProgress } from './source.ts'

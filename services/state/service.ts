@@ -1,7 +1,7 @@
 /**
  * The State service: reads run here and now, writes are proposed, ordered, executed and committed before they are answered.
- * It owns the store, the applier, the proposer, the courier of contracts' messages and the outbox; views are `views.ts`'s. It knows
- * nothing of NATS.
+ * It composes State's rooms and is the way into them: how it comes up is `opening.ts`'s, writes are `writes.ts`'s, views `views.ts`'s, and what
+ * follows from the log `log-effects.ts`'s. It knows nothing of NATS.
  *
  * Invariants:
  * 1. `read` and `write` take an `AuthContext`, which only the guard can make, and have it confirmed before they touch state:
@@ -13,110 +13,35 @@
 import type { Claim } from '../../cmtp/claim.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
-import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
-import type { Certificate } from '../../cmtp/identity/certificate.ts'
-import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '../../cmtp/identity/request-proof.ts'
-import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
-import { jsonReply, wireErrorReply, type Call, type Reply } from '../call.ts'
-import type { Clock } from '../clock.ts'
-import type { ConsensusProvider, LogHead } from '../consensus/provider.ts'
-import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
-import { Courier } from '../contracts/courier.ts'
-import { installDeployed } from '../contracts/deployments.ts'
-import { encodeGenesis, readGenesis, readMesh, readOperator, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
-import { messageIdOf, OWN_IDS, pendingMessages, readMessage, type Delivered, type OutboxMessage } from '../contracts/messages.ts'
-import { GENESIS_FQMN, isMember, JOIN_FQMN, mayOrder, readMembers } from '../contracts/members.ts'
-import { checkKnown, Metering } from '../contracts/metering.ts'
-import type { ContractEngine } from '../contracts/provider.ts'
-import { contractKeys, isContractKey } from '../contracts/records.ts'
+import { jsonReply, type Call, type Reply } from '../call.ts'
+import type { Courier } from '../contracts/courier.ts'
+import { readOperator, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
+import { isMember, mayOrder, readMembers } from '../contracts/members.ts'
+import { Metering } from '../contracts/metering.ts'
 import { ContractTransactions } from '../contracts/transactions.ts'
 import type { HopNotes } from '../endpoint.ts'
-import { DelayedTransactions, laterIdOf, pendingLater, readLater } from '../later/records.ts'
-import { LaterRunner, type LaterRunnerParts } from '../later/runner.ts'
-import type { AuthContext, Guard } from '../iam/guard.ts'
-import { GRANTSEQ_KEY, readSeq } from '../iam/records.ts'
-import type { Log } from '../log.ts'
+import { DelayedTransactions } from '../later/records.ts'
+import type { LaterRunner } from '../later/runner.ts'
+import type { AuthContext } from '../iam/guard.ts'
 import { Applier } from './applier.ts'
-import type { Authority } from './authority.ts'
-import { NO_PROOF, verifyBatch } from './batch.ts'
-import { ClaimCheck, type LastClaim } from './claim.ts'
+import { verifyBatch } from './batch.ts'
 import { Checkpoints } from './checkpoints.ts'
-import type { Outbox } from './outbox.ts'
-import { OutcomeHeaders, outcomeHeaders } from './outcome-headers.ts'
+import { LogEffects } from './log-effects.ts'
+import { Opening } from './opening.ts'
 import { Proposer } from './proposer.ts'
-import type { Block, LogAnchor, OpenReport, Recollection, Space, StateHead, StateStore } from './provider.ts'
+import type { Block, OpenReport, Space, StateHead } from './provider.ts'
 import { ReadLevels } from './read-levels.ts'
-import { levelOf, Replication, type Durability, type ReplicationParts, type ReplicationState } from './replication.ts'
-import { Ticks } from './ticks.ts'
+import { levelOf, Replication, type Durability, type ReplicationState } from './replication.ts'
+import type { StateServiceParts, StateStats } from './service-parts.ts'
 import { StateReads } from './state-reads.ts'
-import { SYSTEM_SPACE, type TransactionHandler } from './transaction.ts'
+import { Ticks } from './ticks.ts'
+import { SYSTEM_SPACE } from './transaction.ts'
 import { TransactionIndex, type Outcome } from './transaction-index.ts'
-import type { ViewCacheOptions } from './view-cache.ts'
-import { Views, type ViewStats } from './views.ts'
+import { Views } from './views.ts'
+import { Writes } from './writes.ts'
 
-/** Blocks with events that may wait for the events provider; past it writes are refused until it catches up. */
-const OUTBOX_LIMIT = 4_096
 /** A block ends at this part of what one transaction may use, so that with a last one of that size it holds the thread little longer than that one. */
 const BLOCK_SHARE = 4
-/** How long what this node orders in its own name may wait for its place. */
-const OWN_DEADLINE_MS = 30_000
-
-export interface StateServiceParts {
-  readonly store: StateStore
-  readonly consensus: ConsensusProvider
-  readonly engine: ContractEngine
-  readonly guard: Pick<Guard, 'confirm' | 'authorise' | 'tokenOf'>
-  readonly outbox: Outbox
-  /** What this node has said of its log. Default: nothing, and nothing is kept of it. */
-  readonly lastClaim?: LastClaim
-  /** Executes the Registrar's transactions. */
-  readonly names: TransactionHandler
-  /** Executes transactions on rights. Default: nobody does, and they are refused. */
-  readonly identities?: TransactionHandler
-  /** Who may have what, asked again where a transaction is ordered. Default: whatever was ordered is executed. */
-  readonly authority?: Authority
-  readonly member: {
-    readonly did: string
-    readonly sign: (bytes: Uint8Array) => Uint8Array
-    readonly verify: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean
-  }
-  /** What makes this node one of the mesh's, where its key is not the mesh's own. */
-  readonly certificate?: Certificate | undefined
-  /** Where members hear each other, and whether an acknowledgement waits for a quorum of them. Default: this node is alone. */
-  readonly replication?: Pick<ReplicationParts, 'bus' | 'quorum' | 'version' | 'out'>
-  /** How old the newest block grows before it is followed by an empty one, ms. Default 10,000. */
-  readonly tickMs?: number
-  /**
-   * Brings the store up to sequence `upTo` at least, with the blocks of other members (`catch-up/catch-up.ts`); rejects as that does.
-   * Default: what the order has no more is missing.
-   */
-  readonly catchUp?: (upTo: number, onBlock: (block: Block) => void) => Promise<unknown>
-  /** Notes that the log differs from what the others claim at that place, and from where on; resolves with the error to stop with. Default: nothing is noted. */
-  readonly diverged?: (place: LogAnchor) => Promise<CMeshError>
-  readonly clock: Clock
-  readonly log: Log
-  readonly viewCache?: ViewCacheOptions
-  /** Most gas one view may use. Default 2,000,000. */
-  readonly viewGas?: number
-  /** Asks whom a contract's message is for; see `CourierParts.deliver`. Default: nobody can be asked, and messages wait. */
-  readonly deliver?: (message: OutboxMessage) => Promise<Delivered>
-  /** Makes a delayed call, and keeps one that failed for good. Default: they wait. */
-  readonly later?: Pick<LaterRunnerParts, 'call' | 'bury'>
-  /** How long a stop waits for writes under way before it stops consensus, which settles those that are left, in ms. Default 5,000. */
-  readonly drainMs?: number
-  /** Told each block as soon as it is applied. */
-  readonly onApplied?: (block: Block) => void
-  /** Called once when state stops for good. */
-  readonly onHalt: (error: CMeshError) => void
-}
-
-export interface StateStats extends ViewStats {
-  transactions: number
-  transactionGas: number
-  blocks: number
-  /** Contracts deployed, proxies included. */
-  contracts: number
-}
 
 export class StateService {
   readonly stats: StateStats = { views: 0, viewHits: 0, transactions: 0, blocks: 0, viewGas: 0, transactionGas: 0, contractFailures: 0, contracts: 0 }
@@ -124,17 +49,13 @@ export class StateService {
   readonly #index = new TransactionIndex()
   readonly #applier: Applier
   readonly #proposer: Proposer
-  readonly #metering: Metering
   readonly #checkpoints: Checkpoints
-  /** Keys of the contracts there are. */
-  readonly #deployed = new Set<string>()
   readonly #views: Views
-  readonly #courier: Courier
+  readonly #writes: Writes
+  readonly #effects: LogEffects
   readonly #levels: ReadLevels
   readonly #replication: Replication
   readonly #ticks: Ticks
-  readonly #headers: OutcomeHeaders
-  readonly #later: LaterRunner
   #stopping = false
   #wrong: CMeshError | undefined
   #started: Promise<OpenReport> | undefined
@@ -142,53 +63,38 @@ export class StateService {
   #genesis: GenesisRecord | undefined
 
   constructor(parts: StateServiceParts) {
-    const { store, engine, consensus, clock, member, log, guard } = parts
+    const { store, engine, consensus, clock, member, log, guard, outbox, certificate } = parts
     const space = (name: string): Space => store.space(name)
-    this.#parts = parts
-    this.#metering = new Metering(engine, { get: key => space(SYSTEM_SPACE).get(key) })
-    this.#checkpoints = new Checkpoints({ store })
+    const metering = new Metering(engine, { get: key => space(SYSTEM_SPACE).get(key) })
     const confirm = (auth: AuthContext): void => { this.#confirm(auth) }
-    const { certificate } = parts
     const attester = { mesh: certificate?.mesh ?? member.did, node: member.did, sign: member.sign, certificate }
+    this.#parts = parts
+    this.#checkpoints = new Checkpoints({ store })
     const reads = new StateReads({ store, checkpoints: this.#checkpoints, attester, guard, confirm, clock })
-    this.#views = new Views({
-      store, engine, metering: this.#metering, guard, reads, confirm, clock, stats: this.stats,
-      cache: parts.viewCache, gasLimit: parts.viewGas,
-    })
-    this.#courier = new Courier({
-      read: id => readMessage(this.system, id),
-      deliver: message => parts.deliver?.(message) ?? Promise.reject(new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'router' })),
-      answer: (id, delivered) => this.#answer(id, delivered),
-      onDuty: () => this.#replication.onDuty(),
-      clock,
-      log,
-    })
-    this.#headers = new OutcomeHeaders(this.durability)
-    const nobody = (): never => { throw new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'router' }) }
-    this.#later = new LaterRunner({
-      read: id => readLater(this.system, id), call: nobody, bury: nobody, ...parts.later,
-      settle: id => this.#order(member.did, `0xSW:${SYSTEM_SPACE}:settled:${JSON.stringify([id])}`, new Uint8Array(0)), clock, log,
-      onDuty: () => this.#replication.onDuty(),
-    })
+    this.#views = new Views({ store, engine, metering, guard, reads, confirm, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
     this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
+    this.#writes = new Writes({
+      engine, guard, outbox, member, clock, proposer: this.#proposer, system: this.system, durability: this.durability, stats: this.stats,
+      refusal: () => this.#wrong ?? (this.#stopping && this.#applier.halted === undefined ? new CMeshError('CMESH_ROUTER_DRAINING') : undefined),
+    })
     this.#levels = new ReadLevels({ applied: () => store.head.seq, barrier: deadlineMs => this.#proposer.barrier(deadlineMs), clock })
     this.#replication = new Replication({
       ...parts.replication ?? { bus: undefined, quorum: false, version: '', out: () => 0 },
       member, members: () => readMembers(this.system), level: store.durability, clock, log,
       onDiverged: others => { this.#differs(others) },
     })
-    this.#ticks = new Ticks({
-      head: () => store.head, onDuty: this.#replication.onDuty, order: deadlineMs => this.#proposer.barrier(deadlineMs), clock, log, tickMs: parts.tickMs,
-    })
+    const { onDuty } = this.#replication
+    this.#effects = new LogEffects({ ...parts, space, system: space(SYSTEM_SPACE), metering, onDuty, orderOwn: this.#writes.orderOwn, stats: this.stats })
+    this.#ticks = new Ticks({ head: () => store.head, onDuty, order: deadlineMs => this.#proposer.barrier(deadlineMs), clock, log, tickMs: parts.tickMs })
     this.#applier = new Applier({
       store,
       index: this.#index,
       handlers: {
-        S: new DelayedTransactions(new ContractTransactions({ engine, space, metering: this.#metering })), R: new DelayedTransactions(parts.names),
+        S: new DelayedTransactions(new ContractTransactions({ engine, space, metering })), R: new DelayedTransactions(parts.names),
         ...(parts.identities !== undefined && { I: parts.identities }),
       },
       ...(parts.authority !== undefined && { authority: parts.authority }),
-      blockGas: seq => this.#metering.begun ? this.#metering.at(seq).transactionGas / BLOCK_SHARE : Infinity,
+      blockGas: seq => metering.begun ? metering.at(seq).transactionGas / BLOCK_SHARE : Infinity,
       seal: block => this.#checkpoints.seal(block),
       verifyMember: (batch, bytes) => mayOrder(this.system, batch) && verifyBatch(bytes, batch, member.verify),
       own: entry => isMember(this.system, member.did) ? this.#proposer.own(entry) : undefined,
@@ -199,21 +105,11 @@ export class StateService {
         this.#levels.applied(block.seq)
         parts.onApplied?.(block)
       },
-      onDurable: (block, outcomes, head) => {
-        this.#proposer.durable(block.seq)
-        parts.outbox.add(block)
-        this.#takeUp(block)
-        this.#replication.durable(head, () => { this.#proposer.settle(outcomes) })
-        // What is in memory alone has to be ordered again when the node starts.
-        if (store.durability === 'memory') return
-        consensus.trim?.(this.#replication.held(block.seq))
-        parts.lastClaim?.write({ epoch: head.epoch, seq: head.seq, chain: Buffer.from(head.chain).toString('hex'), timeMs: block.timeMs })
-      },
+      onDurable: (block, outcomes, head) => { this.#durable(block, outcomes, head) },
       onHalt: error => {
         this.#proposer.fail(error)
         this.#levels.fail(error)
-        this.#courier.halt()
-        this.#later.halt()
+        this.#effects.halt()
         parts.onHalt(error)
       },
     })
@@ -257,12 +153,12 @@ export class StateService {
 
   /** Carries the messages of contracts. Started once whom they are for can be reached; stopped with State. */
   get courier(): Pick<Courier, 'start' | 'flush' | 'pending' | 'stats'> {
-    return this.#courier
+    return this.#effects.courier
   }
 
   /** Makes delayed calls when they are due. Started once whom they are for can be reached; stopped with State. */
   get later(): Pick<LaterRunner, 'start' | 'list' | 'stats'> {
-    return this.#later
+    return this.#effects.later
   }
 
   /** What the mesh was born with. Throws before `start` resolved. */
@@ -294,54 +190,18 @@ export class StateService {
 
   #read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
     const { segments } = call.route
-    if (segments[0] === SYSTEM_SPACE && segments[1] === 'later') return jsonReply(this.#later.list(readOperator(this.system) === auth.sub ? undefined : auth.sub))
+    if (segments[0] === SYSTEM_SPACE && segments[1] === 'later') return jsonReply(this.#effects.later.list(readOperator(this.system) === auth.sub ? undefined : auth.sub))
     return this.#views.read(call, auth, notes)
   }
 
   /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
   write(call: Call, auth: AuthContext, notes: HopNotes, route: Route = call.route): Promise<Reply> {
-    try {
-      return this.#propose(call, auth, route).then(outcome => {
-        this.stats.transactions++
-        this.stats.transactionGas += Number(outcome.gas)
-        notes.gas = outcome.gas
-        notes.before = outcome.span?.before
-        notes.after = outcome.span?.after
-        return this.#replyOf(outcome)
-      })
-    } catch (error) {
-      return Promise.reject(CMeshError.from(error, 'state'))
-    }
-  }
-
-  #propose(call: Call, auth: AuthContext, route: Route): Promise<Outcome> {
-    this.#parts.guard.confirm(auth)
-    if (this.#wrong !== undefined) throw this.#wrong
-    if (this.#stopping && this.#applier.halted === undefined) throw new CMeshError('CMESH_ROUTER_DRAINING')
-    if (route.service === 'S') this.#checkWritable(route)
-    if (this.#parts.outbox.pending > OUTBOX_LIMIT) {
-      throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the outbox of events', limit: OUTBOX_LIMIT, retryAfterMs: 1_000 })
-    }
-    const id = formatMessageId(call.id)
-    // Whoever had taken the id of a message of a contract, or of a delayed call, would keep it from being made.
-    if (id.startsWith(OWN_IDS) && auth.sid !== '') throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
-    const { deadlineMs } = call
-    // The frame's memory is the broker connection's; the transaction outlives it.
-    const body = call.body.length === 0 ? call.body : Buffer.from(call.body)
-    let proof = NO_PROOF
-    if (needsProof(route)) {
-      proof = readRequestProof(headerValue(decodeHeaders(call.headers), PROOF_HEADER), route.text)
-      checkProofOfToken(proof, this.#parts.guard.tokenOf(auth), { sub: auth.sub, id, fqmn: route.text, body, deadlineMs })
-    }
-    call.proposed = true
-    return this.#proposer.submit({
-      id, sub: auth.sub, sid: auth.sid, jti: auth.jti, grantSeq: readSeq(this.system, GRANTSEQ_KEY), fqmn: route.text, body, deadlineMs, proof,
-    })
+    return this.#writes.write(call, auth, notes, route)
   }
 
   /** Orders in this member's own name; `body` as JSON. Resolves when it is durable; rejects with its outcome's error, or as `write` does. */
   orderOwn(fqmn: string, body: unknown): Promise<void> {
-    return this.#order(this.#parts.member.did, fqmn, Buffer.from(JSON.stringify(body)))
+    return this.#writes.orderOwn(fqmn, body)
   }
 
   /** Refuses new writes, answers those under way, gives their events a while to get out, closes. Idempotent. */
@@ -351,100 +211,31 @@ export class StateService {
   }
 
   async #start(genesis: () => Genesis): Promise<OpenReport> {
-    const { store, consensus, outbox } = this.#parts
     try {
-      let newest: Block | undefined
-      const claim = new ClaimCheck(store.durability === 'memory' ? undefined : this.#parts.lastClaim?.read())
-      const report = await store.open((block, at) => {
-        this.#applier.restore(block, at)
-        this.#checkpoints.restore(block, at)
-        outbox.add(block)
-        claim.see(store.head)
-        newest = block
-        claim.see(store.head)
-        newest = block
-      }, { since: () => this.#since(), sees: claim.claimed })
-      claim.checkChain()
-      this.#install()
-      const { seq } = store.head
-      const from = { epoch: claim.epochBehind(store.head), seq, ...(newest !== undefined && { data: newest.message }) }
-      const catchUp = this.#parts.catchUp && ((upTo: number) => this.#catchUp(upTo, claim))
-      await consensus.start({ ...from, ...(claim.claimed > seq && { claimed: claim.claimed }) }, entry => {
-        this.#applier.apply(entry)
-        claim.see(store.head)
-      }, catchUp)
-      claim.check(store.head.seq)
-      this.#checkpoints.start()
-      this.#replication.start(store.head)
-      if (store.head.seq === 0) await this.#begin(genesis())
-      this.#genesis ??= readGenesis(store.space(SYSTEM_SPACE))
-      if (this.#genesis === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
-      await this.#join()
+      const opening = new Opening({
+        ...this.#parts, applier: this.#applier, checkpoints: this.#checkpoints, index: this.#index, effects: this.#effects, writes: this.#writes,
+        system: this.system, onCaughtUp: head => { this.#replication.start(head) },
+      })
+      const opened = await opening.run(genesis)
+      this.#genesis = opened.genesis
       this.#ticks.start()
-      return report
+      return opened.report
     } catch (error) {
       await this.stop()
       throw error
     }
   }
 
-  /** From where blocks have to be seen again: outcomes that are remembered, events that are not out, and the last checkpoint. */
-  #since(): Recollection | undefined {
-    const { since } = this.#index
-    const { oldest } = this.#parts.outbox
-    const { needs } = this.#checkpoints
-    return since !== undefined && Math.min(oldest ?? Infinity, needs ?? Infinity) >= since.seq ? since : undefined
-  }
-
-  /** Takes up what the log amounts to: contracts, how gas is counted, messages under way. */
-  #install(): void {
-    const { store, engine } = this.#parts
-    const system = store.space(SYSTEM_SPACE)
-    // Before anything is compiled: what is compiled counts gas as the log says.
-    if (this.#metering.begun) this.#metering.at(store.head.seq + 1)
-    else if (readGenesis(system) !== undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log is of a version before gas was counted' })
-    installDeployed(engine, system, name => store.space(name))
-    for (const key of contractKeys(system)) this.#deployed.add(key)
-    this.stats.contracts = this.#deployed.size
-    for (const id of pendingMessages(system)) this.#courier.add(id)
-    for (const later of pendingLater(system)) this.#later.add(later)
-  }
-
-  /** Before the order is taken up: blocks of other members come into the log as if they had been read back. */
-  async #catchUp(upTo: number, claim: ClaimCheck): Promise<LogHead> {
-    const { store, outbox, catchUp } = this.#parts
-    let newest: Block | undefined
-    let before: StateHead = store.head
-    await catchUp?.(upTo, block => {
-      this.#applier.restore(block, { before, skip: 0 })
-      this.#checkpoints.restore(block, { before })
-      claim.see(before = store.head)
-      newest = block
-    })
-    const { epoch, seq } = store.head
-    if (newest === undefined) return { epoch, seq }
-    outbox.passed(newest)
-    this.#install()
-    return { epoch, seq, data: newest.message }
-  }
-
-  async #begin(genesis: Genesis): Promise<void> {
-    try {
-      await this.#order(genesis.operator, GENESIS_FQMN, encodeGenesis(genesis))
-    } catch (error) {
-      // Another node began it a moment before.
-      if (!(error instanceof CMeshError) || error.code !== 'CMESH_STATE_NOT_MEMBER' || readGenesis(this.system) === undefined) throw error
-    }
-  }
-
-  /** Makes this node a member where it is none yet. */
-  async #join(): Promise<void> {
-    const { member: { did }, certificate } = this.#parts
-    const [found = '', wanted] = [readMesh(this.system), certificate?.mesh ?? did]
-    if (isMember(this.system, did)) return
-    if (certificate === undefined) throw new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it, and it has no certificate' })
-    if (found !== wanted) throw new CMeshError('CMESH_STATE_OTHER_MESH', { found, wanted })
-    await this.orderOwn(JOIN_FQMN, certificate)
+  #durable(block: Block, outcomes: readonly Outcome[], head: StateHead): void {
+    const { store, consensus, outbox, lastClaim } = this.#parts
+    this.#proposer.durable(block.seq)
+    outbox.add(block)
+    this.#effects.takeUp(block)
+    this.#replication.durable(head, () => { this.#proposer.settle(outcomes) })
+    // What is in memory alone has to be ordered again when the node starts.
+    if (store.durability === 'memory') return
+    consensus.trim?.(this.#replication.held(block.seq))
+    lastClaim?.write({ epoch: head.epoch, seq: head.seq, chain: Buffer.from(head.chain).toString('hex'), timeMs: block.timeMs })
   }
 
   /** Its log is not the one that the others have: it answers for nothing any more, and stops once it is noted where they part. */
@@ -461,7 +252,7 @@ export class StateService {
     // From now on nothing new comes in; answers to what contracts sent are the mesh's own and still do.
     this.#stopping = true
     this.#ticks.stop()
-    await Promise.all([this.#courier.stop(), this.#later.stop()])
+    await this.#effects.stop()
     const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
     await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
@@ -479,65 +270,6 @@ export class StateService {
     this.#parts.guard.confirm(auth)
     if (this.#wrong !== undefined) throw this.#wrong
     if (this.#applier.halted !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: this.#applier.halted.code })
-  }
-
-  /** Refuses a write that can only fail, before it costs a place in the log. */
-  #checkWritable(route: Route): void {
-    const [contract = '', name] = route.segments
-    if (contract !== SYSTEM_SPACE) return checkCallable(this.#parts.engine, contract, name)
-    if (name === undefined || !SYSTEM_FUNCTIONS.includes(name)) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name ?? '(none)' })
-    // In the log it would halt every node that does not know it, this one first.
-    if (name === 'meter') checkKnown(this.#parts.engine, meterArguments(route))
-  }
-
-  #replyOf(outcome: Outcome): Reply {
-    if (outcome.status < 400) return { status: outcome.status, headers: this.#headers.ofResult(outcome), body: outcome.output }
-    const error = CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
-    if (error.code.startsWith('CMESH_CONTRACT_')) this.stats.contractFailures++
-    return wireErrorReply(outcome.status, error.toWire(), outcomeHeaders(this.#parts.store.durability, outcome))
-  }
-
-  /** Hands messages of a durable block to the courier, and counts what was deployed. */
-  #takeUp(block: Block): void {
-    for (const transaction of block.transactions) {
-      for (const { space, key, value } of transaction.writes) {
-        if (space !== SYSTEM_SPACE) continue
-        const id = value === undefined ? undefined : messageIdOf(key)
-        if (id !== undefined) this.#courier.add(id)
-        if (isContractKey(key)) this.#deployed.add(key)
-        this.#followLater(laterIdOf(key), value !== undefined)
-      }
-    }
-    this.#later.advance(block.timeMs)
-    this.stats.contracts = this.#deployed.size
-  }
-
-  #followLater(id: string | undefined, kept: boolean): void {
-    if (id === undefined) return
-    const later = kept ? readLater(this.system, id) : undefined
-    if (later === undefined) this.#later.over(id)
-    else this.#later.add(later)
-  }
-
-  /** Orders the answer to a message. Each try is a transaction of its own: that there is one answer is the message's doing, which the first takes out. */
-  async #answer(id: string, delivered: Delivered): Promise<void> {
-    await this.orderOwn(`0xSW:${SYSTEM_SPACE}:answer:${JSON.stringify([id])}`, delivered)
-  }
-
-  async #order(sub: string, fqmn: string, body: Uint8Array): Promise<void> {
-    const { clock } = this.#parts
-    const outcome = await this.#proposer.submit({
-      id: formatMessageId(new MessageIds(clock.nowMs).next()),
-      sub,
-      sid: '',
-      jti: '',
-      grantSeq: 0,
-      fqmn,
-      body,
-      deadlineMs: clock.nowMs() + OWN_DEADLINE_MS,
-      proof: NO_PROOF,
-    })
-    if (outcome.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
   }
 }
 

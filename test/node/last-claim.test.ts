@@ -5,14 +5,14 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { acceptLoss } from '../../node/archive/accept-loss.ts'
 import { DataLock } from '../../node/data-lock.ts'
 import { FileLastClaim, readClaim } from '../../node/last-claim.ts'
-import { ClaimCheck, type Claim } from '../../services/state/claim.ts'
+import { ClaimCheck, type ClaimedPosition } from '../../services/state/last-claim.ts'
 import { OLD_DATA, unpackOldData } from '../support/old-data.ts'
 
 let dir: string
 beforeEach(async () => { dir = await mkdtemp(join(tmpdir(), 'cmesh-claim-')) })
 afterEach(() => rm(dir, { recursive: true, force: true }))
 
-const claimOf = (seq: number, epoch = 0): Claim => ({ epoch, seq, chain: 'ab'.repeat(32), timeMs: 1_800_000_000_000 + seq })
+const claimOf = (seq: number, epoch = 0): ClaimedPosition => ({ epoch, seq, chain: 'ab'.repeat(32), timeMs: 1_800_000_000_000 + seq })
 const fail = (error: unknown): never => { throw error }
 
 describe('the last claim in a file', () => {

@@ -230,7 +230,7 @@ describe('in the sources', () => {
     expect(filesOf(tried)).toEqual(['services/contracts/dry-run.ts'])
     for (const part of ['/execution.ts', '/deployments.ts', '/deliveries.ts'] as const) {
       expect(importsOf(part).filter(file => !file.startsWith('services/contracts/'))).toEqual({
-        '/execution.ts': ['services/state/views.ts'], '/deployments.ts': ['services/state/service.ts'], '/deliveries.ts': [],
+        '/execution.ts': ['services/state/views.ts'], '/deployments.ts': ['services/state/log-effects.ts'], '/deliveries.ts': [],
       }[part])
     }
   })

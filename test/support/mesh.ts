@@ -39,7 +39,8 @@ import { Deadlines } from '../../services/router/deadlines.ts'
 import { Dispatcher, type DispatcherParts, type ServiceName } from '../../services/router/dispatcher.ts'
 import { FrontDoor } from '../../services/router/front-door.ts'
 import { Outbox, type Watermark } from '../../services/state/outbox.ts'
-import { StateService, type StateServiceParts } from '../../services/state/service.ts'
+import { StateService } from '../../services/state/service.ts'
+import type { StateServiceParts } from '../../services/state/service-parts.ts'
 import { startIam, type IamFixture } from './iam.ts'
 
 /** Time in a test: stands still until moved; µs rise with each look. */

@@ -6,7 +6,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import type { StateHead } from './provider.ts'
 
 /** A state position that a node has claimed. */
-export interface Claim {
+export interface ClaimedPosition {
   readonly epoch: number
   readonly seq: number
   /** 32 bytes in hex. */
@@ -17,9 +17,9 @@ export interface Claim {
 /** Where the last claim is kept between runs. */
 export interface LastClaim {
   /** `undefined` before there was one. */
-  read(): Claim | undefined
+  read(): ClaimedPosition | undefined
   /** May be lost in a crash: an older claim holds as well. */
-  write(claim: Claim): void
+  write(claim: ClaimedPosition): void
 }
 
 /** Digits of a chain value that an error shows. */
@@ -27,10 +27,10 @@ const SHOWN = 16
 
 /** Holds one log against one claim while it is read back, and while the order adds to it. */
 export class ClaimCheck {
-  readonly #claim: Claim | undefined
+  readonly #claim: ClaimedPosition | undefined
   #found: string | undefined
 
-  constructor(claim: Claim | undefined) {
+  constructor(claim: ClaimedPosition | undefined) {
     this.#claim = claim
   }
 

@@ -1,0 +1,131 @@
+/**
+ * How State comes up: the log is read back and held against what this node has said of it, the order is taken up where the log ends (what
+ * the order has no more comes from other members), an empty mesh gets its beginning, and a newcomer becomes a member.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import { encodeGenesis, readGenesis, readMesh, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
+import { GENESIS_FQMN, isMember, JOIN_FQMN } from '../contracts/members.ts'
+import type { LogHead } from '../consensus/provider.ts'
+import type { Applier } from './applier.ts'
+import type { Checkpoints } from './checkpoints.ts'
+import { ClaimCheck } from './last-claim.ts'
+import type { LogEffects } from './log-effects.ts'
+import type { Block, OpenReport, Recollection, Space, StateHead } from './provider.ts'
+import type { StateServiceParts } from './service-parts.ts'
+import type { TransactionIndex } from './transaction-index.ts'
+import type { Writes } from './writes.ts'
+
+export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consensus' | 'outbox' | 'lastClaim' | 'catchUp' | 'member' | 'certificate'> {
+  readonly applier: Pick<Applier, 'restore' | 'apply'>
+  readonly checkpoints: Pick<Checkpoints, 'restore' | 'needs' | 'start'>
+  readonly index: Pick<TransactionIndex, 'since'>
+  readonly effects: Pick<LogEffects, 'install'>
+  readonly writes: Pick<Writes, 'order' | 'orderOwn'>
+  readonly system: Pick<Space, 'get'>
+  /** Called once the log stands where the order does, before anything of this node's own is ordered. */
+  readonly onCaughtUp: (head: StateHead) => void
+}
+
+export interface Opened {
+  readonly report: OpenReport
+  readonly genesis: GenesisRecord
+}
+
+export class Opening {
+  readonly #parts: OpeningParts
+  readonly #claim: ClaimCheck
+
+  constructor(parts: OpeningParts) {
+    this.#parts = parts
+    this.#claim = new ClaimCheck(parts.store.durability === 'memory' ? undefined : parts.lastClaim?.read())
+  }
+
+  /** Once. Rejects with what keeps the mesh from coming up; whoever called then closes what was opened. */
+  async run(genesis: () => Genesis): Promise<Opened> {
+    const { store, checkpoints, effects, system } = this.#parts
+    const { report, newest } = await this.#readBack()
+    this.#claim.checkChain()
+    effects.install()
+    await this.#takeUpOrder(newest)
+    this.#claim.check(store.head.seq)
+    checkpoints.start()
+    this.#parts.onCaughtUp(store.head)
+    if (store.head.seq === 0) await this.#begin(genesis())
+    const found = readGenesis(system)
+    if (found === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
+    await this.#join()
+    return { report, genesis: found }
+  }
+
+  async #readBack(): Promise<{ readonly report: OpenReport, readonly newest: Block | undefined }> {
+    const { store, applier, checkpoints, outbox } = this.#parts
+    const claim = this.#claim
+    let newest: Block | undefined
+    const report = await store.open((block, at) => {
+      applier.restore(block, at)
+      checkpoints.restore(block, at)
+      outbox.add(block)
+      claim.see(store.head)
+      newest = block
+    }, { since: () => this.#since(), sees: claim.claimed })
+    return { report, newest }
+  }
+
+  async #takeUpOrder(newest: Block | undefined): Promise<void> {
+    const { store, applier, consensus, catchUp } = this.#parts
+    const claim = this.#claim
+    const { seq } = store.head
+    const from = {
+      epoch: claim.epochBehind(store.head), seq,
+      ...(newest !== undefined && { data: newest.message }),
+      ...(claim.claimed > seq && { claimed: claim.claimed }),
+    }
+    await consensus.start(from, entry => {
+      applier.apply(entry)
+      claim.see(store.head)
+    }, catchUp && (upTo => this.#catchUp(upTo)))
+  }
+
+  /** From where blocks have to be seen again: outcomes that are remembered, events that are not out, and the last checkpoint. */
+  #since(): Recollection | undefined {
+    const { index: { since }, outbox: { oldest }, checkpoints: { needs } } = this.#parts
+    return since !== undefined && Math.min(oldest ?? Infinity, needs ?? Infinity) >= since.seq ? since : undefined
+  }
+
+  /** Before the order is taken up: blocks of other members come into the log as if they had been read back. */
+  async #catchUp(upTo: number): Promise<LogHead> {
+    const { store, applier, checkpoints, effects, outbox, catchUp } = this.#parts
+    let newest: Block | undefined
+    let before: StateHead = store.head
+    await catchUp?.(upTo, block => {
+      applier.restore(block, { before, skip: 0 })
+      checkpoints.restore(block, { before })
+      this.#claim.see(before = store.head)
+      newest = block
+    })
+    const { epoch, seq } = store.head
+    if (newest === undefined) return { epoch, seq }
+    outbox.passed(newest)
+    effects.install()
+    return { epoch, seq, data: newest.message }
+  }
+
+  async #begin(genesis: Genesis): Promise<void> {
+    try {
+      await this.#parts.writes.order(genesis.operator, GENESIS_FQMN, encodeGenesis(genesis))
+    } catch (error) {
+      // Another node began it a moment before.
+      if (!(error instanceof CMeshError) || error.code !== 'CMESH_STATE_NOT_MEMBER' || readGenesis(this.#parts.system) === undefined) throw error
+    }
+  }
+
+  /** Makes this node a member where it is none yet. */
+  async #join(): Promise<void> {
+    const { member: { did }, certificate, system, writes } = this.#parts
+    const [found = '', wanted] = [readMesh(system), certificate?.mesh ?? did]
+    if (isMember(system, did)) return
+    if (certificate === undefined) throw new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it, and it has no certificate' })
+    if (found !== wanted) throw new CMeshError('CMESH_STATE_OTHER_MESH', { found, wanted })
+    await writes.orderOwn(JOIN_FQMN, certificate)
+  }
+}

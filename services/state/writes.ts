@@ -1,0 +1,140 @@
+/**
+ * Writes, from the call to the reply: whether it may be asked for here and now, the transaction it is proposed as, and what its outcome
+ * is told as. Also what this node orders in its own name. That somebody may do it at all, the applier asks again where it is ordered.
+ *
+ * Invariant: nothing is proposed for a caller whose `AuthContext` was not confirmed in the same turn.
+ */
+import { CMeshError } from '../../cmtp/errors.ts'
+import type { Route } from '../../cmtp/fqmn.ts'
+import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
+import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '../../cmtp/identity/request-proof.ts'
+import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
+import { wireErrorReply, type Call, type Reply } from '../call.ts'
+import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
+import { OWN_IDS } from '../contracts/messages.ts'
+import { checkKnown } from '../contracts/metering.ts'
+import type { HopNotes } from '../endpoint.ts'
+import type { AuthContext } from '../iam/guard.ts'
+import { GRANTSEQ_KEY, readSeq } from '../iam/records.ts'
+import { NO_PROOF } from './batch.ts'
+import { OutcomeHeaders, outcomeHeaders } from './outcome-headers.ts'
+import type { Outbox } from './outbox.ts'
+import type { Proposer } from './proposer.ts'
+import type { Space } from './provider.ts'
+import type { Durability } from './replication.ts'
+import type { StateServiceParts, StateStats } from './service-parts.ts'
+import { SYSTEM_SPACE } from './transaction.ts'
+import type { Outcome } from './transaction-index.ts'
+
+/** Blocks with events that may wait for the events provider; past it writes are refused until it catches up. */
+const OUTBOX_LIMIT = 4_096
+/** How long what this node orders in its own name may wait for its place. */
+const OWN_DEADLINE_MS = 30_000
+const NOTHING = new Uint8Array(0)
+
+export interface WritesParts extends Pick<StateServiceParts, 'engine' | 'guard' | 'clock'> {
+  readonly outbox: Pick<Outbox, 'pending'>
+  readonly member: Pick<StateServiceParts['member'], 'did'>
+  readonly proposer: Pick<Proposer, 'submit'>
+  readonly system: Pick<Space, 'get'>
+  /** What an acknowledged write survives. */
+  readonly durability: Durability
+  /** Why no write is taken now; `undefined` while one is. */
+  readonly refusal: () => CMeshError | undefined
+  readonly stats: Pick<StateStats, 'transactions' | 'transactionGas' | 'contractFailures'>
+}
+
+export class Writes {
+  readonly #parts: WritesParts
+  readonly #headers: OutcomeHeaders
+
+  constructor(parts: WritesParts) {
+    this.#parts = parts
+    this.#headers = new OutcomeHeaders(parts.durability)
+  }
+
+  /** Resolves when it is durable; rejects when it was not proposed, or nobody knows what became of it. Never throws. */
+  write(call: Call, auth: AuthContext, notes: HopNotes, route: Route): Promise<Reply> {
+    const { stats } = this.#parts
+    try {
+      return this.#propose(call, auth, route).then(outcome => {
+        stats.transactions++
+        stats.transactionGas += Number(outcome.gas)
+        notes.gas = outcome.gas
+        notes.before = outcome.span?.before
+        notes.after = outcome.span?.after
+        return this.#replyOf(outcome)
+      })
+    } catch (error) {
+      return Promise.reject(CMeshError.from(error, 'state'))
+    }
+  }
+
+  /** Orders in this member's own name; `body` as JSON. Resolves when it is durable; rejects with its outcome's error, or as `write` does. */
+  readonly orderOwn = (fqmn: string, body?: unknown): Promise<void> =>
+    this.order(this.#parts.member.did, fqmn, body === undefined ? NOTHING : Buffer.from(JSON.stringify(body)))
+
+  /** The same in the name of `sub`. */
+  async order(sub: string, fqmn: string, body: Uint8Array): Promise<void> {
+    const { clock, proposer } = this.#parts
+    const outcome = await proposer.submit({
+      id: formatMessageId(new MessageIds(clock.nowMs).next()),
+      sub,
+      sid: '',
+      jti: '',
+      grantSeq: 0,
+      fqmn,
+      body,
+      deadlineMs: clock.nowMs() + OWN_DEADLINE_MS,
+      proof: NO_PROOF,
+    })
+    if (outcome.status >= 400) throw errorOf(outcome)
+  }
+
+  #propose(call: Call, auth: AuthContext, route: Route): Promise<Outcome> {
+    const { guard, outbox, proposer, refusal, system } = this.#parts
+    guard.confirm(auth)
+    const refused = refusal()
+    if (refused !== undefined) throw refused
+    if (route.service === 'S') this.#checkWritable(route)
+    if (outbox.pending > OUTBOX_LIMIT) {
+      throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the outbox of events', limit: OUTBOX_LIMIT, retryAfterMs: 1_000 })
+    }
+    const id = formatMessageId(call.id)
+    // Whoever had taken the id of a message of a contract, or of a delayed call, would keep it from being made.
+    if (id.startsWith(OWN_IDS) && auth.sid !== '') throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
+    const { deadlineMs } = call
+    // The frame's memory is the broker connection's; the transaction outlives it.
+    const body = call.body.length === 0 ? call.body : Buffer.from(call.body)
+    let proof = NO_PROOF
+    if (needsProof(route)) {
+      proof = readRequestProof(headerValue(decodeHeaders(call.headers), PROOF_HEADER), route.text)
+      checkProofOfToken(proof, guard.tokenOf(auth), { sub: auth.sub, id, fqmn: route.text, body, deadlineMs })
+    }
+    call.proposed = true
+    return proposer.submit({
+      id, sub: auth.sub, sid: auth.sid, jti: auth.jti, grantSeq: readSeq(system, GRANTSEQ_KEY), fqmn: route.text, body, deadlineMs, proof,
+    })
+  }
+
+  /** Refuses a write that can only fail, before it costs a place in the log. */
+  #checkWritable(route: Route): void {
+    const { engine } = this.#parts
+    const [contract = '', name] = route.segments
+    if (contract !== SYSTEM_SPACE) return checkCallable(engine, contract, name)
+    if (name === undefined || !SYSTEM_FUNCTIONS.includes(name)) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name ?? '(none)' })
+    // In the log it would halt every node that does not know it, this one first.
+    if (name === 'meter') checkKnown(engine, meterArguments(route))
+  }
+
+  #replyOf(outcome: Outcome): Reply {
+    if (outcome.status < 400) return { status: outcome.status, headers: this.#headers.ofResult(outcome), body: outcome.output }
+    const error = errorOf(outcome)
+    if (error.code.startsWith('CMESH_CONTRACT_')) this.#parts.stats.contractFailures++
+    return wireErrorReply(outcome.status, error.toWire(), outcomeHeaders(this.#parts.durability, outcome))
+  }
+}
+
+function errorOf(outcome: Outcome): CMeshError {
+  return CMeshError.fromWire(JSON.parse(Buffer.from(outcome.output).toString('utf8')))
+}

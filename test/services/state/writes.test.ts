@@ -1,0 +1,28 @@
+import { describe, expect, test } from '@jest/globals'
+import { CMeshError } from '../../../cmtp/errors.ts'
+import { decodeHeaders, headerValue } from '../../../cmtp/headers.ts'
+import { WasmEngine } from '../../../providers/contracts/wasm.ts'
+import { Writes } from '../../../services/state/writes.ts'
+import { testCall } from '../../support/calls.ts'
+import { startIam } from '../../support/iam.ts'
+import { testClock } from '../../support/mesh.ts'
+
+const failure = new CMeshError('CMESH_STATE_NO_FUNCTION', { contract: '0x000', function: 'x' })
+
+describe('the reply to a write', () => {
+  test.each([[200, {}], [failure.status, failure.toWire()]])('names the level of the mesh, whether it succeeded or failed: %d', async (status, output) => {
+    const iam = await startIam()
+    const writes = new Writes({
+      engine: new WasmEngine(), guard: iam.guard, clock: testClock(), system: new Map(), durability: 'quorum-os', refusal: () => undefined,
+      outbox: { pending: 0 }, member: { did: 'z6Mk' },
+      stats: { transactions: 0, transactionGas: 0, contractFailures: 0 },
+      proposer: {
+        submit: ({ id }) => Promise.resolve({ id, status, gas: 7n, output: Buffer.from(JSON.stringify(output)), digest: '', seq: 3, timeMs: 0, span: undefined }),
+      },
+    })
+    const call = testCall('0xRW:release:shop.mcom')
+    const reply = await writes.write(call, await iam.enter(await iam.open()), { gas: 0n, before: undefined, after: undefined }, call.route)
+    expect(reply.status).toBe(status)
+    expect(headerValue(decodeHeaders(reply.headers), 'x-cmesh-durability')).toBe('quorum-os')
+  })
+})
