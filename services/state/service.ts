@@ -72,7 +72,7 @@ export class StateService {
     this.#checkpoints = new Checkpoints({ store })
     const reads = new StateReads({ store, checkpoints: this.#checkpoints, attester, guard, confirm, clock })
     this.#views = new Views({ store, engine, metering, guard, reads, confirm, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
-    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
+    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member, reached: () => this.#replication.reached })
     this.#writes = new Writes({
       engine, guard, outbox, member, clock, proposer: this.#proposer, system: this.system, durability: this.durability, stats: this.stats,
       refusal: () => this.#wrong ?? (this.#stopping && this.#applier.halted === undefined ? new CMeshError('CMESH_ROUTER_DRAINING') : undefined),
