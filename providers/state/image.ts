@@ -6,15 +6,17 @@
  * head moves only past a block that was accepted.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { chainAfter, decodeBlock, emptyChain, encodeBlock } from '../../services/state/block.ts'
-import type { BlockSource } from '../../services/state/block.ts'
+import { chainAfter, decodeBlock, emptyChain, encodeBlock, scanBlock } from '../../services/state/block.ts'
+import type { BlockSource, ReadBlock } from '../../services/state/block.ts'
 import type { Block, Space, StateHead } from '../../services/state/provider.ts'
 import { ChainIndex } from './chain-index.ts'
+import { Slabs } from './slabs.ts'
 
 export class StateImage {
   /** Chain values of older sequences. */
   readonly chains = new ChainIndex()
   readonly #spaces = new Map<string, Space>()
+  readonly #values = new Slabs()
   #head: StateHead = { epoch: 0, seq: 0, timeMs: 0, chain: emptyChain() }
 
   get head(): StateHead {
@@ -75,18 +77,20 @@ export class StateImage {
     return block
   }
 
-  /** Takes in a block read back from a log: its writes, then the head. Throws `CMESH_STATE_CORRUPT` with the source. */
-  replay(bytes: Uint8Array, source: BlockSource): Block {
-    const block = decodeBlock(bytes, source)
+  /**
+   * Takes in a block read back from a log: its writes, then the head. Throws `CMESH_STATE_CORRUPT` with the source; the image is of no
+   * use then.
+   */
+  replay(bytes: Uint8Array, source: BlockSource): ReadBlock {
+    let name: string | undefined
+    let space: Space | undefined
+    const block = scanBlock(bytes, source, (of, key, value) => {
+      if (space === undefined || of !== name) space = this.space(name = of)
+      if (value === undefined) space.delete(key)
+      else space.set(key, this.#values.copy(value))
+    })
     const misfit = this.#misfit(block)
     if (misfit !== undefined) throw new CMeshError('CMESH_STATE_CORRUPT', { ...source, reason: misfit })
-    for (const { writes } of block.transactions) {
-      for (const write of writes) {
-        const space = this.space(write.space)
-        if (write.value === undefined) space.delete(write.key)
-        else space.set(write.key, write.value)
-      }
-    }
     this.#advance(block, bytes)
     return block
   }

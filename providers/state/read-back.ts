@@ -64,7 +64,7 @@ async function replayed({ log, image, onBlock }: ReadBackParts, from: number): P
   await log.read((bytes, index) => {
     const { epoch, seq, chain } = image.head
     const block = image.replay(bytes, { path: log.path, block: index })
-    for (const transaction of block.transactions) writes += transaction.writes.length
+    writes += block.holds.writes
     onBlock(block, { before: { epoch, seq, chain }, skip: 0 })
   }, from)
   return writes

@@ -84,16 +84,13 @@ export class Applier {
   }
 
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
-  restore(block: Block, { before, skip }: ReadBack): void {
-    if (block.transactions.length === 0) return
-    const asked = new AskedOf(block)
-    for (const [place, { id, status, gas, output }] of block.transactions.entries()) {
-      if (place < skip) continue
+  restore(block: Block, at: ReadBack): void {
+    this.#parts.index.restore(block, at, () => {
+      const asked = new AskedOf(block)
       // Most outcomes are forgotten again before anybody asks what their transaction was: the batch is read when somebody does.
-      this.#parts.index.add(
-        { id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span: undefined, get digest() { return asked.digest(id) } }, { before, skip: place },
-      )
-    }
+      return block.transactions.map(({ id, status, gas, output }): Outcome =>
+        ({ id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span: undefined, get digest() { return asked.digest(id) } }))
+    })
   }
 
   #applyNext(entry: LogEntry, head: StateHead): void {

@@ -123,9 +123,9 @@ export class ByteReader {
     return this.#at
   }
 
-  /** Refuses at the present offset. */
-  fail(expected: string): never {
-    return this.#refuse(this.#at, expected)
+  /** Refuses, by default at the present offset. */
+  fail(expected: string, at = this.#at): never {
+    return this.#refuse(at, expected)
   }
 
   /** Refuses unless every byte was read. */
@@ -178,6 +178,11 @@ export class ByteReader {
 
   bytes(expected: string): Uint8Array {
     return this.raw(this.integer(expected), expected)
+  }
+
+  /** Passes bytes that nobody asks for. */
+  pass(length: number, expected: string): void {
+    this.#take(length, expected)
   }
 
   latin1(expected: string): string {

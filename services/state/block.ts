@@ -14,8 +14,8 @@
 import { createHash, hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { CHECKPOINT_HEAD_BYTES, checkpointChain, checkpointHead, HASH_BYTES } from '../../cmtp/state-hash.ts'
-import { BOUND, ByteReader, ByteWriter } from './binary.ts'
-import type { Block, EmittedEvent, TransactionRecord, Write } from './provider.ts'
+import { BOUND, ByteReader, ByteWriter, type Refuse } from './binary.ts'
+import type { Block, BlockHolds, EmittedEvent, TransactionRecord, Write } from './provider.ts'
 
 const MAGIC = 0x53
 const PLAIN_VERSION = 1
@@ -110,13 +110,86 @@ export interface BlockSource {
  * `encodeBlock` does not write.
  */
 export function decodeBlock(bytes: Uint8Array, source: BlockSource = { path: 'memory', block: 0 }): Block {
-  const refuse = (offset: number, expected: string): never => {
+  const from = new ByteReader(bytes, refusalOf(source))
+  const head = readHead(from)
+  const transactions = new Array<TransactionRecord>(from.count(LEAST.transaction, 'a count of transactions'))
+  for (let i = 0; i < transactions.length; i++) transactions[i] = readRecord(from)
+  from.done()
+  return { ...head, transactions }
+}
+
+/**
+ * The same for a block whose writes alone are wanted: `write` gets each, its value a view into `bytes`, and the transactions are decoded when
+ * somebody asks for them, which nobody does for most blocks of a log that is read back. Refuses what `decodeBlock` refuses.
+ */
+export function scanBlock(bytes: Uint8Array, source: BlockSource, write: (space: string, key: string, value: Uint8Array | undefined) => void): ReadBlock {
+  const from = new ByteReader(bytes, refusalOf(source))
+  const head = readHead(from)
+  const transactions = from.count(LEAST.transaction, 'a count of transactions')
+  let [writes, events, outputBytes] = [0, 0, 0]
+  for (let i = 0; i < transactions; i++) {
+    from.pass(BOUND.id, 'a transaction id')
+    from.integer('a status')
+    from.pass(BOUND.u64, 'gas')
+    const written = from.count(LEAST.write, 'a count of writes')
+    for (let w = 0; w < written; w++) {
+      const space = from.reference('a space')
+      const key = from.latin1('a key')
+      const length = from.integer('a length of a value')
+      write(space, key, length === 0 ? undefined : from.raw(length - 1, 'a value'))
+    }
+    const emitted = from.count(LEAST.event, 'a count of events')
+    for (let e = 0; e < emitted; e++) readEvent(from)
+    const output = from.integer('an output')
+    from.pass(output, 'an output')
+    writes += written
+    events += emitted
+    outputBytes += output
+  }
+  from.done()
+  return new ScannedBlock(head, { transactions, writes, events, outputBytes }, bytes)
+}
+
+/** A block that says how much it holds. */
+export type ReadBlock = Block & Required<Pick<Block, 'holds'>>
+
+type BlockHead = Omit<Block, 'transactions' | 'holds'>
+
+/** A block that was read through. Its transactions are decoded anew for each who asks, so that it keeps no more memory than its bytes. */
+class ScannedBlock implements ReadBlock {
+  readonly epoch: number
+  readonly seq: number
+  readonly timeMs: number
+  readonly message: Uint8Array
+  readonly root?: Uint8Array
+  readonly holds: BlockHolds
+  readonly #bytes: Uint8Array
+
+  constructor({ epoch, seq, timeMs, message, root }: BlockHead, holds: BlockHolds, bytes: Uint8Array) {
+    this.epoch = epoch
+    this.seq = seq
+    this.timeMs = timeMs
+    this.message = message
+    if (root !== undefined) this.root = root
+    this.holds = holds
+    this.#bytes = bytes
+  }
+
+  get transactions(): readonly TransactionRecord[] {
+    return decodeBlock(this.#bytes).transactions
+  }
+}
+
+function refusalOf(source: BlockSource): Refuse {
+  return (offset, expected) => {
     throw new CMeshError('CMESH_STATE_CORRUPT', { ...source, offset, reason: `byte ${offset} is not ${expected}` })
   }
-  const from = new ByteReader(bytes, refuse)
-  if (from.u8('a block') !== MAGIC) refuse(0, 'the start of a block')
+}
+
+function readHead(from: ByteReader): BlockHead {
+  if (from.u8('a block') !== MAGIC) from.fail('the start of a block', 0)
   const version = from.u8('a version')
-  if (version !== PLAIN_VERSION && version !== ROOTED_VERSION) refuse(1, `version ${PLAIN_VERSION} or ${ROOTED_VERSION} of a block`)
+  if (version !== PLAIN_VERSION && version !== ROOTED_VERSION) from.fail(`version ${PLAIN_VERSION} or ${ROOTED_VERSION} of a block`, 1)
   const rooted = version === ROOTED_VERSION
   const root = rooted ? new Uint8Array(from.raw(HASH_BYTES, 'a state root')) : undefined
   const readCount = (expected: string): number => rooted ? wideInteger(from, expected) : from.integer(expected)
@@ -124,11 +197,7 @@ export function decodeBlock(bytes: Uint8Array, source: BlockSource = { path: 'me
   const seq = readCount('a sequence')
   const timeMs = readCount('a time')
   const message = from.bytes('a message')
-  const count = from.count(LEAST.transaction, 'a count of transactions')
-  const transactions = new Array<TransactionRecord>(count)
-  for (let i = 0; i < count; i++) transactions[i] = readRecord(from)
-  from.done()
-  return root === undefined ? { epoch, seq, timeMs, message, transactions } : { epoch, seq, timeMs, message, transactions, root }
+  return root === undefined ? { epoch, seq, timeMs, message } : { epoch, seq, timeMs, message, root }
 }
 
 function wideInteger(from: ByteReader, expected: string): number {

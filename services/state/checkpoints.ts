@@ -149,8 +149,9 @@ export class Checkpoints {
     this.#clean = true
   }
 
-  #follow({ timeMs, transactions }: Block): void {
-    if (this.#clean && transactions.some(({ writes }) => writes.length > 0)) {
+  #follow(block: Block): void {
+    const { timeMs } = block
+    if (this.#clean && (block.holds?.writes ?? block.transactions.findIndex(({ writes }) => writes.length > 0) + 1) > 0) {
       // What was built from the state as it is has been that of the checkpoint up to here.
       if (!this.#kept && this.#base === undefined) this.#keep()
       this.#clean = false

@@ -65,7 +65,7 @@ export class Outbox {
   /** Takes up a durable block, in order. A block at or below the watermark is skipped. */
   add(block: Block): void {
     if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
-    if (!block.transactions.some(transaction => transaction.events.length > 0)) return
+    if (block.holds?.events === 0 || !block.transactions.some(transaction => transaction.events.length > 0)) return
     this.#queue.push(block)
     this.#running ??= this.#run()
   }

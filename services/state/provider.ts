@@ -50,6 +50,16 @@ export interface Block {
   readonly transactions: readonly TransactionRecord[]
   /** 32 bytes: the root of the state after this block, where it is a checkpoint. */
   readonly root?: Uint8Array
+  /** How much it holds, where that is known without a look at its transactions: those of a block that was read back are read when they are asked for. */
+  readonly holds?: BlockHolds
+}
+
+export interface BlockHolds {
+  readonly transactions: number
+  readonly writes: number
+  readonly events: number
+  /** Bytes of its outputs. */
+  readonly outputBytes: number
 }
 
 export interface StateHead {

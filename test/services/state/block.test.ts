@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { BLOCK_BYTES, chainAfter, decodeBlock, emptyChain, encodeBlock, recordBytes } from '../../../services/state/block.ts'
-import type { Block, TransactionRecord } from '../../../services/state/provider.ts'
+import { BLOCK_BYTES, chainAfter, decodeBlock, emptyChain, encodeBlock, recordBytes, scanBlock } from '../../../services/state/block.ts'
+import type { Block, TransactionRecord, Write } from '../../../services/state/provider.ts'
 import { anyBlock, anyRecord, putBlock } from '../../support/blocks.ts'
 import { damaged, decodeTotally } from '../../support/damage.ts'
 import { refusal } from '../../support/refusal.ts'
@@ -73,6 +73,31 @@ describe('the block codec', () => {
 
   test('a damaged block gives a block whose encoding it is, or CMESH_STATE_CORRUPT with the offset', () => {
     fc.assert(fc.property(damaged(anyBlock.map(encodeBlock)), expectBlockOrCorrupt), { numRuns: 2_000 })
+  })
+
+  test('reading a block through accepts and refuses what decoding it does, and finds the same in it', () => {
+    const whole = anyBlock.map(encodeBlock)
+    fc.assert(fc.property(fc.oneof(whole, damaged(whole)), bytes => {
+      const writes: Write[] = []
+      const scan = (): Block => scanBlock(bytes, AT, (space, key, value) => { writes.push({ space, key, value: value && new Uint8Array(value) }) })
+      let block: Block
+      try {
+        block = decodeBlock(bytes, AT)
+      } catch {
+        expect(refusal(scan)).toEqual(refusal(() => decodeBlock(bytes, AT)))
+        return
+      }
+      const { holds, ...rest } = scan()
+      const { transactions, ...head } = block
+      const events = transactions.flatMap(each => each.events)
+      expect(rest).toEqual(head)
+      expect(scanBlock(bytes, AT, () => undefined).transactions).toEqual(transactions)
+      expect(writes).toEqual(transactions.flatMap(each => each.writes))
+      expect(holds).toEqual({
+        transactions: transactions.length, writes: writes.length, events: events.length,
+        outputBytes: transactions.reduce((sum, { output }) => sum + output.length, 0),
+      })
+    }), { numRuns: 500 })
   })
 
   test('every proper prefix of a block is refused where it ends', () => {

@@ -112,3 +112,37 @@ test('from where the index says it begins, the same transactions make the same i
     for (let any = 0; any <= n; any++) expect([any, part.get(String(any))?.seq]).toEqual([any, whole.get(String(any))?.seq])
   }
 })
+
+test('what is read back block by block makes the index that adding it makes, wherever generations end', () => {
+  const head = { epoch: 0, seq: 0, chain: new Uint8Array(32) }
+  // Bytes of the outputs of each block's transactions, how many of the first block's are left out, and what is added behind.
+  fc.assert(fc.property(
+    fc.array(fc.array(fc.nat(30), { maxLength: 12 }), { maxLength: 20 }), fc.nat(3), fc.array(fc.nat(30), { maxLength: 12 }), fc.boolean(),
+    (sizes, skipped, behind, told) => {
+      const [added, restored] = [new TransactionIndex(10, 100), new TransactionIndex(10, 100)]
+      let asked = 0
+      for (const [b, outputs] of sizes.entries()) {
+        const skip = b === 0 ? skipped : 0
+        const outcomes = outputs.map((size, t): Outcome => (
+          { id: `${b}.${t}`, status: 200, gas: 0n, output: Buffer.alloc(size), digest: '', seq: b + 1, timeMs: 0, span: undefined }
+        ))
+        for (const [place, outcome] of outcomes.entries()) if (place >= skip) added.add(outcome, { before: head, skip: place })
+        const holds = { transactions: outputs.length, writes: 0, events: 0, outputBytes: outputs.reduce((sum, size) => sum + size, 0) }
+        const transactions = outcomes.map(({ id, status, gas, output }) => ({ id, status, gas, output, writes: [], events: [] }))
+        const block = { epoch: 0, seq: b + 1, timeMs: 0, message: new Uint8Array(0), transactions, ...(told && { holds }) }
+        restored.restore(block, { before: head, skip }, () => {
+          asked++
+          return outcomes
+        })
+      }
+      expect(asked).toBe(0)
+      expect(restored.since).toEqual(added.since)
+      for (const [t, size] of behind.entries()) {
+        const outcome = { id: `behind.${t}`, status: 200, gas: 0n, output: Buffer.alloc(size), digest: '', seq: 99, timeMs: 0, span: undefined }
+        for (const index of [added, restored]) index.add(outcome, { before: head, skip: t })
+      }
+      expect(restored.since).toEqual(added.since)
+      for (const [b, outputs] of sizes.entries()) for (const t of outputs.keys()) expect(restored.get(`${b}.${t}`)).toBe(added.get(`${b}.${t}`))
+    },
+  ))
+})
