@@ -51,6 +51,12 @@ export class CpuMeter {
     return result
   }
 
+  /** Forgets what was counted, as of a warm-up. */
+  reset(): void {
+    this.#used.clear()
+    this.#operations = 0
+  }
+
   /** µs of CPU an operation, by process. */
   perOperation(): readonly (readonly [name: string, us: number])[] {
     return [...this.#used].map(([name, seconds]) => [name, seconds * 1e6 / this.#operations] as const)

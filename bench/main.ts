@@ -9,6 +9,9 @@ import { Scope } from './harness.ts'
 import { describeMachine } from './machine.ts'
 import { jsonText, machineLine, reportOf, resultLines, type BenchReport } from './report.ts'
 
+/** Each process that a benchmark starts is ended with this one, which listens for that. */
+const MOST_PROCESSES = 64
+
 const STATUS_OF_SIGNAL = { SIGINT: 130, SIGTERM: 143 } as const
 
 const asked = readCommandLine(process.argv.slice(2), BENCHES)
@@ -21,6 +24,7 @@ if ('text' in asked) {
 
 async function runAll({ benches, smoke, json }: Asked): Promise<number> {
   let scope = new Scope()
+  process.setMaxListeners(MOST_PROCESSES)
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => { void scope.close().finally(() => process.exit(STATUS_OF_SIGNAL[signal])) })
   }

@@ -55,7 +55,7 @@ export async function startMesh(scope: Scope, settings: Readonly<Record<string, 
 }
 
 /** Prepares a mesh as its operator, in this process; what is measured is asked by a driver. */
-export async function prepare<T>(mesh: MeshProcess, work: (client: MeshClient) => Promise<T>): Promise<T> {
+export async function prepare<T>(mesh: Pick<MeshProcess, 'access'>, work: (client: MeshClient) => Promise<T>): Promise<T> {
   const client = await meshClient(mesh.access)
   try {
     return await work(client)
@@ -65,7 +65,7 @@ export async function prepare<T>(mesh: MeshProcess, work: (client: MeshClient) =
 }
 
 /** Registers the name that the mix asks for. */
-export async function registerMixName(mesh: MeshProcess): Promise<void> {
+export async function registerMixName(mesh: Pick<MeshProcess, 'access'>): Promise<void> {
   await prepare(mesh, client => client.register(MIX_NAME, MIX_TARGET))
 }
 

@@ -22,7 +22,7 @@ export const writes: Bench = {
     const driver = await startDriver(scope, 'writes', { ...mesh.access, contract: address, keys: KEYS })
     const broker = await startBroker(scope)
     const bytes = `["${keyOf(0)}","${valueOf(0)}"]`.length
-    const jetstream = await startDriver(scope, 'jetstream', { url: broker.url, ...broker.core, bytes })
+    const jetstream = await startDriver(scope, 'jetstream', { url: broker.url, ...broker.core, bytes, replicas: 1 })
     const bee = missing === undefined ? await startDriver(scope, 'hyperbee', { dir: await scratch(scope), does: 'put', keys: KEYS }) : undefined
 
     const meters = new Map(IN_FLIGHT.map(inFlight => [inFlight, new CpuMeter({ client: driver.pid, broker: mesh.brokerPid, node: mesh.pid })]))
@@ -35,6 +35,7 @@ export const writes: Bench = {
     }
     for (const warmUp of Object.values(subjects)) await warmUp()
     const values = await interleave(rounds, subjects)
+    const alone = await driver.run({ count: smoke ? 50 : 1_000, inFlight: 0 })
 
     const most = values[nameOf(512)] ?? []
     const ratios: Ratio[] = [atLeast('writes/jetstream', medianRatio(most, values['JetStream publish with ack'] ?? []), 0.4)]
@@ -44,6 +45,8 @@ export const writes: Bench = {
       rounds,
       figures: [
         ...Object.entries(values).map(([name, perSecond]): Figure => ({ name, value: median(perSecond), unit: 'writes/s' })),
+        { name: 'mesh, one in flight: p50', value: alone.p50Us, unit: 'µs' },
+        { name: 'mesh, one in flight: p99', value: alone.p99Us, unit: 'µs' },
         ...[...meters].flatMap(([inFlight, meter]) => meter.perOperation().map(([process, us]): Figure => ({ name: `${nameOf(inFlight)}: CPU of ${process}`, value: us, unit: 'µs/write' }))),
       ],
       ratios,

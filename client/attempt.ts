@@ -68,9 +68,13 @@ export function isFailure<T>(result: T | Reply): result is Reply {
 }
 
 export function isLost(failure: Reply | CMeshError): boolean {
-  const { code } = errorOf(failure)
-  return code === 'CMESH_BUS_DISCONNECTED' || code === 'CMESH_BUS_TIMEOUT' || code === 'CMESH_ROUTER_UNKNOWN_OUTCOME'
+  return LEFT_OPEN.has(errorOf(failure).code)
 }
+
+/** No answer came; or one of a node that stopped, which may have proposed the request before it did. */
+const LEFT_OPEN: ReadonlySet<string> = new Set([
+  'CMESH_BUS_DISCONNECTED', 'CMESH_BUS_TIMEOUT', 'CMESH_ROUTER_UNKNOWN_OUTCOME', 'CMESH_STATE_FULL', 'CMESH_STATE_HALTED', 'CMESH_STATE_DIVERGED',
+])
 
 /**
  * Whether another sending may come to more than this one did. A node that stops says of what it proposed that nobody knows what became of it:
@@ -113,7 +117,9 @@ function isUnknown({ ask, isTransaction }: Attempt<unknown>, last: Reply | CMesh
   // Whoever asked for one attempt is told what became of the connection; a time-out says nothing of what became of the write.
   if (!ask.retry) return error.code === 'CMESH_BUS_TIMEOUT'
   if (error.retry === 'retry') return true
-  return isTransaction && last instanceof Reply && transactionOf(last) === undefined
+  // That the last sending came too late says nothing of those before it either.
+  if (!isTransaction) return error.code === 'CMESH_ROUTER_DEADLINE'
+  return last instanceof Reply && transactionOf(last) === undefined
 }
 
 /** The transaction whose outcome a reply is; `undefined` for one that speaks of the request alone. */

@@ -19,6 +19,7 @@ export class FileLastClaim implements LastClaim {
   readonly #onFailure: (error: unknown) => void
   #claim: ClaimedPosition | undefined
   #unwritten = false
+  #forgotten = false
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
 
@@ -34,6 +35,7 @@ export class FileLastClaim implements LastClaim {
   }
 
   write(claim: ClaimedPosition): void {
+    if (this.#forgotten) return
     this.#claim = claim
     this.#unwritten = true
     this.#timer ??= setTimeout(() => { void this.#save() }, WRITE_MS).unref()
@@ -44,8 +46,9 @@ export class FileLastClaim implements LastClaim {
     return this.#save()
   }
 
-  /** Takes everything back that was claimed: the log it was claimed of counts no more. Resolves when the file is gone. */
+  /** Takes everything back that was claimed: the log it was claimed of counts no more, and nothing that is still written to it. Resolves when the file is gone. */
   forget(): Promise<void> {
+    this.#forgotten = true
     this.#unwritten = false
     this.#claim = undefined
     this.#writing = this.#writing.then(() => rm(this.#file, { force: true }).catch(this.#onFailure))

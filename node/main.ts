@@ -77,7 +77,10 @@ async function main(): Promise<void> {
   }
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => { stop(signal) })
   // Whoever started this process over a channel is gone, perhaps by kill −9: nobody would stop it any more.
-  if (process.connected) process.once('disconnect', () => { if (!stopping) stop('the parent process is gone') })
+  const orphaned = (): void => { if (!stopping) stop('the parent process is gone') }
+  if (process.connected) process.once('disconnect', orphaned)
+  // It went while this process was loaded: there is a channel, and nobody at its other end.
+  else if (process.send !== undefined) return orphaned()
 
   try {
     const descriptor = await node.start()

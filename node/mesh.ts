@@ -39,10 +39,8 @@ import { Dispatcher, type ServiceName } from '../services/router/dispatcher.ts'
 import { FrontDoor } from '../services/router/front-door.ts'
 import { RemoteCalls, ServiceListener } from '../services/router/remote.ts'
 import { Router } from '../services/router/service.ts'
-import { catchUp } from '../services/state/catch-up/catch-up.ts'
-import { divergedAt } from '../services/state/catch-up/divergence.ts'
+import { OwnLog } from '../services/state/catch-up/own-log.ts'
 import { BlockServer } from '../services/state/catch-up/server.ts'
-import { checkTrusted, trustedHead } from '../services/state/catch-up/trusted.ts'
 import { OrderedAuthority } from '../services/state/authority.ts'
 import { Outbox } from '../services/state/outbox.ts'
 import type { Block, LogAnchor } from '../services/state/provider.ts'
@@ -168,7 +166,9 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const deadlines = new Deadlines(clock)
   const store = provide('state', config['state.provider'])
   const verify = signatureCheck()
-  const replication = { bus: buses.core, did: node, store, log }
+  const ownLog = new OwnLog({
+    bus: buses.core, did: node, store, log, verify, members: () => readMembers(state.system), present: () => feed.present, forget: () => lastClaim.forget(),
+  })
   const state: StateService = new StateService({
     store,
     consensus,
@@ -184,22 +184,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     // Mock consensus serves one node, which nobody hears.
     ...(config['consensus.provider'] !== 'mock' && {
       replication: { bus: buses.core, quorum, version: packageVersion(), out: () => watermark.read() },
-      catchUp: async (upTo: number, onBlock: (block: Block) => void): Promise<void> => {
-        // An empty log names nobody: then those count that are certified.
-        const members = (): readonly string[] => {
-          const named = readMembers(state.system)
-          return named.length > 0 ? named : feed.present
-        }
-        const trusted = await trustedHead({ bus: buses.core, members, verify }, upTo)
-        log.info({ sequence: store.head.seq, upTo: trusted.seq }, 'catching up with the other members')
-        await catchUp(replication, { trusted, onBlock })
-        checkTrusted(trusted, readMembers(state.system))
-      },
-      diverged: async (place: LogAnchor): Promise<CMeshError> => {
-        const error = await divergedAt(replication, place)
-        await lastClaim.forget()
-        return error
-      },
+      catchUp: (upTo: number, onBlock: (block: Block) => void) => ownLog.catchUp(upTo, onBlock),
+      diverged: (place: LogAnchor) => ownLog.diverged(place),
     }),
     clock,
     log,

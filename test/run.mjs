@@ -1,9 +1,9 @@
 /**
- * Runs the tests: `node test/run.mjs [--faults] [what jest takes]`. It starts jest as the tests need it, keeps jest's own
+ * Runs the tests: `node test/run.mjs [--faults] [--long] [what jest takes]`. It starts jest as the tests need it, keeps jest's own
  * result file, and ends with the counts in that file. It judges nothing itself: the exit status is jest's.
  *
- * Without a flag every test runs, those of `test/fault` and `test/determinism` in their short form; `--faults` runs those alone, in their long
- * form, which they take from TEST_LONG=1. TEST_RESULTS names the result file.
+ * Without a flag every test runs, those of `test/fault` and `test/determinism` in their short form; `--faults` runs those alone; `--long` in their
+ * long form, which they take from TEST_LONG=1. TEST_RESULTS names the result file.
  */
 import { spawn } from 'node:child_process'
 import { mkdir, readFile, rm } from 'node:fs/promises'
@@ -23,7 +23,8 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const resultFile = path.resolve(root, process.env['TEST_RESULTS'] ?? 'node_modules/.cache/cmesh/test-results.json')
 const given = process.argv.slice(2)
 const faults = given.includes('--faults')
-const passed = given.filter((argument) => argument !== '--faults')
+const long = given.includes('--long')
+const passed = given.filter((argument) => argument !== '--faults' && argument !== '--long')
 
 await mkdir(path.dirname(resultFile), { recursive: true })
 await rm(resultFile, { force: true })
@@ -57,7 +58,7 @@ function runJest() {
 /** What a user set for a mesh of their own must not reach the tests' meshes. */
 function environment() {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CMESH_')))
-  return { ...env, ...(faults && { TEST_LONG: '1' }) }
+  return { ...env, ...(long && { TEST_LONG: '1' }) }
 }
 
 /** @param {number} status */

@@ -8,6 +8,7 @@ import { openJetStream } from './jetstream.ts'
 import { openMix } from './mix.ts'
 import { openMoleculer } from './moleculer.ts'
 import { openNames } from './names.ts'
+import { openPartitions } from './partitions.ts'
 import { openRaw } from './raw.ts'
 import { openViews } from './views.ts'
 import { openWide } from './wide.ts'
@@ -23,7 +24,8 @@ export interface Driver {
 
 export const DRIVERS = {
   batches: openBatches, guard: openGuard, handshake: openHandshake, hyperbee: openHyperbee, jetstream: openJetStream, mix: openMix,
-  moleculer: openMoleculer, raw: openRaw, growth: openGrowth, names: openNames, reopen: openReopen, views: openViews, wide: openWide, writes: openWrites,
+  moleculer: openMoleculer, raw: openRaw, growth: openGrowth, names: openNames, partitions: openPartitions, reopen: openReopen, views: openViews,
+  wide: openWide, writes: openWrites,
 } as const
 
 export type DriverName = keyof typeof DRIVERS

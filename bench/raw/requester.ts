@@ -8,6 +8,7 @@ import { Nkey } from '../../cmtp/identity/nats-keys.ts'
 import { INBOX_PREFIX } from '../../cmtp/subject.ts'
 
 export interface RawLogin {
+  /** Of one server, or of several, separated by commas. */
   readonly url: string
   /** Seed of the user's nkey (`SU…`). */
   readonly nkeySeed: string
@@ -55,5 +56,5 @@ export class RawRequester {
 }
 
 export function connectRaw({ url, nkeySeed, jwt }: RawLogin): Promise<NatsConnection> {
-  return connect({ servers: url, noAsyncTraces: true, authenticator: natsAuthenticator(Nkey.fromSeed(nkeySeed), () => jwt) })
+  return connect({ servers: url.split(','), noAsyncTraces: true, authenticator: natsAuthenticator(Nkey.fromSeed(nkeySeed), () => jwt) })
 }

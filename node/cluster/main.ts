@@ -88,6 +88,8 @@ async function run(given: Arguments): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop)
   // Whoever started this process over a channel is gone: nobody would stop it any more, and a second Ctrl-C ends who asked for a drain.
   if (process.connected) process.once('disconnect', stop)
+  // It went while this process was loaded.
+  else if (process.send !== undefined) return stop()
   try {
     const descriptor = await supervisor.start()
     await control.start()

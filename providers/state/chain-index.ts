@@ -1,7 +1,7 @@
 /**
  * Chain values of sequences before the head, in memory: the newest, since replicas compare those, and every 256th, so that any other one
  * is found by reading the few blocks behind one of them. 32 bytes for each 256 blocks, whatever the length of the log. Of a log that began
- * with a snapshot those before it are not known, and more blocks are read.
+ * with a snapshot those before it are not known until somebody asks: what is read then is learned, so that each block is read once.
  */
 import { emptyChain } from '../../services/state/block.ts'
 import { CHAIN_STEP, type StateHead } from '../../services/state/provider.ts'
@@ -15,6 +15,8 @@ export class ChainIndex {
   #recent: Uint8Array[] = []
   readonly #steps = new Map<number, Uint8Array>()
   #start = EMPTY
+  /** Every 256th up to here is known, also before the start. */
+  #learned = EMPTY
   #seq = 0
 
   /** Forgets what it knows, and goes on behind this place. */
@@ -22,6 +24,7 @@ export class ChainIndex {
     this.#recent = []
     this.#steps.clear()
     this.#start = place
+    this.#learned = EMPTY
     this.#seq = place.seq
   }
 
@@ -32,12 +35,19 @@ export class ChainIndex {
     if (seq % CHAIN_STEP === 0) this.#steps.set(seq, chain)
   }
 
+  /** Takes what was found by reading from the last one that `nearest` gave. */
+  learn(place: Place): void {
+    if (place.seq !== this.#learned.seq + CHAIN_STEP) return
+    this.#steps.set(place.seq, place.chain)
+    this.#learned = place
+  }
+
   /** The nearest sequence at or below `seq` whose chain value is known. */
   nearest(seq: number): Place {
     const recent = seq > this.#seq - RECENT ? this.#recent[seq % RECENT] : undefined
     if (seq > this.#start.seq && recent !== undefined) return { seq, chain: recent }
     const chain = this.#steps.get(seq - seq % CHAIN_STEP)
     if (chain !== undefined) return { seq: seq - seq % CHAIN_STEP, chain }
-    return seq >= this.#start.seq ? this.#start : EMPTY
+    return seq >= this.#start.seq ? this.#start : this.#learned
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Blocks that came from another replica, in files beside the log, one for each part: each block behind its length in four bytes. They
- * are scratch paper: never synced, gone with the next opening of the place.
+ * are scratch paper: never synced, gone with the next opening of the place. There are thousands of parts where much is missing, so a file is
+ * open only while it is worked on.
  */
 import { mkdir, open, rm } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
@@ -26,7 +27,6 @@ export interface BlockFilesParts {
 export class BlockFiles implements HeldBlocks {
   readonly #dir: string
   readonly #parts: BlockFilesParts
-  readonly #open = new Map<number, Promise<FileHandle>>()
 
   private constructor(dir: string, parts: BlockFilesParts) {
     this.#dir = dir
@@ -45,19 +45,18 @@ export class BlockFiles implements HeldBlocks {
 
   async write(part: number, blocks: readonly Uint8Array[]): Promise<void> {
     try {
-      let file = this.#open.get(part)
-      if (file === undefined) this.#open.set(part, file = open(this.#path(part), 'w+', 0o600))
-      const handle = await file
-      for (const bytes of written(blocks)) await writeWhole(handle, bytes)
+      const file = await open(this.#path(part), 'a', 0o600)
+      try {
+        for (const bytes of written(blocks)) await writeWhole(file, bytes)
+      } finally {
+        await file.close()
+      }
     } catch (thrown) {
       throw writeError(thrown)
     }
   }
 
   async drop(part: number): Promise<void> {
-    const file = this.#open.get(part)
-    this.#open.delete(part)
-    await (await file)?.close()
     await rm(this.#path(part), { force: true })
   }
 
@@ -88,7 +87,6 @@ export class BlockFiles implements HeldBlocks {
   }
 
   async discard(): Promise<void> {
-    for (const part of [...this.#open.keys()]) await this.drop(part)
     await rm(this.#dir, { recursive: true, force: true })
   }
 
@@ -96,29 +94,32 @@ export class BlockFiles implements HeldBlocks {
   async *#groups(part: number): AsyncGenerator<readonly Uint8Array[]> {
     const source = { path: this.#path(part), block: this.#parts.head().seq }
     const corrupt = (reason: string): CMeshError => new CMeshError('CMESH_STATE_CORRUPT', { ...source, reason })
-    const file = await this.#open.get(part)
-    if (file === undefined) throw corrupt('nothing was received of it')
-    for (let at = 0; ;) {
-      const { bytes, ended } = await readAt(file, at, READ_BYTES, source.path)
-      if (bytes.length === 0) return
-      const blocks: Uint8Array[] = []
-      let next = 0
-      while (next + LENGTH_BYTES <= bytes.length) {
-        const end = next + LENGTH_BYTES + bytes.readUInt32LE(next)
-        if (end > bytes.length) break
-        blocks.push(bytes.subarray(next + LENGTH_BYTES, end))
-        next = end
+    const file = await open(source.path, 'r').catch(() => { throw corrupt('nothing was received of it') })
+    try {
+      for (let at = 0; ;) {
+        const { bytes, ended } = await readAt(file, at, READ_BYTES, source.path)
+        if (bytes.length === 0) return
+        const blocks: Uint8Array[] = []
+        let next = 0
+        while (next + LENGTH_BYTES <= bytes.length) {
+          const end = next + LENGTH_BYTES + bytes.readUInt32LE(next)
+          if (end > bytes.length) break
+          blocks.push(bytes.subarray(next + LENGTH_BYTES, end))
+          next = end
+        }
+        if (blocks.length === 0) {
+          const length = bytes.length < LENGTH_BYTES ? Infinity : bytes.readUInt32LE(0)
+          if (ended || length > BLOCK_BYTES) throw corrupt('its file is damaged')
+          const large = await readAt(file, at + LENGTH_BYTES, length, source.path)
+          if (large.bytes.length < length) throw corrupt('its file is damaged')
+          blocks.push(large.bytes)
+          next = LENGTH_BYTES + length
+        }
+        at += next
+        yield blocks
       }
-      if (blocks.length === 0) {
-        const length = bytes.length < LENGTH_BYTES ? Infinity : bytes.readUInt32LE(0)
-        if (ended || length > BLOCK_BYTES) throw corrupt('its file is damaged')
-        const large = await readAt(file, at + LENGTH_BYTES, length, source.path)
-        if (large.bytes.length < length) throw corrupt('its file is damaged')
-        blocks.push(large.bytes)
-        next = LENGTH_BYTES + length
-      }
-      at += next
-      yield blocks
+    } finally {
+      await file.close()
     }
   }
 

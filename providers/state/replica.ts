@@ -54,7 +54,10 @@ export class HypercoreReplica implements ReplicaLog {
     if (known.seq === seq) return known.chain
     let { chain } = known
     const log = await this.#reaching(known.seq + 1, seq)
-    await log.read(bytes => { chain = chainAfter(chain, bytes) }, known.seq, seq)
+    await log.read((bytes, index) => {
+      chain = chainAfter(chain, bytes)
+      chains.learn({ seq: index + 1, chain })
+    }, known.seq, seq)
     return chain
   }
 

@@ -4,7 +4,9 @@
  * that every replica and every proof has the same members at the same sequence:
  *
  *     members      {"seq", "dids"}   who they are since block `seq`, once somebody joined or left; sorted
- *     left/<did>   log time in ms    when a member left: a certificate issued before counts no more
+ *     joined/<did> ms                when the certificate was issued with which it joined, by the clock of whoever issued it
+ *     left/<did>   ms                log time when a member left, or when its certificate was issued where that is later: none that was issued
+ *                                    until then counts any more
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
@@ -27,6 +29,12 @@ export const JOIN_FQMN = `0xSW:${SYSTEM_SPACE}:join`
 const MOST = 64
 
 const leftKey = (did: string): string => `left/${did}`
+const joinedKey = (did: string): string => `joined/${did}`
+
+function readMs(system: Records, key: string): number | undefined {
+  const bytes = system.get(key)
+  return bytes === undefined ? undefined : Number(Buffer.from(bytes).toString('latin1'))
+}
 
 /** Parsed records: whoever asks does so for every batch and every claim. */
 const parsed = new WeakMap<Uint8Array, readonly string[]>()
@@ -81,11 +89,11 @@ export function join({ sub, body }: Transaction, { system, seq }: TransactionCon
   const refused = (reason: string): CMeshError => new CMeshError('CMESH_IAM_CERTIFICATE', { reason })
   if (mesh !== readMesh(system)) throw refused('it is of another mesh')
   if (node !== sub) throw refused('it was issued to another node')
-  const leftMs = system.get(leftKey(sub))
-  if (leftMs !== undefined && issued <= Number(Buffer.from(leftMs).toString('latin1'))) throw refused('the node left the mesh after it was issued')
+  if (issued <= (readMs(system, leftKey(sub)) ?? -1)) throw refused('the node left the mesh after it was issued')
   const before = readMembers(system)
   if (before.includes(sub)) return jsonExecution({ members: before })
   if (before.length >= MOST) throw new CMeshError('CMESH_STATE_MEMBERS', { reason: `a mesh has at most ${MOST} of them` })
+  system.set(joinedKey(sub), Buffer.from(String(issued)))
   return write({ system, seq }, [...before, sub])
 }
 
@@ -96,7 +104,9 @@ export function leave({ sub }: Transaction, route: Route, { system, seq, timeMs 
   const before = readMembers(system)
   if (!before.includes(did)) throw new CMeshError('CMESH_STATE_MEMBERS', { reason: `${did} is none of them` })
   if (before.length === 1) throw new CMeshError('CMESH_STATE_MEMBERS', { reason: 'the last of them cannot leave' })
-  system.set(leftKey(did), Buffer.from(String(timeMs)))
+  // The clock of who issues certificates may be ahead of the log's time: what the node joined with is over all the same.
+  system.set(leftKey(did), Buffer.from(String(Math.max(timeMs, readMs(system, joinedKey(did)) ?? 0))))
+  system.delete(joinedKey(did))
   return write({ system, seq }, before.filter(member => member !== did))
 }
 

@@ -64,6 +64,8 @@ export interface FeedKeys {
 interface Other {
   readonly boot: string
   readonly n: number
+  /** When it was sent, by its own clock. */
+  readonly timeMs: number
   readonly heardMs: number
 }
 
@@ -243,7 +245,7 @@ export class Feed {
       return
     }
     const last = known?.boot === boot ? known.n : 0
-    if (n <= last) return
+    if (n <= last || this.#isOfEarlierRun(message)) return
     this.#note(message)
     if (n > last + 1) void this.#asking.round('log')
   }
@@ -265,10 +267,17 @@ export class Feed {
     if (answers !== undefined) this.#asking.answered(answers, node)
   }
 
-  #note({ node, boot, n, keys }: FeedMessage & { readonly node: string }): void {
+  #note({ node, boot, n, timeMs, keys }: FeedMessage & { readonly node: string }): void {
     const known = this.#others.get(node)
-    this.#others.set(node, { boot, n: known?.boot === boot ? Math.max(n, known.n) : n, heardMs: this.#parts.now() })
+    const isSame = known?.boot === boot
+    this.#others.set(node, { boot, n: isSame ? Math.max(n, known.n) : n, timeMs: isSame ? Math.max(timeMs, known.timeMs) : timeMs, heardMs: this.#parts.now() })
     if (keys !== undefined) this.#parts.keys?.take(node, keys)
+  }
+
+  /** Whether it is of another run than the one that is there, and older: sent once more by somebody, and everybody would be asked for what it seems to leave out. */
+  #isOfEarlierRun({ node, boot, timeMs }: FeedMessage & { readonly node: string }): boolean {
+    const known = this.#others.get(node)
+    return known !== undefined && known.boot !== boot && timeMs < known.timeMs && known.heardMs > this.#parts.now() - PRESENT_MS
   }
 
   /** The broker is back: what was said meanwhile comes first, and the node need not be deaf until the next heartbeat. */

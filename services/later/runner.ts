@@ -3,7 +3,7 @@
  * goes on where the log says; of several members the one on duty makes them, and the log sees to it that a call is executed once.
  *
  * Invariants: (1) a call is due when log time says so, or this node's clock: what it then proposes moves log time there; (2) at most `inFlight`
- * are made at once; (3) one that fails for good has its dead letter before its record goes; (4) one timer serves all.
+ * are made at once, and `ofOne` of one identity, whose calls may fail slowly while others' are due; (3) one that fails for good has its dead letter before its record goes; (4) one timer serves all.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Layer } from '../../cmtp/layer.ts'
@@ -27,6 +27,8 @@ export interface LaterRunnerParts {
   readonly log: Log
   /** Most calls made at once. Default 32. */
   readonly inFlight?: number
+  /** Most of them for one identity. Default 8. */
+  readonly ofOne?: number
   /** How often a call is tried whose failure may pass. Default 5. */
   readonly attempts?: number
   /** First pause before trying again, in ms; doubled up to 30 s. Default 1,000. */
@@ -119,21 +121,33 @@ export class LaterRunner {
     if (!this.#started || this.#stopped) return
     const nowMs = Math.max(this.#parts.clock.nowMs(), this.#logMs)
     let nextMs = Infinity
+    const { inFlight = 32, ofOne = 8 } = this.#parts
+    const running = this.#runningOfEach()
     for (const each of [...this.#waiting.values()].filter(({ running }) => !running).sort((a, b) => a.atMs - b.atMs)) {
       if (each.atMs > nowMs) {
         nextMs = each.atMs
         break
       }
-      if (this.#running.size >= (this.#parts.inFlight ?? 32)) return
+      if (this.#running.size >= inFlight) return
+      const ofThis = running.get(each.did) ?? 0
+      // Looked at again when one of them is over.
+      if (ofThis >= ofOne) continue
+      running.set(each.did, ofThis + 1)
       each.running = true
-      const running = this.#run(each.id).finally(() => {
-        this.#running.delete(running)
+      const run = this.#run(each.id).finally(() => {
+        this.#running.delete(run)
         this.#arm()
       })
-      this.#running.add(running)
+      this.#running.add(run)
     }
     this.#nextMs = nextMs
     if (nextMs !== Infinity) this.#timer = setTimeout(() => { this.#arm() }, Math.min(TIMER_MAX_MS, Math.max(1, nextMs - nowMs))).unref()
+  }
+
+  #runningOfEach(): Map<string, number> {
+    const counts = new Map<string, number>()
+    for (const { did, running } of this.#waiting.values()) if (running) counts.set(did, (counts.get(did) ?? 0) + 1)
+    return counts
   }
 
   /** Never rejects. */

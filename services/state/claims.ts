@@ -3,11 +3,11 @@
  * among them, has the same log. One claim a group commit at most; whoever sees that a position is confirmed without it keeps silent.
  *
  * Invariants:
- * 1. A claim counts when a member signed it and its chain value is this node's own at that sequence. One that is ahead of this node counts
- *    once it got there.
+ * 1. A claim counts when a member signed it, its chain value is this node's own at that sequence, and the member's copy survives what this
+ *    node's does. One that is ahead of this node counts once it got there.
  * 2. `confirmed` never goes back, and never past what this node itself holds durably.
- * 3. Chains that differ never agree again. When so many differ that a quorum without them is impossible, this node is told so once: its log
- *    or theirs is wrong, and it acknowledges nothing more.
+ * 3. A member whose chain differs counts for nothing until it comes with another log. When so many differ that a quorum without them is
+ *    impossible, this node is told so once: its log or theirs is wrong, and it acknowledges nothing more.
  * 4. No claim is made for a block whose time is further ahead of this node's clock than `AHEAD_MS`: whoever pushes the log's time is alone with it.
  */
 import { decodeClaim, encodeClaim, signClaim, verifyClaim, type Claim, type ClaimLevel } from '../../cmtp/claim.ts'
@@ -16,6 +16,7 @@ import type { Bus, BusSubscription } from '../bus/provider.ts'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import { ChainRing } from './chain-ring.ts'
+import { OtherMember } from './other-member.ts'
 import type { StateHead } from './provider.ts'
 
 /** Between two claims of a member that has nothing new to say, ms. */
@@ -48,15 +49,6 @@ export interface ClaimsParts {
   readonly onDiverged: (others: readonly Claim[]) => void
 }
 
-interface Peer {
-  claim: Claim
-  heardMs: number
-  /** The highest sequence at which its chain is this node's. */
-  agreed: number
-  /** The claim whose chain is another one. */
-  differs: Claim | undefined
-}
-
 /** What is known of a member, for who asks. */
 export interface MemberState {
   readonly did: string
@@ -73,15 +65,17 @@ export interface MemberState {
 export class Claims {
   readonly #parts: ClaimsParts
   readonly #chains = new ChainRing()
-  readonly #peers = new Map<string, Peer>()
+  readonly #peers = new Map<string, OtherMember>()
   #durable: StateHead | undefined
   #confirmed = 0
   #claimed = 0
+  #saidMs = 0
   #diverged = false
   #subscription: BusSubscription | undefined
   #beat: NodeJS.Timeout | undefined
   #speaking: NodeJS.Timeout | undefined
   #scheduled = false
+  #doubled = false
 
   constructor(parts: ClaimsParts) {
     this.#parts = parts
@@ -121,7 +115,7 @@ export class Claims {
   durable(head: StateHead): void {
     this.#durable = head
     this.#chains.add(head.seq, head.chain)
-    for (const peer of this.#peers.values()) this.#compare(peer)
+    for (const did of this.#peers.keys()) this.#compare(did)
     this.#settle()
     if (this.#scheduled || this.#subscription === undefined) return
     // Blocks that became durable together are claimed together.
@@ -146,14 +140,19 @@ export class Claims {
 
   /** The last block whose events are out, as far as any member that is there says. */
   outElsewhere(): number {
-    const { members } = this.#parts
-    return Math.max(0, ...[...this.#peers].filter(([did]) => members().includes(did)).map(([, { claim }]) => claim.out))
+    const all = this.#parts.members()
+    // What it says of blocks beyond those that this node knows it has is nobody's business yet.
+    const said = ([did, { claim, agreed, differs }]: readonly [string, OtherMember]): number => (
+      all.includes(did) && differs === undefined ? Math.min(claim.out, agreed) : 0
+    )
+    return Math.max(0, ...[...this.#peers].map(said))
   }
 
-  /** Whether this member does what one of them has to do for all: the first of those that are there. */
+  /** Whether this member does what one of them has to do for all: the first of those that are there, and whose log is this one. */
   onDuty(): boolean {
     const { member: { did }, members, clock } = this.#parts
-    const there = members().filter(other => other === did || clock.nowMs() - (this.#peers.get(other)?.heardMs ?? -Infinity) <= AWAY_MS)
+    const isThere = (peer: OtherMember | undefined): boolean => peer !== undefined && peer.differs === undefined && clock.nowMs() - peer.heardMs <= AWAY_MS
+    const there = members().filter(other => other === did || isThere(this.#peers.get(other)))
     return there[0] === did || there.length === 0
   }
 
@@ -166,7 +165,7 @@ export class Claims {
         return { did, self: true, epoch, seq, level, heardMs: 0, version, differs: false }
       }
       const { epoch = 0, seq = 0, level: theirs = 'memory', version: running = '' } = peer?.claim ?? {}
-      const heardMs = peer === undefined ? -1 : Math.max(0, clock.nowMs() - peer.heardMs)
+      const heardMs = peer === undefined || peer.heardMs === -Infinity ? -1 : Math.max(0, clock.nowMs() - peer.heardMs)
       return { did: other, self: false, epoch, seq, level: theirs, heardMs, version: running, differs: peer?.differs !== undefined }
     })
   }
@@ -202,7 +201,9 @@ export class Claims {
     }
     this.#claimed = head.seq
     const chain = Buffer.from(head.chain).toString('hex')
-    const claim = signClaim({ did: member.did, epoch: head.epoch, seq: head.seq, chain, level, out: out(), timeMs: clock.nowMs(), version }, member)
+    // Never back: where this node's clock is set back the others would take what it says for old words.
+    const timeMs = this.#saidMs = Math.max(clock.nowMs(), this.#saidMs)
+    const claim = signClaim({ did: member.did, epoch: head.epoch, seq: head.seq, chain, level, out: out(), timeMs, version }, member)
     try {
       bus.publish(CLAIM_SUBJECT, encodeClaim(claim))
     } catch (error) {
@@ -212,31 +213,40 @@ export class Claims {
   }
 
   #hear(data: Uint8Array): void {
-    const { member, members, clock } = this.#parts
+    const { member, members, level, clock } = this.#parts
     const claim = decodeClaim(data)
-    if (claim === undefined || claim.did === member.did || !members().includes(claim.did)) return
+    if (claim === undefined) return
+    if (claim.did === member.did) return this.#hearOwn(claim)
+    if (!members().includes(claim.did)) return
     const known = this.#peers.get(claim.did)
     // Older ones and repeated ones say nothing new, and cost no look at a signature.
-    if (known !== undefined && (claim.timeMs < known.claim.timeMs || claim.epoch < known.claim.epoch)) return
-    if (!verifyClaim(claim, member.verify)) return
-    const peer = known ?? { claim, heardMs: 0, agreed: 0, differs: undefined }
-    peer.claim = claim
-    peer.heardMs = clock.nowMs()
-    this.#peers.set(claim.did, peer)
-    this.#compare(peer)
+    if (known?.isNews(claim) === false || !verifyClaim(claim, member.verify)) return
+    const nowMs = clock.nowMs()
+    if (known === undefined) this.#peers.set(claim.did, new OtherMember(level, claim, nowMs))
+    else known.take(claim, nowMs)
+    this.#compare(claim.did)
     this.#settle()
   }
 
-  #compare(peer: Peer): void {
-    const { seq, chain } = peer.claim
-    if (peer.differs !== undefined || seq <= peer.agreed) return
-    const own = this.#chains.at(seq)
-    // Ahead of this node, or so far behind that nobody waits for it.
-    if (own === undefined) return
-    if (Buffer.from(own).toString('hex') === chain) peer.agreed = seq
+  /** What this node did not say itself comes from another process with its key: a data directory that was copied, or restored twice. */
+  #hearOwn(claim: Claim): void {
+    const { member, clock, log } = this.#parts
+    const ahead = claim.seq > (this.#durable?.seq ?? 0) && claim.timeMs > clock.nowMs() - AWAY_MS
+    if (this.#doubled || !ahead || !verifyClaim(claim, member.verify)) return
+    this.#doubled = true
+    log.error({ seq: claim.seq }, 'another process claims with this node\'s key; stop one of them, for both count as one member')
+  }
+
+  #compare(did: string): void {
+    const { log, level } = this.#parts
+    const peer = this.#peers.get(did)
+    const change = peer?.compare(this.#chains, this.#durable?.seq ?? 0)
+    if (peer === undefined || change === undefined) return
+    const { seq, level: theirs } = peer.claim
+    if (change === 'healed') log.info({ member: did, seq }, 'a member has this node\'s log again')
+    else if (change === 'too weak') log.warn({ member: did, level: theirs, own: level }, 'a member\'s copy survives less than this node\'s: it confirms nothing here')
     else {
-      peer.differs = peer.claim
-      this.#parts.log.error({ member: peer.claim.did, seq }, 'a member claims another log than this node has')
+      log.error({ member: did, seq: peer.differs?.seq }, 'a member claims another log than this node has')
       this.#judge()
     }
   }
@@ -244,7 +254,7 @@ export class Claims {
   #settle(): void {
     const { member: { did }, members, onConfirmed } = this.#parts
     if (this.#diverged) return
-    const heads = members().map(other => (other === did ? this.#durable?.seq ?? 0 : this.#peers.get(other)?.agreed ?? 0)).sort((a, b) => b - a)
+    const heads = members().map(other => (other === did ? this.#durable?.seq ?? 0 : this.#peers.get(other)?.counted ?? 0)).sort((a, b) => b - a)
     const confirmed = Math.min(heads[this.quorum - 1] ?? 0, this.#durable?.seq ?? 0)
     if (confirmed <= this.#confirmed) return
     this.#confirmed = confirmed

@@ -62,18 +62,23 @@ export class Replication {
     this.#claims?.start(head)
   }
 
-  /** A block is durable here, `head` the position behind it. `acknowledge` is called when the level is reached. */
-  durable(head: StateHead, acknowledge: () => void): void {
-    if (this.#quorum) this.#waiting.push({ seq: head.seq, acknowledge })
+  /** A block is durable here, `head` the position behind it. `acknowledge` is called when the level is reached; none, where nobody waits for the block. */
+  durable(head: StateHead, acknowledge: (() => void) | undefined): void {
+    if (this.#quorum && acknowledge !== undefined) this.#waiting.push({ seq: head.seq, acknowledge })
     this.#claims?.durable(head)
     if (this.#quorum) return
     this.#reached = head.seq
-    acknowledge()
+    acknowledge?.()
   }
 
-  /** The lowest sequence that every member holds who can be reckoned with; `own` where this node is alone. */
+  /**
+   * The lowest sequence that every member holds who can be reckoned with, and, where acknowledgements wait for a quorum, that one holds: what
+   * only this node has, those that are away get from the order. `own` where this node is alone.
+   */
   held(own: number): number {
-    return this.#claims?.held() ?? own
+    const claims = this.#claims
+    if (claims === undefined) return own
+    return this.#quorum ? Math.min(claims.held(), claims.confirmed) : claims.held()
   }
 
   stop(): void {

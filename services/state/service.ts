@@ -231,7 +231,7 @@ export class StateService {
     this.#proposer.durable(block.seq)
     outbox.add(block)
     this.#effects.takeUp(block)
-    this.#replication.durable(head, () => { this.#proposer.settle(outcomes) })
+    this.#replication.durable(head, outcomes.length === 0 ? undefined : () => { this.#proposer.settle(outcomes) })
     // What is in memory alone has to be ordered again when the node starts.
     if (store.durability === 'memory') return
     consensus.trim?.(this.#replication.held(block.seq))

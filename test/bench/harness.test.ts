@@ -173,7 +173,7 @@ describe('the catalogue', () => {
   test('has every benchmark once, each with a line that says what it measures', () => {
     const names = BENCHES.map(({ name }) => name)
     expect(names).toEqual([
-      'routing', 'routing --wide', 'routing --batch', 'latency', 'writes', 'reads', 'boot', 'catch-up', 'contracts', 'identity', 'growth', 'names',
+      'routing', 'routing --wide', 'routing --batch', 'latency', 'writes', 'cluster', 'reads', 'boot', 'catch-up', 'contracts', 'identity', 'growth', 'names', 'scaling',
     ])
     for (const { what } of BENCHES) expect(what).not.toBe('')
   })

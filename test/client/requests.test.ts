@@ -134,6 +134,23 @@ describe('a call that is not answered', () => {
     await expect(failure).rejects.toThrow(`the transaction ${tx} was proposed: its outcome is unknown. Ask 0xC:tx:${tx}.`)
   })
 
+  test.each<[string, CMeshError, CMeshError]>([
+    ['then by nobody', new CMeshError('CMESH_STATE_FULL', { reason: 'no space' }), new CMeshError('CMESH_ROUTER_NO_SERVICE', { service: 'S' })],
+    ['then too late', new CMeshError('CMESH_STATE_HALTED', { reason: 'CMESH_STATE_FULL' }), new CMeshError('CMESH_ROUTER_DEADLINE')],
+  ])('and may change state is of unknown outcome where it was answered by a node that stops, %s', async (_, first, later) => {
+    const client = await open()
+    mesh.behaviour = (request) => refuse(request, mesh.requests.length === 1 ? first : later)
+    await expect(client.call('0xSW:0x001:say', { timeoutMs: 150 })).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME', cause: { code: later.code } })
+    expect(mesh.requests.length).toBeGreaterThan(1)
+  })
+
+  test('and may change state is refused for sure where each answer says that nothing was done', async () => {
+    const client = await open()
+    const busy = new CMeshError('CMESH_ROUTER_BUSY', { what: 'the node', limit: 1, retryAfterMs: 1 })
+    mesh.behaviour = (request) => refuse(request, mesh.requests.length === 1 ? busy : new CMeshError('CMESH_ROUTER_DEADLINE'))
+    await expect(client.call('0xSW:0x001:say', { timeoutMs: 5_000 })).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+  })
+
   test('is given up at once by its signal', async () => {
     const client = await open()
     mesh.behaviour = () => undefined

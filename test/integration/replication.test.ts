@@ -17,7 +17,7 @@ import { readMembers } from '../../services/contracts/members.ts'
 import { SILENT_LOG } from '../../services/log.ts'
 import { IdentityTransactions } from '../../services/iam/transactions.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
-import { divergedAt } from '../../services/state/catch-up/divergence.ts'
+import { OwnLog } from '../../services/state/catch-up/own-log.ts'
 import { BlockServer } from '../../services/state/catch-up/server.ts'
 import { Outbox } from '../../services/state/outbox.ts'
 import { StateService } from '../../services/state/service.ts'
@@ -76,7 +76,9 @@ async function member(key: KeyPair, { stream, certificate = true, operator = OPE
   const shown = certificate ? issueCertificate(key.did, MESH, ISSUED_MS) : undefined
   const state: StateService = new StateService({
     store,
-    diverged: place => divergedAt({ bus, did: key.did, store, log: SILENT_LOG }, place),
+    diverged: place => new OwnLog({
+      bus, did: key.did, store, log: SILENT_LOG, members: () => readMembers(state.system), present: () => [], verify: memberOf(key).verify,
+    }).diverged(place),
     consensus: new JetStreamConsensus(
       { bus, nodeId: key.did, log: SILENT_LOG, onFailed: error => { halts.push(error) } }, { stream, maxBytes: 64 * 1024 * 1024, checkMs: 50 },
     ),
@@ -200,6 +202,9 @@ describe('three members', () => {
     await until('it has what the others have', () => alike([one, three, healed]), WAIT_MS)
     expect(healed.state.head.seq).toBeGreaterThan(seq)
     expect((await readdir(two.dir)).filter(name => name.startsWith('log.diverged-'))).toEqual([`log.diverged-${wrongAt(one, did)}`])
+    // It is a member like any other again: with it alone there is a quorum.
+    await three.stop()
+    await write(one, KeyPair.generate().did)
     expect(one.halts).toEqual([])
   })
 

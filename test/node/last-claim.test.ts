@@ -29,6 +29,17 @@ describe('the last claim in a file', () => {
     expect(await readdir(dir)).toEqual(['claim.json'])
   })
 
+  test('that was taken back stays so, whatever is still written of the log it was of', async () => {
+    const claims = new FileLastClaim(dir, fail)
+    claims.write(claimOf(1))
+    const forgotten = claims.forget()
+    claims.write(claimOf(2))
+    await forgotten
+    claims.write(claimOf(3))
+    await claims.close()
+    expect([claims.read(), readClaim(dir), await readdir(dir)]).toEqual([undefined, undefined, []])
+  })
+
   test('that cannot be written is told, and tried again with the next one', async () => {
     const place = join(dir, 'later')
     const failures: unknown[] = []

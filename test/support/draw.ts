@@ -18,6 +18,11 @@ export class Draw {
     return values[this.below(values.length)] as T
   }
 
+  /** Numbers of their own, that follow from these. */
+  fork(): Draw {
+    return new Draw(this.below(2 ** 32))
+  }
+
   /** In place. */
   shuffle<T>(values: T[]): T[] {
     for (let i = values.length - 1; i > 0; i--) {

@@ -34,6 +34,8 @@ export interface CatchUpParts {
   readonly answerMs?: number
   /** How often all others are tried. Default 3. */
   readonly rounds?: number
+  /** Takes back what this node has claimed of its log: called before it is noted that the log counts no more. Default: nothing was claimed. */
+  readonly forget?: () => Promise<void>
 }
 
 export interface CatchUpTask {

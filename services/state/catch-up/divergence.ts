@@ -23,6 +23,8 @@ export interface DivergenceParts {
   readonly timeoutMs?: number
   /** How long others may take to say that they are there, in ms. Default 1,000. */
   readonly answerMs?: number
+  /** Takes back what this node has claimed of its log: called before it is noted that the log counts no more. Default: nothing was claimed. */
+  readonly forget?: () => Promise<void>
 }
 
 /**
@@ -37,6 +39,8 @@ export async function divergedAt(parts: DivergenceParts, quorum: LogAnchor): Pro
   const seq = found?.seq ?? quorum.seq
   const members = found?.did ?? A_QUORUM
   log.error({ seq, own: describe(head), quorum: describe(quorum), peer: found?.did }, 'the log of this node is not the one that a quorum has')
+  // First: a claim that outlived its log would keep the next one from being taken.
+  await parts.forget?.()
   await replica.markDiverged({ seq, own: describe(head), peers: [`${members}: ${describe(quorum)}`] })
   return new CMeshError('CMESH_STATE_DIVERGED', { seq, members })
 }

@@ -7,7 +7,10 @@ import type { Bus } from '../../bus/provider.ts'
 import { BLOCK_BYTES } from '../block.ts'
 import { CHAIN_STEP } from '../provider.ts'
 import { blocksSubject } from './server.ts'
-import { ANSWER_BYTES, CHAINS_MOST, decodeAnswer, encodeQuestion, type Answer, type Question } from './wire.ts'
+import { ANSWER_BYTES, decodeAnswer, encodeQuestion, type Answer, type Question } from './wire.ts'
+
+/** Chain values in one question: who is asked may have to read all blocks between them before it can answer. */
+const CHAINS_AT_ONCE = 256
 
 export interface AskOptions {
   /** How long one answer may take, in ms. Default 5,000. */
@@ -41,7 +44,7 @@ export class Peer {
     const chains: Uint8Array[] = []
     const wanted = last < first ? 0 : (last - first) / CHAIN_STEP + 1
     while (chains.length < wanted) {
-      const count = Math.min(CHAINS_MOST, wanted - chains.length)
+      const count = Math.min(CHAINS_AT_ONCE, wanted - chains.length)
       chains.push(...await this.#chains({ kind: 'chains', first: first + chains.length * CHAIN_STEP, step: CHAIN_STEP, count }))
     }
     return chains

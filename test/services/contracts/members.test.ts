@@ -69,6 +69,15 @@ describe('a node', () => {
     expect(membersOf(mesh)).toHaveLength(2)
   })
 
+  test('that has left does not come back with its old certificate because who issued it had a clock ahead of the log\'s', async () => {
+    const mesh = await begun()
+    const certificate = issueCertificate(NODE.did, MEMBER, START_MS + 3_600_000)
+    expect(told(mesh.next(joinOf(NODE, certificate)))).toMatchObject([{ status: 200 }])
+    expect(told(mesh.next(leave(NODE.did)))).toMatchObject([{ status: 200 }])
+    expect(told(mesh.next(joinOf(NODE, certificate)))).toMatchObject([{ status: 400, detail: { reason: 'the node left the mesh after it was issued' } }])
+    expect(told(mesh.next(joinOf(NODE, issueCertificate(NODE.did, MEMBER, START_MS + 3_600_001))))).toMatchObject([{ status: 200 }])
+  })
+
   test('that is none, or the last one, is not taken out', async () => {
     const mesh = await begun()
     expect(told(mesh.next(leave(NODE.did)))).toMatchObject([

@@ -5,15 +5,16 @@ import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globa
 import fc from 'fast-check'
 import { parseFqmn } from '../../../cmtp/fqmn.ts'
 import { canonicalBytes, canonicalJson, parseCanonicalJson } from '../../../cmtp/identity/canonical-json.ts'
+import { issueCertificate } from '../../../cmtp/identity/certificate.ts'
 import { checkAnswer, makeCall, makeConfirm, makeConsent, makeRenewal } from '../../../cmtp/identity/handshake.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { readMessage } from '../../../cmtp/identity/messages.ts'
 import { makeDidProof } from '../../../cmtp/identity/proof.ts'
 import { Nkey } from '../../../cmtp/identity/nats-keys.ts'
-import { REVOKED_SUBJECT } from '../../../cmtp/subject.ts'
+import { REVOKED_ASK_SUBJECT, REVOKED_SUBJECT } from '../../../cmtp/subject.ts'
 import { FileKeyStore } from '../../../node/key-store.ts'
 import { RevocationFile } from '../../../node/revocation-file.ts'
-import { readFeed } from '../../../services/iam/feed-message.ts'
+import { readFeed, writeFeed } from '../../../services/iam/feed-message.ts'
 import { Feed } from '../../../services/iam/feed.ts'
 import { KeyRing } from '../../../services/iam/key-ring.ts'
 import type { RevocationEntry } from '../../../services/iam/revocation-log.ts'
@@ -146,6 +147,26 @@ describe('a feed that is heard', () => {
     // The same by the mesh's own key counts.
     bring(by(root, said))
     expect(await failureOf(() => fixture.enter(session))).toMatchObject({ detail: { reason: 'the session was revoked' } })
+  })
+
+  test('asks nobody anew because words of a node\'s earlier run are sent once more', async () => {
+    const room = await start()
+    const node = KeyPair.generate()
+    const speaker = { signer: node, certificate: issueCertificate(node.did, root, START) }
+    const asks = (): number => room.bus.published.filter(({ subject }) => subject === REVOKED_ASK_SUBJECT).length
+    const say = async (boot: string, n: number, timeMs: number): Promise<void> => {
+      room.bus.bring(REVOKED_SUBJECT, { subject: REVOKED_SUBJECT, reply: '', data: writeFeed({ boot, n, timeMs, entries: [] }, speaker) })
+      await pass(room, 1_000)
+    }
+    await say('now', 1, START)
+    const before = asks()
+    await say('before', 9, START - 60_000)
+    await say('now', 2, START + 1_000)
+    expect(asks()).toBe(before)
+    // One that was started again is believed, and asked for what was missed.
+    await say('next', 3, START + 2_000)
+    expect(asks()).toBe(before + 1)
+    expect(room.feed.present).toEqual([node.did])
   })
 
   test('is read whole or not at all, whatever the bytes', () => {

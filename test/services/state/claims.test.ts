@@ -117,6 +117,36 @@ describe('what is confirmed', () => {
     claims.stop()
   })
 
+  test('counts nobody whose copy survives less than this node\'s: an acknowledgement says what all of a quorum survive', () => {
+    const { claims, confirmed, log, hear } = made
+    claims.start(headAt(0))
+    for (const seq of [1, 2]) claims.durable(headAt(seq))
+    hear(ONE, 2, { level: 'memory' })
+    expect(confirmed).toEqual([])
+    expect(log.lines).toMatchObject([{ level: 'warn', fields: { member: ONE.did, level: 'memory', own: 'os' } }])
+    hear(ONE, 2, { level: 'memory' })
+    expect(log.lines).toHaveLength(1)
+    hear(TWO, 1, { level: 'disk' })
+    expect(confirmed).toEqual([1])
+    hear(ONE, 2)
+    expect(confirmed).toEqual([1, 2])
+    claims.stop()
+  })
+
+  test('goes on where this node is behind the others all the time: what it hears meanwhile takes nothing away', () => {
+    const { claims, confirmed, hear } = made
+    claims.start(headAt(0))
+    for (let seq = 1; seq <= 20; seq++) {
+      hear(ONE, seq + 4)
+      claims.durable(headAt(seq))
+    }
+    expect(confirmed).toEqual([5, 9, 13, 17])
+    hear(ONE, 22)
+    for (const seq of [21, 22]) claims.durable(headAt(seq))
+    expect(confirmed).toEqual([5, 9, 13, 17, 21, 22])
+    claims.stop()
+  })
+
   test.each<[string, (to: Rig) => void]>([
     ['one that nobody signed', ({ hear }) => { hear(ONE, 1, { signature: 'A'.repeat(86) }) }],
     ['one in another\'s name', ({ hear }) => { hear(ONE, 1, { did: TWO.did }) }],
@@ -145,19 +175,57 @@ describe('what is confirmed', () => {
 })
 
 describe('a chain that differs', () => {
-  test('of one of three is told in the log, confirms nothing, and never agrees again', () => {
+  test('of one of three is told in the log and confirms nothing, also not what is before the place where it differs', () => {
+    const { claims, confirmed, diverged, log, hear } = made
+    claims.start(headAt(0))
+    for (const seq of [1, 2, 3]) claims.durable(headAt(seq))
+    hear(ONE, 2, { chain: 'ff'.repeat(32) })
+    expect(log.lines).toMatchObject([{ level: 'error', fields: { member: ONE.did, seq: 2 }, message: 'a member claims another log than this node has' }])
+    hear(ONE, 3, { chain: 'ff'.repeat(32) })
+    hear(ONE, 1)
+    expect(confirmed).toEqual([])
+    expect(claims.states().map(({ differs }) => differs)).toEqual([false, true, false])
+    hear(TWO, 3)
+    expect(confirmed).toEqual([3])
+    expect(diverged).toEqual([])
+    claims.stop()
+  })
+
+  test('of a member that comes back with another log is forgotten: it counts again, and no longer against this node', () => {
     const { claims, confirmed, diverged, log, hear } = made
     claims.start(headAt(0))
     claims.durable(headAt(1))
     hear(ONE, 1, { chain: 'ff'.repeat(32) })
-    expect(log.lines).toMatchObject([{ level: 'error', fields: { member: ONE.did, seq: 1 }, message: 'a member claims another log than this node has' }])
-    claims.durable(headAt(2))
+    for (const seq of [2, 3]) claims.durable(headAt(seq))
     hear(ONE, 2)
-    expect(confirmed).toEqual([])
-    expect(claims.states().map(({ differs }) => differs)).toEqual([false, true, false])
-    hear(TWO, 2)
     expect(confirmed).toEqual([2])
+    expect(claims.states().map(({ differs }) => differs)).toEqual([false, false, false])
+    expect(log.lines.at(-1)).toMatchObject({ level: 'info', fields: { member: ONE.did, seq: 2 }, message: 'a member has this node\'s log again' })
+    hear(TWO, 3, { chain: 'ee'.repeat(32) })
     expect(diverged).toEqual([])
+    claims.stop()
+  })
+
+  test('is not taken from a claim that was made long ago: whoever can send on the bus sends what a member said before it was healed', () => {
+    const { claims, confirmed, diverged, hear } = rig([ME, ONE])
+    claims.start(headAt(0))
+    claims.durable(headAt(1))
+    hear(ONE, 1, { chain: 'ff'.repeat(32), timeMs: START_MS - 3_600_000 })
+    expect(diverged).toEqual([])
+    hear(ONE, 1)
+    expect(confirmed).toEqual([1])
+    claims.stop()
+  })
+
+  test('takes the duty from its member: what that does is of another log', () => {
+    const { claims, hear } = rig([ONE, ME, TWO])
+    claims.start(headAt(0))
+    claims.durable(headAt(1))
+    hear(ONE, 1, { out: 1 })
+    expect({ duty: claims.onDuty(), out: claims.outElsewhere() }).toEqual({ duty: false, out: 1 })
+    claims.durable(headAt(2))
+    hear(ONE, 2, { out: 2, chain: 'ff'.repeat(32) })
+    expect({ duty: claims.onDuty(), out: claims.outElsewhere() }).toEqual({ duty: true, out: 0 })
     claims.stop()
   })
 
@@ -212,6 +280,14 @@ describe('what this node says', () => {
     claims.stop()
   })
 
+  test('is never of an earlier moment than what it said before, also when its clock is set back', () => {
+    const { claims, said, time } = made
+    claims.start(headAt(0))
+    time.ms -= 1_000
+    claims.stop()
+    expect(said.map(({ timeMs }) => timeMs)).toEqual([START_MS, START_MS])
+  })
+
   test('is nothing of a block that is ahead of its clock', async () => {
     const { claims, said, log } = made
     claims.start(headAt(0))
@@ -234,6 +310,40 @@ describe('among the members', () => {
     expect(claims.onDuty()).toBe(false)
     time.ms += 5 * BEAT_MS + 1
     expect(claims.onDuty()).toBe(true)
+    claims.stop()
+  })
+
+  test('one that is gone is not there because its words are sent again, the last or older ones', () => {
+    const { claims, time, hear, raw } = rig([ONE, ME, TWO])
+    claims.start(headAt(0))
+    const words = [START_MS + 1, START_MS + 2].map(timeMs => encodeClaim(signClaim(
+      { did: ONE.did, epoch: 0, seq: 0, chain: chainAt(0).toString('hex'), level: 'os', out: 0, timeMs, version: '1' }, ONE,
+    )))
+    hear(TWO, 0)
+    raw(words[0] as Buffer)
+    expect(claims.onDuty()).toBe(false)
+    time.ms += 5 * BEAT_MS + 1
+    raw(words[0] as Buffer)
+    expect(claims.onDuty()).toBe(true)
+    time.ms += 3_600_000
+    raw(words[1] as Buffer)
+    expect(claims.onDuty()).toBe(true)
+    claims.stop()
+  })
+
+  test('a second process with this node\'s key is told in the log, once', () => {
+    const { claims, confirmed, log, said, hear, raw } = made
+    claims.start(headAt(0))
+    claims.durable(headAt(1))
+    raw(encodeClaim(said[0] as Claim))
+    hear(ME, 1)
+    hear(ME, 9, { timeMs: START_MS - 3_600_000 })
+    hear(ME, 9, { signature: 'A'.repeat(86) })
+    expect(log.lines).toEqual([])
+    hear(ME, 9)
+    hear(ME, 10)
+    expect(log.lines).toMatchObject([{ level: 'error', fields: { seq: 9 }, message: 'another process claims with this node\'s key; stop one of them, for both count as one member' }])
+    expect(confirmed).toEqual([])
     claims.stop()
   })
 

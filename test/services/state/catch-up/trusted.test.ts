@@ -62,6 +62,14 @@ describe('the place that a node trusts before it has the log', () => {
     })
   })
 
+  test('is found also where one of them claims thousands of others meanwhile', async () => {
+    const { trusted, say } = rig()
+    say(ONE, 12)
+    for (let seq = 13; seq < 1_100; seq++) say(TWO, seq)
+    say(THREE, 12)
+    expect(await trusted).toMatchObject({ seq: 12, by: [ONE.did, THREE.did] })
+  })
+
   test('counts for nothing when the log that comes of it names others', () => {
     const trusted = { epoch: 1, seq: 12, chain: Buffer.alloc(32), by: [ONE.did, TWO.did] }
     expect(() => { checkTrusted(trusted, DIDS) }).not.toThrow()

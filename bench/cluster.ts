@@ -1,0 +1,79 @@
+/** `cluster`: contract transactions on three nodes and three servers, each acknowledged when two nodes hold it, beside a replicated log alone. */
+import { NODES, startCluster, startServers, type ClusterProcesses } from './cluster-processes.ts'
+import { CpuMeter } from './cpu-time.ts'
+import { atLeast, interleave, median, medianRatio, type Bench, type Figure, type Scope } from './harness.ts'
+import { prepare, startDriver, type DriverProcess } from './processes.ts'
+import { compileStore, keyOf, KEYS, valueOf } from './store-contract.ts'
+
+const JETSTREAM_IN_FLIGHT = 256
+const BASELINE = 'JetStream publish with ack'
+const SUBJECT = 'mesh, 512 in flight'
+
+/** What is measured: by name, who does it, how many at a time, and every process that works for it. */
+interface Side {
+  readonly driver: DriverProcess
+  readonly inFlight: number
+  readonly meter: CpuMeter
+}
+
+export const cluster: Bench = {
+  name: 'cluster',
+  what: 'contract transactions on three nodes and three servers, confirmed by two nodes and receipted, 64 and 512 in flight; against JetStream publish with ack on three servers',
+  async run({ smoke, log, scope }) {
+    const rounds = smoke ? 1 : 5
+    const count = smoke ? 200 : 6_000
+    log(`starting ${smoke ? 'a cluster' : 'two clusters'} of three nodes and three servers, and three servers more for the baseline`)
+    const [wasm, mesh, disk, servers] = await Promise.all([
+      compileStore(), startCluster(scope), smoke ? undefined : startCluster(scope, { 'state.durability': 'quorum-disk' }), startServers(scope, log),
+    ])
+    const driver = await writer(scope, mesh, wasm)
+    const bytes = `["${keyOf(0)}","${valueOf(0)}"]`.length
+    const jetstream = await startDriver(scope, 'jetstream', { url: servers.urls.join(','), ...servers.core, bytes, replicas: NODES })
+    const sideOf = (by: DriverProcess, inFlight: number, pids: Readonly<Record<string, number>>): Side =>
+      ({ driver: by, inFlight, meter: new CpuMeter({ client: by.pid, ...pids }) })
+    const sides: Record<string, Side> = {
+      [BASELINE]: sideOf(jetstream, JETSTREAM_IN_FLIGHT, servers.pids),
+      'mesh, 64 in flight': sideOf(driver, 64, mesh.pids),
+      [SUBJECT]: sideOf(driver, 512, mesh.pids),
+    }
+    if (disk !== undefined) sides['mesh, 512 in flight, quorum-disk'] = sideOf(await writer(scope, disk, wasm), 512, disk.pids)
+
+    if (!smoke) for (const { driver: by, inFlight } of Object.values(sides)) await by.run({ count, inFlight })
+    const values = await interleave(rounds, Object.fromEntries(Object.entries(sides).map(([name, { driver: by, inFlight, meter }]) => [
+      name, async () => (await meter.during(count, () => by.run({ count, inFlight }))).perSecond,
+    ])))
+    const alone = await driver.run({ count: smoke ? 20 : 500, inFlight: 0 })
+    return {
+      rounds,
+      figures: [
+        ...Object.entries(values).map(([name, perSecond]): Figure => ({ name, value: median(perSecond), unit: 'writes/s' })),
+        { name: 'mesh, one in flight: p50', value: alone.p50Us, unit: 'µs' },
+        ...Object.entries(sides).flatMap(([name, { meter }]) => cpuFigures(name, meter)),
+      ],
+      ratios: [atLeast('cluster/jetstream', medianRatio(values[SUBJECT] ?? [], values[BASELINE] ?? []), 0.4)],
+      leftOut: [
+        `the ratio is that of 512 in flight; JetStream has ${JETSTREAM_IN_FLIGHT}, R3, on disk, messages as long as a transaction's arguments`,
+        'cores: seven busy processes share this machine\'s, so its rates are those of all their CPU together; on machines of their own nodes and servers work side by side',
+        'the network between nodes and servers, and a disk that each of them has to itself',
+        'which server leads a stream, and which node takes a frame: that is the servers\' choice, and another one in each run',
+        smoke ? 'quorum-disk' : 'power cuts, but for quorum-disk: durability is quorum-os',
+      ],
+    }
+  },
+}
+
+/** A client of one connection that puts keys into a contract of its own. */
+async function writer(scope: Scope, mesh: ClusterProcesses, wasm: Uint8Array): Promise<DriverProcess> {
+  const { address } = await prepare(mesh, client => client.deploy({ wasm, name: 'store', version: '1.0.0' }))
+  return startDriver(scope, 'writes', { ...mesh.access, contract: address, keys: KEYS })
+}
+
+/** Of the client, and of nodes and servers each together. */
+function cpuFigures(name: string, meter: CpuMeter): Figure[] {
+  const sums = new Map<string, number>()
+  for (const [process, us] of meter.perOperation()) {
+    const kind = process === 'client' ? process : `the three ${process.startsWith('node') ? 'nodes' : 'servers'}`
+    sums.set(kind, (sums.get(kind) ?? 0) + us)
+  }
+  return [...sums].map(([kind, us]) => ({ name: `${name}: CPU of ${kind}`, value: us, unit: 'µs/write' }))
+}

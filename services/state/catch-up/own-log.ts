@@ -1,0 +1,69 @@
+/**
+ * What a node does where its log is not the members': it takes what it lacks, or notes that its own is another one. It decides whose word that
+ * takes, and the rest is `catch-up.ts`'s and `divergence.ts`'s.
+ *
+ * Invariants: nothing is taken, and no log given up, on the word of fewer than a quorum; a log that turns out to name other members than those
+ * that vouched for it is put aside, for the next start would ask those it names.
+ */
+import { CMeshError } from '../../../cmtp/errors.ts'
+import type { Block, LogAnchor } from '../provider.ts'
+import { catchUp, type CatchUpParts } from './catch-up.ts'
+import { divergedAt } from './divergence.ts'
+import { checkTrusted, trustedHead, type TrustedParts } from './trusted.ts'
+
+export interface OwnLogParts extends CatchUpParts, Pick<TrustedParts, 'verify' | 'nowMs'> {
+  /** DIDs of the members, as the log names them; none while it is empty. */
+  readonly members: () => readonly string[]
+  /** DIDs of the others that are there and that the mesh certified. */
+  readonly present: () => readonly string[]
+  /** How long a quorum may take to say the same, in ms. Default 15,000. */
+  readonly quorumMs?: number
+}
+
+/** How long a node without a log listens for who claims one, in ms: every member does once a second. */
+const SETTLE_MS = 2_500
+/** Who is named where there is no quorum to name. */
+const NO_QUORUM = 'that disagree among themselves'
+
+export class OwnLog {
+  readonly #parts: OwnLogParts
+
+  constructor(parts: OwnLogParts) {
+    this.#parts = parts
+  }
+
+  /** Brings the log up to `upTo` at least. Rejects as `catchUp` does, and with `CMESH_STATE_CATCH_UP` where no quorum vouches for a log. */
+  async catchUp(upTo: number, onBlock: (block: Block) => void): Promise<void> {
+    const { store, log, members, present, forget } = this.#parts
+    const isEmpty = members().length === 0
+    const trusted = await trustedHead(isEmpty ? this.#trusting(present, SETTLE_MS) : this.#trusting(members), upTo)
+    log.info({ sequence: store.head.seq, upTo: trusted.seq }, 'catching up with the other members')
+    await catchUp(this.#parts, { trusted, onBlock })
+    try {
+      checkTrusted(trusted, members())
+    } catch (error) {
+      if (isEmpty) {
+        await forget?.()
+        await store.replica?.markDiverged({ seq: trusted.seq, own: `vouched for by ${trusted.by.join(', ')}`, peers: [`it names ${members().join(', ')}`] })
+      }
+      throw error
+    }
+  }
+
+  /**
+   * Members claim another log at `place` than this one. Resolves with the error to stop with: where a quorum of them is of one mind that is
+   * noted, and the log put aside at the next start; else nobody knows whose is right, and each keeps its own.
+   */
+  async diverged(place: LogAnchor): Promise<CMeshError> {
+    const { did, store, log, members } = this.#parts
+    const quorum = await trustedHead(this.#trusting(members), place.seq).catch(() => undefined)
+    if (quorum !== undefined && !quorum.by.includes(did)) return divergedAt(this.#parts, quorum.seq <= store.head.seq ? quorum : place)
+    log.error({ seq: place.seq }, 'members claim another log than this node has, and no quorum of them the same one: it keeps its own')
+    return new CMeshError('CMESH_STATE_DIVERGED', { seq: place.seq, members: NO_QUORUM })
+  }
+
+  #trusting(members: () => readonly string[], settleMs = 0): TrustedParts {
+    const { bus, verify, quorumMs, nowMs } = this.#parts
+    return { bus, verify, members, settleMs, ...(quorumMs !== undefined && { timeoutMs: quorumMs }), ...(nowMs !== undefined && { nowMs }) }
+  }
+}

@@ -1,0 +1,174 @@
+/** Whose word it takes to take a log, or to give one up: real logs, a real broker, and members whose claims are made by hand. */
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { encodeClaim, signClaim } from '../../cmtp/claim.ts'
+import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { CLAIM_SUBJECT } from '../../cmtp/subject.ts'
+import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
+import { HypercoreStateStore } from '../../providers/state/hypercore.ts'
+import { OwnLog, type OwnLogParts } from '../../services/state/catch-up/own-log.ts'
+import type { LogAnchor, StateHead } from '../../services/state/provider.ts'
+import { commitBlock, loopBlock, putBlock } from '../support/blocks.ts'
+import { startBroker, type TestBroker } from '../support/broker.ts'
+import { honestGiver, type Giver } from '../support/giving.ts'
+import { keptLog, memberOf } from '../support/mesh.ts'
+
+const END = 300
+const [ME, ONE, TWO, THREE, LEFT] = Array.from({ length: 5 }, () => KeyPair.generate()) as [KeyPair, KeyPair, KeyPair, KeyPair, KeyPair]
+
+let broker: TestBroker
+let far: NatsBus
+let root: string
+let whole: HypercoreStateStore
+/** As long, with another value at 40. */
+let wrong: HypercoreStateStore
+
+async function logOf(dir: string, end: number, wrongAt = 0): Promise<HypercoreStateStore> {
+  const store = new HypercoreStateStore({ dir })
+  await store.open(() => {})
+  for (let seq = 1; seq <= end; seq++) void commitBlock(store, seq === wrongAt ? putBlock(seq, 'key 1', 'wrong') : loopBlock(seq))
+  await store.flush()
+  return store
+}
+
+beforeAll(async () => {
+  broker = await startBroker()
+  far = await connectNats({ servers: broker.url, name: 'test-far', ...broker.broker.core, connectTimeoutMs: 30_000 })
+  root = await mkdtemp(join(tmpdir(), 'cmesh-own-log-'))
+  whole = await logOf(join(root, 'whole'), END)
+  wrong = await logOf(join(root, 'wrong'), END, 40)
+})
+afterAll(async () => {
+  await whole.close()
+  await wrong.close()
+  await far.close()
+  await broker.stop()
+  await rm(root, { recursive: true, force: true })
+})
+
+let dir: string
+let store: HypercoreStateStore
+let givers: Giver[]
+let clock: { ms: number }
+let log: ReturnType<typeof keptLog>
+/** Whether the log was noted already, each time that what was claimed of it was taken back. */
+let forgotten: boolean[]
+beforeEach(async () => {
+  dir = await mkdtemp(join(root, 'own-'))
+  givers = [honestGiver(far, ONE.did, whole), honestGiver(far, LEFT.did, wrong)]
+  clock = { ms: 0 }
+  log = keptLog()
+  forgotten = []
+})
+afterEach(async () => {
+  for (const giver of givers) await giver.stop()
+  await store.close()
+})
+
+const noted = (): boolean => existsSync(join(dir, 'diverged.json'))
+
+/** `names`: the members, once there is a log. */
+async function ownLog(end: number, names: readonly KeyPair[], parts: Partial<OwnLogParts> = {}, wrongAt = 0): Promise<OwnLog> {
+  store = await logOf(dir, end, wrongAt)
+  return new OwnLog({
+    bus: broker.core, did: ME.did, store, log, timeoutMs: 10_000, answerMs: 10_000, rounds: 1, verify: memberOf(ME).verify, nowMs: () => clock.ms,
+    members: () => (store.head.seq === 0 ? [] : names.map(({ did }) => did)), present: () => [ONE, TWO, THREE, LEFT].map(({ did }) => did),
+    forget: () => {
+      forgotten.push(noted())
+      return Promise.resolve()
+    },
+    ...parts,
+  })
+}
+
+/** All of it has reached the node when this resolves. */
+async function say(...claims: readonly (readonly [KeyPair, LogAnchor])[]): Promise<void> {
+  await broker.core.flush()
+  for (const [key, { epoch, seq, chain }] of claims) {
+    const text = Buffer.from(chain).toString('hex')
+    far.publish(CLAIM_SUBJECT, encodeClaim(signClaim({ did: key.did, epoch, seq, chain: text, level: 'os', out: 0, timeMs: 1, version: '1' }, key)))
+  }
+  await far.flush()
+  await broker.core.flush()
+}
+
+describe('a node without a log', () => {
+  test('believes nobody because it was heard first: one that has left the mesh does not choose its log', async () => {
+    const own = await ownLog(0, [ONE, TWO, THREE])
+    const task = own.catchUp(END, () => {})
+    await say([LEFT, wrong.head], [ONE, whole.head])
+    clock.ms = 2_499
+    await say([LEFT, wrong.head])
+    clock.ms = 2_500
+    await say([LEFT, wrong.head], [TWO, whole.head], [LEFT, wrong.head])
+    expect(store.head.seq).toBe(0)
+    await say([THREE, whole.head])
+    await task
+    expect(store.head).toEqual(whole.head)
+    expect({ forgotten, noted: noted() }).toEqual({ forgotten: [], noted: false })
+  })
+
+  test('counts those that claim something, not those that wait for a log as it does', async () => {
+    const own = await ownLog(0, [ONE])
+    const task = own.catchUp(END, () => {})
+    await say([ONE, whole.head])
+    clock.ms = 2_500
+    await say([ONE, whole.head])
+    await task
+    expect(store.head).toEqual(whole.head)
+  })
+
+  test('puts one aside that names other members than those that vouched for it: the next start would ask those', async () => {
+    const own = await ownLog(0, [LEFT, KeyPair.generate(), KeyPair.generate()])
+    const task = own.catchUp(END, () => {})
+    clock.ms = 2_500
+    await say([LEFT, wrong.head])
+    await expect(task).rejects.toMatchObject({
+      code: 'CMESH_STATE_CATCH_UP', detail: { reason: 'those that claimed the log are no quorum of the members that it names' },
+    })
+    expect({ forgotten, noted: noted() }).toEqual({ forgotten: [false], noted: true })
+    await store.close()
+    store = await logOf(dir, 0)
+    expect(store.head.seq).toBe(0)
+  })
+})
+
+describe('a node whose log other members contradict', () => {
+  const at = async (of: HypercoreStateStore, seq: number): Promise<LogAnchor> => ({ epoch: 0, seq, chain: await of.replica.chainAt(seq) })
+
+  test('gives it up where a quorum is of one mind; what it claimed goes first, for it would stop the next start', async () => {
+    const own = await ownLog(END, [ME, ONE, TWO], {}, 40)
+    const task = own.diverged(await at(whole, 50))
+    await say([ONE, await at(whole, 60)], [TWO, await at(whole, 60)])
+    expect(await task).toMatchObject({ code: 'CMESH_STATE_DIVERGED', detail: { seq: 40, members: ONE.did } })
+    expect({ forgotten, noted: noted() }).toEqual({ forgotten: [false], noted: true })
+    expect(JSON.parse(await readFile(join(dir, 'diverged.json'), 'utf8'))).toMatchObject({ seq: 40 })
+  })
+
+  test.each<[string, () => Promise<readonly (readonly [KeyPair, LogAnchor])[]>]>([
+    ['none is', async () => [[ONE, await at(whole, 60)], [TWO, { ...await at(whole, 60), chain: Buffer.alloc(32, 7) }]]],
+    ['it is of that quorum itself', async () => [[ME, await at(wrong, 60)], [ONE, await at(wrong, 60)]]],
+  ])('keeps it where %s: nobody knows whose is right', async (_, claims) => {
+    const own = await ownLog(END, [ME, ONE, TWO], { quorumMs: 300 }, 40)
+    const task = own.diverged(await at(whole, 50))
+    await say(...await claims())
+    expect(await task).toMatchObject({
+      code: 'CMESH_STATE_DIVERGED',
+      message: 'This node holds another log than the members that disagree among themselves, by sequence 50 at the latest. It answers for nothing until it is rebuilt from them; start it again.',
+    })
+    expect({ forgotten, noted: noted() }).toEqual({ forgotten: [], noted: false })
+    expect(log.lines).toMatchObject([{ level: 'error', fields: { seq: 50 } }])
+  })
+
+  test('takes back what it claimed also where it finds that out when it catches up', async () => {
+    const own = await ownLog(100, [ME, ONE, TWO], {}, 40)
+    const head: StateHead = store.head
+    const task = own.catchUp(END, () => {})
+    await say([ONE, whole.head], [TWO, whole.head])
+    await expect(task).rejects.toMatchObject({ code: 'CMESH_STATE_DIVERGED', detail: { seq: 40 } })
+    expect({ head: store.head, forgotten, noted: noted() }).toEqual({ head, forgotten: [false], noted: true })
+  })
+})
