@@ -91,7 +91,7 @@ export class StateService {
       clock, offsets: () => this.#replication.offsets(),
       shared: () => (parts.replication?.quorum === true && readMembers(this.system).length > 1 ? store.head.timeMs : undefined),
     })
-    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member, checkClock })
+    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member, checkClock, reached: () => this.#replication.reached })
     this.#writes = new Writes({
       engine, guard, outbox, member, clock, proposer: this.#proposer, system: this.system, durability: this.durability, stats: this.stats,
       refusal: () => this.#wrong ?? (this.#stopping && this.#applier.halted === undefined ? new CMeshError('CMESH_ROUTER_DRAINING') : undefined),
