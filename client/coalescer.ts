@@ -16,10 +16,10 @@ import { encodeRequest, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { entryId, type MessageIds } from '../cmtp/message-id.ts'
 import type { ReceiptLevel } from '../cmtp/wire.ts'
 import type { ActiveSession } from './active-session.ts'
+import { Sending } from './attempt.ts'
 import type { Connection } from './connection.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, type Reply } from './reply.ts'
-import { ANSWER_MS } from './retry.ts'
 import type { SessionKeeper } from './session.ts'
 
 /** Most requests in one frame: several frames on the way keep client, broker and node busy at the same time. */
@@ -36,10 +36,12 @@ export interface CoalescedRequest {
   readonly session: ActiveSession
   readonly receipt: ReceiptLevel
   readonly timeoutMs: number
+  /** When it is sent again; `undefined`: never. */
+  readonly resendMs: number | undefined
   /** Absolute, ms since 1970. */
   readonly deadlineMs: number
-  /** Told once what came of it: a reply of any status, or an error. `id` gives the id it was asked under. Must not throw. */
-  readonly settled: (result: Reply | CMeshError, id: () => Buffer) => void
+  /** Told once what came of it: a reply of any status, or an error. `id` gives the id it was asked under; `resent`: more than once. Must not throw. */
+  readonly settled: (result: Reply | CMeshError, id: () => Buffer, resent: boolean) => void
 }
 
 export interface CoalescerParts {
@@ -108,8 +110,8 @@ export class Coalescer {
     const { session, receipt } = request
     // Whoever has one request in a turn seldom asks the same again soon: keeping its frame would cost more than making it.
     const frame = frameOf(request, this.#parts.ids.next())
-    this.#send(session, request.timeoutMs, frame, data => readReply(data, frame, receipt), result => {
-      request.settled(result, () => entryId(frame.subarray(REQUEST_ID_AT), 0))
+    this.#send(session, request, frame, data => readReply(data, frame, receipt), (result, resent) => {
+      request.settled(result, () => entryId(frame.subarray(REQUEST_ID_AT), 0), resent)
     })
   }
 
@@ -123,7 +125,7 @@ export class Coalescer {
     const references = mixed ? requests.map((request) => request.session.token) : undefined
     const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries, references)
     this.#parts.ids.write(frame, BATCH_ID_AT, requests.length)
-    this.#send(session, last.timeoutMs, frame, data => readBatchReply(data, frame, requests.length, receipt), result => {
+    this.#send(session, last, frame, data => readBatchReply(data, frame, requests.length, receipt), (result, resent) => {
       if (mixed && Array.isArray(result)) {
         // The gateway's own token counts for the frame: without it no entry is taken, whosever it is.
         if (result.some((reply) => reply.status !== 401)) gateway.introduced(session)
@@ -132,7 +134,7 @@ export class Coalescer {
       }
       for (let i = 0; i < requests.length; i++) {
         const own = Array.isArray(result) ? result[i] as Reply : result
-        ;(requests[i] as CoalescedRequest).settled(own, () => entryId(frame.subarray(BATCH_ID_AT), i))
+        ;(requests[i] as CoalescedRequest).settled(own, () => entryId(frame.subarray(BATCH_ID_AT), i), resent)
       }
     })
   }
@@ -144,10 +146,12 @@ export class Coalescer {
 
   /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */
   #send<T>(
-    session: ActiveSession, timeoutMs: number, frame: Buffer, read: (data: Uint8Array) => T, settle: (result: T | CMeshError) => void,
+    session: ActiveSession, { timeoutMs, resendMs = timeoutMs }: CoalescedRequest, frame: Buffer,
+    read: (data: Uint8Array) => T, settle: (result: T | CMeshError, resent: boolean) => void,
   ): void {
-    const failed = (thrown: unknown): void => { settle(CMeshError.from(thrown, 'the client')) }
-    this.#parts.connection.ask(session.subject, frame, { timeoutMs: timeoutMs + ANSWER_MS }, (data) => {
+    const sending = new Sending({ retry: true, resendMs, signal: undefined }, timeoutMs)
+    const failed = (thrown: unknown): void => { settle(CMeshError.from(thrown, 'the client'), sending.resent) }
+    this.#parts.connection.ask(session.subject, frame, sending, (data) => {
       let result: T
       try {
         result = read(data)
@@ -155,13 +159,13 @@ export class Coalescer {
         failed(thrown)
         return
       }
-      settle(result)
+      settle(result, sending.resent)
     }, failed)
   }
 }
 
 /** The request in a frame of its own. */
-export function frameOf({ fqmn, headers, body, session, deadlineMs, receipt }: Omit<CoalescedRequest, 'settled'>, id: Uint8Array): Buffer {
+export function frameOf({ fqmn, headers, body, session, deadlineMs, receipt }: Omit<CoalescedRequest, 'settled' | 'timeoutMs' | 'resendMs'>, id: Uint8Array): Buffer {
   return encodeRequest({ id, fqmn, token: session.token, deadlineMs, receipt, bundle: true, ...(headers && { headers }), ...(body && { body }) })
 }
 
@@ -170,7 +174,7 @@ export function frameOf({ fqmn, headers, body, session, deadlineMs, receipt }: O
  * differ by what the turn lasts; the last one stands for all.
  */
 function alike(a: CoalescedRequest, b: CoalescedRequest, gateway: ActiveSession | undefined): boolean {
-  if (a.receipt !== b.receipt || a.timeoutMs !== b.timeoutMs) return false
+  if (a.receipt !== b.receipt || a.timeoutMs !== b.timeoutMs || a.resendMs !== b.resendMs) return false
   return a.session === b.session || (gateway !== undefined && isCarried(a.session, gateway) && isCarried(b.session, gateway))
 }
 

@@ -11,13 +11,14 @@ import { Connection } from './connection.ts'
 import { locateMesh, type MeshLocation } from './descriptor.ts'
 import type { SessionMemory } from './handshakes.ts'
 import { configDirectory, DEFAULT_IDENTITY, IdentityStore } from './identity-store.ts'
-import { MeshClient, shareConnection } from './mesh-client.ts'
+import { MeshClient } from './mesh-client.ts'
 import {
   anything, boolean, checkOptions, CONNECTION_CHECKS, REQUEST_CHECKS, resolveConnectionDefaults, resolveRequestDefaults, text,
   type ConnectionDefaults, type RequestDefaults,
 } from './options.ts'
 import { pauseBeforeRetry } from './retry.ts'
 import { SessionKeeper } from './session.ts'
+import { shareConnection } from './shared-connection.ts'
 
 export interface ConnectOptions extends MeshLocation, RequestDefaults, ConnectionDefaults {
   /**

@@ -142,7 +142,9 @@ export class Member implements GroupMember {
 
   async #pull(max: number): Promise<readonly Taken[]> {
     // Not given up when it closes: what it takes meanwhile would be held back from the others.
-    const reply = this.#ask('pull', { max, waitMs: WAIT_MS }, { timeoutMs: WAIT_MS + ANSWER_MS })
+    // Sent once: what two pulls of one member take, one of them takes in vain.
+    const timeoutMs = WAIT_MS + ANSWER_MS
+    const reply = this.#ask('pull', { max, waitMs: WAIT_MS }, { timeoutMs, resendMs: timeoutMs })
     return (await reply).json<readonly Taken[]>()
   }
 
@@ -168,7 +170,7 @@ export class Member implements GroupMember {
     }
   }
 
-  #ask(action: string, body: object, options: VerbOptions = {}): ReturnType<VerbCall> {
+  #ask(action: string, body: object, options: VerbOptions & { readonly resendMs?: number } = {}): ReturnType<VerbCall> {
     return this.#parts.call(`0xEW:${this.channel}:${this.group}:${action}`, { ...options, body: JSON.stringify(body) })
   }
 }

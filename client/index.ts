@@ -3,7 +3,8 @@
  * part of it.
  */
 export { connect, type ConnectOptions } from './connect.ts'
-export { MeshClient, type BatchEntry, type BatchOptions, type CallOptions } from './mesh-client.ts'
+export type { BatchEntry, BatchOptions, CallOptions } from './call.ts'
+export { MeshClient } from './mesh-client.ts'
 export { Reply } from './reply.ts'
 export type { NameRecord } from './names.ts'
 export type { EventRange, GroupInfo, Published } from './channels.ts'

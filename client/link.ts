@@ -11,7 +11,7 @@ import { randomBytes } from 'node:crypto'
 import { connect as connectNats, errors } from '@nats-io/transport-node'
 import type { Authenticator, Msg, NatsConnection } from '@nats-io/transport-node'
 import { BUNDLE_TOKEN, decodeBundle } from '../cmtp/bundle.ts'
-import { Correlator } from '../cmtp/correlate.ts'
+import { Correlator, type CorrelatedRequestOptions } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { natsAuthenticator } from '../cmtp/identity/nats-jwt.ts'
 import type { Nkey } from '../cmtp/identity/nats-keys.ts'
@@ -20,9 +20,8 @@ import { inboxPrefix } from '../cmtp/subject.ts'
 
 export type LinkStatus = 'connected' | 'disconnected' | 'closed'
 
-export interface RequestOptions {
+export interface RequestOptions extends Pick<CorrelatedRequestOptions, 'signal' | 'resendMs' | 'onResend'> {
   readonly timeoutMs: number
-  readonly signal?: AbortSignal
 }
 
 export interface LinkLogin {

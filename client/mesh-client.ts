@@ -8,135 +8,37 @@
  * with `CMESH_BUS_DISCONNECTED`, `CMESH_BUS_TIMEOUT`, `CMESH_BUS_BUSY`, `CMESH_ROUTER_UNKNOWN_OUTCOME` (a write that got no
  * answer), `CMESH_CLIENT_ABORTED`, `CMESH_CLIENT_CLOSED` or `CMESH_CLIENT_USAGE`.
  */
-import type { BatchEntryFields } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
-import { parseFqmn } from '../cmtp/fqmn.ts'
-import { encodeHeaders, type HeaderList } from '../cmtp/headers.ts'
 import { KeyPair } from '../cmtp/identity/keys.ts'
-import { needsProof } from '../cmtp/identity/request-proof.ts'
 import { LIMITS } from '../cmtp/limits.ts'
-import type { MessageIds } from '../cmtp/message-id.ts'
-import { Coalescer } from './coalescer.ts'
+import type { Ask } from './attempt.ts'
+import { BATCH_CHECKS, CALL_CHECKS, fieldsOf, isSigned, isWrite, partsOf, type BatchEntry, type BatchOptions, type CallOptions } from './call.ts'
 import type { ConnectOptions } from './connect.ts'
-import type { Connection, ConnectionStatus } from './connection.ts'
-import type {
-  CodeOptions, ContractInfo, ContractVersion, Deployment, DeployOptions, DryDeployment, DryReplacement, DryRunOptions, ProxyContract, ProxyOptions, Replacement,
-} from './contract-types.ts'
-import { Contracts } from './deployment.ts'
-import { DeadLetters } from './dead-letters.ts'
-import { EncodedEntries } from './encoded-entries.ts'
-import { Channels, type EventRange, type GroupInfo, type Published } from './channels.ts'
-import type { GroupHandler, GroupMember, GroupOptions } from './group.ts'
-import { DelayedCalls } from './later.ts'
-import { Names, type NameRecord } from './names.ts'
-import {
-  anything, checkOptions, readLevel, REQUEST_CHECKS, text, usage, type ReadLevel, type RequestDefaults, type ResolvedRequestDefaults,
-} from './options.ts'
+import type { ConnectionStatus } from './connection.ts'
+import { MeshVerbs } from './mesh-verbs.ts'
+import { anything, checkOptions, usage } from './options.ts'
 import type { Reply } from './reply.ts'
-import { Requester, type Ask, type RequestParts } from './requester.ts'
+import { Requester } from './requester.ts'
 import { SessionKeeper } from './session.ts'
-import type { ChannelEvent, EventHandler, Subscription } from './subscription.ts'
-import type { VerbCall, VerbOptions } from './verbs.ts'
+import type { MeshClientParts } from './shared-connection.ts'
 
-export interface CallOptions extends RequestDefaults {
-  /** Bytes, or text that is sent as UTF-8. At most 1 MiB. Excludes `args`. */
-  readonly body?: Uint8Array | string | undefined
-  /** Arguments of a contract's function, sent in the body as a JSON array. The address must have none then. */
-  readonly args?: readonly unknown[] | undefined
-  /** Names are sent in lower case. */
-  readonly headers?: Readonly<Record<string, string>> | undefined
-  /** Gives the call up. What was sent may still be executed. */
-  readonly signal?: AbortSignal | undefined
-  /** The `idempotency-key` header. */
-  readonly idempotencyKey?: string | undefined
-  /**
-   * How fresh a view has to be. `local` (default): what the node that answers has applied. `session`: at least what this client's
-   * acknowledged writes did. `linear`: at least everything that was acknowledged to anybody before the call.
-   */
-  readonly read?: ReadLevel | undefined
-}
-
-/** One request of a batch. */
-export interface BatchEntry {
-  readonly fqmn: string
-  readonly body?: Uint8Array | string | undefined
-  readonly args?: readonly unknown[] | undefined
-  readonly headers?: Readonly<Record<string, string>> | undefined
-}
-
-export interface BatchOptions {
-  /** As in `CallOptions`, for the whole batch. */
-  readonly timeoutMs?: number | undefined
-  readonly receipt?: RequestDefaults['receipt']
-  readonly retry?: boolean | undefined
-  readonly signal?: AbortSignal | undefined
-}
-
-/** What the clients on one connection have in common. */
-export interface SharedParts {
-  readonly connection: Connection
-  readonly ids: MessageIds
-  readonly entries: EncodedEntries
-  /** `undefined`: each request has a frame of its own. */
-  readonly coalescer: Coalescer | undefined
-  /** Session of the client that owns the connection. */
-  readonly gateway: SessionKeeper
-  /** Clients that were opened on the connection beside its owner, and are not closed. */
-  readonly carried: Set<MeshClient>
-  readonly defaults: ResolvedRequestDefaults
-  readonly drainMs: number
-  readonly onWarning: (error: CMeshError) => void
-}
-
-export interface MeshClientParts extends SharedParts {
-  /** The gateway's own, or one that it carries. */
-  readonly sessions: SessionKeeper
-  readonly identity: KeyPair
-  /** Aborted by `close`. */
-  readonly closing: AbortController
-}
-
-export function shareConnection({ coalesce, ...parts }: Omit<SharedParts, 'entries' | 'coalescer' | 'carried'> & { readonly coalesce: boolean }): SharedParts {
-  const entries = new EncodedEntries()
-  return { ...parts, entries, carried: new Set(), coalescer: coalesce ? new Coalescer({ ...parts, entries }) : undefined }
-}
-
-/** Where all addresses begin that need a signature of their own. */
-const SYSTEM_WRITES = '0xSW:0x000:'
-const IAM_WRITES = '0xIW:'
-const BATCH_CHECKS = { timeoutMs: REQUEST_CHECKS.timeoutMs, receipt: REQUEST_CHECKS.receipt, retry: REQUEST_CHECKS.retry, signal: anything }
-const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anything }
-const LETTER_W = 0x57
-const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text, read: readLevel }
-
-export class MeshClient {
-  readonly #dlq: DeadLetters
-  readonly #later: DelayedCalls
+export class MeshClient extends MeshVerbs {
   readonly #parts: MeshClientParts
   readonly #requester: Requester
   /** How a request without options is asked. */
   readonly #plain: Ask
-  readonly #verb: VerbCall
-  readonly #names: Names
-  readonly #channels: Channels
-  readonly #contracts: Contracts
   #closed: Promise<void> | undefined
   /** The highest sequence at which a write of this client was acknowledged. */
   #seen = 0
 
   /** Use `connect`. */
   constructor(parts: MeshClientParts) {
+    const { identity, connection, onWarning } = parts
+    // Not `this.call`: a subscription still says good-bye when the client takes no more calls.
+    super({ call: (fqmn, options) => this.#send(fqmn, { ...options, throwOnError: true }), identity, connection, onWarning })
     this.#parts = parts
     this.#requester = new Requester({ ...parts, closing: parts.closing.signal, now: Date.now })
     this.#plain = Object.freeze({ ...parts.defaults, signal: undefined })
-    // Not `this.call`: a subscription still says good-bye when the client takes no more calls.
-    const call: VerbCall = (fqmn, options) => this.#send(fqmn, { ...options, throwOnError: true })
-    this.#verb = call
-    this.#dlq = new DeadLetters(call)
-    this.#later = new DelayedCalls(call)
-    this.#names = new Names(call, parts.identity)
-    this.#contracts = new Contracts(call, parts.identity)
-    this.#channels = new Channels({ call, connection: parts.connection, onWarning: parts.onWarning })
   }
 
   /** The DID this client acts as. */
@@ -158,19 +60,14 @@ export class MeshClient {
     return this.#parts.connection.status
   }
 
-  /** What failed for good: events of groups, and delayed calls. */
-  get dlq(): DeadLetters {
-    return this.#dlq
-  }
-
-  /** Calls that the mesh makes for this identity at a time. */
-  get later(): DelayedCalls {
-    return this.#later
-  }
-
   /** Requests in flight. */
   get pending(): number {
     return this.#parts.connection.pending
+  }
+
+  /** Settled requests of this client that were sent more than once: nobody had answered them, or not for good. */
+  get resent(): number {
+    return this.#requester.resent
   }
 
   /**
@@ -215,142 +112,7 @@ export class MeshClient {
     if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
     checkOptions('a batch', options, BATCH_CHECKS)
     if (entries.length === 0 || entries.length > LIMITS.batchEntries) throw usage(`A batch has 1 to ${LIMITS.batchEntries} entries, not ${entries.length}.`)
-    const fields = entries.map((entry): BatchEntryFields => {
-      const bare = plain(entry)
-      if (bare !== undefined) return bare
-      checkOptions('an entry of a batch', entry, ENTRY_CHECKS)
-      return { fqmn: entry.fqmn, ...partsOf(entry, undefined) }
-    })
-    return await this.#requester.batch(fields, this.#ask(options))
-  }
-
-  /** Claims a free name for an address; signs the record. Rejects with `CMESH_REGISTRAR_TAKEN`, `CMESH_NAME_*`. */
-  register(name: string, target: string, options: VerbOptions = {}): Promise<NameRecord> {
-    return this.#names.register(name, target, options)
-  }
-
-  /** The record of a name. Rejects with `CMESH_REGISTRAR_NOT_FOUND`. */
-  resolve(name: string, options: VerbOptions = {}): Promise<NameRecord> {
-    return this.#names.resolve(name, options)
-  }
-
-  /** Lets a name of one's own map to another address. Rejects with `CMESH_REGISTRAR_NOT_OWNER`. */
-  update(name: string, target: string, options: VerbOptions = {}): Promise<NameRecord> {
-    return this.#names.update(name, target, options)
-  }
-
-  /** Gives a name of one's own to another DID. Rejects with `CMESH_REGISTRAR_NOT_OWNER`. */
-  transfer(name: string, owner: string, options: VerbOptions = {}): Promise<NameRecord> {
-    return this.#names.transfer(name, owner, options)
-  }
-
-  /** Prolongs a name of one's own. */
-  renew(name: string, options: VerbOptions = {}): Promise<NameRecord> {
-    return this.#names.renew(name, options)
-  }
-
-  /** Gives a name of one's own up. */
-  release(name: string, options: VerbOptions = {}): Promise<void> {
-    return this.#names.release(name, options)
-  }
-
-  /** Publishes an event; at most 64 KiB. Rejects with `CMESH_EVENTS_RESERVED`, `CMESH_EVENTS_PAYLOAD`. */
-  publish(channel: string, payload: Uint8Array | string, options: VerbOptions = {}): Promise<Published> {
-    return this.#channels.publish(channel, payload, options)
-  }
-
-  /** The newest event of a channel. Rejects with `CMESH_EVENTS_NO_CHANNEL`. */
-  latest(channel: string, options: VerbOptions = {}): Promise<ChannelEvent> {
-    return this.#channels.latest(channel, options)
-  }
-
-  /**
-   * The events of a channel from one sequence to another, both included: at most 1,000, and fewer when more would not fit into one
-   * reply. For the rest ask again from behind the last one, until there is none.
-   */
-  range(channel: string, range: EventRange = {}, options: VerbOptions = {}): Promise<readonly ChannelEvent[]> {
-    return this.#channels.range(channel, range, options)
-  }
-
-  /** How many events a channel keeps. */
-  count(channel: string, options: VerbOptions = {}): Promise<number> {
-    return this.#channels.count(channel, options)
-  }
-
-  /**
-   * Hands each event that is published from now on to `handler`, in order. Resolves once the mesh serves the subscription;
-   * it lasts until it is closed, its `signal` fires or the client closes, and outlives disconnects: what was published
-   * meanwhile is read afterwards, as far as the channel keeps it. A handler that throws is reported as a warning.
-   */
-  subscribe(channel: string, handler: EventHandler, options: VerbOptions = {}): Promise<Subscription> {
-    return this.#channels.subscribe(channel, handler, options)
-  }
-
-  /**
-   * Makes this client a member of a group: each event of the channel goes to one member of it, and again to one of them when the handler
-   * throws or takes longer than `ackWaitMs`; after `attempts` times it is a dead letter. The mesh keeps the group's position. Resolves once
-   * the mesh has the group; lasts until it is closed, its `signal` fires or the client closes. A handler may be called twice for one event.
-   */
-  group(channel: string, group: string, handler: GroupHandler, options: GroupOptions = {}): Promise<GroupMember> {
-    return this.#channels.group(channel, group, handler, options)
-  }
-
-  /** The groups of a channel. */
-  groups(channel: string, options: VerbOptions = {}): Promise<readonly GroupInfo[]> {
-    return this.#channels.groups(channel, options)
-  }
-
-  /** Ends a group, with its position. */
-  removeGroup(channel: string, group: string, options: VerbOptions = {}): Promise<void> {
-    return this.#channels.removeGroup(channel, group, options)
-  }
-
-  /** Deploys a contract; signs its package. Rejects with `CMESH_DEPLOY_*`, or with what its `init` failed with. */
-  deploy(options: DeployOptions): Promise<Deployment> {
-    return this.#contracts.deploy(options)
-  }
-
-  /**
-   * Puts other code in the place of a contract's, which keeps address and state; `migrate` runs where the new code has one, and where
-   * it fails nothing has changed. Replaceable again unless `strategy` says otherwise. Rejects with `CMESH_DEPLOY_*`.
-   */
-  replace(address: string, options: CodeOptions): Promise<Replacement> {
-    return this.#contracts.replace(address, options)
-  }
-
-  /** A new contract that runs the code of `target`, replacements included, on a state of its own. */
-  proxy(target: string, options: ProxyOptions = {}): Promise<ProxyContract> {
-    return this.#contracts.proxy(target, options)
-  }
-
-  /** What stands at an address: its record and its ABI. Rejects with `CMESH_STATE_NO_CONTRACT`. */
-  contract(address: string, options: VerbOptions = {}): Promise<ContractInfo> {
-    return this.#contracts.info(address, options)
-  }
-
-  /** The versions of a contract, the oldest first, at most the last 128. */
-  versions(address: string, options: VerbOptions = {}): Promise<readonly ContractVersion[]> {
-    return this.#contracts.versions(address, options)
-  }
-
-  /** What was in force at a sequence of the log. Rejects with `CMESH_STATE_NO_CONTRACT` for one before the deployment. */
-  versionAt(address: string, seq: number, options: VerbOptions = {}): Promise<ContractVersion> {
-    return this.#contracts.versionAt(address, seq, options)
-  }
-
-  /** A module by its hash, as it was deployed. Rejects with `CMESH_STATE_NO_CODE`. */
-  code(codeHash: string, options: VerbOptions = {}): Promise<Buffer> {
-    return this.#contracts.code(codeHash, options)
-  }
-
-  /** What a deployment would do, without doing it. Takes the permission to deploy. */
-  dryDeploy(options: DeployOptions): Promise<DryDeployment> {
-    return this.#contracts.dryDeploy(options)
-  }
-
-  /** What a replacement would do, and where recorded calls would end otherwise than they do now. For who may replace the contract. */
-  dryReplace(address: string, options: DryRunOptions): Promise<DryReplacement> {
-    return this.#contracts.dryReplace(address, options)
+    return await this.#requester.batch(entries.map(fieldsOf), this.#ask(options))
   }
 
   /**
@@ -377,16 +139,6 @@ export class MeshClient {
     const client = new MeshClient({ ...this.#parts, sessions, identity, closing: new AbortController() })
     carried.add(client)
     return client
-  }
-
-  /** Who the mesh takes this client for. */
-  async whoami(options: VerbOptions = {}): Promise<Readonly<Record<string, unknown>>> {
-    return (await this.#verb('0xI:whoami', options)).json()
-  }
-
-  /** What consensus says of the mesh's state. */
-  async status(options: VerbOptions = {}): Promise<Readonly<Record<string, unknown>>> {
-    return (await this.#verb('0xC:status', options)).json()
   }
 
   /**
@@ -417,7 +169,7 @@ export class MeshClient {
     closing.abort()
     if (owner) await Promise.all([...carried].map((client) => client.close()))
     else carried.delete(this)
-    await this.#channels.close()
+    await this.endSubscriptions()
     try {
       // Once it has ended it is not to be followed by another.
       if (hangup || !owner) sessions.close()
@@ -442,45 +194,9 @@ export class MeshClient {
       timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
       receipt: options.receipt ?? defaults.receipt,
       retry: options.retry ?? defaults.retry,
+      resendMs: options.resendMs ?? defaults.resendMs,
       throwOnError: options.throwOnError ?? defaults.throwOnError,
       signal: options.signal,
     }
-  }
-}
-
-/** Whether an address needs the signature of its caller beside the session (`cmtp/identity/request-proof.ts`). What is no address needs none. */
-function isSigned(fqmn: string): boolean {
-  if (!fqmn.startsWith(SYSTEM_WRITES) && !fqmn.startsWith(IAM_WRITES)) return false
-  try {
-    return needsProof(parseFqmn(fqmn))
-  } catch {
-    // The mesh says what is wrong with it.
-    return false
-  }
-}
-
-/** Whether the outer opcode is one of writing: `0xSW:` and the like. */
-function isWrite(fqmn: string): boolean {
-  return fqmn.charCodeAt(3) === LETTER_W
-}
-
-/** An entry that is its address and nothing else, as most are: there is nothing to check then. */
-function plain(entry: BatchEntry): BatchEntryFields | undefined {
-  for (const key in entry) if (key !== 'fqmn') return undefined
-  return typeof entry.fqmn === 'string' ? entry as { readonly fqmn: string } : undefined
-}
-
-/** The variable parts of a request; `undefined` when it has none, which is what a template is for. */
-function partsOf({ body, args, headers }: Omit<BatchEntry, 'fqmn'>, idempotencyKey: string | undefined): RequestParts | undefined {
-  if (body !== undefined && args !== undefined) throw usage('A call has a body or args, not both: args are sent in the body.')
-  const list: HeaderList = [
-    ...Object.entries(headers ?? {}).map(([name, value]): [string, string] => [name.toLowerCase(), value]),
-    ...(idempotencyKey === undefined ? [] : [['idempotency-key', idempotencyKey]] as const),
-  ]
-  const bytes = args === undefined ? body : JSON.stringify(args)
-  if (bytes === undefined && list.length === 0) return undefined
-  return {
-    ...(list.length > 0 && { headers: encodeHeaders(list) }),
-    ...(bytes !== undefined && { body: typeof bytes === 'string' ? Buffer.from(bytes, 'utf8') : bytes }),
   }
 }

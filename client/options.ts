@@ -6,6 +6,7 @@ import { REQUEST } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { LIMITS } from '../cmtp/limits.ts'
 import type { ReceiptLevel } from '../cmtp/wire.ts'
+import { RESEND } from './retry.ts'
 
 /** What holds for every request of a client unless the request says otherwise. */
 export interface RequestDefaults {
@@ -18,6 +19,12 @@ export interface RequestDefaults {
    * Default true. A write is executed at most once however often it is sent: its message id is the transaction's id.
    */
   readonly retry?: boolean | undefined
+  /**
+   * How long a request waits for its answer before it is sent again, under the same message id, in ms, 50 to 300,000; then it waits twice
+   * as long, and so on until its deadline. Whichever answer comes first counts. Default 1,000. One whose `timeoutMs` is not longer is sent
+   * once, and so is every one without `retry`.
+   */
+  readonly resendMs?: number | undefined
   /** Whether a status of 400 and above rejects with its error (default), or resolves with the reply. */
   readonly throwOnError?: boolean | undefined
 }
@@ -60,14 +67,14 @@ export const readLevel: Check = (value) => (READ_LEVELS.includes(value) ? undefi
 export const anything: Check = () => undefined
 
 export const REQUEST_CHECKS = {
-  timeoutMs: integer(1, REQUEST.timeoutMaxMs), receipt, retry: boolean, throwOnError: boolean,
+  timeoutMs: integer(1, REQUEST.timeoutMaxMs), receipt, retry: boolean, resendMs: integer(RESEND.leastMs, REQUEST.timeoutMaxMs), throwOnError: boolean,
 } as const satisfies Record<keyof RequestDefaults, Check>
 
 export const CONNECTION_CHECKS = {
   name: text, connectTimeoutMs: integer(100, 60_000), maxInFlight: integer(1, 1_048_576), drainMs: integer(0, 300_000), coalesce: boolean,
 } as const satisfies Record<keyof ConnectionDefaults, Check>
 
-const REQUEST_DEFAULTS: ResolvedRequestDefaults = { timeoutMs: LIMITS.deadlineDefaultMs, receipt: 'hash', retry: true, throwOnError: true }
+const REQUEST_DEFAULTS: ResolvedRequestDefaults = { timeoutMs: LIMITS.deadlineDefaultMs, receipt: 'hash', retry: true, resendMs: RESEND.defaultMs, throwOnError: true }
 const CONNECTION_DEFAULTS: ResolvedConnectionDefaults = {
   name: 'cmesh client', connectTimeoutMs: 5_000, maxInFlight: REQUEST.maxPending, drainMs: 5_000, coalesce: true,
 }

@@ -4,26 +4,26 @@
  *
  * On the hot path a request is one copy of a template, one publication and one check of what came back. Everything else
  * (no session yet, 401, an error worth another try) goes through `#persist`, which sends the same message again under the
- * same id until it is answered, its error is final, or its deadline is near.
+ * same id until it is answered, its error is final, or its deadline is near. What is not answered at all the link sends again meanwhile,
+ * which whichever node takes it then may answer: the one that had it may be gone.
  *
  * Invariants: (1) a request settles once, at the latest `ANSWER_MS` after its deadline; (2) however often it is sent, it has
  * one id, so that the mesh executes a write once; (3) at most one handshake is started on behalf of one request; (4) a write
  * that got no answer is `CMESH_ROUTER_UNKNOWN_OUTCOME`, never an error that says it did not happen.
  */
 import { assembleBatch, BATCH_ID_AT, type BatchEntryFields } from '../cmtp/batch.ts'
-import { REQUEST } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest } from '../cmtp/frame.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
 import { AbortFan } from './abort-fan.ts'
 import type { ActiveSession } from './active-session.ts'
+import { aborted, errorOf, isFailure, isLost, isPassing, past, prompt, Sending, settle, type Ask, type Attempt } from './attempt.ts'
 import type { Connection } from './connection.ts'
-import type { ResolvedRequestDefaults } from './options.ts'
 import { frameOf, type CoalescedRequest, type Coalescer } from './coalescer.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
-import { ANSWER_MS, mayChangeState, pauseBeforeRetry } from './retry.ts'
+import { isTransaction, mayChangeState, pauseBeforeRetry } from './retry.ts'
 import type { SessionKeeper } from './session.ts'
 import { withProof, withToken } from './with-token.ts'
 
@@ -40,11 +40,6 @@ export interface RequesterParts {
   readonly now: () => number
 }
 
-/** How one request is asked, every option resolved. */
-export interface Ask extends ResolvedRequestDefaults {
-  readonly signal: AbortSignal | undefined
-}
-
 export interface RequestParts {
   readonly headers?: Uint8Array
   readonly body?: Uint8Array
@@ -52,30 +47,20 @@ export interface RequestParts {
   readonly signer?: KeyPair
 }
 
-/** What stays of a request while it is tried again. */
-interface Attempt<T> {
-  readonly ask: Ask
-  readonly deadlineMs: number
-  readonly changesState: boolean
-  readonly read: (data: Uint8Array, frame: Buffer) => T | Reply
-  readonly signer?: KeyPair | undefined
-  frame: Buffer
-  /** The session whose token stands in the frame. */
-  session: ActiveSession | undefined
-  /** It was sent at least once. */
-  sent: boolean
-  /** It was sent and no answer came: it may have been executed. */
-  lost: boolean
-}
-
 const NO_TOKEN = Buffer.alloc(0)
 
 export class Requester {
   readonly #parts: RequesterParts
   readonly #aborts = new AbortFan()
+  #resent = 0
 
   constructor(parts: RequesterParts) {
     this.#parts = parts
+  }
+
+  /** Requests that were sent more than once. */
+  get resent(): number {
+    return this.#resent
   }
 
   /** Resolves with the reply. Rejects with `CMESH_BUS_*`, `CMESH_CLIENT_*`, `CMESH_FRAME_*`, or the error of a reply that has one. */
@@ -100,20 +85,25 @@ export class Requester {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }
     const sent = session !== undefined && connection.status === 'connected'
-    const again = (failure: Reply | CMeshError | undefined): Promise<Reply> => {
-      const read = (data: Uint8Array, asked: Buffer): Reply => readReply(data, asked, receipt)
-      return this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, signer, frame, session, sent, lost: false }, failure)
-    }
+    const sending = new Sending(ask, ask.timeoutMs)
+    const again = (failure: Reply | CMeshError | undefined): Promise<Reply> =>
+      this.#persist<Reply>({ ...this.#attempt(fqmn, ask, deadlineMs), signer, frame, session, ...past(sent, sending.resent) }, failure)
     if (session === undefined) return again(undefined)
-    return connection.request(session.subject, frame, waitOf(ask.timeoutMs, ask.signal)).then(
+    return connection.request(session.subject, frame, sending).then(
       (data) => {
         const reply = readReply(data, frame, receipt)
         if (reply.status >= 400) return again(reply)
         if (!session.introduced) sessions.introduced(session)
+        if (sending.resent) this.#resent++
         return reply
       },
       (error: unknown) => again(CMeshError.from(error, 'the client')),
     )
+  }
+
+  #attempt(fqmn: string, ask: Ask, deadlineMs: number): Pick<Attempt<Reply>, 'ask' | 'deadlineMs' | 'changesState' | 'isTransaction' | 'read'> {
+    const read = (data: Uint8Array, asked: Buffer): Reply => readReply(data, asked, ask.receipt)
+    return { ask, deadlineMs, changesState: mayChangeState(fqmn), isTransaction: isTransaction(fqmn), read }
   }
 
   /** A request that may share its frame with others of this turn. */
@@ -123,21 +113,22 @@ export class Requester {
     const { connection, sessions } = this.#parts
     const { receipt, timeoutMs } = ask
     const sent = connection.status === 'connected'
+    const resendMs = ask.retry ? ask.resendMs : undefined
     return new Promise((resolve, reject) => {
       const asked: CoalescedRequest = {
-        fqmn, session, receipt, timeoutMs, deadlineMs,
+        fqmn, session, receipt, timeoutMs, resendMs, deadlineMs,
         headers: parts?.headers,
         // It leaves at the end of the turn, and once more if it has to: what the caller does to its bytes meanwhile is nobody's concern.
         body: parts?.body === undefined ? undefined : Buffer.from(parts.body),
-        settled: (result, id) => {
+        settled: (result, id, resent) => {
           if (result instanceof Reply && result.status < 400) {
             if (!session.introduced) sessions.introduced(session)
+            if (resent) this.#resent++
             resolve(result)
             return
           }
-          const read = (data: Uint8Array, again: Buffer): Reply => readReply(data, again, receipt)
           const frame = frameOf(asked, id())
-          this.#persist<Reply>({ ask, deadlineMs, changesState: mayChangeState(fqmn), read, frame, session, sent, lost: false }, result).then(resolve, reject)
+          this.#persist<Reply>({ ...this.#attempt(fqmn, ask, deadlineMs), frame, session, ...past(sent, resent) }, result).then(resolve, reject)
         },
       }
       coalescer.add(asked)
@@ -163,7 +154,8 @@ export class Requester {
       return Array.isArray(replies) && replies.every((reply) => reply.status === 401) ? replies[0] as Reply : replies
     }
     const whole = { ...ask, throwOnError: true }
-    return await this.#persist<Reply[]>({ ask: whole, deadlineMs, changesState, read, frame, session, sent: false, lost: false }, undefined) as Reply[]
+    const attempt = { ask: whole, deadlineMs, changesState, isTransaction: false, read, frame, session, ...past(false, false) }
+    return await this.#persist<Reply[]>(attempt, undefined) as Reply[]
   }
 
   /** Tries until there is a result, a final error, or no time. `failure` is what an attempt made before came to. */
@@ -188,6 +180,7 @@ export class Requester {
           mayIntroduce = true
           refused = attempt.session
         } else if (!await this.#mayTryAgain(attempt, errorOf(last), tries)) {
+          if (attempt.sendings > 1) this.#resent++
           return settle(attempt, last)
         }
       }
@@ -200,6 +193,7 @@ export class Requester {
         const result = await this.#send(attempt, session)
         if (!isFailure(result)) {
           sessions.introduced(session)
+          if (attempt.sendings > 1) this.#resent++
           return result
         }
         last = result
@@ -215,16 +209,27 @@ export class Requester {
       attempt.session = session
     }
     const { connection, now } = this.#parts
-    if (connection.status === 'connected') attempt.sent = true
+    if (connection.status === 'connected') {
+      attempt.sent = true
+      attempt.sendings++
+    }
     const leftMs = Math.max(attempt.deadlineMs - now(), 1)
-    const data = await connection.request(session.subject, attempt.frame, waitOf(leftMs, attempt.ask.signal))
-    return attempt.read(data, attempt.frame)
+    const sending = new Sending(attempt.ask, leftMs)
+    try {
+      return attempt.read(await connection.request(session.subject, attempt.frame, sending), attempt.frame)
+    } finally {
+      if (sending.resent) {
+        attempt.lost = true
+        attempt.sendings++
+      }
+    }
   }
 
   /** Waits as long as it is wise to; resolves with whether there is any point in another attempt. */
-  async #mayTryAgain({ ask, deadlineMs }: Attempt<unknown>, error: CMeshError, tries: number): Promise<boolean> {
+  async #mayTryAgain(attempt: Attempt<unknown>, error: CMeshError, tries: number): Promise<boolean> {
+    const { ask, deadlineMs } = attempt
     const { connection, closing, now } = this.#parts
-    const pauseMs = ask.retry && !closing.aborted ? pauseBeforeRetry(error, tries, deadlineMs - now()) : undefined
+    const pauseMs = ask.retry && !closing.aborted ? pauseBeforeRetry(error, tries, deadlineMs - now(), Math.random, isPassing(attempt, error)) : undefined
     if (pauseMs === undefined) return false
     await this.#aborts.pause(pauseMs, ask.signal, closing)
     if (connection.returning) {
@@ -252,54 +257,4 @@ export class Requester {
 /** The frame with the signature it needs under a session: over the session's whole token, whatever stands in the frame for it. */
 function signed(frame: Buffer, session: ActiveSession | undefined, signer: KeyPair | undefined): Buffer {
   return session === undefined || signer === undefined ? frame : withProof(frame, Buffer.from(session.session.token, 'ascii'), signer)
-}
-
-function waitOf(leftMs: number, signal: AbortSignal | undefined): { readonly timeoutMs: number, readonly signal?: AbortSignal } {
-  const timeoutMs = Math.min(leftMs + ANSWER_MS, REQUEST.timeoutMaxMs)
-  return signal === undefined ? { timeoutMs } : { timeoutMs, signal }
-}
-
-function isFailure<T>(result: T | Reply): result is Reply {
-  return !Array.isArray(result) && (result as Reply).status >= 400
-}
-
-function isLost(failure: Reply | CMeshError): boolean {
-  return LEFT_OPEN.has(errorOf(failure).code)
-}
-
-/** No answer came; or one of a node that stopped, which may have proposed the request before it did. */
-const LEFT_OPEN: ReadonlySet<string> = new Set([
-  'CMESH_BUS_DISCONNECTED', 'CMESH_BUS_TIMEOUT', 'CMESH_STATE_FULL', 'CMESH_STATE_HALTED', 'CMESH_STATE_DIVERGED',
-])
-
-function errorOf(failure: Reply | CMeshError): CMeshError {
-  return failure instanceof CMeshError ? failure : failure.error() as CMeshError
-}
-
-/** What a 401 prompts for: the identity handshake, or the whole token in place of its reference. */
-function prompt(failure: Reply | CMeshError): unknown {
-  if (failure instanceof CMeshError || failure.status !== 401) return undefined
-  try {
-    return failure.json<{ readonly prompt?: unknown }>().prompt
-  } catch {
-    // An unreadable body prompts for nothing; the error it stands for is reported as it is.
-    return undefined
-  }
-}
-
-function aborted(signal: AbortSignal): CMeshError {
-  return new CMeshError('CMESH_CLIENT_ABORTED', {}, { cause: signal.reason })
-}
-
-/** What a request that is not tried again comes to: its reply, or its error. */
-function settle(attempt: Attempt<unknown>, last: Reply | CMeshError): Reply {
-  const error = errorOf(last)
-  // Whoever asked for one attempt is told what became of the connection; a time-out says nothing of what became of the write.
-  // That the last sending came too late says nothing of those before it either.
-  const unknown = attempt.ask.retry ? error.retry === 'retry' || error.code === 'CMESH_ROUTER_DEADLINE' : error.code === 'CMESH_BUS_TIMEOUT'
-  if (attempt.changesState && attempt.lost && unknown) {
-    throw new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: requestId(attempt.frame) }, { cause: error })
-  }
-  if (last instanceof CMeshError || attempt.ask.throwOnError) throw error
-  return last
 }

@@ -8,5 +8,5 @@ export interface VerbOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Calls an address; a status of 400 and above rejects. */
-export type VerbCall = (fqmn: string, options: VerbOptions & { readonly body?: Uint8Array | string }) => Promise<Reply>
+/** Calls an address; a status of 400 and above rejects. `resendMs` is as for requests. */
+export type VerbCall = (fqmn: string, options: VerbOptions & { readonly body?: Uint8Array | string, readonly resendMs?: number }) => Promise<Reply>

@@ -4,13 +4,19 @@
  * given, and what arrives on the inbox is brought to it by `onReply`.
  *
  * Invariants: (1) a request settles exactly once; (2) never more than `maxPending` are in flight; (3) what settled leaves
- * nothing behind, neither a timer nor a listener; (4) once closed it takes nothing and holds nothing.
+ * nothing behind, neither a timer nor a listener; (4) once closed it takes nothing and holds nothing; (5) a request that is sent
+ * again still takes the answer to what was sent before, and at most `RESENT` wait at once that were.
  */
+import { AbortGroups } from './abort-groups.ts'
 import { CMeshError } from './errors.ts'
 import { TimerNode, TimerWheel } from './timer-wheel.ts'
 
 /** Bounds and defaults of requests, in ms and requests. */
 export const REQUEST = Object.freeze({ timeoutMs: 5_000, timeoutMaxMs: 300_000, maxPending: 65_536 })
+/** Where whoever answers is slow for want of time, more of the same makes it slower: this bounds how much more there is. */
+const RESENT = 512
+/** When one that may not be sent again now is looked at next, in ms. */
+const FULL_MS = 100
 
 export interface CorrelatorOptions {
   /** Sends `data` to `subject` and names `replySubject` for the answer. May throw: the request then rejects with that error. */
@@ -29,35 +35,46 @@ export interface CorrelatedRequestOptions {
   /** How long to wait in ms, 1 to 300,000; up to two ticks more pass before the request gives up. Default 5,000. */
   readonly timeoutMs?: number
   /** Gives the request up. One signal may serve any number of requests. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
+  /**
+   * After so long without an answer, in ms from 1 on, the same message is sent again, then after twice as long, and so on while the
+   * time-out lasts. For what may be done twice. `data` must not change until the request settles then. Default: it is sent once.
+   */
+  readonly resendMs?: number | undefined
+  /** Told before each time it is sent again. Must not throw. */
+  onResend?(): void
 }
 
 class Pending<T> extends TimerNode {
   readonly id: number
   readonly subject: string
   readonly timeoutMs: number
+  readonly options: CorrelatedRequestOptions | undefined
   readonly resolve: (value: T) => void
   readonly reject: (error: CMeshError) => void
-  readonly signal: AbortSignal | undefined
+  /** What is sent again; `undefined` where nothing is. */
+  readonly data: Uint8Array | undefined
+  /** How long it waits before it is sent again, and how much of its time is left then, in ms. */
+  waitMs: number
+  leftMs: number
+  resent = false
 
   constructor(
-    id: number, subject: string, timeoutMs: number,
-    resolve: (value: T) => void, reject: (error: CMeshError) => void, signal: AbortSignal | undefined,
+    id: number, subject: string, data: Uint8Array, timeoutMs: number, options: CorrelatedRequestOptions | undefined,
+    resolve: (value: T) => void, reject: (error: CMeshError) => void,
   ) {
     super()
+    const resendMs = options?.resendMs ?? timeoutMs
     this.id = id
     this.subject = subject
     this.timeoutMs = timeoutMs
+    this.options = options
     this.resolve = resolve
     this.reject = reject
-    this.signal = signal
+    this.data = resendMs < timeoutMs ? data : undefined
+    this.waitMs = Math.min(resendMs, timeoutMs)
+    this.leftMs = timeoutMs - this.waitMs
   }
-}
-
-/** One listener for all requests that share a signal: removing one of many listeners from a signal is a linear search. */
-interface AbortGroup<T> {
-  readonly requests: Set<Pending<T>>
-  readonly listener: () => void
 }
 
 /** Ids wrap so that they stay small integers. No request lives through the 2^30 requests it takes to meet its own id again. */
@@ -70,7 +87,11 @@ export class Correlator<T = Uint8Array> {
   readonly #maxPending: number
   readonly #wheel: TimerWheel<Pending<T>>
   readonly #pending = new Map<number, Pending<T>>()
-  readonly #groups = new Map<AbortSignal, AbortGroup<T>>()
+  readonly #aborts = new AbortGroups<Pending<T>>((pending, error) => {
+    this.#release(pending)
+    pending.reject(error)
+  })
+  #resent = 0
   #sequence = 0
   #late = 0
   #state: 'open' | 'draining' | 'closed' = 'open'
@@ -120,10 +141,10 @@ export class Correlator<T = Uint8Array> {
       return
     }
     const id = this.#sequence = (this.#sequence + 1) & ID_MASK
-    const pending = new Pending<T>(id, subject, timeoutMs, resolve, reject, signal)
+    const pending = new Pending<T>(id, subject, data, timeoutMs, options, resolve, reject)
     this.#pending.set(id, pending)
-    this.#wheel.add(pending, timeoutMs)
-    if (signal !== undefined) this.#watch(signal, pending)
+    this.#wheel.add(pending, pending.waitMs)
+    if (signal !== undefined) this.#aborts.watch(signal, pending)
     try {
       this.#publish(subject, data, this.#prefix + id)
     } catch (thrown) {
@@ -152,10 +173,12 @@ export class Correlator<T = Uint8Array> {
     return true
   }
 
-  /** Brings the broker's word that nobody listens on the request's subject. */
+  /** Brings the broker's word that nobody listens on the request's subject. Where it was sent before, whoever took it then may still answer. */
   onNoResponders(replySubject: string): boolean {
-    const pending = this.#take(replySubject)
+    const pending = this.#find(replySubject)
     if (pending === undefined) return false
+    if (pending.resent) return true
+    this.#release(pending)
     pending.reject(new CMeshError('CMESH_BUS_NO_RESPONDERS', { subject: pending.subject }))
     return true
   }
@@ -210,16 +233,40 @@ export class Correlator<T = Uint8Array> {
   }
 
   #take(replySubject: string): Pending<T> | undefined {
+    const pending = this.#find(replySubject)
+    if (pending !== undefined) this.#release(pending)
+    return pending
+  }
+
+  #find(replySubject: string): Pending<T> | undefined {
     const ours = replySubject.startsWith(this.#prefix)
     const pending = ours ? this.#pending.get(+replySubject.slice(this.#prefix.length)) : undefined
     if (pending === undefined) this.#late++
-    else this.#release(pending)
     return pending
   }
 
   #expire(pending: Pending<T>): void {
+    if (pending.data !== undefined && pending.leftMs > 0) return this.#resend(pending, pending.data)
     this.#forget(pending)
     pending.reject(new CMeshError('CMESH_BUS_TIMEOUT', { subject: pending.subject, timeoutMs: pending.timeoutMs }))
+  }
+
+  #resend(pending: Pending<T>, data: Uint8Array): void {
+    const may = pending.resent || this.#resent < RESENT
+    if (may) pending.waitMs *= 2
+    const waitMs = Math.min(may ? pending.waitMs : FULL_MS, pending.leftMs)
+    pending.leftMs -= waitMs
+    this.#wheel.addAgain(pending, waitMs)
+    if (!may) return
+    if (!pending.resent) this.#resent++
+    pending.resent = true
+    pending.options?.onResend?.()
+    try {
+      this.#publish(pending.subject, data, this.#prefix + pending.id)
+    } catch (thrown) {
+      this.#release(pending)
+      pending.reject(CMeshError.from(thrown, 'bus'))
+    }
   }
 
   #release(pending: Pending<T>): void {
@@ -229,34 +276,9 @@ export class Correlator<T = Uint8Array> {
 
   #forget(pending: Pending<T>): void {
     this.#pending.delete(pending.id)
-    if (pending.signal !== undefined) this.#unwatch(pending.signal, pending)
+    if (pending.resent) this.#resent--
+    const signal = pending.options?.signal
+    if (signal !== undefined) this.#aborts.unwatch(signal, pending)
     if (this.#onEmpty !== undefined && this.#pending.size === 0) this.#onEmpty()
-  }
-
-  #watch(signal: AbortSignal, pending: Pending<T>): void {
-    let group = this.#groups.get(signal)
-    if (group === undefined) {
-      group = { requests: new Set(), listener: () => this.#abort(signal) }
-      this.#groups.set(signal, group)
-      signal.addEventListener('abort', group.listener, { once: true })
-    }
-    group.requests.add(pending)
-  }
-
-  #unwatch(signal: AbortSignal, pending: Pending<T>): void {
-    const group = this.#groups.get(signal)
-    if (group === undefined) return
-    group.requests.delete(pending)
-    if (group.requests.size > 0) return
-    this.#groups.delete(signal)
-    signal.removeEventListener('abort', group.listener)
-  }
-
-  #abort(signal: AbortSignal): void {
-    const error = new CMeshError('CMESH_CLIENT_ABORTED', {}, { cause: signal.reason })
-    for (const pending of [...this.#groups.get(signal)?.requests ?? []]) {
-      this.#release(pending)
-      pending.reject(error)
-    }
   }
 }

@@ -64,13 +64,13 @@ export class TimerWheel<N extends TimerNode> {
   add(node: N, delayMs: number): void {
     if (this.#timer === null) this.#arm()
     node.due = this.#tick() + Math.ceil(delayMs / this.#tickMs)
-    const head = this.#slots[node.due & this.#mask] as TimerNode
-    const last = head.prev
-    node.prev = last
-    node.next = head
-    last.next = node
-    head.prev = node
-    this.#size++
+    this.#hang(node)
+  }
+
+  /** Lets `node`, which has just expired, expire once more, `delayMs` after it was due: however often, it is not later for it. */
+  addAgain(node: N, delayMs: number): void {
+    node.due = Math.max(node.due + Math.ceil(delayMs / this.#tickMs), this.#cursor + 1)
+    this.#hang(node)
   }
 
   /** Takes `node` out before its time. Removing a node that is not in the wheel would corrupt the count: the caller knows. */
@@ -112,6 +112,16 @@ export class TimerWheel<N extends TimerNode> {
     this.#origin = this.#now() - this.#cursor * this.#tickMs
     this.#timer = setInterval(() => this.turn(), this.#tickMs)
     this.#timer.unref()
+  }
+
+  #hang(node: N): void {
+    const head = this.#slots[node.due & this.#mask] as TimerNode
+    const last = head.prev
+    node.prev = last
+    node.next = head
+    last.next = node
+    head.prev = node
+    this.#size++
   }
 
   /** The tick that is under way; those before it are over. */

@@ -40,6 +40,17 @@ export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
   metrics.add({ name: 'cmesh_service_seconds_total', type: 'counter', help: 'Time from call to reply, summed, of each service.', samples: byService(endpoint => endpoint.stats.busyUs / 1e6) })
   metrics.add({ name: 'cmesh_views_total', type: 'counter', help: 'Views asked for.', samples: one(() => state.stats.views) })
   metrics.add({ name: 'cmesh_view_hits_total', type: 'counter', help: 'Views answered from the cache.', samples: one(() => state.stats.viewHits) })
+  const checks = (): NonNullable<Mesh['state']['readChecks']>['stats'] | undefined => state.readChecks?.stats
+  metrics.add({
+    name: 'cmesh_read_checks_total', type: 'counter', help: 'Reads of this node that other members were to check, by outcome.',
+    samples: () => (['agreed', 'outvoted', 'open', 'busy'] as const).map(outcome => ({ labels: { outcome }, value: checks()?.[outcome] ?? 0 })),
+  })
+  metrics.add({ name: 'cmesh_read_mismatches_total', type: 'counter', help: 'Reads to which two members gave different results.', samples: one(() => checks()?.mismatches ?? 0) })
+  metrics.add({
+    name: 'cmesh_read_answers_total', type: 'counter', help: 'Reads of other nodes that this one was to check, by outcome.',
+    samples: () => (['answered', 'refused'] as const).map(outcome => ({ labels: { outcome }, value: checks()?.[outcome] ?? 0 })),
+  })
+  metrics.add({ name: 'cmesh_read_answer_gas_total', type: 'counter', help: 'Gas of the views that other nodes asked for.', samples: one(() => checks()?.gas ?? 0) })
   metrics.add({ name: 'cmesh_transactions_total', type: 'counter', help: 'Transactions answered.', samples: one(() => state.stats.transactions) })
   metrics.add({ name: 'cmesh_transactions_pending', type: 'gauge', help: 'Transactions that wait for their outcome.', samples: one(() => state.pendingWrites) })
   metrics.add({ name: 'cmesh_blocks_total', type: 'counter', help: 'Blocks applied since the start.', samples: one(() => state.stats.blocks) })

@@ -2,6 +2,7 @@
  * The mesh on one node: every service built from its provider and its collaborators, wired, and nothing started. The one
  * place where the parts meet; the node (`node.ts`) decides when each starts and stops.
  */
+import os from 'node:os'
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
 import type { Certificate } from '../cmtp/identity/certificate.ts'
@@ -17,6 +18,7 @@ import { ConsensusService } from '../services/consensus/service.ts'
 import { deliver } from '../services/contracts/delivery.ts'
 import { changesMembers, readMembers } from '../services/contracts/members.ts'
 import { Endpoint, type ServiceHandler } from '../services/endpoint.ts'
+import { AUDIT_CHANNEL } from '../services/events/channel.ts'
 import { EventsService } from '../services/events/service.ts'
 import { Groups } from '../services/events/groups.ts'
 import { Letters } from '../services/events/letters.ts'
@@ -45,6 +47,7 @@ import { RemoteCalls, ServiceListener } from '../services/router/remote.ts'
 import { Router } from '../services/router/service.ts'
 import { OwnLog } from '../services/state/catch-up/own-log.ts'
 import { BlockServer } from '../services/state/catch-up/server.ts'
+import type { ReadCheckMode } from '../services/state/checks/read-checks.ts'
 import { OrderedAuthority } from '../services/state/authority.ts'
 import { Outbox } from '../services/state/outbox.ts'
 import type { Block, LogAnchor } from '../services/state/provider.ts'
@@ -55,6 +58,7 @@ import { FileKeyStore } from './key-store.ts'
 import { FileLastClaim } from './last-claim.ts'
 import { MemberKeyFile } from './member-key-file.ts'
 import { RevocationFile } from './revocation-file.ts'
+import { FileSkips } from './skips.ts'
 import type { Config } from './settings.ts'
 import { Watchdog } from './watchdog.ts'
 import { FileWatermark } from './watermark.ts'
@@ -78,12 +82,13 @@ const TOKEN_LIFE_MS = 300_000 + REFRESH_GRACE_MS
 
 /** Throws `CMESH_CONFIG_PROVIDER` for a provider nobody knows, `CMESH_CONFIG_INVALID` for settings that do not go together. */
 export function buildMesh({ config, identity, certificate, buses, log, onHalt }: MeshParts) {
-  const clock = turnClock()
+  const clock = turnClock(() => os.uptime() * 1_000)
   const now = clock.nowMs
   const node = identity.did
   const mesh = certificate?.mesh ?? node
   const dir = (name: string): string => path.join(config['data.dir'], name)
   const quorum = isQuorum(config)
+  const checked = readCheckMode(config)
   const watchdog = new Watchdog({ limitMs: config['contracts.callLimitMs'] })
   const provide = <K extends ProviderKind>(kind: K, name: string): ReturnType<typeof createProvider<K>> => createProvider(kind, name, {
     dir: dir(kind),
@@ -189,7 +194,11 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     certificate,
     // Mock consensus serves one node, which nobody hears.
     ...(config['consensus.provider'] !== 'mock' && {
+      skips: new FileSkips(config['data.dir'], log),
       replication: { bus: buses.core, quorum, version: packageVersion(), out: () => watermark.read() },
+      readChecks: {
+        mode: checked, oneIn: config['consensus.sample'], bus: buses.core, guard, audit: (data: Uint8Array, id: string) => events.publish(AUDIT_CHANNEL, data, { id }),
+      },
       catchUp: (upTo: number, onBlock: (block: Block) => void) => ownLog.catchUp(upTo, onBlock),
       diverged: (place: LogAnchor) => ownLog.diverged(place),
     }),
@@ -260,6 +269,13 @@ function isQuorum(config: Config): boolean {
   const quorum = level.startsWith('quorum-')
   if (quorum && !many) throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'state.durability', reason: 'a quorum needs other nodes, and consensus.provider mock serves one' })
   return quorum
+}
+
+/** Which reads other members check. */
+function readCheckMode(config: Config): ReadCheckMode {
+  const mode = config['consensus.reads'] as ReadCheckMode
+  if (mode === 'none' || config['consensus.provider'] !== 'mock') return mode
+  throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'consensus.reads', reason: 'a check needs other nodes, and consensus.provider mock serves one' })
 }
 
 /** What this node's own copy of the log survives. */

@@ -4,9 +4,9 @@
  *   idle → starting → running → draining → stopped
  *             └─ a step fails: everything before it undone, `start` rejects with the step's name
  *
- * Order: data → bus → iam (handshake with itself) → audit → router → state with consensus and contracts → registrar and events →
- * self-test through the front door → miner → http → door. Stopping is the reverse: the door closes first, what is in
- * flight is answered, and the broker goes last.
+ * Order: data → bus → iam (handshake with itself) → audit → state with consensus and contracts → registrar and events → router → self-test
+ * through the front door → miner → http → door. Sessions are the mesh's: from the router's step on this node gets its share of everybody's requests, so
+ * that comes when it can answer them. Stopping is the reverse: the door closes first, what is in flight is answered, and the broker goes last.
  */
 import type { CMeshError } from '../cmtp/errors.ts'
 import type { Certificate } from '../cmtp/identity/certificate.ts'
@@ -40,6 +40,8 @@ export interface NodeParts {
   readonly onStep?: (name: string) => void
 }
 
+/** How long one request of the self-test may take, in ms: a mesh at work has others to answer, and a node that is merely late is no failure. */
+const SELF_TEST_MS = 30_000
 /** How long the self-test waits for its own events to be out, in ms; where they are not it fails for want of them. */
 const EVENTS_OUT_MS = 10_000
 
@@ -175,7 +177,7 @@ class Boot {
 
   steps(): readonly Step[] {
     return [
-      this.#data(), this.#bus(), this.#iam(), this.#audit(), this.#router(), this.#state(), this.#services(), this.#prove(),
+      this.#data(), this.#bus(), this.#iam(), this.#audit(), this.#state(), this.#services(), this.#router(), this.#prove(),
       this.#miner(), this.#face(), this.#door(),
     ]
   }
@@ -217,7 +219,9 @@ class Boot {
         await selfTestIam({ iam: ownIam, guard, identity, mesh })
         dispatcher.attach('iam', endpoints.iam.call)
         // No more than it needs, so that the refusals it expects are refused also where the node is its own operator.
-        this.#session = new OwnSession({ iam: ownIam, identity, mesh, want: formatPermissions(NODE_SET), now: Date.now, keys: ring })
+        this.#session = new OwnSession({
+          iam: ownIam, identity, mesh, want: formatPermissions(NODE_SET), now: Date.now, keys: ring, patienceMs: SELF_TEST_MS,
+        })
       },
       stop: async () => {
         await this.#mesh?.iam.stop()
@@ -233,17 +237,6 @@ class Boot {
       name: 'audit',
       start: () => this.mesh.batcher.start(),
       stop: () => this.mesh.batcher.stop(),
-    }
-  }
-
-  #router(): Step {
-    return {
-      name: 'router',
-      start: async () => {
-        await this.mesh.router.start()
-      },
-      // Where the door was open it has drained the router already.
-      stop: () => this.#drained(),
     }
   }
 
@@ -301,6 +294,17 @@ class Boot {
         await Promise.all(this.mesh.listeners.map(listener => listener.drain()))
         this.mesh.tails.stop()
       },
+    }
+  }
+
+  #router(): Step {
+    return {
+      name: 'router',
+      start: async () => {
+        await this.mesh.router.start()
+      },
+      // Where the door was open it has drained the router already.
+      stop: () => this.#drained(),
     }
   }
 

@@ -18,6 +18,8 @@ export interface OwnSessionParts {
   readonly mesh: string
   /** Permissions asked for. */
   readonly want: readonly string[]
+  /** How long one of its requests may take, in ms. Default 10,000. */
+  readonly patienceMs?: number
   readonly now: () => number
   /** The keys that the mesh signs by: a session under one that was dropped is no good. */
   readonly keys: TokenKeys
@@ -51,7 +53,7 @@ export class OwnSession {
       id: this.#ids.next(),
       fqmn,
       token: Buffer.from(token),
-      deadlineMs: this.#parts.now() + LIMITS.deadlineDefaultMs * 2,
+      deadlineMs: this.#parts.now() + (this.#parts.patienceMs ?? LIMITS.deadlineDefaultMs * 2),
       receipt,
       ...(body !== undefined && { body }),
     })

@@ -17,6 +17,9 @@ const NAME = 'self-test.mcom'
 const TARGET = '0xS:0x001:hello_world'
 /** How long the one request over the bus may take, in ms. */
 const OVER_BUS_MS = 5_000
+/** How long other members may take to be there, where they have to check what is read (`consensus.reads`), and how long until they are asked again, in ms. */
+const MEMBERS_MS = 60_000
+const AGAIN_MS = 200
 
 export interface SelfTestParts {
   readonly frontDoor: Pick<FrontDoor, 'route'>
@@ -36,9 +39,15 @@ interface Answer {
 
 /** Rejects with `CMESH_BOOT_FAILED`, naming the part (`state`, `registrar`, `events`, `routes`) and what did not hold. */
 export async function selfTest(parts: SelfTestParts): Promise<void> {
+  const code = (expected: string) => (value: unknown): boolean => (value as { code?: string } | null)?.code === expected
+  const patientUntil = performance.now() + MEMBERS_MS
   const ask = async (fqmn: string, body?: Uint8Array): Promise<Answer> => {
     const { frame, sid } = await parts.session.frame(fqmn, body)
-    return read(await parts.frontDoor.route(frame, sid))
+    const answer = read(await parts.frontDoor.route(frame, sid))
+    // Nodes that start together wait for each other.
+    if (!code('CMESH_CONSENSUS_UNCHECKED')(answer.value) || performance.now() > patientUntil) return answer
+    await new Promise(resolve => { setTimeout(resolve, AGAIN_MS) })
+    return ask(fqmn, body)
   }
   const expect = async (part: string, fqmn: string, status: number, check: (value: unknown) => boolean, body?: Uint8Array): Promise<Answer> => {
     const answer = await ask(fqmn, body)
@@ -47,7 +56,6 @@ export async function selfTest(parts: SelfTestParts): Promise<void> {
     if (answer.finalHash.length !== 32) throw failed(part, `${fqmn} came without its final hash`)
     return answer
   }
-  const code = (expected: string) => (value: unknown): boolean => (value as { code?: string } | null)?.code === expected
 
   await expect('state', '0xS:0x001:hello_world', 200, value => value === 'Hello, world')
   await expect('state', '0xS:0x001:hello_world:["Dexter"]', 200, value => value === 'Hello, Dexter')
@@ -67,8 +75,9 @@ export async function selfTest(parts: SelfTestParts): Promise<void> {
   await expect('registrar', `0xR:${NAME}:["Dexter"]`, 200, value => value === 'Hello, Dexter')
   await expect('registrar', '0xR:unregistered.mcom', 404, code('CMESH_REGISTRAR_NOT_FOUND'))
 
+  // Of what was counted above: what earlier starts published may be at another broker.
   await parts.eventsOut()
-  await expect('events', '0xE:events.state.contracts.0x001.blah_blah:read', 200, value => typeof (value as { seq?: unknown }).seq === 'number')
+  await expect('events', '0xE:events.state.contracts.0x002.incremented:read', 200, value => typeof (value as { seq?: unknown }).seq === 'number')
 
   await expect('routes', '0xZ:nothing', 400, code('CMESH_FQMN_OPCODE'))
   await expect('routes', '0xA:1:0x001:hello_world', 405, code('CMESH_ROUTER_INTERNAL_ONLY'))

@@ -69,6 +69,8 @@ export const SETTINGS = {
   'consensus.members': { kind: 'number', default: 3, min: 1, max: 9, unit: 'members', doc: 'Simulated members of the `mock` provider.' },
   'consensus.replicas': { kind: 'number', default: 1, min: 1, max: 5, unit: 'servers', doc: 'Servers of the NATS cluster that keep the stream of the `jetstream` provider; at most as many as there are.' },
   'consensus.maxBytes': { kind: 'number', default: GIB / 2, min: 8_388_608, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes that the stream of the `jetstream` provider keeps; past it writes are refused until what the log holds is trimmed.' },
+  'consensus.reads': { kind: 'choice', default: 'none', choices: ['none', 'sample', 'all'], doc: 'Which reads other members check before or behind their reply; needs the `jetstream` provider.' },
+  'consensus.sample': { kind: 'number', default: 100, min: 1, max: 1_000_000, unit: 'reads', doc: 'Under `consensus.reads` `sample`, one read in so many is checked.' },
   'events.provider': { kind: 'text', default: 'jetstream', doc: 'Where events are kept.' },
   'events.maxBytes': { kind: 'number', default: GIB / 2, min: 1_048_576, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes of events kept; past it the oldest go.' },
   'events.replicas': { kind: 'number', default: 1, min: 1, max: 5, unit: 'servers', doc: 'Servers of the NATS cluster that keep the events, and the requests to be mined; at most as many as there are.' },

@@ -16,6 +16,7 @@ import { MockAuditLog } from './audit/mock.ts'
 import type { NatsBus } from './bus/nats.ts'
 import { JetStreamConsensus } from './consensus/jetstream.ts'
 import { MockConsensus } from './consensus/mock.ts'
+import { OrderMigration, type MigrationPlan } from './consensus/order-migration.ts'
 import { Compilations } from './contracts/compilation.ts'
 import { WasmEngine } from './contracts/wasm.ts'
 import { JetStreamEvents } from './events/jetstream.ts'
@@ -38,6 +39,8 @@ export { IRMA_CHECKS }
 export { Compilations }
 /** For who copies, checks or makes a log that no node runs on. */
 export { HypercoreLog, LogCheck, LogCopy }
+/** For who gives such a log a stream. */
+export { OrderMigration, type MigrationPlan }
 
 /** What a provider may be built from. */
 export interface ProviderContext {

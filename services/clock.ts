@@ -4,6 +4,9 @@ export interface Clock {
   readonly nowMs: () => number
   /** µs since 1970, rising; for stamps in layers. */
   readonly nowUs: () => number
+  /** ms since some moment, which no setting of a clock changes; and the same with the time that the machine slept, which costs more to ask. */
+  readonly steadyMs?: () => number
+  readonly awakeMs?: () => number
 }
 
 const ORIGIN_US = performance.timeOrigin * 1000
@@ -11,13 +14,14 @@ const ORIGIN_US = performance.timeOrigin * 1000
 export const SYSTEM_CLOCK: Clock = {
   nowMs: () => Date.now(),
   nowUs: () => Math.floor(ORIGIN_US + performance.now() * 1000),
+  steadyMs: () => performance.now(),
 }
 
 /**
  * The system's clock for a busy thread: ms are read once a turn of the event loop, since hundreds of requests share a turn
  * and each asks several times (expiry, deadline, revocation). A turn is late by no more than it lasts. µs are always read.
  */
-export function turnClock(): Clock {
+export function turnClock(awakeMs?: () => number): Clock {
   let nowMs = 0
   const forget = (): void => { nowMs = 0 }
   return {
@@ -29,5 +33,7 @@ export function turnClock(): Clock {
       return nowMs
     },
     nowUs: SYSTEM_CLOCK.nowUs,
+    steadyMs: () => performance.now(),
+    ...(awakeMs !== undefined && { awakeMs }),
   }
 }

@@ -1,4 +1,4 @@
-/** What works on a data directory, in a process of its own: makes a backup of it, makes one of a backup, verifies its log, accepts its end. */
+/** What works on a data directory, in a process of its own: makes a backup of it, makes one of a backup, verifies its log, accepts its end, gives it a stream. */
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runOperation } from './operation-process.ts'
@@ -47,6 +47,10 @@ interface ArchiveOperations {
       readonly claimed: { readonly epoch: number, readonly seq: number, readonly chain: string } | null
       readonly lost: number
     }
+  }
+  readonly migrate: {
+    readonly ask: { readonly dir: string, readonly settings: Readonly<Record<string, string>>, readonly dryRun: boolean }
+    readonly answer: LogFacts & { readonly stream: string, readonly newEpoch: number, readonly base: number, readonly what: 'there' | 'make' | 'replace' }
   }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: LogFacts & { readonly transactions: number, readonly logKey: string } }
 }

@@ -7,6 +7,7 @@ import { CMeshError, type WireError } from '../../cmtp/errors.ts'
 import { acceptLoss, type AcceptedLoss } from './accept-loss.ts'
 import { verifyAuditLogs, type AuditAsk, type AuditFacts } from './audit-log.ts'
 import type { BackupHeader } from './format.ts'
+import { migrate, type MigrateAsk, type Migrated } from './migrate.ts'
 import { makeBackup, type BackupAsk } from './backup.ts'
 import { restoreBackup, type RestoreAsk, type Restored } from './restore.ts'
 import type { OnProgress } from './source.ts'
@@ -16,6 +17,7 @@ interface Operations {
   readonly 'accept-loss': { readonly ask: { readonly dir: string }, readonly answer: AcceptedLoss }
   readonly audit: { readonly ask: AuditAsk, readonly answer: AuditFacts }
   readonly backup: { readonly ask: BackupAsk, readonly answer: BackupHeader }
+  readonly migrate: { readonly ask: MigrateAsk, readonly answer: Migrated }
   readonly restore: { readonly ask: RestoreAsk, readonly answer: Restored }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: Verified }
 }
@@ -31,6 +33,7 @@ const HANDLERS: Handlers = {
   'accept-loss': ({ dir }, onProgress) => acceptLoss(dir, Date.now(), onProgress),
   audit: verifyAuditLogs,
   backup: (ask, onProgress) => makeBackup(ask, Date.now(), onProgress),
+  migrate: (ask, onProgress) => migrate(ask, process.env, onProgress),
   restore: restoreBackup,
   verify: ({ dir }, onProgress) => verifyLog(dir, onProgress),
 }

@@ -36,7 +36,7 @@ export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise
 }
 
 /** Reads all of the log and holds it to what it should be. Rejects with `CMESH_STATE_CORRUPT`. `claim` is told the head behind each block. */
-export async function audit(log: LogCopy, onProgress: OnProgress, claim?: ClaimCheck): Promise<LogFacts> {
+export async function audit(log: LogCopy, onProgress: OnProgress, claim?: Pick<ClaimCheck, 'see'>): Promise<LogFacts> {
   const auditor = new LogAudit(log.path)
   await log.read((bytes, index) => {
     auditor.take(bytes)

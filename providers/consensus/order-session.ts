@@ -14,7 +14,7 @@ import { StreamApi, type StreamReport } from '../jetstream/stream-api.ts'
 import { ensureStream, findStream, managerOf } from '../jetstream/stream.ts'
 import { caughtUp } from './behind.ts'
 import { OrderFeed } from './order-feed.ts'
-import { checkGoesOn, lostStream, orderedStream, otherStream, type Order, type OrderedStreamOptions } from './ordered-stream.ts'
+import { checkGoesOn, lostStream, orderBehind, orderedStream, otherStream, type Order, type OrderedStreamOptions } from './ordered-stream.ts'
 import { Proposals } from './proposals.ts'
 import { SeenProposals } from './seen-proposals.ts'
 import { StreamView } from './stream-view.ts'
@@ -137,12 +137,14 @@ export class OrderSession {
     if (from !== this.#from) found = await findStream(manager, stream, this.#closing.signal)
     this.#from = from
     // Before anything is changed: a stream that is not ours stays as it is.
-    const order = found === undefined ? { epoch: from.epoch, base: from.seq } : checkGoesOn(stream, found, from)
+    const order = found === undefined ? orderBehind(from) : checkGoesOn(stream, found, from)
     this.#check()
     // A stream made now would begin before what this node has acknowledged.
     if (found === undefined && from.claimed !== undefined && from.claimed > from.seq) {
       throw new CMeshError('CMESH_STATE_BEHIND', { head: from.seq, claimed: from.claimed })
     }
+    // What ordered these entries may have ordered more: places are given out again in another epoch alone.
+    if (found === undefined && from.begun === true) throw new CMeshError('CMESH_CONSENSUS_NOT_MIGRATED', { stream, head: from.seq, epoch: from.epoch })
     if (found === undefined && from.seq > 0) log.warn({ stream, head: from.seq }, 'there is no stream of the order yet: it is made, and begins behind the log')
     const made = await ensureStream(manager, orderedStream(options, order), this.#closing.signal)
     this.#view.begin(order, made, this.#server())

@@ -17,6 +17,13 @@ export interface LogPosition {
 export interface LogHead extends LogPosition {
   /** What the newest entry holds, where there is one: a provider that keeps entries holds it against its own. */
   readonly data?: Uint8Array
+  /** The chain value there, 32 bytes: an order that begins behind this log names it. */
+  readonly chain?: Uint8Array
+  /**
+   * Whether the log has entries of this epoch. An order that keeps its entries is there then: a new one would give out places that are taken.
+   * Default: none, and the epoch begins behind this head.
+   */
+  readonly begun?: boolean
   /** How far this node has said that its log goes: an order that ends before that has lost something. Default: no further than it does. */
   readonly claimed?: number
 }

@@ -8,7 +8,7 @@ import type { ConsensusProvider } from './provider.ts'
 
 export interface ConsensusServiceParts {
   readonly provider: Pick<ConsensusProvider, 'status'>
-  readonly state: Pick<StateService, 'outcome' | 'head' | 'durability' | 'replicas'>
+  readonly state: Pick<StateService, 'outcome' | 'head' | 'durability' | 'replicas' | 'readChecks'>
   /** Default: it gives none. */
   readonly receipts?: Pick<ReceiptWriter, 'fetch'>
 }
@@ -26,7 +26,7 @@ export class ConsensusService {
     if (write) throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'writing' })
     switch (action) {
       case 'status':
-        return jsonReply({ ...this.#parts.provider.status(), head: this.#head(), durability: this.#parts.state.durability, mesh: this.#mesh() })
+        return jsonReply(this.#status())
       case 'leader': {
         const { leader, term } = this.#parts.provider.status()
         return jsonReply({ leader, term })
@@ -39,6 +39,11 @@ export class ConsensusService {
       default:
         throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'reading' })
     }
+  }
+
+  #status(): object {
+    const { provider, state: { durability, readChecks } } = this.#parts
+    return { ...provider.status(), head: this.#head(), durability, reads: readChecks?.mode, mesh: this.#mesh() }
   }
 
   /** The nodes that hold the log; left out where one node is all there is. */

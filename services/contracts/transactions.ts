@@ -9,6 +9,8 @@
  *     meter:[meter,schedule,gas?]          how gas is counted from the next block on; the operator's
  *     checkpoint                           this block carries the state's root, and later ones from time to time
  *     answer:["message"] · what came back  a member's, for a message that a contract sent
+ *     epoch                                a member's, the first of an epoch (epochs.ts)
+ *     skipped · skip                       a member's, for an entry that was passed (skips.ts)
  *     join · certificate, leave:["did"]    who the members are (members.ts)
  *     later, cancel, settled               delayed calls: `services/later/records.ts`
  */
@@ -24,11 +26,13 @@ import { DONE, failedExecution, jsonExecution, SYSTEM_SPACE, type Execution, typ
 import { checkCallable, isAddress, meterArguments, proxyArguments, systemArguments } from './arguments.ts'
 import { Deliveries } from './deliveries.ts'
 import { Deployments, forgetWrites, type Asked } from './deployments.ts'
+import { openEpoch } from './epochs.ts'
 import { ContractExecution } from './execution.ts'
 import { parseGenesis, readGenesis, readOperator, writeGenesis } from './genesis.ts'
 import { join, leave } from './members.ts'
 import { changeMeter, Metering } from './metering.ts'
 import type { ContractEngine } from './provider.ts'
+import { recordSkip } from './skips.ts'
 
 export interface ContractTransactionsParts {
   readonly engine: ContractEngine
@@ -85,6 +89,10 @@ export class ContractTransactions implements TransactionHandler {
         return this.#deliveries.answer(transaction, route, context)
       case 'join':
         return join(transaction, context)
+      case 'epoch':
+        return openEpoch(transaction, route, context)
+      case 'skipped':
+        return recordSkip(transaction, route, context)
       case 'leave':
         return leave(transaction, route, context)
       case 'later':

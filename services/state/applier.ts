@@ -4,9 +4,9 @@
  *
  * Invariants:
  * 1. Sequences are applied densely and in order; one at or below the head is skipped, a hole halts.
- * 2. What it computes depends on the order and the payload alone. Log time is the greater of the last block's time and the
- *    proposer's; the applier has no clock and never sees a token.
- * 3. A batch that no member signed changes nothing but takes its sequence.
+ * 2. What it computes depends on the order and the payload alone. Log time follows the proposers' clocks (`log-time.ts`); the applier has no
+ *    clock and never sees a token.
+ * 3. A batch that no member signed changes nothing but takes its sequence, and so does an entry that is passed at the operator's word.
  * 4. A transaction's failure is its outcome. A failure of the host halts the applier and is never recorded.
  * 5. A block ends when it has used its gas: what the batch holds beyond that has no outcome and changes nothing, as if it had not been
  *    proposed. So no block holds the thread for longer than its gas and one transaction's.
@@ -17,7 +17,8 @@ import type { StatePosition } from '../../cmtp/layer.ts'
 import type { LogEntry } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
 import type { Authority } from './authority.ts'
-import { decodeBatch, type Batch, type BatchContent, type Transaction } from './batch.ts'
+import { timeBehind } from './log-time.ts'
+import { decodeBatch, movesBySteps, type Batch, type BatchContent, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { OwnBatch } from './own-batches.ts'
 import type { Block, ReadBack, StateHead, StateStore, TransactionRecord } from './provider.ts'
@@ -44,6 +45,10 @@ export interface ApplierParts {
   readonly verifyMember: (batch: Batch, bytes: Uint8Array) => boolean
   /** The batch in an entry where this node proposed it, is a member and has kept it. Default: every batch is decoded and verified. */
   readonly own?: (entry: LogEntry) => OwnBatch | undefined
+  /** Whether the entry is passed at the operator's word, unexecuted. Default: none is. */
+  readonly passes?: (entry: LogEntry) => boolean
+  /** The error to stop with where an entry cannot be applied. Default: what was thrown. */
+  readonly stuck?: (entry: LogEntry, error: CMeshError) => CMeshError
   readonly log: Log
   /** A block is applied; it is not durable yet. */
   readonly onApplied: (block: Block) => void
@@ -57,6 +62,8 @@ export class Applier {
   readonly #parts: ApplierParts
   /** Parsed once, where one address is written to again and again. */
   readonly #routes = new RouteCache(1_024)
+  /** By how much the last block is ahead of the one before, ms. */
+  #stepMs = 0
   #halted: CMeshError | undefined
 
   constructor(parts: ApplierParts) {
@@ -79,8 +86,17 @@ export class Applier {
     try {
       this.#applyNext(entry, head)
     } catch (error) {
-      this.halt(CMeshError.from(error, 'the applier', entry.id))
+      this.#stuck(entry, CMeshError.from(error, 'the applier', entry.id))
     }
+  }
+
+  #stuck(entry: LogEntry, error: CMeshError): void {
+    this.halt(this.#parts.stuck?.(entry, error) ?? error)
+  }
+
+  /** Takes up by how much the last block of the log is ahead of the one before, ms: 0 for one block or none. */
+  stepped(stepMs: number): void {
+    this.#stepMs = stepMs
   }
 
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
@@ -95,12 +111,14 @@ export class Applier {
 
   #applyNext(entry: LogEntry, head: StateHead): void {
     const { store, index } = this.#parts
-    const own = this.#parts.own?.(entry)
-    const batch = own ?? this.#members(entry.data)
-    if (batch === undefined) this.#parts.log.error({ seq: entry.seq }, 'a batch that no member signed was ordered; it changes nothing')
-    const timeMs = batch === undefined ? head.timeMs : Math.max(head.timeMs, batch.proposedMs)
+    const passed = this.#parts.passes?.(entry) === true
+    const own = passed ? undefined : this.#parts.own?.(entry)
+    const batch = passed ? undefined : own ?? this.#members(entry.data)
+    if (batch === undefined && !passed) this.#parts.log.error({ seq: entry.seq }, 'a batch that no member signed was ordered; it changes nothing')
+    const time = timeOf(batch, entry.data, head, this.#stepMs)
+    const { timeMs } = time
     const transactions = batch?.transactions ?? []
-    const place = { seq: entry.seq, timeMs, chain: head.chain }
+    const place = { seq: entry.seq, timeMs, chain: head.chain, ...(entry.epoch > head.epoch && { begins: entry.epoch }) }
     const records: TransactionRecord[] = []
     /** Where in the batch each of them stands. */
     const executed: number[] = []
@@ -119,7 +137,7 @@ export class Applier {
         continue
       }
       if (gas >= mostGas) break
-      const record = this.#execute(transaction, place, BLOCK_BYTES - bytes)
+      const record = this.#execute(transaction, { ...place, dueMs: time.dueMs }, BLOCK_BYTES - bytes)
       bytes += recordBytes(record)
       gas += record.gas
       inBlock.add(transaction.id)
@@ -134,6 +152,7 @@ export class Applier {
     const made: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
     const block = this.#parts.seal?.(made) ?? made
     const durable = store.commit(block)
+    this.#stepMs = head.seq === 0 ? 0 : timeMs - head.timeMs
     const reached = store.head
     const span = { before: position(head), after: position(reached) }
     const outcomes = records.map((record, i) => {
@@ -144,20 +163,25 @@ export class Applier {
     this.#parts.onApplied(block)
     durable.then(
       () => { this.#parts.onDurable(block, [...outcomes, ...repeated], reached) },
-      (error: unknown) => { this.halt(CMeshError.from(error, 'the state store', entry.id)) },
+      (thrown: unknown) => {
+        const error = CMeshError.from(thrown, 'the state store', entry.id)
+        // A block that has no bytes never will have any; a store that failed may be well again.
+        if (error.code === 'CMESH_STATE_BLOCK') this.#stuck(entry, error)
+        else this.halt(error)
+      },
     )
   }
 
-  #execute(transaction: Transaction, place: Omit<TransactionContext, 'system'>, room: number): TransactionRecord {
+  #execute(transaction: Transaction, { dueMs, ...place }: Omit<TransactionContext, 'system'> & { readonly dueMs: number }, room: number): TransactionRecord {
     const system = new Recorder(SYSTEM_SPACE, this.#parts.store.space(SYSTEM_SPACE))
     let execution: Execution
     try {
       if (room < TRANSACTION_ROOM_BYTES) throw new CMeshError('CMESH_STATE_BLOCK_FULL', { tx: transaction.id })
-      if (transaction.deadlineMs < place.timeMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
+      if (transaction.deadlineMs < dueMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
       const route = this.#routes.fromText(transaction.fqmn)
       const handler = this.#parts.handlers[route.service]
       if (handler === undefined) throw new CMeshError('CMESH_CONSENSUS_BATCH', { reason: `nothing executes ${route.bare}` })
-      const context = { seq: place.seq, timeMs: place.timeMs, chain: place.chain, system }
+      const context = { ...place, system }
       this.#parts.authority?.check(transaction, route, context)
       execution = handler.execute(transaction, route, context)
     } catch (error) {
@@ -207,6 +231,20 @@ class AskedOf {
     this.#message = undefined
     return this.#digests?.get(id) ?? ''
   }
+}
+
+/** The time of the block, and the one that deadlines of its transactions are held against. */
+function timeOf(
+  batch: Pick<BatchContent, 'proposedMs'> | undefined, message: Uint8Array, head: StateHead, stepMs: number,
+): { readonly timeMs: number, readonly dueMs: number } {
+  if (batch === undefined) return { timeMs: head.timeMs, dueMs: head.timeMs }
+  const { proposedMs } = batch
+  if (!movesBySteps(message)) {
+    const timeMs = Math.max(head.timeMs, proposedMs)
+    return { timeMs, dueMs: timeMs }
+  }
+  // Where the log's time was pushed ahead of everybody's, what is asked for now is in time all the same.
+  return { timeMs: head.seq === 0 ? proposedMs : timeBehind({ beforeMs: head.timeMs, stepMs, proposedMs }), dueMs: proposedMs }
 }
 
 function digestsOf(message: Uint8Array): ReadonlyMap<string, string> {

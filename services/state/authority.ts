@@ -22,7 +22,7 @@ export interface Authority {
   check(transaction: Transaction, route: Route, context: Pick<TransactionContext, 'system' | 'timeMs' | 'seq'>): void
 }
 
-const OF_MEMBERS: ReadonlySet<string> = new Set(['answer', 'checkpoint', 'settled'])
+const OF_MEMBERS: ReadonlySet<string> = new Set(['answer', 'checkpoint', 'epoch', 'settled', 'skipped'])
 
 /** The mesh's authority: the records of the system space, from the block on that `recheck` names. A log from before it runs as it did. */
 export class OrderedAuthority implements Authority {
@@ -58,7 +58,7 @@ export class OrderedAuthority implements Authority {
 }
 
 /**
- * What members order in the mesh's own name: answers to contracts, the first checkpoint, the end of delayed calls, and rights that the
+ * What members order in the mesh's own name: answers to contracts, the first checkpoint, the beginning of an epoch, the end of delayed calls, and rights that the
  * configuration carries into the log.
  */
 function isOfMembers({ service, segments: [contract, name = ''] }: Route): boolean {

@@ -7,7 +7,8 @@
  *   batch       'cmesh/batch' · version · member (UTF-8) · proposedMs · count · transaction… · signature (64)
  *   transaction id (16) · sub · sid · jti (table) · grantSeq · fqmn (table) · deadlineMs · body · proof
  *
- * The signature is over every byte before it. Version 1, which is read but not written any more, has no proofs.
+ * The signature is over every byte before it. Versions 1 and 2 are read but not written any more: 1 has no proofs, and both move the log's time
+ * as far as they say (`log-time.ts`).
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { PROOF_BYTES } from '../../cmtp/identity/request-proof.ts'
@@ -15,7 +16,7 @@ import { LIMITS } from '../../cmtp/limits.ts'
 import { BOUND, ByteReader, ByteWriter, type Refuse } from './binary.ts'
 
 const MAGIC = Buffer.from('cmesh/batch')
-const VERSION = 2
+const VERSION = 3
 /** The version without proofs. */
 const PLAIN_VERSION = 1
 const SIGNATURE_BYTES = 64
@@ -111,7 +112,7 @@ export function encodeBatch(content: BatchContent, sign: (bytes: Uint8Array) => 
 
 /**
  * The batch in `bytes`; bodies, proofs and signature are views into them. Says nothing about who signed it. Throws
- * `CMESH_CONSENSUS_BATCH` with the offset for anything that `encodeBatch` of this version or the one before does not write.
+ * `CMESH_CONSENSUS_BATCH` with the offset for anything that `encodeBatch` of this version or those before does not write.
  */
 export function decodeBatch(bytes: Uint8Array): Batch {
   const refuse = (offset: number, expected: string): never => refused(`byte ${offset} is not ${expected}`, offset)
@@ -121,16 +122,21 @@ export function decodeBatch(bytes: Uint8Array): Batch {
   const from = new ByteReader(bytes, refuse, signed)
   if (!MAGIC.equals(from.raw(MAGIC.length, 'the start of a batch'))) refuse(0, 'the start of a batch')
   const version = from.u8('a version')
-  if (version !== VERSION && version !== PLAIN_VERSION) refuse(MAGIC.length, `version ${PLAIN_VERSION} or ${VERSION} of a batch`)
+  if (version < PLAIN_VERSION || version > VERSION) refuse(MAGIC.length, `version ${PLAIN_VERSION} to ${VERSION} of a batch`)
   const member = from.utf8('the member')
   const proposedMs = from.integer('the time of the proposal')
   const countAt = from.offset
-  const count = from.count(version === VERSION ? LEAST_TRANSACTION + 1 : LEAST_TRANSACTION, 'a count of transactions')
+  const count = from.count(version === PLAIN_VERSION ? LEAST_TRANSACTION : LEAST_TRANSACTION + 1, 'a count of transactions')
   if (count > BATCH_LIMITS.transactions) refuse(countAt, `a count of at most ${BATCH_LIMITS.transactions} transactions`)
   const transactions = new Array<Transaction>(count)
   for (let i = 0; i < count; i++) transactions[i] = readTransaction(from, version, refuse)
   from.done()
   return { member, proposedMs, transactions, signature: bytes.subarray(signed) }
+}
+
+/** Whether the log's time follows this batch by steps, and its deadlines are held against its proposer's clock: from version 3 on. */
+export function movesBySteps(message: Uint8Array): boolean {
+  return (message[MAGIC.length] as number) >= VERSION
 }
 
 function readTransaction(from: ByteReader, version: number, refuse: Refuse): Transaction {

@@ -27,8 +27,8 @@ const SILENCE_MS = 25
 export const AWAY_MS = 5_000
 /** How long a member that is away keeps the stream from being trimmed, ms; then it has to catch up from another. */
 const MISSED_MS = 60_000
-/** How far a block's time may be ahead of the clock, ms. */
-const AHEAD_MS = 5_000
+/** How far a block's time may be ahead of the clock, and clocks of members apart, ms. */
+export const AHEAD_MS = 5_000
 
 export interface ClaimsParts {
   readonly bus: Pick<Bus, 'publish' | 'subscribe' | 'status'>
@@ -154,6 +154,13 @@ export class Claims {
     const isThere = (peer: OtherMember | undefined): boolean => peer !== undefined && peer.differs === undefined && clock.nowMs() - peer.heardMs <= AWAY_MS
     const there = members().filter(other => other === did || isThere(this.#peers.get(other)))
     return there[0] === did || there.length === 0
+  }
+
+  /** By how much this node's clock is ahead of that of each other member that is there, ms. */
+  offsets(): readonly number[] {
+    const { members, clock } = this.#parts
+    const there = [...this.#peers].filter(([did, { cameMs }]) => clock.nowMs() - cameMs <= AWAY_MS && members().includes(did))
+    return there.map(([, { behindMs }]) => behindMs)
   }
 
   states(): readonly MemberState[] {

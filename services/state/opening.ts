@@ -4,7 +4,9 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { encodeGenesis, readGenesis, readMesh, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
+import { EPOCH_FQMN } from '../contracts/epochs.ts'
 import { GENESIS_FQMN, isMember, JOIN_FQMN } from '../contracts/members.ts'
+import { SKIPPED_FQMN } from '../contracts/skips.ts'
 import type { LogHead } from '../consensus/provider.ts'
 import type { Applier } from './applier.ts'
 import type { Checkpoints } from './checkpoints.ts'
@@ -12,17 +14,21 @@ import { ClaimCheck } from './last-claim.ts'
 import type { LogEffects } from './log-effects.ts'
 import type { Block, OpenReport, Recollection, Space, StateHead } from './provider.ts'
 import type { StateServiceParts } from './service-parts.ts'
+import type { Skips } from './skips.ts'
 import type { TransactionIndex } from './transaction-index.ts'
 import type { Writes } from './writes.ts'
 
-export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consensus' | 'outbox' | 'lastClaim' | 'catchUp' | 'member' | 'certificate'> {
-  readonly applier: Pick<Applier, 'restore' | 'apply'>
+export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consensus' | 'outbox' | 'lastClaim' | 'catchUp' | 'member' | 'certificate' | 'log'> {
+  readonly applier: Pick<Applier, 'restore' | 'apply' | 'stepped' | 'halted'>
+  readonly skips: Pick<Skips, 'unrecorded'> | undefined
   readonly checkpoints: Pick<Checkpoints, 'restore' | 'needs' | 'start'>
   readonly index: Pick<TransactionIndex, 'since'>
   readonly effects: Pick<LogEffects, 'install'>
   readonly writes: Pick<Writes, 'order' | 'orderOwn'>
   readonly system: Pick<Space, 'get'>
-  /** Called once the log stands where the order does, before anything of this node's own is ordered. */
+  /** Resolves when the block of that sequence is applied. */
+  readonly applied: (seq: number) => Promise<void> | undefined
+  /** Called once the log stands where the order does, before anything of this node's own is ordered but the beginning of an epoch. */
   readonly onCaughtUp: (head: StateHead) => void
 }
 
@@ -46,14 +52,25 @@ export class Opening {
     const { report, newest } = await this.#readBack()
     this.#claim.checkChain()
     effects.install()
+    await this.#takeUpStep()
     await this.#takeUpOrder(newest)
+    const { halted } = this.#parts.applier
+    if (halted !== undefined) throw halted
     this.#claim.check(store.head.seq)
     checkpoints.start()
+    const opening = this.#openEpoch()
+    if (opening !== undefined) {
+      // Nobody takes up this log, to go on in the epoch, before that has its first entry.
+      await Promise.race([opening, this.#parts.applied(store.head.seq + 1)])
+      await store.flush()
+    }
     this.#parts.onCaughtUp(store.head)
+    await opening
     if (store.head.seq === 0) await this.#begin(genesis())
     const found = readGenesis(system)
     if (found === undefined) throw new CMeshError('CMESH_STATE_GENESIS', { reason: 'the log does not start with it' })
     await this.#join()
+    void this.#recordSkips()
     return { report, genesis: found }
   }
 
@@ -71,12 +88,20 @@ export class Opening {
     return { report, newest }
   }
 
+  /** How far the last block moved the log's time bounds how far the next one may. */
+  async #takeUpStep(): Promise<void> {
+    const { store, applier } = this.#parts
+    const { seq, timeMs } = store.head
+    if (seq > 1) await store.readBack?.(seq - 1, seq - 1, before => { applier.stepped(timeMs - before.timeMs) })
+  }
+
   async #takeUpOrder(newest: Block | undefined): Promise<void> {
     const { store, applier, consensus, catchUp } = this.#parts
     const claim = this.#claim
-    const { seq } = store.head
+    const { seq, chain } = store.head
+    const epoch = claim.epochBehind(store.head)
     const from = {
-      epoch: claim.epochBehind(store.head), seq,
+      epoch, seq, chain, begun: seq > 0 && epoch === store.head.epoch,
       ...(newest !== undefined && { data: newest.message }),
       ...(claim.claimed > seq && { claimed: claim.claimed }),
     }
@@ -103,11 +128,19 @@ export class Opening {
       this.#claim.see(before = store.head)
       newest = block
     })
-    const { epoch, seq } = store.head
-    if (newest === undefined) return { epoch, seq }
+    const { epoch, seq, chain } = store.head
+    if (newest === undefined) return { epoch, seq, chain, begun: seq > 0 }
     outbox.passed(newest)
     effects.install()
-    return { epoch, seq, data: newest.message }
+    await this.#takeUpStep()
+    return { epoch, seq, chain, begun: true, data: newest.message }
+  }
+
+  /** Puts the epoch on record where the log has no entry of it yet. */
+  #openEpoch(): Promise<void> | undefined {
+    const { store: { head }, consensus, member: { did }, system, writes } = this.#parts
+    if (head.seq === 0 || consensus.status().epoch <= head.epoch || !isMember(system, did)) return undefined
+    return writes.orderOwn(EPOCH_FQMN, {})
   }
 
   async #begin(genesis: Genesis): Promise<void> {
@@ -116,6 +149,16 @@ export class Opening {
     } catch (error) {
       // Another node began it a moment before.
       if (!(error instanceof CMeshError) || error.code !== 'CMESH_STATE_NOT_MEMBER' || readGenesis(this.#parts.system) === undefined) throw error
+    }
+  }
+
+  /** Nobody waits for it: a quorum of those that passed the same may not be there yet. The next start tries again. */
+  async #recordSkips(): Promise<void> {
+    const { skips, store, writes, log } = this.#parts
+    try {
+      for (const skip of await skips?.unrecorded(store) ?? []) await writes.orderOwn(SKIPPED_FQMN, skip)
+    } catch (error) {
+      log.warn({ err: error }, 'an entry that was passed could not be put on record')
     }
   }
 

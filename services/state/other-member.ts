@@ -13,6 +13,8 @@ import type { ChainRing } from './chain-ring.ts'
 
 /** How far the member's clock and this node's may be apart for its claims to be of now, ms. */
 const OF_NOW_MS = 60_000
+/** Claims that say what its clock shows: one that was long on its way says that it is behind. */
+const TIMES = 4
 const RANK: Readonly<Record<ClaimLevel, number>> = { memory: 0, os: 1, disk: 2 }
 
 /** What a claim changed. */
@@ -31,6 +33,9 @@ export class OtherMember {
   /** Was held against it: nothing is found a second time. */
   #done: Heard | undefined
   #heardMs = -Infinity
+  #cameMs = -Infinity
+  /** By how much this node's clock was ahead of the last claims as they came, ms. */
+  #behind: readonly number[] = []
   #agreed = 0
   #counted = 0
   #differs: Claim | undefined
@@ -49,6 +54,16 @@ export class OtherMember {
   /** When it last said something of that moment, by this node's clock; -Infinity for never. */
   get heardMs(): number {
     return this.#heardMs
+  }
+
+  /** When its last claim came, whenever that was made. */
+  get cameMs(): number {
+    return this.#cameMs
+  }
+
+  /** By how much its clock is behind this node's, as far as its claims show, ms. */
+  get behindMs(): number {
+    return Math.min(...this.#behind)
   }
 
   /** The highest sequence at which its chain is this node's. */
@@ -95,6 +110,8 @@ export class OtherMember {
   #hear(claim: Claim, nowMs: number): Heard {
     const ofNow = Math.abs(nowMs - claim.timeMs) <= OF_NOW_MS
     if (ofNow) this.#heardMs = nowMs
+    this.#cameMs = nowMs
+    this.#behind = [nowMs - claim.timeMs, ...this.#behind].slice(0, TIMES)
     return { claim, ofNow }
   }
 

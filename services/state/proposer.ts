@@ -30,6 +30,10 @@ export interface ProposerParts {
   readonly index: TransactionIndex
   readonly clock: Clock
   readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array }
+  /** Throws where the clock may not be written into the log now. Default: it always may. */
+  readonly checkClock?: () => void
+  /** The last sequence whose outcomes are as durable as their callers are told. Default: all that are known. */
+  readonly reached?: () => number
   /** Most transactions that wait or are under way. Default 65,536. */
   readonly maxPending?: number
   /** Most bytes of their addresses and bodies. Default 67,108,864 (64 MiB). */
@@ -78,18 +82,19 @@ export class Proposer {
   }
 
   /**
-   * Resolves with the outcome once it is durable. The same id with the same content gives the first outcome; with other
+   * Resolves with the outcome once it is durable. The same id with the same content gives the first outcome, whichever node proposed it; with other
    * content it rejects with `CMESH_ROUTER_DUPLICATE`. Also rejects with `CMESH_ROUTER_BUSY`, `_DRAINING`,
    * `_UNKNOWN_OUTCOME`, `CMESH_STATE_NOT_MEMBER`, `CMESH_STATE_HALTED`.
    */
   submit(transaction: Transaction): Promise<Outcome> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed)
     const digest = transactionDigest(transaction)
-    const known = this.#pending.get(transaction.id) ?? this.#parts.index.get(transaction.id)
-    if (known !== undefined) {
-      if (known.digest !== digest) return Promise.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: transaction.id }))
-      return 'promise' in known ? known.promise : Promise.resolve(known)
-    }
+    const pending = this.#pending.get(transaction.id)
+    const done = this.#parts.index.get(transaction.id)
+    if ((pending ?? done ?? { digest }).digest !== digest) return Promise.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: transaction.id }))
+    if (pending !== undefined) return pending.promise
+    // What another node proposed may be done here and held by nobody else yet. It is ordered again then, which changes nothing and waits for that.
+    if (done !== undefined && done.seq <= (this.#parts.reached?.() ?? Infinity)) return Promise.resolve(done)
     const bytes = bytesOf(transaction)
     if (this.#pending.size >= this.#maxPending || this.#bytes + bytes > this.#maxBytes) {
       return Promise.reject(new CMeshError('CMESH_ROUTER_BUSY', { what: 'consensus', limit: this.#pending.size, retryAfterMs: 100 }))
@@ -106,6 +111,11 @@ export class Proposer {
     this.#queue.push(transaction.sub, entry)
     this.#schedule()
     return promise
+  }
+
+  /** Whether the transaction is under way here, or was executed: what it was submitted for then cannot be refused any more. */
+  knows(id: string): boolean {
+    return this.#pending.has(id) || this.#parts.index.get(id) !== undefined
   }
 
   /**
@@ -128,7 +138,8 @@ export class Proposer {
   }
 
   async #orderNothing(deadlineMs: number): Promise<number> {
-    const { member, clock, consensus } = this.#parts
+    const { member, clock, consensus, checkClock } = this.#parts
+    checkClock?.()
     const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions: [] }, bytes => member.sign(bytes))
     // Under an id of its own: two of one moment have the same content, and the second must not be given the place of the first.
     const id = randomBytes(16).toString('hex')
@@ -206,7 +217,8 @@ export class Proposer {
     this.#inFlight++
     let id = ''
     try {
-      const { member, clock, consensus } = this.#parts
+      const { member, clock, consensus, checkClock } = this.#parts
+      checkClock?.()
       const nowMs = clock.nowMs()
       const content = { member: member.did, proposedMs: nowMs, transactions: batch.map(entry => entry.transaction) }
       const data = encodeBatch(content, bytes => member.sign(bytes))

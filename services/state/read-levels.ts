@@ -56,9 +56,9 @@ export class ReadLevels {
       case 'local':
         return undefined
       case 'session':
-        return this.#reached(afterOf(headerValue(headers, AFTER_HEADER)), call.deadlineMs)
+        return this.reached(afterOf(headerValue(headers, AFTER_HEADER)), call.deadlineMs)
       case 'linear':
-        return this.#parts.barrier(call.deadlineMs).then(seq => this.#reached(seq, call.deadlineMs))
+        return this.#parts.barrier(call.deadlineMs).then(seq => this.reached(seq, call.deadlineMs))
       default:
         throw unknown(`${READ_HEADER} is local, session or linear`)
     }
@@ -79,7 +79,8 @@ export class ReadLevels {
     this.#waiting.clear()
   }
 
-  #reached(seq: number, deadlineMs: number): Promise<void> | undefined {
+  /** Resolves when the block is applied; `undefined` when it is. Rejects with `CMESH_ROUTER_DEADLINE`. */
+  reached(seq: number, deadlineMs: number): Promise<void> | undefined {
     const { applied, clock } = this.#parts
     if (applied() >= seq) return undefined
     if (this.#waiting.size >= MOST) throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'views that wait for a block', limit: MOST, retryAfterMs: RETRY_AFTER_MS })

@@ -34,6 +34,7 @@ export class Replication {
   readonly #claims: Claims | undefined
   readonly #quorum: boolean
   #waiting: Waiting[] = []
+  #reached = 0
 
   constructor({ bus, quorum, ...parts }: ReplicationParts) {
     this.#quorum = quorum && bus !== undefined
@@ -46,12 +47,21 @@ export class Replication {
   /** The last block whose events are out, as another member says; 0 where none does. */
   readonly outElsewhere = (): number => this.#claims?.outElsewhere() ?? 0
 
+  /** By how much this node's clock is ahead of that of each other member that is there, ms. */
+  readonly offsets = (): readonly number[] => this.#claims?.offsets() ?? []
+
   get state(): ReplicationState | undefined {
     const claims = this.#claims
     return claims && { members: claims.states(), quorum: claims.quorum, confirmed: claims.confirmed }
   }
 
+  /** The last sequence that is as durable as the level asks for. */
+  get reached(): number {
+    return this.#reached
+  }
+
   start(head: StateHead): void {
+    if (!this.#quorum) this.#reached = head.seq
     this.#claims?.start(head)
   }
 
@@ -59,7 +69,9 @@ export class Replication {
   durable(head: StateHead, acknowledge: (() => void) | undefined): void {
     if (this.#quorum && acknowledge !== undefined) this.#waiting.push({ seq: head.seq, acknowledge })
     this.#claims?.durable(head)
-    if (!this.#quorum) acknowledge?.()
+    if (this.#quorum) return
+    this.#reached = head.seq
+    acknowledge?.()
   }
 
   /**
@@ -78,6 +90,7 @@ export class Replication {
   }
 
   #confirmed(seq: number): void {
+    if (this.#quorum) this.#reached = seq
     let done = 0
     for (const { seq: held, acknowledge } of this.#waiting) {
       if (held > seq) break

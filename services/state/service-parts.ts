@@ -15,7 +15,9 @@ import type { LastClaim } from './last-claim.ts'
 import type { Outbox } from './outbox.ts'
 import type { Block, LogAnchor, StateStore } from './provider.ts'
 import type { ReplicationParts } from './replication.ts'
+import type { KeptSkips } from './skips.ts'
 import type { TransactionHandler } from './transaction.ts'
+import type { ReadCheckOptions } from './checks/read-checks.ts'
 import type { ViewCacheOptions } from './view-cache.ts'
 import type { ViewStats } from './views.ts'
 
@@ -51,9 +53,13 @@ export interface StateServiceParts {
   readonly catchUp?: (upTo: number, onBlock: (block: Block) => void) => Promise<unknown>
   /** Notes that the log differs from what the others claim at that place, and from where on; resolves with the error to stop with. Default: nothing is noted. */
   readonly diverged?: (place: LogAnchor) => Promise<CMeshError>
+  /** Entries that the operator lets pass, and where this node halts. Default: none is passed. For an order that keeps its entries. */
+  readonly skips?: KeptSkips
   readonly clock: Clock
   readonly log: Log
   readonly viewCache?: ViewCacheOptions
+  /** How members check one another's reads (`checks/read-checks.ts`). Default: nobody is asked, and nobody answered. */
+  readonly readChecks?: ReadCheckOptions
   /** Most gas one view may use. Default 2,000,000. */
   readonly viewGas?: number
   /** Asks whom a contract's message is for; see `CourierParts.deliver`. Default: nobody can be asked, and messages wait. */

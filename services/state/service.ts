@@ -26,6 +26,9 @@ import type { AuthContext } from '../iam/guard.ts'
 import { Applier } from './applier.ts'
 import { verifyBatch } from './batch.ts'
 import { Checkpoints } from './checkpoints.ts'
+import { ReadChecks } from './checks/read-checks.ts'
+import type { RunView } from './checks/run.ts'
+import { ClockCheck } from './clock-check.ts'
 import { LogEffects } from './log-effects.ts'
 import { Opening } from './opening.ts'
 import { Proposer } from './proposer.ts'
@@ -33,6 +36,7 @@ import type { Block, OpenReport, Space, StateHead } from './provider.ts'
 import { ReadLevels } from './read-levels.ts'
 import { levelOf, Replication, type Durability, type ReplicationState } from './replication.ts'
 import type { StateServiceParts, StateStats } from './service-parts.ts'
+import { Skips } from './skips.ts'
 import { StateReads } from './state-reads.ts'
 import { Ticks } from './ticks.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
@@ -42,6 +46,8 @@ import { Writes } from './writes.ts'
 
 /** A block ends at this part of what one transaction may use, so that with a last one of that size it holds the thread little longer than that one. */
 const BLOCK_SHARE = 4
+/** How long the first entry of an epoch may take to be applied, ms. */
+const EPOCH_DEADLINE_MS = 30_000
 
 export class StateService {
   readonly stats: StateStats = { views: 0, viewHits: 0, transactions: 0, blocks: 0, viewGas: 0, transactionGas: 0, contractFailures: 0, contracts: 0 }
@@ -51,11 +57,15 @@ export class StateService {
   readonly #proposer: Proposer
   readonly #checkpoints: Checkpoints
   readonly #views: Views
+  readonly #checks: ReadChecks | undefined
+  /** The same where reads are checked here: whoever checks none pays nothing for it. */
+  readonly #checking: ReadChecks | undefined
   readonly #writes: Writes
   readonly #effects: LogEffects
   readonly #levels: ReadLevels
   readonly #replication: Replication
   readonly #ticks: Ticks
+  readonly #skips: Skips | undefined
   #stopping = false
   #wrong: CMeshError | undefined
   #started: Promise<OpenReport> | undefined
@@ -72,7 +82,16 @@ export class StateService {
     this.#checkpoints = new Checkpoints({ store })
     const reads = new StateReads({ store, checkpoints: this.#checkpoints, attester, guard, confirm, clock })
     this.#views = new Views({ store, engine, metering, guard, reads, confirm, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
-    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member })
+    this.#checks = parts.readChecks && new ReadChecks({
+      ...parts.readChecks, member, members: () => readMembers(this.system), confirm, run: this.#view, gasLimit: this.#views.gasLimit,
+      applied: () => store.head.seq, clock, log,
+    })
+    this.#checking = parts.readChecks?.mode === 'none' ? undefined : this.#checks
+    const { check: checkClock } = new ClockCheck({
+      clock, offsets: () => this.#replication.offsets(),
+      shared: () => (parts.replication?.quorum === true && readMembers(this.system).length > 1 ? store.head.timeMs : undefined),
+    })
+    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member, checkClock, reached: () => this.#replication.reached })
     this.#writes = new Writes({
       engine, guard, outbox, member, clock, proposer: this.#proposer, system: this.system, durability: this.durability, stats: this.stats,
       refusal: () => this.#wrong ?? (this.#stopping && this.#applier.halted === undefined ? new CMeshError('CMESH_ROUTER_DRAINING') : undefined),
@@ -86,6 +105,8 @@ export class StateService {
     const { onDuty } = this.#replication
     this.#effects = new LogEffects({ ...parts, space, system: space(SYSTEM_SPACE), metering, onDuty, orderOwn: this.#writes.orderOwn, stats: this.stats })
     this.#ticks = new Ticks({ head: () => store.head, onDuty, order: deadlineMs => this.#proposer.barrier(deadlineMs), clock, log, tickMs: parts.tickMs })
+    const skips = parts.skips && new Skips({ kept: parts.skips, system: this.system, log })
+    this.#skips = skips
     this.#applier = new Applier({
       store,
       index: this.#index,
@@ -99,16 +120,19 @@ export class StateService {
       verifyMember: (batch, bytes) => mayOrder(this.system, batch) && verifyBatch(bytes, batch, member.verify),
       own: entry => isMember(this.system, member.did) ? this.#proposer.own(entry) : undefined,
       log,
+      ...(skips !== undefined && { passes: skips.passes, stuck: (entry, error) => skips.halted(entry, error) }),
       onApplied: block => {
         this.stats.blocks++
         this.#views.changed(block)
         this.#levels.applied(block.seq)
+        this.#checks?.applied(block.seq)
         parts.onApplied?.(block)
       },
       onDurable: (block, outcomes, head) => { this.#durable(block, outcomes, head) },
       onHalt: error => {
         this.#proposer.fail(error)
         this.#levels.fail(error)
+        this.#checks?.fail(error)
         this.#effects.halt()
         parts.onHalt(error)
       },
@@ -141,6 +165,11 @@ export class StateService {
   /** What the members hold; `undefined` where this node is alone. */
   get replicas(): ReplicationState | undefined {
     return this.#replication.state
+  }
+
+  /** How reads are checked among the members, and what came of it; `undefined` where this node is alone. */
+  get readChecks(): Pick<ReadChecks, 'mode' | 'stats'> | undefined {
+    return this.#checks
   }
 
   get halted(): CMeshError | undefined {
@@ -189,9 +218,13 @@ export class StateService {
   }
 
   #read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
+    return this.#checking === undefined ? this.#view(call, auth, notes) : this.#checking.read(call, auth, notes)
+  }
+
+  readonly #view: RunView = (call, auth, notes, exact) => {
     const { segments } = call.route
     if (segments[0] === SYSTEM_SPACE && segments[1] === 'later') return jsonReply(this.#effects.later.list(readOperator(this.system) === auth.sub ? undefined : auth.sub))
-    return this.#views.read(call, auth, notes)
+    return this.#views.read(call, auth, notes, exact)
   }
 
   /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
@@ -213,12 +246,14 @@ export class StateService {
   async #start(genesis: () => Genesis): Promise<OpenReport> {
     try {
       const opening = new Opening({
-        ...this.#parts, applier: this.#applier, checkpoints: this.#checkpoints, index: this.#index, effects: this.#effects, writes: this.#writes,
-        system: this.system, onCaughtUp: head => { this.#replication.start(head) },
+        ...this.#parts, applier: this.#applier, checkpoints: this.#checkpoints, index: this.#index, skips: this.#skips, effects: this.#effects,
+        writes: this.#writes, system: this.system, applied: seq => this.#levels.reached(seq, this.#parts.clock.nowMs() + EPOCH_DEADLINE_MS),
+        onCaughtUp: head => { this.#replication.start(head) },
       })
       const opened = await opening.run(genesis)
       this.#genesis = opened.genesis
       this.#ticks.start()
+      this.#checks?.start()
       return opened.report
     } catch (error) {
       await this.stop()
@@ -252,6 +287,7 @@ export class StateService {
     // From now on nothing new comes in; answers to what contracts sent are the mesh's own and still do.
     this.#stopping = true
     this.#ticks.stop()
+    await this.#checks?.stop()
     await this.#effects.stop()
     const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
     await within(drained, this.#parts.drainMs ?? 5_000)

@@ -17,6 +17,8 @@ export interface TransactionContext {
   readonly timeMs: number
   /** The chain before this block, 32 bytes: the same on every replica, and known to nobody before the block before is. */
   readonly chain: Uint8Array
+  /** The epoch that this block is the first of; missing where it goes on in the one before. */
+  readonly begins?: number
   /** The system space, with an undo for this transaction. */
   readonly system: Recorder
 }

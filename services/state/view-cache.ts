@@ -11,6 +11,8 @@ import type { Observed } from '../contracts/provider.ts'
 /** Counts the blocks that changed one contract's state or code. */
 export interface ContractVersion {
   value: number
+  /** The last of them, or one behind it where that is not known. */
+  seq: number
 }
 
 interface Entry {
@@ -43,11 +45,14 @@ export class ViewCache {
     if (entries > 0) this.#entries = new TwoGenerations({ entries, weight: options.bytes ?? 33_554_432 })
   }
 
-  get(route: Route, caller: string, seq: number): Reply | undefined {
+  /** `span`, where given, is told from which block on the result has been this one. */
+  get(route: Route, caller: string, seq: number, span?: { from: number }): Reply | undefined {
     const entry = this.#entries?.get(route, weightOf)
     if (entry === undefined || !stands(entry)) return undefined
     if (entry.caller !== undefined && entry.caller !== caller) return undefined
-    return entry.seq === undefined || entry.seq === seq ? entry.reply : undefined
+    if (entry.seq !== undefined && entry.seq !== seq) return undefined
+    if (span !== undefined) span.from = entry.seq ?? newest(entry.versions)
+    return entry.reply
   }
 
   set(route: Route, caller: string, seq: number, observed: Pick<Observed, 'caller' | 'clock'>, versions: readonly ContractVersion[], reply: Reply): void {
@@ -66,6 +71,13 @@ export class ViewCache {
   clear(): void {
     this.#entries?.clear()
   }
+}
+
+/** The last block that changed any of them. */
+export function newest(versions: readonly ContractVersion[]): number {
+  let seq = 0
+  for (const version of versions) if (version.seq > seq) seq = version.seq
+  return seq
 }
 
 function stands({ versions, values }: Entry): boolean {

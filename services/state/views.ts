@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
+import type { Route } from '../../cmtp/fqmn.ts'
 import { encodeHeaders } from '../../cmtp/headers.ts'
 import { sha256 } from '../../cmtp/layer.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
@@ -22,7 +23,7 @@ import type { Block, StateHead, StateStore } from './provider.ts'
 import { STATE_READS, type StateReads } from './state-reads.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
 import { Turns } from './turns.ts'
-import { ViewCache, type ContractVersion, type ViewCacheOptions } from './view-cache.ts'
+import { newest, ViewCache, type ContractVersion, type ViewCacheOptions } from './view-cache.ts'
 
 export interface ViewsParts {
   readonly store: Pick<StateStore, 'head' | 'space'>
@@ -49,43 +50,54 @@ export interface ViewStats {
   contractFailures: number
 }
 
+/** Asks for a view with the stretch of the log on which its result is this one; `from` and `to` are set when it ran, or failed. */
+export interface ExactView {
+  from: number
+  to: number
+  /** Most gas it may use; at most this node's own limit. */
+  readonly gasLimit: number
+}
+
 const DEFAULT_GAS = 2_000_000
 
 export class Views {
   readonly #parts: ViewsParts
-  readonly #gasLimit: number
+  /** Most gas that one view may use here. */
+  readonly gasLimit: number
   readonly #dryRun: DryRun
   readonly #turns = new Turns()
   readonly #cache: ViewCache
   readonly #versions = new Map<string, ContractVersion>()
   /** By gas. */
   readonly #headers = new TwoGenerations<number, Buffer>({ entries: 1_024 })
+  /** The last block that changed code or costs, or one behind it where that is not known. */
+  #codeSeq: number | undefined
   #seed: { readonly chain: Uint8Array, readonly seed: Uint8Array } | undefined
 
   constructor(parts: ViewsParts) {
     const { engine, metering, guard, store } = parts
     this.#parts = parts
-    this.#gasLimit = parts.gasLimit ?? DEFAULT_GAS
+    this.gasLimit = parts.gasLimit ?? DEFAULT_GAS
     this.#cache = new ViewCache(parts.cache)
     this.#dryRun = new DryRun({ engine, metering, guard, space: name => store.space(name), head: () => store.head })
   }
 
   /** Answers at once, but for a dry run and for code that has to wait for its turn. The caller's context was confirmed. */
-  read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
+  read(call: Call, auth: AuthContext, notes: HopNotes, exact?: ExactView): Reply | Promise<Reply> {
     const { store, stats, confirm, clock } = this.#parts
     stats.views++
-    const hit = this.#cached(call, auth, notes)
+    const hit = this.#cached(call, auth, notes, exact)
     if (hit !== undefined) return hit
     const [contract = '', name] = call.route.segments
     const system = store.space(SYSTEM_SPACE)
     if (name === undefined) return contractReply(system, this.#parts.engine, contract)
     if (contract !== SYSTEM_SPACE) {
       return this.#turns.take(auth.sub, waited => {
-        if (!waited) return this.#view(contract, name, call, auth, notes)
+        if (!waited) return this.#view(contract, name, call, auth, notes, exact)
         // Time went by, in which anything may have changed.
         confirm(auth)
         if (call.deadlineMs < clock.nowMs()) throw new CMeshError('CMESH_ROUTER_DEADLINE')
-        return this.#cached(call, auth, notes) ?? this.#view(contract, name, call, auth, notes)
+        return this.#cached(call, auth, notes, exact) ?? this.#view(contract, name, call, auth, notes, exact)
       })
     }
     if (STATE_READS.includes(name)) return this.#parts.reads.read(name, call, auth)
@@ -93,13 +105,23 @@ export class Views {
   }
 
   /** What was made for it before, where that still stands. */
-  #cached(call: Call, auth: AuthContext, notes: HopNotes): Reply | undefined {
+  #cached(call: Call, auth: AuthContext, notes: HopNotes, exact: ExactView | undefined): Reply | undefined {
     const { head } = this.#parts.store
     notes.before = head
-    if (call.body.length > 0) return undefined
-    const hit = this.#cache.get(call.route, auth.sub, head.seq)
+    if (exact !== undefined) this.#place(exact, call.route, head.seq)
+    if (call.body.length > 0 || (exact !== undefined && exact.gasLimit !== this.gasLimit)) return undefined
+    const hit = this.#cache.get(call.route, auth.sub, head.seq, exact)
+    if (hit !== undefined && exact !== undefined) exact.from = Math.max(exact.from, this.#codeSeq ?? 0)
     if (hit !== undefined) this.#parts.stats.viewHits++
     return hit
+  }
+
+  /** What a read of the mesh's own records, or one that fails before any code runs, is good for. */
+  #place(exact: ExactView, { segments }: Route, seq: number): void {
+    this.#codeSeq ??= seq
+    exact.to = seq
+    // A value as it is kept comes with the sequence and the time it was read at.
+    exact.from = segments[1] === 'get' && segments[0] === SYSTEM_SPACE ? seq : Math.max(this.#codeSeq, this.#version(SYSTEM_SPACE).seq)
   }
 
   /** A block is applied: what was made from what it changed is forgotten. */
@@ -107,15 +129,19 @@ export class Views {
     let everything = false
     for (const transaction of block.transactions) {
       for (const { space, key } of transaction.writes) {
-        this.#version(space).value++
+        const version = this.#version(space)
+        version.value++
+        version.seq = block.seq
         // Other code, or other costs: what a view gave says nothing any more, its own contract's or another's that runs the same code.
         if (space === SYSTEM_SPACE && (isContractKey(key) || isMeterKey(key))) everything = true
       }
     }
-    if (everything) this.#cache.clear()
+    if (!everything) return
+    this.#cache.clear()
+    this.#codeSeq = block.seq
   }
 
-  #view(contract: string, name: string, call: Call, auth: AuthContext, notes: HopNotes): Reply {
+  #view(contract: string, name: string, call: Call, auth: AuthContext, notes: HopNotes, exact: ExactView | undefined): Reply {
     const { engine, metering, stats, store: { head } } = this.#parts
     const abi = engine.abi(contract)
     if (abi === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
@@ -123,24 +149,27 @@ export class Views {
     if (declared === undefined) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name })
     if (declared.mode !== 'view') throw new CMeshError('CMESH_STATE_NOT_A_VIEW', { contract, function: name })
     metering.at(head.seq + 1)
+    const gasLimit = exact?.gasLimit ?? this.gasLimit
     const result = engine.call({
       address: contract,
       function: name,
       input: argumentsOf(call),
       view: true,
-      gasLimit: this.#gasLimit,
+      gasLimit,
       context: { seq: head.seq, timeMs: head.timeMs, caller: auth.sub, origin: auth.sub, seed: this.#seedOf(head) },
     })
     notes.gas = BigInt(result.gas)
     stats.viewGas += result.gas
     this.#turns.spend(result.gas)
+    if (exact !== undefined) exact.from = result.observed.clock ? head.seq : Math.max(this.#codeSeq ?? 0, newest(this.#versionsOf(result.observed)))
     if (!result.ok) {
       stats.contractFailures++
       const error = contractError(result)
       return wireErrorReply(error.status, error.toWire(), [['x-cmesh-gas', String(result.gas)]])
     }
     const reply: Reply = { status: 200, headers: this.#headersOf(result.gas), body: result.output, bodyHash: sha256(result.output) }
-    if (call.body.length === 0) this.#cache.set(call.route, auth.sub, head.seq, result.observed, this.#versionsOf(result.observed), reply)
+    if (call.body.length > 0 || gasLimit !== this.gasLimit) return reply
+    this.#cache.set(call.route, auth.sub, head.seq, result.observed, this.#versionsOf(result.observed), reply)
     return reply
   }
 
@@ -168,7 +197,7 @@ export class Views {
   #version(space: string): ContractVersion {
     let version = this.#versions.get(space)
     if (version === undefined) {
-      version = { value: 0 }
+      version = { value: 0, seq: this.#parts.store.head.seq }
       this.#versions.set(space, version)
     }
     return version

@@ -35,7 +35,7 @@ const NOTHING = new Uint8Array(0)
 export interface WritesParts extends Pick<StateServiceParts, 'engine' | 'guard' | 'clock'> {
   readonly outbox: Pick<Outbox, 'pending'>
   readonly member: Pick<StateServiceParts['member'], 'did'>
-  readonly proposer: Pick<Proposer, 'submit'>
+  readonly proposer: Pick<Proposer, 'submit' | 'knows'>
   readonly system: Pick<Space, 'get'>
   /** What an acknowledged write survives. */
   readonly durability: Durability
@@ -96,11 +96,12 @@ export class Writes {
     guard.confirm(auth)
     const refused = refusal()
     if (refused !== undefined) throw refused
-    if (route.service === 'S') this.#checkWritable(route)
+    const id = formatMessageId(call.id)
+    // One that was asked before has its outcome, whatever would become of it now.
+    if (route.service === 'S' && !proposer.knows(id)) this.#checkWritable(route)
     if (outbox.pending > OUTBOX_LIMIT) {
       throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the outbox of events', limit: OUTBOX_LIMIT, retryAfterMs: 1_000 })
     }
-    const id = formatMessageId(call.id)
     // Whoever had taken the id of a message of a contract, or of a delayed call, would keep it from being made.
     if (id.startsWith(OWN_IDS) && auth.sid !== '') throw new CMeshError('CMESH_ROUTER_DUPLICATE', { id })
     const { deadlineMs } = call

@@ -18,6 +18,7 @@ describe('options', () => {
     [{ timeoutMs: 0 }, 'The option timeoutMs of connect must be an integer from 1 to 300000.'],
     [{ timeoutMs: 1.5 }, 'The option timeoutMs of connect must be an integer from 1 to 300000.'],
     [{ receipt: 'some' }, 'The option receipt of connect must be hash, none or full.'],
+    [{ resendMs: 49 }, 'The option resendMs of connect must be an integer from 50 to 300000.'],
     [{ retry: 1 }, 'The option retry of connect must be true or false.'],
     [{ url: '' }, 'The option url of connect must be a text that is not empty.'],
     [{ maxInFlight: 1_048_577 }, 'The option maxInFlight of connect must be an integer from 1 to 1048576.'],
@@ -32,7 +33,7 @@ describe('options', () => {
   test('what was resolved is frozen and the caller\'s object is untouched', () => {
     const given = { timeoutMs: 7, receipt: undefined }
     const resolved = resolveRequestDefaults(given)
-    expect(resolved).toEqual({ timeoutMs: 7, receipt: 'hash', retry: true, throwOnError: true })
+    expect(resolved).toEqual({ timeoutMs: 7, receipt: 'hash', retry: true, resendMs: 1_000, throwOnError: true })
     expect(Object.isFrozen(resolved)).toBe(true)
     expect(given).toEqual({ timeoutMs: 7, receipt: undefined })
     expect(resolveConnectionDefaults({})).toEqual({ name: 'cmesh client', connectTimeoutMs: 5_000, maxInFlight: 65_536, drainMs: 5_000, coalesce: true })

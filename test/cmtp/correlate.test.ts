@@ -199,6 +199,95 @@ describe('an abort signal', () => {
   })
 })
 
+describe('a request that is sent again', () => {
+  const again = { timeoutMs: 1_000, resendMs: 200 }
+
+  test('goes out to the same reply subject after its time, then after twice as long, and its time-out stays what it was', async () => {
+    const { correlator, advance, sent } = harness()
+    let told = 0
+    const request = correlator.request('a', DATA, { ...again, onResend: () => { told++ } })
+    advance(200)
+    expect(sent).toHaveLength(1)
+    advance(2 * TICK)
+    expect(sent).toHaveLength(2)
+    advance(400 - 2 * TICK)
+    expect(sent).toHaveLength(2)
+    advance(2 * TICK)
+    expect(sent).toEqual(Array.from({ length: 3 }, () => ({ subject: 'a', data: DATA, reply: '_INBOX.x.1' })))
+    expect(told).toBe(2)
+    advance(400 - 2 * TICK)
+    expect(await outcome(request)).toBe('pending')
+    advance(2 * TICK)
+    await expect(request).rejects.toMatchObject({ code: 'CMESH_BUS_TIMEOUT', message: 'No answer on a within 1000 ms.' })
+    expect([sent.length, correlator.pending]).toEqual([3, 0])
+  })
+
+  test('takes whichever answer comes first, and the other is for nobody', async () => {
+    const { correlator, advance, replyOf } = harness()
+    const request = correlator.request('a', DATA, again)
+    advance(300)
+    expect(correlator.onReply(replyOf(0), DATA)).toBe(true)
+    expect(correlator.onReply(replyOf(1), DATA)).toBe(false)
+    expect(await request).toBe(DATA)
+    advance(2_000)
+    expect(correlator.late).toBe(1)
+  })
+
+  test('waits on where nobody takes it the second time: whoever took it first may answer', async () => {
+    const { correlator, advance, replyOf } = harness()
+    const request = correlator.request('a', DATA, again)
+    advance(300)
+    expect(correlator.onNoResponders(replyOf(1))).toBe(true)
+    expect(await outcome(request)).toBe('pending')
+    correlator.onReply(replyOf(0), DATA)
+    expect(await request).toBe(DATA)
+  })
+
+  test.each([[1_000], [5_000]])('is none where that would be after its time-out of 1,000 ms: %d ms', async (resendMs) => {
+    const { correlator, advance, sent } = harness()
+    const request = correlator.request('a', DATA, { timeoutMs: 1_000, resendMs })
+    advance(1_000 + 2 * TICK)
+    expect(await outcome(request)).toBe('CMESH_BUS_TIMEOUT')
+    expect(sent).toHaveLength(1)
+  })
+
+  test('leaves room for no more than 512 that were: the next are sent again when those are answered', async () => {
+    const { correlator, advance, sent, replyOf } = harness()
+    const requests = Array.from({ length: 600 }, () => correlator.request('a', DATA, { timeoutMs: 10_000, resendMs: 200 }))
+    advance(250)
+    expect(sent).toHaveLength(600 + 512)
+    advance(100)
+    expect(sent).toHaveLength(600 + 512)
+    for (let n = 0; n < 512; n++) correlator.onReply(replyOf(n), DATA)
+    advance(100 + TICK)
+    expect(sent).toHaveLength(600 + 512 + 88)
+    for (let n = 512; n < 600; n++) correlator.onReply(replyOf(n), DATA)
+    await Promise.all(requests)
+    expect(correlator.pending).toBe(0)
+  })
+
+  test('rejects with the reason when it cannot be sent the second time, and leaves nothing behind', async () => {
+    let times = 0
+    const { correlator, advance } = harness({ publish: () => { if (++times === 2) throw new CMeshError('CMESH_FRAME_TOO_LARGE') } })
+    const request = correlator.request('a', DATA, again)
+    advance(250)
+    expect(await outcome(request)).toBe('CMESH_FRAME_TOO_LARGE')
+    advance(2_000)
+    expect([times, correlator.pending]).toEqual([2, 0])
+  })
+
+  test('is given up by its signal as any other', async () => {
+    const { correlator, advance, sent } = harness()
+    const { signal, abort } = controller()
+    const request = correlator.request('a', DATA, { ...again, signal })
+    advance(300)
+    abort()
+    await expect(request).rejects.toMatchObject({ code: 'CMESH_CLIENT_ABORTED' })
+    advance(2_000)
+    expect(sent).toHaveLength(2)
+  })
+})
+
 describe('all requests in flight', () => {
   test('fail at once with one error when the connection breaks, and new ones are taken', async () => {
     const { correlator } = harness()
@@ -252,7 +341,7 @@ test('the timer does not keep the process alive', () => {
 })
 
 type Step =
-  | { readonly do: 'request'; readonly timeoutMs: number; readonly signal: number }
+  | { readonly do: 'request'; readonly timeoutMs: number; readonly resendMs: number; readonly signal: number }
   | { readonly do: 'reply' | 'noResponders'; readonly which: number }
   | { readonly do: 'advance'; readonly ms: number }
   | { readonly do: 'abort'; readonly signal: number }
@@ -264,6 +353,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('request' as const),
       timeoutMs: fc.integer({ min: 1, max: 12_000 }),
+      resendMs: fc.integer({ min: 1, max: 24_000 }),
       signal: fc.integer({ min: -1, max: 3 }),
     }),
   },
@@ -278,7 +368,7 @@ test('each request settles exactly once, in whatever order replies, time-outs, a
     const { correlator, advance, clock, sent } = harness()
     const signals = Array.from({ length: 4 }, () => new AbortController())
     const settled: string[][] = []
-    const model: { readonly due: number; readonly signal: number; readonly reply: string; expected: string | undefined }[] = []
+    const model: { readonly due: number; readonly signal: number; readonly reply: string; readonly again: boolean; expected: string | undefined }[] = []
     const settle = (n: number, how: string): void => {
       const entry = model[n]
       if (entry !== undefined) entry.expected ??= how
@@ -290,11 +380,12 @@ test('each request settles exactly once, in whatever order replies, time-outs, a
         const aborted = controller?.signal.aborted === true
         const seen: string[] = []
         settled.push(seen)
-        const { timeoutMs } = it
-        const request = correlator.request('s', DATA, { timeoutMs, ...(controller && { signal: controller.signal }) })
-        const reply = aborted ? 'never sent' : sent.at(-1)?.reply ?? ''
-        const expected = aborted ? 'CMESH_CLIENT_ABORTED' : undefined
-        model.push({ due: clock.ms + timeoutMs, signal: it.signal, reply, expected })
+        const { timeoutMs, resendMs } = it
+        const entry = { due: clock.ms + timeoutMs, signal: it.signal, reply: '', again: false, expected: undefined as string | undefined }
+        const request = correlator.request('s', DATA, { timeoutMs, resendMs, onResend: () => { entry.again = true }, ...(controller && { signal: controller.signal }) })
+        entry.reply = aborted ? 'never sent' : sent.at(-1)?.reply ?? ''
+        if (aborted) entry.expected = 'CMESH_CLIENT_ABORTED'
+        model.push(entry)
         void request.then(() => seen.push('answer'), (error: unknown) => seen.push((error as CMeshError).code))
       } else if (it.do === 'advance') {
         advance(it.ms)
@@ -315,7 +406,8 @@ test('each request settles exactly once, in whatever order replies, time-outs, a
         if (entry === undefined) continue
         const came = it.do === 'reply' ? correlator.onReply(entry.reply, DATA) : correlator.onNoResponders(entry.reply)
         expect(came).toBe(entry.expected === undefined)
-        entry.expected ??= it.do === 'reply' ? 'answer' : 'CMESH_BUS_NO_RESPONDERS'
+        if (it.do === 'reply') entry.expected ??= 'answer'
+        else if (!entry.again) entry.expected ??= 'CMESH_BUS_NO_RESPONDERS'
       }
     }
     correlator.close()

@@ -12,7 +12,7 @@ import { ExternalBroker } from '../support/external-broker.ts'
 import { isAlive, NodeRoom, type NodeLaunch, type TestNode } from '../support/node-process.ts'
 import { metric } from '../support/prometheus.ts'
 
-const STEPS = ['data', 'bus', 'iam', 'audit', 'router', 'state', 'services', 'self-test', 'miner', 'http', 'door']
+const STEPS = ['data', 'bus', 'iam', 'audit', 'state', 'services', 'router', 'self-test', 'miner', 'http', 'door']
 
 let room: NodeRoom
 let clients: MeshClient[]

@@ -6,8 +6,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { issueCertificate } from '../../cmtp/identity/certificate.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
-import { encodeHeaders } from '../../cmtp/headers.ts'
-import type { Call } from '../../services/call.ts'
+import { decodeHeaders, encodeHeaders, headerValue, type HeaderList } from '../../cmtp/headers.ts'
+import { genesisOf } from '../../node/genesis.ts'
+import type { Call, Reply } from '../../services/call.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { JetStreamConsensus } from '../../providers/consensus/jetstream.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
@@ -19,13 +20,16 @@ import { IdentityTransactions } from '../../services/iam/transactions.ts'
 import { NameTransactions } from '../../services/registrar/transactions.ts'
 import { OwnLog } from '../../services/state/catch-up/own-log.ts'
 import { BlockServer } from '../../services/state/catch-up/server.ts'
+import type { AuthContext } from '../../services/iam/guard.ts'
+import { AUDIT_CHANNEL } from '../../services/events/channel.ts'
+import type { ReadCheckMode } from '../../services/state/checks/read-checks.ts'
 import { Outbox } from '../../services/state/outbox.ts'
 import { StateService } from '../../services/state/service.ts'
 import { turnClock } from '../../services/clock.ts'
 import { until } from '../client/support/until.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
 import { testCall } from '../support/calls.ts'
-import { startIam } from '../support/iam.ts'
+import { startIam, type IamFixture } from '../support/iam.ts'
 import { memberOf, memoryWatermark } from '../support/mesh.ts'
 import { METER, OPERATOR } from '../support/replica.ts'
 
@@ -35,8 +39,12 @@ const ISSUED_MS = Date.now()
 
 let broker: ExternalBroker
 let root: string
+/** Who asks; every member knows its session. */
+let iam: IamFixture
+let auth: AuthContext
 beforeAll(async () => {
-  [broker, root] = await Promise.all([ExternalBroker.start(), mkdtemp(path.join(os.tmpdir(), 'cmesh-members-'))])
+  [broker, root, iam] = await Promise.all([ExternalBroker.start(), mkdtemp(path.join(os.tmpdir(), 'cmesh-members-')), startIam()])
+  auth = await iam.enter(await iam.open())
 })
 afterAll(async () => {
   await broker.stop()
@@ -50,6 +58,7 @@ interface Member {
   readonly halts: CMeshError[]
   readonly store: HypercoreStateStore
   readonly dir: string
+  readonly events: MockEvents
   stop(): Promise<void>
 }
 
@@ -62,10 +71,11 @@ interface MemberOptions {
   readonly certificate?: boolean
   /** Of the mesh, where this member begins it. */
   readonly operator?: string
+  readonly reads?: ReadCheckMode
 }
 
 /** Starts the member of that key on its own directory. */
-async function member(key: KeyPair, { stream, certificate = true, operator = OPERATOR.did }: MemberOptions): Promise<Member> {
+async function member(key: KeyPair, { stream, certificate = true, operator = OPERATOR.did, reads = 'none' }: MemberOptions): Promise<Member> {
   const bus = await connectNats({ servers: broker.url, onError: () => undefined })
   const halts: CMeshError[] = []
   const dir = path.join(root, stream, key.did.slice(-12))
@@ -90,10 +100,11 @@ async function member(key: KeyPair, { stream, certificate = true, operator = OPE
     names: new NameTransactions(), identities: new IdentityTransactions(), member: memberOf(key),
     ...(shown !== undefined && { certificate: shown }),
     replication: { bus, quorum: true, version: '1', out: () => 0 },
+    readChecks: { mode: reads, oneIn: 1, bus, guard: iam.guard, audit: (data, id) => events.publish(AUDIT_CHANNEL, data, { id }) },
     clock: turnClock(), log: SILENT_LOG, onHalt: error => { halts.push(error) },
   })
   const made: Member = {
-    key, state, bus, halts, store, dir,
+    key, state, bus, halts, store, dir, events,
     stop: async () => {
       running.delete(made)
       await blocks.stop()
@@ -104,7 +115,7 @@ async function member(key: KeyPair, { stream, certificate = true, operator = OPE
   running.add(made)
   try {
     await state.start(() => ({
-      operator, members: [key.did], ...(shown !== undefined && { mesh: MESH.did, certificate: shown }), contracts: [], meter: METER,
+      ...genesisOf({ operator, node: key.did, meter: METER }), ...(shown !== undefined && { mesh: MESH.did, certificate: shown }),
     }))
   } catch (error) {
     await made.stop()
@@ -123,6 +134,20 @@ const granted = ({ state }: Member, did: string): boolean => state.system.get(`g
 /** The sequence of the block that granted it. */
 function wrongAt({ state }: Member, did: string): number {
   return (JSON.parse(Buffer.from(state.system.get(`grants/${did}`) ?? '').toString('utf8')) as { readonly seq: number }).seq
+}
+
+const COUNT = '0xS:0x002:get'
+/** It says at which sequence it was read, so that it is another at each. */
+const RECORD = `0xS:0x000:get:["0x000","${Buffer.from('genesis').toString('hex')}"]`
+const increment = ({ state }: Member): Promise<void> => state.orderOwn('0xSW:0x002:increment', [1])
+
+/** What a member answers to a read, and how many it says have the same result. */
+async function ask(
+  { state }: Member, headers: HeaderList = [], fqmn = COUNT,
+): Promise<{ readonly reply: Reply, readonly value: unknown, readonly checked: string | undefined }> {
+  const call = testCall(fqmn, { headers: encodeHeaders(headers), deadlineMs: Date.now() + WAIT_MS })
+  const reply = await state.read(call, auth, { gas: 0n, before: undefined, after: undefined })
+  return { reply, value: JSON.parse(Buffer.from(reply.body).toString('utf8')), checked: headerValue(decodeHeaders(reply.headers), 'x-cmesh-checked') }
 }
 
 /** A call of what anybody may read, behind everything that was acknowledged before it. */
@@ -148,8 +173,6 @@ describe('three members', () => {
     const { head } = three.state
     await until('each sees the others there', () => members.every(({ state }) => state.replicas?.members.every(({ seq }) => seq >= head.seq) === true), WAIT_MS)
     expect(two.state.replicas).toMatchObject({ quorum: 2, confirmed: two.state.head.seq })
-    const iam = await startIam()
-    const auth = await iam.enter(await iam.open())
     // Whoever asks for it sees at any member what was acknowledged at another.
     for (let i = 0; i < 20; i++) {
       const did = KeyPair.generate().did
@@ -159,6 +182,70 @@ describe('three members', () => {
     }
     expect(members.map(({ state }) => state.duty.onDuty()).filter(Boolean)).toHaveLength(1)
     expect(members.flatMap(({ halts }) => halts)).toEqual([])
+  })
+
+  test('of which one is away: a linear view shows what was acknowledged at another, a view of a session what its caller has seen', async () => {
+    const stream = `LEVELS${++streams}`
+    const members = await Promise.all(keys.map(key => member(key, { stream })))
+    const [one, two, three] = members as [Member, Member, Member]
+    await until('all are members everywhere', () => members.every(({ state }) => readMembers(state.system).length === 3), WAIT_MS)
+    await three.stop()
+    for (let i = 1; i <= 10; i++) {
+      await increment(one)
+      const seen = one.state.head.seq
+      const level: HeaderList = i % 2 === 0 ? [['x-cmesh-read', 'linear']] : [['x-cmesh-after', String(seen)], ['x-cmesh-read', 'session']]
+      expect((await ask(two, level)).value).toBe(i)
+    }
+    const call = testCall(COUNT, { headers: encodeHeaders([['x-cmesh-after', '1000000'], ['x-cmesh-read', 'session']]), deadlineMs: Date.now() + 50 })
+    await expect(two.state.read(call, auth, { gas: 0n, before: undefined, after: undefined })).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+  })
+
+  test('check each other\'s reads: while they write, when one is wrong, and when too few are there', async () => {
+    const stream = `CHECKS${++streams}`
+    const members = await Promise.all(keys.map(key => member(key, { stream, reads: 'all' })))
+    const [one, two, three] = members as [Member, Member, Member]
+    await until('all are members everywhere', () => members.every(({ state }) => readMembers(state.system).length === 3), WAIT_MS)
+    // Each write is a block of its own that changes what the view gives; who is asked is behind, ahead or there.
+    const writing = Array.from({ length: 20 }, (_, i) => i).reduce(async (before, i) => {
+      await before
+      await increment(members[i % 3] as Member)
+    }, Promise.resolve())
+    let reads = 0
+    let written = false
+    void writing.then(() => { written = true })
+    while (!written) {
+      const answers = await Promise.all(members.flatMap(each => [ask(each), ask(each, [], RECORD)]))
+      for (const { reply, checked } of answers) expect([reply.status, checked]).toEqual([200, expect.stringMatching(/^[23]\/3 @\d+$/)])
+      reads += answers.length
+    }
+    await writing
+    expect(reads).toBeGreaterThan(3)
+    await until('all are at one head', () => alike(members), WAIT_MS)
+    expect(await ask(one, [['x-cmesh-read', 'linear']])).toMatchObject({ value: 20, checked: `2/3 @${one.state.head.seq}` })
+    expect((await ask(two, [], '0xS:0x002')).checked).toMatch(/^2\/3 @/)
+    expect(members.map(({ state }) => state.readChecks?.stats.mismatches)).toEqual([0, 0, 0])
+
+    // As a bit that flipped in memory would.
+    await increment(one)
+    await until('all are at one head', () => alike(members), WAIT_MS)
+    const memory = two.store.space('0x002')
+    for (const key of [...memory.keys()]) memory.set(key, Buffer.from(memory.get(key) as Uint8Array).fill(7))
+    const refused = { code: 'CMESH_CONSENSUS_OUTVOTED', detail: { fqmn: COUNT, count: 2, members: 3, seq: one.state.head.seq } }
+    await expect(ask(two)).rejects.toMatchObject(refused)
+    for (const { value, checked } of [await ask(one), await ask(one)]) expect([value, checked]).toEqual([21, expect.stringMatching(/^2\/3 @/)])
+    for (const [{ events }, verdict] of [[one, 'agreed'], [two, 'outvoted']] as const) {
+      const told = events.latest(AUDIT_CHANNEL)
+      const event = JSON.parse(Buffer.from(told?.data ?? '').toString('utf8')) as { readonly results: readonly { readonly member: string, readonly hash: string }[] }
+      expect(event).toMatchObject({ kind: 'consensus.reads', fqmn: COUNT, verdict, members: 3, quorum: 2 })
+      const hashes = new Map(event.results.map(({ member: did, hash }) => [did, hash]))
+      expect(hashes.get(one.key.did)).toBe(hashes.get(three.key.did))
+      expect(hashes.get(two.key.did)).not.toBe(hashes.get(one.key.did))
+    }
+
+    await two.stop()
+    expect(await ask(one)).toMatchObject({ value: 21, checked: expect.stringMatching(/^2\/3 @/) })
+    await three.stop()
+    await expect(ask(one)).rejects.toMatchObject({ code: 'CMESH_CONSENSUS_UNCHECKED', detail: { fqmn: COUNT, count: 1, quorum: 2, members: 3 } })
   })
 
   test('acknowledge while two are there; one alone acknowledges nothing, and what it ordered is acknowledged when another is back', async () => {

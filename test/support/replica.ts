@@ -125,6 +125,8 @@ export async function replica(
     applier.restore(block, at)
     restored?.(block, at)
   })
+  const { seq, timeMs } = store.head
+  if (seq > 1) await store.readBack?.(seq - 1, seq - 1, before => { applier.stepped(timeMs - before.timeMs) })
   const system = store.space(SYSTEM_SPACE)
   const metering = new Metering(engine, system)
   if (metering.begun) metering.at(store.head.seq + 1)
@@ -136,6 +138,11 @@ export async function replica(
       return applied.at(-1)?.transactions ?? []
     },
   }
+}
+
+/** Moves log time there by empty batches, each of which takes a step. */
+export function moveTo({ store, next }: Pick<Replica, 'store' | 'next'>, timeMs: number): void {
+  while (store.head.timeMs < timeMs) next(batchOf([], { proposedMs: timeMs }))
 }
 
 /** What a transaction answered, as JSON. */

@@ -13,6 +13,8 @@ interface ConsensusStatus {
   readonly members: readonly unknown[]
   readonly durability: string
   readonly head: { readonly epoch: number, readonly seq: number, readonly timeMs: number, readonly chain: string }
+  /** Which reads other members check; absent where the node does not say. */
+  readonly reads?: { readonly mode: string, readonly oneIn?: number }
   /** Absent where the node does not say. */
   readonly mesh?: MembersStatus
 }
@@ -52,7 +54,7 @@ export function status(program: Command, terminal: Terminal): void {
         const beganMs = performance.now()
         const consensus = await client.status({ signal: terminal.interrupted }) as unknown as ConsensusStatus
         const roundTripMs = Math.round((performance.now() - beganMs) * 1_000) / 1_000
-        const { mesh } = consensus
+        const { mesh, reads } = consensus
         const result = {
           mesh: client.mesh, url: client.url, you: client.did, roundTripMs,
           node: descriptor === undefined ? null : nodeOf(descriptor),
@@ -72,6 +74,7 @@ export function status(program: Command, terminal: Terminal): void {
             ...(mesh === undefined ? [] : [
               ['members', `${mesh.members.length}, quorum ${mesh.quorum}${mesh.confirmed === undefined ? '' : `, block ${mesh.confirmed} confirmed by it`}`],
             ] as const),
+            ...(reads === undefined ? [] : [['reads', checked(terminal, reads)] as const]),
           ]),
           ...(mesh === undefined ? [] : membersOf(terminal, mesh.members)),
         ])
@@ -86,6 +89,11 @@ function membersOf(terminal: Terminal, members: readonly Member[]): readonly str
     return [did, String(head), String(lag), terminal.foreign(level), differs ? `${heard}, its log differs` : heard, terminal.foreign(version)]
   })
   return table(rows, { boxes: terminal.resultsAreSeen, head: ['member', 'head', 'lag', 'durability', 'heard', 'version'], right: [1, 2] })
+}
+
+function checked(terminal: Terminal, { mode, oneIn }: NonNullable<ConsensusStatus['reads']>): string {
+  if (mode === 'none') return 'checked by no other member'
+  return oneIn === undefined ? `checked by other members: ${terminal.foreign(mode)}` : `one in ${oneIn} is checked by other members`
 }
 
 function nodeOf({ node, version, pid, http }: MeshDescriptor): object {

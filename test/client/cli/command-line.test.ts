@@ -31,7 +31,7 @@ describe('help', () => {
       'attribute hold', 'attribute issue', 'attribute list', 'attribute present', 'attribute request', 'audit verify',
       'authz explain', 'authz grant', 'authz list', 'authz revoke',
       'backup', 'call', 'capability delegate', 'capability export', 'capability import', 'capability list', 'capability revoke',
-      'cluster restart', 'cluster show', 'completion', 'consensus accept-loss',
+      'cluster restart', 'cluster show', 'completion', 'consensus accept-loss', 'consensus migrate', 'consensus skip',
       'contract build', 'contract call', 'contract check', 'contract client', 'contract deploy', 'contract dry-run', 'contract gas', 'contract inspect',
       'contract new', 'contract proxy', 'contract replace', 'contract test', 'contract verify',
       'demo', 'deploy', 'dlq drop', 'dlq ls', 'dlq replay', 'dlq show',

@@ -22,7 +22,7 @@ import type { TransactionRecord } from '../../../services/state/provider.ts'
 import { SYSTEM_SPACE } from '../../../services/state/transaction.ts'
 import { versionedContract } from '../../support/versioned-contracts.ts'
 import { nameBody } from '../../support/mesh.ts'
-import { batchOf, deploymentOf, genesisTransaction, MEMBER, METER, OPERATOR, outputOf, replacementOf, replica, START_MS, transactionOf, type Replica } from '../../support/replica.ts'
+import { batchOf, deploymentOf, genesisTransaction, MEMBER, METER, moveTo, OPERATOR, outputOf, replacementOf, replica, type Replica, START_MS, transactionOf } from '../../support/replica.ts'
 
 const [ANN, ANN2, ANN3, BEN, CAT] = [1, 2, 3, 4, 5].map(() => KeyPair.generate()) as [KeyPair, KeyPair, KeyPair, KeyPair, KeyPair]
 const INCREMENT = 'write 0xSW:0x002:increment'
@@ -265,6 +265,7 @@ describe('after a rotation', () => {
     )
     expect(told(made.next(batchOf([register(ANN)]))[0]).status).toBe(200)
     rotated(ANN, ANN2)
+    moveTo(made, later.proposedMs)
     const [other, heir] = made.next(batchOf([register(BEN), register(ANN2)], later)).map(told)
     expect(other).toMatchObject({ code: 'CMESH_REGISTRAR_TAKEN', message: expect.stringContaining(ANN2.did) as unknown })
     expect(heir).toMatchObject({ status: 200, value: { owner: ANN2.did } })

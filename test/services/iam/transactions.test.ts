@@ -7,7 +7,7 @@ import { explain } from '../../../services/iam/explain.ts'
 import { GrantBook } from '../../../services/iam/grant-book.ts'
 import type { Facts } from '../../../services/iam/provider.ts'
 import { SYSTEM_SPACE } from '../../../services/state/transaction.ts'
-import { batchOf, genesisTransaction, MEMBER, OPERATOR, outputOf, replica, START_MS, transactionOf, type Replica } from '../../support/replica.ts'
+import { batchOf, genesisTransaction, MEMBER, moveTo, OPERATOR, outputOf, replica, type Replica, START_MS, transactionOf } from '../../support/replica.ts'
 
 const [ANN, BEN, CAT] = [KeyPair.generate(), KeyPair.generate(), KeyPair.generate()]
 const INCREMENT = 'write 0xSW:0x002:increment'
@@ -176,6 +176,7 @@ describe('a ban', () => {
     nowMs += 3_600_000
     expect(book.revokedSessions).toEqual(['session-1'])
     nowMs += 1
+    moveTo(made, nowMs)
     order(OPERATOR, 'ban', { sid: 'session-2' })
     expect(book.revokedSessions).toEqual(['session-2'])
   })

@@ -48,7 +48,10 @@ const ownedBy = (did: string): number => Number(Buffer.from(mesh.store.space('0x
 async function after(ms: number): Promise<void> {
   mesh.time.ms += ms
   const operator = await mesh.open({ identity: mesh.operator })
-  expect(await mesh.ask(operator, '0xSW:0x002:increment')).toMatchObject({ status: 200 })
+  // A step of log time is twice the last one at most.
+  for (let steps = 0; steps < 32 && mesh.state.head.timeMs < mesh.time.ms; steps++) {
+    expect(await mesh.ask(operator, '0xSW:0x002:increment')).toMatchObject({ status: 200 })
+  }
   expect(mesh.state.head.timeMs).toBe(mesh.time.ms)
   for (const each of people) each.session = await mesh.open({ identity: each.key })
 }

@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import {
-  BATCH_LIMITS, batchOverheadBytes, decodeBatch, encodeBatch, NO_PROOF, transactionBytes, verifyBatch,
+  BATCH_LIMITS, batchOverheadBytes, decodeBatch, encodeBatch, movesBySteps, NO_PROOF, transactionBytes, verifyBatch,
 } from '../../../services/state/batch.ts'
 import type { Batch, BatchContent, Transaction } from '../../../services/state/batch.ts'
 import { anyId, anyText } from '../../support/blocks.ts'
@@ -54,13 +54,20 @@ describe('golden batches', () => {
   type Meaning<T> = Pick<Batch, 'member' | 'proposedMs'> & { readonly transactions: readonly T[], readonly signature: string }
   const plain = readVectors<AcceptedVector<Meaning<Hex<Omit<Transaction, 'proof'>, 'body'>>>[]>('state/batches-1.json')
   const proven = readVectors<AcceptedVector<Meaning<Hex<Transaction, 'body' | 'proof'>>>[]>('state/batches-2.json')
+  const stepped = readVectors<AcceptedVector<Meaning<Hex<Transaction, 'body' | 'proof'>>>[]>('state/batches-3.json')
 
   test.each(plain)('$name of version 1 is still read, without proofs', ({ hex, meaning }) => {
     const transactions = meaning.transactions.map(each => ({ ...each, body: bytesOf(each.body), proof: NO_PROOF }))
     expect(decodeBatch(bytesOf(hex))).toEqual({ ...meaning, transactions, signature: bytesOf(meaning.signature) })
   })
 
-  test.each(proven)('$name has these bytes, and these bytes are it', ({ hex, meaning }) => {
+  test.each(proven)('$name of version 2 is still read', ({ hex, meaning }) => {
+    const transactions = meaning.transactions.map(each => ({ ...each, body: bytesOf(each.body), proof: bytesOf(each.proof) }))
+    expect(decodeBatch(bytesOf(hex))).toEqual({ ...meaning, transactions, signature: bytesOf(meaning.signature) })
+    expect(movesBySteps(bytesOf(hex))).toBe(false)
+  })
+
+  test.each(stepped)('$name has these bytes, and these bytes are it', ({ hex, meaning }) => {
     const transactions = meaning.transactions.map(each => ({ ...each, body: bytesOf(each.body), proof: bytesOf(each.proof) }))
     const signature = bytesOf(meaning.signature)
     expect(Buffer.from(encodeBatch({ ...meaning, transactions }, () => signature)).toString('hex')).toBe(hex)
@@ -76,7 +83,7 @@ describe('the batch codec', () => {
   })
 
   test('any bytes give a batch whose encoding they are, or CMESH_CONSENSUS_BATCH', () => {
-    const opened = fc.tuple(fc.constantFrom(1, 2), fc.uint8Array({ maxLength: 160 })).map(([version, tail]) => new Uint8Array([...Buffer.from('cmesh/batch'), version, ...tail]))
+    const opened = fc.tuple(fc.constantFrom(1, 2, 3), fc.uint8Array({ maxLength: 160 })).map(([version, tail]) => new Uint8Array([...Buffer.from('cmesh/batch'), version, ...tail]))
     fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 100 }), opened), expectBatchOrRefusal), { numRuns: 2_000 })
   })
 
@@ -170,7 +177,8 @@ describe('the signature of a batch', () => {
 function expectBatchOrRefusal(bytes: Uint8Array): void {
   const { value, refusal: refused } = decodeTotally(decodeBatch, bytes, /^CMESH_CONSENSUS_BATCH$/)
   if (value === undefined) expect(refused.detail['offset']).toEqual(expect.any(Number))
-  // Version 1 is read only: nothing writes its bytes again.
+  // Versions 1 and 2 are read only: nothing writes their bytes again.
   else if (bytes[11] === 1) expect(value.transactions.every(({ proof }) => proof === NO_PROOF)).toBe(true)
+  else if (bytes[11] === 2) expect(movesBySteps(bytes)).toBe(false)
   else expect(Buffer.from(encodeBatch(value, () => value.signature))).toEqual(Buffer.from(bytes))
 }

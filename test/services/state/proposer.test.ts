@@ -66,6 +66,28 @@ const put = (fields: Parameters<typeof transactionOf>[1] = {}): Transaction => t
 const idsOf = (sent: Sent | undefined): string[] => (sent?.batch.transactions ?? []).map(({ id }) => id)
 
 describe('a submission', () => {
+  test('of what another node proposed is answered with its outcome, once that is as durable as callers are told', async () => {
+    let reached = 1
+    const { proposer: made, sent, order, index } = proposer({ reached: () => reached })
+    const [told, early] = [put(), put()]
+    for (const [at, transaction] of [told, early].entries()) index.add({ ...outcomeOf(transaction, at + 1), output: Buffer.from('theirs') })
+    expect([made.knows(told.id), made.knows(early.id), made.knows(put().id)]).toEqual([true, true, false])
+    expect(Buffer.from((await made.submit(told)).output).toString()).toBe('theirs')
+    // Executed here, and held by nobody else yet.
+    let settled = false
+    const submitted = made.submit(early).finally(() => { settled = true })
+    await turn()
+    expect({ settled, sent: idsOf(sent[0]) }).toEqual({ settled: false, sent: [early.id] })
+    reached = 2
+    const theirs = index.get(early.id) as Outcome
+    made.settle([theirs])
+    expect(await submitted).toBe(theirs)
+    expect(await made.submit(early)).toBe(theirs)
+    await expect(made.submit({ ...early, body: Buffer.from('other') })).rejects.toMatchObject({ code: 'CMESH_ROUTER_DUPLICATE' })
+    expect(sent).toHaveLength(1)
+    order(sent[0], 0)
+  })
+
   test('resolves with the outcome once that is durable, not when it is ordered', async () => {
     const { proposer: made, sent, order, index } = proposer()
     const a = put()

@@ -377,7 +377,7 @@ describe('the life of State', () => {
       const newest = entries.at(-1)?.data
       expect(await run(new HypercoreStateStore({ dir }))).toEqual({ trimmed: [3], head: 3 })
       expect(await run(new MockStateStore())).toEqual({ trimmed: [], head: 2 })
-      expect(heads).toEqual([{ epoch: 0, seq: 0 }, { epoch: 0, seq: 2, data: newest }, { epoch: 0, seq: 0 }])
+      expect(heads).toMatchObject([{ epoch: 0, seq: 0, begun: false }, { epoch: 0, seq: 2, data: newest, begun: true }, { epoch: 0, seq: 0, begun: false }])
     } finally {
       await rm(dir, { recursive: true, force: true })
     }

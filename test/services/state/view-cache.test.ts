@@ -17,7 +17,7 @@ const PURE = { caller: false, clock: false }
 describe('a cached view', () => {
   const routes = new RouteCache()
   const route = routes.fromText('0xS:0x001:f')
-  const version: ContractVersion = { value: 0 }
+  const version: ContractVersion = { value: 0, seq: 1 }
 
   test('is given for the same address until its contract changes', () => {
     const cache = new ViewCache()
@@ -30,9 +30,11 @@ describe('a cached view', () => {
 
   test('is given as long as every contract it read stands', () => {
     const cache = new ViewCache()
-    const [own, other] = [{ value: 3 }, { value: 7 }]
+    const [own, other] = [{ value: 3, seq: 4 }, { value: 7, seq: 6 }]
     cache.set(route, 'did:a', 1, PURE, [own, other], reply)
-    expect(cache.get(route, 'did:a', 1)).toBe(reply)
+    const span = { from: 0 }
+    expect(cache.get(route, 'did:a', 9, span)).toBe(reply)
+    expect(span).toEqual({ from: 6 })
     other.value++
     expect(cache.get(route, 'did:a', 1)).toBeUndefined()
   })

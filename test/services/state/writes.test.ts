@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { decodeHeaders, headerValue } from '../../../cmtp/headers.ts'
+import { formatMessageId, MessageIds } from '../../../cmtp/message-id.ts'
 import { WasmEngine } from '../../../providers/contracts/wasm.ts'
 import { Writes } from '../../../services/state/writes.ts'
 import { testCall } from '../../support/calls.ts'
@@ -17,6 +18,7 @@ describe('the reply to a write', () => {
       outbox: { pending: 0 }, member: { did: 'z6Mk' },
       stats: { transactions: 0, transactionGas: 0, contractFailures: 0 },
       proposer: {
+        knows: () => false,
         submit: ({ id }) => Promise.resolve({ id, status, gas: 7n, output: Buffer.from(JSON.stringify(output)), digest: '', seq: 3, timeMs: 0, span: undefined }),
       },
     })
@@ -25,4 +27,22 @@ describe('the reply to a write', () => {
     expect(reply.status).toBe(status)
     expect(headerValue(decodeHeaders(reply.headers), 'x-cmesh-durability')).toBe('quorum-os')
   })
+})
+
+test('a write whose outcome is known gets it, though it would be refused now', async () => {
+  const iam = await startIam()
+  const known = testCall('0xSW:0x0ff:gone')
+  const writes = new Writes({
+    engine: new WasmEngine(), guard: iam.guard, clock: testClock(), system: new Map(), durability: 'quorum-os', refusal: () => undefined,
+    outbox: { pending: 0 }, member: { did: 'z6Mk' }, stats: { transactions: 0, transactionGas: 0, contractFailures: 0 },
+    proposer: {
+      knows: id => id === formatMessageId(known.id),
+      submit: ({ id }) => Promise.resolve({ id, status: 200, gas: 7n, output: Buffer.from('1'), digest: '', seq: 3, timeMs: 0, span: undefined }),
+    },
+  })
+  const auth = await iam.enter(await iam.open())
+  const notes = { gas: 0n, before: undefined, after: undefined }
+  expect((await writes.write(known, auth, notes, known.route)).status).toBe(200)
+  const fresh = testCall('0xSW:0x0ff:gone', { id: new MessageIds().next() })
+  await expect(writes.write(fresh, auth, notes, fresh.route)).rejects.toMatchObject({ code: 'CMESH_STATE_NO_CONTRACT' })
 })
