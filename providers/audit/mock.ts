@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { AuditBatch, AuditEntry, AuditHead, AuditLog } from '../../services/audit/provider.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { NOTE_OF_REQUEST, NOTE_OF_TEXT, readNote, type Note } from '../../services/audit/messages.ts'
+import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, readNote, repeated, type Note } from '../../services/audit/messages.ts'
 
 /** Notes kept of one id. */
 const SAME = 4
@@ -64,8 +64,11 @@ export class MockAuditLog implements AuditLog {
     const found = [...this.#segments].reverse().flatMap(({ notes }) => {
       const textOf = (key: Uint8Array): Promise<Uint8Array | undefined> =>
         Promise.resolve(notes.find(note => note.kind === NOTE_OF_TEXT && note.key.equals(key))?.payload)
-      return notes.filter(note => note.kind === NOTE_OF_REQUEST && note.key.equals(id)).reverse()
-        .map(({ batch, index, payload }) => ({ batch, index, sealed: payload, textOf }))
+      return notes.filter(note => note.key.equals(id)).reverse().flatMap(({ kind, batch, index, payload }) => {
+        if (kind === NOTE_OF_REQUEST) return { batch, index, sealed: payload, textOf }
+        const of = kind === NOTE_OF_REPEAT ? notes.find(note => note.kind === NOTE_OF_REQUEST && note.batch === batch && note.key.equals(payload)) : undefined
+        return of === undefined ? [] : { batch, index, sealed: repeated(of.payload, id), textOf }
+      })
     })
     return Promise.resolve(found.slice(0, SAME))
   }

@@ -132,6 +132,14 @@ export class Batcher {
     else if (index === 0) this.#timer = setTimeout(this.#run, LATEST_MS)
   }
 
+  /** Takes a request that was answered as the one with the id `of`, which was added in this turn of the event loop, and differs from it in its id alone. */
+  repeat(id: Uint8Array, final: string, of: Uint8Array): void {
+    if (this.#failure !== undefined) return
+    this.#filling.repeat(id, final, of)
+    this.stats.requests++
+    if (this.#running === undefined && this.#filling.count >= FULL_LEAVES) this.#runSoon()
+  }
+
   /** Resolves when what was added is on the log, or never will be. */
   async flush(): Promise<void> {
     while (this.#failure === undefined && (this.#filling.count > 0 || this.#running !== undefined)) {

@@ -3,14 +3,18 @@
  *
  *   note   kind (1) · batch (6) · index (4) · length (4) · key (16) · payload
  *
- * Integers are in network byte order. The key of a request is its message id, that of a text the first half of its digest.
+ * Integers are in network byte order. The key of a request is its message id, that of a text the first half of its digest. A request that was
+ * answered as another of its batch, and differs from it in its id alone, has that one's id as its payload.
  */
 
 export const NOTE_OF_REQUEST = 1
 export const NOTE_OF_TEXT = 2
+export const NOTE_OF_REPEAT = 3
 export const NOTE_KEY_BYTES = 16
 export const NOTE_HEADER_BYTES = 31
 const KEY_AT = 15
+/** Where the id stands in the payload of a request's note (`LayerSealer.recordTo`). */
+const ID_AT = 17
 
 export interface Note {
   readonly kind: number
@@ -43,7 +47,7 @@ export function readNote(bytes: Buffer, at: number): Note | undefined {
   if (at + NOTE_HEADER_BYTES > bytes.length) return undefined
   const kind = bytes[at] as number
   const end = at + NOTE_HEADER_BYTES + bytes.readUInt32BE(at + 11)
-  if ((kind !== NOTE_OF_REQUEST && kind !== NOTE_OF_TEXT) || end > bytes.length) return undefined
+  if (kind < NOTE_OF_REQUEST || kind > NOTE_OF_REPEAT || end > bytes.length) return undefined
   return {
     kind, end,
     batch: bytes.readUIntBE(at + 1, 6),
@@ -51,4 +55,11 @@ export function readNote(bytes: Buffer, at: number): Note | undefined {
     key: bytes.subarray(at + KEY_AT, at + NOTE_HEADER_BYTES),
     payload: bytes.subarray(at + NOTE_HEADER_BYTES, end),
   }
+}
+
+/** The payload of the note of a request that repeats another, whose payload is `of`. */
+export function repeated(of: Uint8Array, id: Uint8Array): Buffer {
+  const payload = Buffer.from(of)
+  payload.set(id, ID_AT)
+  return payload
 }

@@ -5,7 +5,7 @@
 import { putHash, placeOf, type Layer } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
 import { LEAF_BYTES } from '../../cmtp/receipt/merkle.ts'
-import { NOTE_HEADER_BYTES, NOTE_KEY_BYTES, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from './messages.ts'
+import { NOTE_HEADER_BYTES, NOTE_KEY_BYTES, NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from './messages.ts'
 
 /** What a request leaves in its note. A sealer is one, for what it sealed last. */
 export interface Noted {
@@ -59,18 +59,30 @@ export class Recording {
    * together: the texts of a place are noted once in each, and `marked` says that all of these layers' were.
    */
   add(id: Uint8Array, final: string, source: Noted, layers: readonly Layer[], volume: object, texts: Set<string>, marked: Marked | undefined): number {
-    const index = this.count++
-    const leafAt = index * LEAF_BYTES
-    if (leafAt + LEAF_BYTES > this.#leaves.length) this.#leaves = grown(this.#leaves, leafAt + LEAF_BYTES)
-    const leaves = this.#leaves
-    for (let i = 0; i < MESSAGE_ID_BYTES; i++) leaves[leafAt + i] = id[i] as number
-    putHash(leaves, final, leafAt + MESSAGE_ID_BYTES)
+    const index = this.#leaf(id, final)
     if (marked === undefined || marked.noted !== volume) {
       for (const layer of layers) this.#place(layer, texts)
       if (marked !== undefined) marked.noted = volume
     }
     const at = this.#begin(NOTE_OF_REQUEST, index, source.recordBytes, id)
     source.recordTo(this.#notes, at)
+    return index
+  }
+
+  /** Adds a request that was answered as one of this batch with the id `of`, and differs from it in nothing else. */
+  repeat(id: Uint8Array, final: string, of: Uint8Array): number {
+    const index = this.#leaf(id, final)
+    this.#notes.set(of, this.#begin(NOTE_OF_REPEAT, index, of.length, id))
+    return index
+  }
+
+  #leaf(id: Uint8Array, final: string): number {
+    const index = this.count++
+    const at = index * LEAF_BYTES
+    if (at + LEAF_BYTES > this.#leaves.length) this.#leaves = grown(this.#leaves, at + LEAF_BYTES)
+    const leaves = this.#leaves
+    for (let i = 0; i < MESSAGE_ID_BYTES; i++) leaves[at + i] = id[i] as number
+    putHash(leaves, final, at + MESSAGE_ID_BYTES)
     return index
   }
 

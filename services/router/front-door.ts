@@ -203,7 +203,7 @@ export class FrontDoor {
         // What was too large for the frame was not sent.
         const sent = alone && (!this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status)
         if (bare && sent && reply.status < 400 && !route.write && receipt !== 'full' && answered.length < DISTINCT) {
-          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, preimage: undefined, noted: undefined })
+          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, preimage: undefined })
         }
       }
     }

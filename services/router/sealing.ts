@@ -15,7 +15,6 @@ import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import type { Batcher } from '../audit/batcher.ts'
 import type { ReceiptWriter } from '../audit/receipts.ts'
-import type { Marked } from '../audit/recording.ts'
 import { NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import { hashArguments } from '../endpoint.ts'
@@ -23,7 +22,7 @@ import type { Passage } from './passage.ts'
 
 /** Where requests are recorded, and what writes a receipt of one that is. */
 export interface Audit {
-  readonly batcher: Pick<Batcher, 'refusal' | 'add'>
+  readonly batcher: Pick<Batcher, 'refusal' | 'add' | 'repeat'>
   readonly receipts: Pick<ReceiptWriter, 'write'>
 }
 
@@ -44,7 +43,7 @@ export interface SealedReply {
 }
 
 /** A read whose answer others of its batch get as well. */
-export interface Repeatable extends Marked {
+export interface Repeatable {
   readonly passage: Passage
   readonly reply: Reply
   /** What its final hash is made of, from the first repetition on; the id is written anew for each. */
@@ -99,7 +98,7 @@ export class Sealing {
     answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
     const finalHash = this.#sealer.sealAs(answered.preimage, batch, index)
     putEntryId(this.#entryId, batch, index)
-    this.#parts.audit?.batcher.add(this.#entryId, finalHash, this.#sealer, passage.layers, answered)
+    this.#parts.audit?.batcher.repeat(this.#entryId, finalHash, passage.id)
     return finalHash
   }
 
