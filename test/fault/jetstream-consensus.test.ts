@@ -8,6 +8,7 @@ import { connect } from '../../client/connect.ts'
 import type { MeshClient } from '../../client/mesh-client.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { migrate, type Migrated } from '../../node/archive/migrate.ts'
 import { connectNats } from '../../providers/bus/nats.ts'
 import { until } from '../client/support/until.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
@@ -35,6 +36,8 @@ afterEach(async () => {
   await room.close()
   await broker.stop()
 })
+
+const migrated = (): Promise<Migrated> => migrate({ dir, settings: { 'bus.url': broker.url }, dryRun: false }, {}, () => {})
 
 const launch = (provider = 'jetstream'): NodeLaunch => {
   return { dir, args: ['--operator', operator.did, '--nats-url', broker.url], set: { 'consensus.provider': provider } }
@@ -123,7 +126,7 @@ describe('a node under jetstream consensus', () => {
     expect(looks.map(reply => reply.status)).toEqual(acknowledged.map(() => 200))
   })
 
-  test('goes on with what was begun on mock, and not on a stream that mock has gone past', async () => {
+  test('goes on with what was begun on mock once it is migrated, and not on a stream that mock has gone past', async () => {
     const begun = await room.start(launch('mock'))
     const one = await open(begun)
     await Promise.all(Array.from({ length: 20 }, () => one.call(INCREMENT)))
@@ -131,6 +134,7 @@ describe('a node under jetstream consensus', () => {
     const { head } = (await one.call('0xC:status')).json<{ head: { seq: number } }>()
     expect(await begun.stop()).toEqual({ code: 0, signal: null })
 
+    expect(await migrated()).toMatchObject({ what: 'make', newEpoch: 1 })
     const moved = await room.start(launch())
     const two = await open(moved)
     expect((await two.call(GET)).json()).toBe(counted + 1)
@@ -159,6 +163,10 @@ describe('a node under jetstream consensus', () => {
       await (await jetstreamManager(bus.connection)).streams.delete('CMESH_ORDER')
       expect(await node.exited).toEqual({ code: 1, signal: null })
       expect(node.failure).toMatchObject({ code: 'CMESH_CONSENSUS_STREAM_LOST', message: expect.stringMatching(/: it is gone\. /) })
+      const refused = await room.launch(launch())
+      expect(await refused.exited).toEqual({ code: 1, signal: null })
+      expect(refused.failure?.message).toMatch(/ `cmesh consensus migrate --data DIR` makes a stream .*\(CMESH_CONSENSUS_NOT_MIGRATED\)$/)
+      expect(await migrated()).toMatchObject({ newEpoch: 1 })
       const two = await open(await room.start(launch()))
       expect((await two.call(GET)).json()).toBe(counted + 1)
     } finally {

@@ -66,12 +66,12 @@ describe('checkpoints', () => {
     }
     expect(at(0, run('sa1'))).toBe(false)
     expect(at(0, run('sa2'), order())).toBe(true)
-    expect(at(BOTH_MS * 5, run('sb1'))).toBe(false)
-    expect(at(BOTH_MS * 5 + ROOT_MS - 1, run('sb2'))).toBe(false)
-    expect(at(BOTH_MS * 5 + ROOT_MS, run('da1'))).toBe(true)
-    expect(at(BOTH_MS * 6)).toBe(false)
-    expect(at(BOTH_MS * 6 + ROOT_MS - 1)).toBe(false)
-    expect(at(BOTH_MS * 6 + ROOT_MS)).toBe(true)
+    expect(at(BOTH_MS, run('sb1'))).toBe(false)
+    expect(at(BOTH_MS + ROOT_MS - 1, run('sb2'))).toBe(false)
+    expect(at(BOTH_MS + ROOT_MS, run('da1'))).toBe(true)
+    expect(at(BOTH_MS * 2.5)).toBe(false)
+    expect(at(BOTH_MS * 2.5 + ROOT_MS - 1)).toBe(false)
+    expect(at(BOTH_MS * 2.5 + ROOT_MS)).toBe(true)
     made.engine.close()
   })
 
