@@ -5,7 +5,7 @@
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AuditBatch, AuditEntry } from '../../services/audit/provider.ts'
-import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, repeated } from '../../services/audit/messages.ts'
+import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, repeated, type Note } from '../../services/audit/messages.ts'
 import { SAME } from './note-index.ts'
 import { Segment } from './segment.ts'
 
@@ -71,7 +71,8 @@ export class Notes {
     for (const segment of [...this.#segments].reverse()) {
       for (const { kind, batch, index, payload } of await segment.find(id)) {
         if (kind !== NOTE_OF_REQUEST && kind !== NOTE_OF_REPEAT) continue
-        const of = kind === NOTE_OF_REQUEST ? payload : (await segment.find(payload)).find(note => note.kind === NOTE_OF_REQUEST && note.batch === batch)?.payload
+        const isFirst = (note: Note): boolean => note.kind === NOTE_OF_REQUEST && note.batch === batch
+        const of = kind === NOTE_OF_REQUEST ? payload : (await segment.find(payload)).find(isFirst)?.payload
         if (of === undefined) continue
         const textOf = async (key: Uint8Array): Promise<Uint8Array | undefined> => (await segment.find(key)).find(note => note.kind === NOTE_OF_TEXT)?.payload
         found.push({ batch, index, sealed: kind === NOTE_OF_REQUEST ? of : repeated(of, id), textOf })

@@ -72,7 +72,8 @@ export class Recording {
   /** Adds a request that was answered as one of this batch with the id `of`, and differs from it in nothing else. */
   repeat(id: Uint8Array, final: string, of: Uint8Array): number {
     const index = this.#leaf(id, final)
-    this.#notes.set(of, this.#begin(NOTE_OF_REPEAT, index, of.length, id))
+    const at = this.#begin(NOTE_OF_REPEAT, index, of.length, id)
+    this.#notes.set(of, at)
     return index
   }
 

@@ -46,8 +46,8 @@ export interface SealedReply {
 export interface Repeatable {
   readonly passage: Passage
   readonly reply: Reply
-  /** What its final hash is made of, from the first repetition on; the id is written anew for each. */
-  preimage: Preimages | undefined
+  /** What the final hash of a repetition is made of, from the first one on, and whose id that one has; the id is written anew for each. */
+  preimage: { readonly made: Preimages, readonly id: Buffer } | undefined
 }
 
 const EMPTY = Buffer.alloc(0)
@@ -93,12 +93,19 @@ export class Sealing {
 
   /** The final hash of the same answer under the id of another entry, which is recorded; nothing at `none` where nothing is recorded. */
   repeat(answered: Repeatable, batch: Uint8Array, index: number): string {
-    const { passage, reply } = answered
+    const { passage, reply, preimage } = answered
     if (!this.seals(passage.receipt)) return ''
-    answered.preimage ??= this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
-    const finalHash = this.#sealer.sealAs(answered.preimage, batch, index)
     putEntryId(this.#entryId, batch, index)
-    this.#parts.audit?.batcher.repeat(this.#entryId, finalHash, passage.id)
+    if (preimage !== undefined) {
+      const finalHash = this.#sealer.sealAs(preimage.made, batch, index)
+      this.#parts.audit?.batcher.repeat(this.#entryId, finalHash, preimage.id)
+      return finalHash
+    }
+    // Its layers have salts of their own: those after it repeat this one.
+    const made = this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
+    answered.preimage = { made, id: Buffer.from(this.#entryId) }
+    const finalHash = this.#sealer.sealAs(made, batch, index)
+    this.#parts.audit?.batcher.add(this.#entryId, finalHash, this.#sealer, passage.layers)
     return finalHash
   }
 

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
-import { NOTE_HEADER_BYTES, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from '../../services/audit/messages.ts'
+import { NOTE_HEADER_BYTES, NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from '../../services/audit/messages.ts'
 import type { AuditBatch, AuditLog } from '../../services/audit/provider.ts'
 
 export interface AuditOptions {
@@ -86,6 +86,19 @@ export function auditConformance(name: string, make: (dir: string, options: Audi
       expect(await entry?.textOf(id)).toBeUndefined()
       expect(await log.find(key)).toEqual([])
       expect(await log.find(randomBytes(16))).toEqual([])
+    })
+
+    test('finds a request that repeats another of its batch by that one, under its own id', async () => {
+      const { log } = await opened('repeat')
+      const [of, again, gone] = [randomBytes(16), randomBytes(16), randomBytes(16)]
+      const sealed = Buffer.concat([Buffer.alloc(17, 's'), of, Buffer.from('the rest')]).toString('latin1')
+      const repeat = (index: number, id: Buffer, first: Buffer): Buffer => note(NOTE_OF_REPEAT, 1, index, id, first.toString('latin1'))
+      await log.append(batchOf(0, [note(NOTE_OF_REQUEST, 0, 0, of, 'of another batch')]))
+      await log.append(batchOf(1, [note(NOTE_OF_REQUEST, 1, 0, of, sealed), repeat(1, again, of), repeat(2, gone, randomBytes(16))]))
+      const [entry, ...more] = await log.find(again)
+      expect({ more, batch: entry?.batch, index: entry?.index }).toEqual({ more: [], batch: 1, index: 1 })
+      expect(Buffer.from(entry?.sealed ?? [])).toEqual(Buffer.concat([Buffer.alloc(17, 's'), again, Buffer.from('the rest')]))
+      expect(await log.find(gone)).toEqual([])
     })
 
     test('of an id that was used again and again gives the four newest, the newest first', async () => {
