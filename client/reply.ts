@@ -88,6 +88,15 @@ export class Reply {
     return block.length === 0 ? [] : this.#read(() => decodeLayers(block).layers)
   }
 
+  /**
+   * By what bodies, headers and arguments can be shown to be those of the receipt, 16 bytes; `undefined` unless the receipt level is `full`.
+   * For the caller alone: whoever has it can try guesses. Throws `CMESH_CLIENT_REPLY`.
+   */
+  salt(): Uint8Array | undefined {
+    const block = this.#parts.layers
+    return block.length === 0 ? undefined : this.#read(() => decodeLayers(block).salt)
+  }
+
   /** The receipt at `full`, to be kept; `undefined` at any other level, and where the node keeps none. Throws `CMESH_CLIENT_REPLY`. */
   receiptBytes(): Uint8Array | undefined {
     const block = this.#parts.layers

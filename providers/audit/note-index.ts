@@ -37,9 +37,10 @@ export class NoteIndex {
     return this.#filled
   }
 
-  add(key: Uint8Array, offset: number): void {
+  /** The key stands in `bytes` from `at` on. */
+  add(bytes: Uint8Array, at: number, offset: number): void {
     if (this.#filled >= (this.#mask + 1) * FILLED) this.#grow()
-    this.#put(hashOf(key, this.#seed), offset + 1)
+    this.#put(hashOf(bytes, this.#seed, at), offset + 1)
   }
 
   /** Offsets that may hold the key, the newest first. */
@@ -66,10 +67,10 @@ export class NoteIndex {
 
   #put(hash: number, place: number): void {
     const table = this.#table
-    const same: number[] = []
+    let same: number[] | undefined
     let slot = hash & this.#mask
-    for (; table[2 * slot + 1] !== 0; slot = (slot + 1) & this.#mask) if (table[2 * slot] === hash) same.push(2 * slot + 1)
-    if (same.length >= SAME) {
+    for (; table[2 * slot + 1] !== 0; slot = (slot + 1) & this.#mask) if (table[2 * slot] === hash) (same ??= []).push(2 * slot + 1)
+    if (same !== undefined && same.length >= SAME) {
       // The oldest goes.
       for (let i = 0; i + 1 < same.length; i++) table[same[i] as number] = table[same[i + 1] as number] as number
       table[same[same.length - 1] as number] = place
@@ -127,10 +128,11 @@ export async function offsetsIn(file: FileHandle, { slots, seed }: Header, key: 
 }
 
 /** A multiply-and-shift hash over the words of a key, each with a secret of its own. */
-function hashOf(key: Uint8Array, seed: Uint32Array): number {
+function hashOf(key: Uint8Array, seed: Uint32Array, at = 0): number {
   let hash = 0x9e37_79b9
   for (let i = 0; i < WORDS; i++) {
-    const word = (key[4 * i] as number) | (key[4 * i + 1] as number) << 8 | (key[4 * i + 2] as number) << 16 | (key[4 * i + 3] as number) << 24
+    const from = at + 4 * i
+    const word = (key[from] as number) | (key[from + 1] as number) << 8 | (key[from + 2] as number) << 16 | (key[from + 3] as number) << 24
     hash = Math.imul(hash ^ word ^ (seed[i] as number), 0x85eb_ca6b)
     hash = Math.imul(hash ^ (hash >>> 15), 0xc2b2_ae35)
     hash ^= hash >>> 13

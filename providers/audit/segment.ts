@@ -8,7 +8,7 @@
  */
 import { open, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
-import { NOTE_HEADER_BYTES, readNote, type Note } from '../../services/audit/messages.ts'
+import { eachKey, NOTE_HEADER_BYTES, readNote, type Note } from '../../services/audit/messages.ts'
 import { NoteIndex, offsetsIn, readIndexHeader } from './note-index.ts'
 
 const MAGIC = 0x434d_4e46
@@ -165,7 +165,7 @@ export class Segment {
 }
 
 function addAll(index: NoteIndex, notes: Buffer, offset: number): void {
-  for (let at = 0, note = readNote(notes, 0); note !== undefined; at = note.end, note = readNote(notes, at)) index.add(note.key, offset + at)
+  eachKey(notes, (keyAt, at) => { index.add(notes, keyAt, offset + at) })
 }
 
 /** What `use` makes of the index beside a segment; `undefined` where there is none. */

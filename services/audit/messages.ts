@@ -57,6 +57,17 @@ export function readNote(bytes: Buffer, at: number): Note | undefined {
   }
 }
 
+/** Calls `each` with where the key of each whole note stands, and where that note begins. */
+export function eachKey(bytes: Buffer, each: (keyAt: number, at: number) => void): void {
+  for (let at = 0; at + NOTE_HEADER_BYTES <= bytes.length;) {
+    const kind = bytes[at] as number
+    const end = at + NOTE_HEADER_BYTES + bytes.readUInt32BE(at + 11)
+    if (kind < NOTE_OF_REQUEST || kind > NOTE_OF_REPEAT || end > bytes.length) return
+    each(at + KEY_AT, at)
+    at = end
+  }
+}
+
 /** The payload of the note of a request that repeats another, whose payload is `of`. */
 export function repeated(of: Uint8Array, id: Uint8Array): Buffer {
   const payload = Buffer.from(of)

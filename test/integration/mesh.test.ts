@@ -10,7 +10,7 @@ import { encodeHeaders } from '../../cmtp/headers.ts'
 import { signNameRecord } from '../../cmtp/identity/name-record.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { until } from '../client/support/until.ts'
-import { specFinalHash } from '../support/final-hash.ts'
+import { specFinalHash1 } from '../support/final-hash.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 import { metric } from '../support/prometheus.ts'
 import { ROOT } from '../support/sources.ts'
@@ -175,12 +175,12 @@ describe('the final hash', () => {
     const { sid } = await asker.whoami() as { sid: string }
     const reply = await asker.call(fqmn, { ...options, receipt: 'full', throwOnError: false })
     const layers = reply.layers().map(layer => ({
-      ...layer, argumentsHash: layer.argumentsHash === undefined ? undefined : Buffer.from(layer.argumentsHash, 'latin1'),
+      ...layer, salt: layer.bytes.subarray(58, 74), argumentsHash: layer.argumentsHash === undefined ? undefined : Buffer.from(layer.argumentsHash, 'latin1'),
     }))
     expect(layers.at(-1)).toMatchObject({ hop: 'router', status: reply.status })
     const unread = fqmn === 'noise'
-    const hash = specFinalHash(layers, {
-      id: Buffer.from(reply.id, 'hex'), status: reply.status, sid: unread ? '' : sid, sub: unread ? '' : operator.did,
+    const hash = specFinalHash1(layers, {
+      salt: reply.salt() ?? new Uint8Array(0), id: Buffer.from(reply.id, 'hex'), status: reply.status, sid: unread ? '' : sid, sub: unread ? '' : operator.did,
       requestBody: Buffer.from(options.body as string | undefined ?? ''), replyBody: reply.body, replyHeaders: encodeHeaders(reply.headers),
     })
     expect(reply.finalHash).toBe(hash.toString('hex'))
