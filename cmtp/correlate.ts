@@ -256,7 +256,8 @@ export class Correlator<T = Uint8Array> {
     if (may) pending.waitMs *= 2
     const waitMs = Math.min(may ? pending.waitMs : FULL_MS, pending.leftMs)
     pending.leftMs -= waitMs
-    this.#wheel.addAgain(pending, waitMs)
+    // Less than a tick of the wheel: nobody could have answered what was sent again.
+    if (!this.#wheel.addAgain(pending, pending.timeoutMs - pending.leftMs)) return this.#expire(pending)
     if (!may) return
     if (!pending.resent) this.#resent++
     pending.resent = true

@@ -10,7 +10,8 @@
 
 /** Where a node hangs in its slot. Whatever is to time out extends this. */
 export class TimerNode {
-  /** The tick at which it expires. Written by the wheel. */
+  /** The tick in which it was added, and the one at which it expires. Written by the wheel. */
+  from = 0
   due = 0
   prev: TimerNode = this
   next: TimerNode = this
@@ -63,14 +64,21 @@ export class TimerWheel<N extends TimerNode> {
   /** Lets `node` expire in `delayMs` from now. The node must not be in a wheel. */
   add(node: N, delayMs: number): void {
     if (this.#timer === null) this.#arm()
-    node.due = this.#tick() + Math.ceil(delayMs / this.#tickMs)
+    node.from = this.#tick()
+    node.due = node.from + Math.ceil(delayMs / this.#tickMs)
     this.#hang(node)
   }
 
-  /** Lets `node`, which has just expired, expire once more, `delayMs` after it was due: however often, it is not later for it. */
-  addAgain(node: N, delayMs: number): void {
-    node.due = Math.max(node.due + Math.ceil(delayMs / this.#tickMs), this.#cursor + 1)
+  /**
+   * Lets `node`, which has just expired, expire once more, `delayMs` after it was added: however often, it is not later for it. False, and the
+   * node is in no slot, where that time is up already.
+   */
+  addAgain(node: N, delayMs: number): boolean {
+    const due = node.from + Math.ceil(delayMs / this.#tickMs)
+    if (due <= this.#cursor) return false
+    node.due = due
     this.#hang(node)
+    return true
   }
 
   /** Takes `node` out before its time. Removing a node that is not in the wheel would corrupt the count: the caller knows. */

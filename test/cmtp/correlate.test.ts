@@ -415,7 +415,7 @@ test('each request settles exactly once, in whatever order replies, time-outs, a
     await Promise.resolve()
     expect(settled).toEqual(model.map(({ expected }) => [expected]))
     expect(correlator.pending).toBe(0)
-  }), { numRuns: 300 })
+  }), { numRuns: 300, examples: [[[{ do: 'request', timeoutMs: 2, resendMs: 1, signal: 0 }, { do: 'advance', ms: 22 }]]] })
 })
 
 function controller(): { readonly signal: AbortSignal; readonly abort: (reason?: unknown) => void } {
