@@ -89,6 +89,7 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
     close: async () => {
       await mesh.state.stop()
       await mesh.events.stop()
+      await mesh.batcher.stop()
       await mesh.iam.stop()
       mesh.feed.stop()
       mesh.watermark.close()
@@ -100,9 +101,10 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
 }
 
 /** As a node starts them, without the parts that are for clients. */
-async function start({ iam, feed, watchdog, events, engine, state, guard, node, dispatcher, endpoints }: Mesh, operator: KeyPair): Promise<void> {
+async function start({ iam, feed, batcher, watchdog, events, engine, state, guard, node, dispatcher, endpoints }: Mesh, operator: KeyPair): Promise<void> {
   await feed.start()
   await iam.start()
+  await batcher.start()
   watchdog.start()
   await events.start()
   await state.start(() => genesisOf({ operator: operator.did, node, meter: { ...engine.meter, transactionGas: 20_000_000 } }))
