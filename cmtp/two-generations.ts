@@ -1,6 +1,6 @@
 /**
  * A bounded map in two generations: when the young one is full it becomes the old one, and what was in the old one and not
- * asked for since is gone. Keeps at least the last `limit` entries used, at most twice as many, at the cost of one look-up;
+ * asked for since is gone. Keeps at least what a list of the last `entries` keys used would keep, at most twice as many, at the cost of one look-up;
  * deleting the oldest key of a `Map` one by one is quadratic in V8. What is kept follows from the calls alone, so replicas
  * that make the same calls keep the same.
  */

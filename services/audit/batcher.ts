@@ -168,7 +168,17 @@ export class Batcher {
     this.#timer = undefined
     this.#soon = false
     if (this.#running !== undefined || this.#filling.count === 0 || this.#failure !== undefined) return
-    this.#running = this.#appendAll().finally(() => { this.#running = undefined })
+    this.#running = this.#appendAll().finally(() => {
+      this.#running = undefined
+      this.#goOn()
+    })
+  }
+
+  /** What came while the last batch was appended, and in the turns between that and its end, is the next. */
+  #goOn(): void {
+    if (this.#failure !== undefined || this.#filling.count === 0) return
+    if (this.#waiting.length > 0 || this.#filling.count >= FULL_LEAVES) this.#runSoon()
+    else this.#timer = setTimeout(this.#run, LATEST_MS)
   }
 
   /** Never rejects. */
@@ -185,7 +195,6 @@ export class Batcher {
       }
       this.#spare = recording
     } while (this.#waiting.length > 0 || this.#filling.count >= FULL_LEAVES)
-    if (this.#filling.count > 0) this.#timer = setTimeout(this.#run, LATEST_MS)
   }
 
   /** From here on requests are of the next batch. */

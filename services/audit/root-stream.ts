@@ -61,10 +61,15 @@ export class RootStream {
 
   /** Publishes what waits, as far as the channel takes it, and nothing more after that. */
   async stop(): Promise<void> {
+    const wasOpen = this.#open
+    this.#open = false
     clearTimeout(this.#timer)
     await this.#publishing
-    if (this.#open && this.#waiting.length > 0) await this.#publish()
-    this.#open = false
+    if (!wasOpen) return
+    for (let before = Infinity; this.#waiting.length > 0 && this.#waiting.length < before;) {
+      before = this.#waiting.length
+      await this.#publish()
+    }
   }
 
   #soon(): void {
