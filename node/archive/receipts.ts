@@ -96,7 +96,7 @@ async function stretchOf(log: LogCopy, fromMs: number, toMs: number, onProgress:
     } catch (cause) {
       throw new CMeshError('CMESH_AUDIT_CORRUPT', { path: log.path, batch, reason: 'it is no root record' }, { cause })
     }
-    lastMs = last.timeUs / 1_000
+    lastMs = Math.floor(last.timeUs / 1_000)
     if (batch === 0) firstMs = lastMs
     if (batch % PROGRESS_BATCHES === 0) onProgress(0, log.length)
     if (!counts(last, fromMs, toMs)) return
