@@ -1,10 +1,12 @@
 /**
- * The roots on the channel `audit`, which nodes publish as they make them and every replica of the events keeps: whoever reads them there holds a
- * node to what it has signed. They go into a file, record behind record, for the process that has the log.
+ * Roots that others hold of a node's log: those on the channel `audit`, which nodes publish as they make them and every replica of the events
+ * keeps, and those in files that somebody kept. They go into one file, record behind record, for the process that has the log.
  */
 import { open } from 'node:fs/promises'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { decodeReceipt } from '../../cmtp/receipt/receipt.ts'
 import { ROOT_RECORD_BYTES } from '../../cmtp/receipt/root.ts'
+import { usage } from '../options.ts'
 import type { MeshClient } from '../mesh-client.ts'
 import type { ChannelEvent } from '../subscription.ts'
 
@@ -12,9 +14,9 @@ const CHANNEL = 'audit'
 /** Events asked for at once; as many come as fit into a reply. */
 const PAGE = 1_000
 
-/** Writes all roots that are there now to a file that it makes. `onProgress` is told how many events of how many were read. */
+/** Adds all roots that are on the channel now to a file. `onProgress` is told how many events of how many were read. */
 export async function writeRoots(client: MeshClient, file: string, signal: AbortSignal, onProgress: (done: number, of: number) => void): Promise<void> {
-  const out = await open(file, 'wx', 0o600)
+  const out = await open(file, 'a', 0o600)
   try {
     const newest = await newestOf(client, signal)
     for (let from = 1; from <= newest;) {
@@ -27,6 +29,18 @@ export async function writeRoots(client: MeshClient, file: string, signal: Abort
     }
   } finally {
     await out.close()
+  }
+}
+
+/** The root records in what somebody kept: a receipt, or events of the channel as `cmesh events` prints them with `--json`. Throws `CMESH_CLIENT_USAGE`. */
+export function keptRecords(bytes: Uint8Array, file: string): Buffer {
+  const text = Buffer.from(bytes)
+  if (text.toString('latin1', 0, 4) === 'CMRC') return Buffer.from(decodeReceipt(bytes).root)
+  try {
+    const events = text.toString('utf8').split('\n').filter((line) => line !== '').flatMap((line) => JSON.parse(line) as ChannelEvent | ChannelEvent[])
+    return Buffer.concat(events.flatMap(recordsOf))
+  } catch (cause) {
+    throw usage(`${file} is neither a receipt nor events as cmesh events tail audit --json prints them: ${cause instanceof Error ? cause.message : String(cause)}.`)
   }
 }
 

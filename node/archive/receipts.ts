@@ -56,6 +56,12 @@ interface Stretch {
   readonly last: AuditRoot | undefined
 }
 
+/** The note of a request, and what was sealed of it. */
+interface Found {
+  readonly note: Note
+  readonly record: Buffer
+}
+
 const PROGRESS_BATCHES = 1_024
 /** Where the place stands in a layer. */
 const PLACE_AT = 26
@@ -127,9 +133,9 @@ function certificateOf(text: string | undefined, { node, mesh }: AuditRoot): Bar
 }
 
 /** The notes of requests in a batch, and what each request of it was sealed to; texts are put where those of the segment are. */
-function notesOf(bytes: Buffer, texts: Map<string, Buffer>): { readonly note: Note, readonly record: Buffer }[] {
+function notesOf(bytes: Buffer, texts: Map<string, Buffer>): Found[] {
   const records = new Map<string, Buffer>()
-  const found: { readonly note: Note, readonly record: Buffer }[] = []
+  const found: Found[] = []
   for (let note = readNote(bytes, 0); note !== undefined; note = readNote(bytes, note.end)) {
     const key = note.key.toString('latin1')
     if (note.kind === NOTE_OF_TEXT) texts.set(key, Buffer.from(note.payload))
@@ -169,7 +175,7 @@ class Target {
   }
 
   /** The receipts of a batch. */
-  write(block: Buffer, found: readonly { readonly note: Note, readonly record: Buffer }[], texts: ReadonlyMap<string, Buffer>, corrupt: () => CMeshError): void {
+  write(block: Buffer, found: readonly Found[], texts: ReadonlyMap<string, Buffer>, corrupt: () => CMeshError): void {
     const root = block.subarray(0, ROOT_RECORD_BYTES)
     const leaves = block.subarray(ROOT_RECORD_BYTES)
     const tree = new MerkleTree(leafHashes(leaves))

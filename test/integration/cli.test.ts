@@ -202,7 +202,7 @@ describe('receipts of a node that runs', () => {
     expect(new Set(records).size).toBe(1)
     const nobody = await home.run(['audit', 'verify', '--identity', 'somebody'])
     expect([nobody.code, nobody.stderr]).toEqual([0, expect.stringContaining('warning CMESH_IAM_DENIED: Not compared with the audit channel: ')])
-    expect(nobody.stdout).toContain('not compared with the roots that the mesh has seen')
+    expect(nobody.stdout).toContain('not compared with roots that others hold')
   })
 })
 

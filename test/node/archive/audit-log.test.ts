@@ -87,7 +87,7 @@ test('a copy that is behind is the same log; one that goes on otherwise is named
   expect(await verified(at, behind)).toMatchObject({ batches: 5, copies: [3] })
   await expect(verified(at, behind, fork)).rejects.toMatchObject({
     code: 'CMESH_AUDIT_FORKED', detail: { path: at, other: fork, batch: 4 },
-    message: `The audit logs in ${at} and ${fork} are not one log: batch 4 differs. Whoever signed both has rewritten what it answered.`,
+    message: `The audit log in ${at} and what is in ${fork} are not one log: batch 4 differs. Whoever signed both has rewritten what it answered.`,
   })
 })
 
@@ -170,7 +170,8 @@ describe('roots that others have seen', () => {
   test('say nothing that the node of the log did not sign: nobody else can accuse it', async () => {
     const [record] = roots as [Buffer]
     const lies = [
-      forged(record, OTHER, { timeUs: 77 }), forged(record, OTHER, { node: OTHER.did, timeUs: 77 }), forged(roots[5] as Buffer, OTHER, { batch: 9 }), Buffer.concat([Buffer.of(9), record.subarray(1)]),
+      forged(record, OTHER, { timeUs: 77 }), forged(record, OTHER, { node: OTHER.did, timeUs: 77 }), forged(roots[5] as Buffer, OTHER, { batch: 9 }),
+      Buffer.concat([Buffer.of(9), record.subarray(1)]),
     ]
     expect((await against(at, [...roots, ...lies])).seen).toEqual({ roots: 10, from: 0, to: 9, unsigned: 4, otherLogs: [] })
   })
@@ -178,7 +179,10 @@ describe('roots that others have seen', () => {
   test('name other logs of the same node, and none of other nodes', async () => {
     const log = Buffer.alloc(32, 7)
     const [record] = roots as [Buffer]
-    const others = [forged(record, mesh, { log }), forged(roots[3] as Buffer, mesh, { log }), forged(record, OTHER, { log: Buffer.alloc(32, 8), node: OTHER.did }), forged(record, OTHER, { log: Buffer.alloc(32, 9) })]
+    const others = [
+      forged(record, mesh, { log }), forged(roots[3] as Buffer, mesh, { log }), forged(record, OTHER, { log: Buffer.alloc(32, 8), node: OTHER.did }),
+      forged(record, OTHER, { log: Buffer.alloc(32, 9) }),
+    ]
     expect((await against(at, others)).seen).toMatchObject({ roots: 0, otherLogs: [{ log: log.toString('hex'), batch: 3 }] })
   })
 })

@@ -26,7 +26,9 @@ const id = (n: number): Buffer => Buffer.alloc(16, n)
 
 /** One run of a node over the data directory; notes of each run are a segment of their own. */
 async function start(key: KeyPair, nowMs?: () => number): Promise<void> {
-  const auditLog = new HypercoreAuditLog({ dir: path.join(data, 'audit'), durability: 'os', maxBytes: 1024 ** 3, maxAgeMs: 36_000_000, ...(nowMs && { now: nowMs }) })
+  const auditLog = new HypercoreAuditLog({
+    dir: path.join(data, 'audit'), durability: 'os', maxBytes: 1024 ** 3, maxAgeMs: 36_000_000, ...(nowMs && { now: nowMs }),
+  })
   mesh = await startMesh({ key, auditLog })
   session = await mesh.open()
 }
@@ -35,7 +37,8 @@ const ask = async (n: number, fqmn = VIEW): Promise<void> => {
   await mesh.ask(session, fqmn, { id: id(n) })
   await mesh.batcher?.flush()
 }
-const exported = (out: string, fromMs: number, toMs: number): Promise<Exported> => exportReceipts({ dir: data, out: path.join(room, out), fromMs, toMs }, () => undefined)
+const exported = (out: string, fromMs: number, toMs: number): Promise<Exported> =>
+  exportReceipts({ dir: data, out: path.join(room, out), fromMs, toMs }, () => undefined)
 const filesIn = async (out: string): Promise<string[]> => (await readdir(path.join(room, out))).sort()
 const nameOf = (n: number, request?: number): string => `${id(n).toString('hex')}${request === undefined ? '' : `-${request}`}.receipt`
 
@@ -108,7 +111,9 @@ test('a node that is not the mesh has to show its certificate', async () => {
   const log = new HypercoreAuditLog({ dir: path.join(dir, 'audit'), durability: 'os', maxBytes: 1024 ** 3, maxAgeMs: 1e9 })
   await log.open()
   const leaves = Buffer.alloc(48, 1)
-  const root = { mesh: own.did, node: node.did, log: log.id, batch: 0, first: 0, count: 1, merkleRoot: merkleRoot(leafHashes(leaves)), previous: Buffer.alloc(32), timeUs: 5_000 }
+  const root = {
+    mesh: own.did, node: node.did, log: log.id, batch: 0, first: 0, count: 1, merkleRoot: merkleRoot(leafHashes(leaves)), previous: Buffer.alloc(32), timeUs: 5_000,
+  }
   await log.append({ number: 0, block: Buffer.concat([encodeRootRecord(root, bytes => node.sign(bytes)), leaves]), notes: new Uint8Array(0), apart: true })
   await log.close()
   await expect(exportReceipts({ dir, out: path.join(room, 'none'), fromMs: 0, toMs: 9 }, () => undefined)).rejects.toMatchObject({
