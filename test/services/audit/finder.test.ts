@@ -140,6 +140,24 @@ test('one caller has so many searches under way and no more', async () => {
   await expect(find()).rejects.toMatchObject({ code: 'CMESH_AUDIT_NO_RECEIPT' })
 })
 
+test('so many searches of all are under way and no more, and each makes room when it ends', async () => {
+  let go = (): void => {}
+  let gate = new Promise<void>(resolve => { go = resolve })
+  at('b').has = async () => {
+    await gate
+    throw NONE
+  }
+  for (let round = 0; round < 2; round++) {
+    const searches = Array.from({ length: 256 }, (_, i) => find(caller(`caller ${i % 16}`)))
+    await new Promise(resolve => { setImmediate(resolve) })
+    await expect(find()).rejects.toMatchObject({ code: 'CMESH_ROUTER_BUSY', detail: { limit: 256 } })
+    go()
+    const ends = await Promise.allSettled(searches)
+    expect(new Set(ends.map(end => end.status === 'rejected' && (end.reason as CMeshError).code))).toEqual(new Set(['CMESH_AUDIT_NO_RECEIPT']))
+    gate = new Promise<void>(resolve => { go = resolve })
+  }
+})
+
 test.each([
   ['of another session', { body: 's2' }, 'CMESH_IAM_NO_SESSION'],
   ['of a caller that may read no receipts', { token: 's1 banned' }, 'CMESH_IAM_DENIED'],
