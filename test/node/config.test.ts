@@ -21,6 +21,8 @@ const TEXTS: Readonly<Record<string, string>> = {
   'iam.irma.key': randomBytes(32).toString('base64'),
   'iam.irma.serverKey': generateKeyPairSync('rsa', { modulusLength: 2_048 }).publicKey.export({ type: 'spki', format: 'pem' }) as string,
   'iam.irma.disclose': '[[["pbdf.sidn-pbdf.email.email"]]]',
+  'traces.endpoint': 'http://127.0.0.1:4318/v1/traces',
+  'traces.headers': 'authorization=Basic%20eDp5',
 }
 const settings = Object.entries(SETTINGS) as [SettingKey, Setting][]
 
