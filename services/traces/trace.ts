@@ -1,7 +1,7 @@
 /** The trace that one request belongs to: what its caller said of it by `traceparent`, or what begins with the request itself. */
 import { encodeHeaders } from '../../cmtp/headers.ts'
 import { formatTraceparent, layerSpanId, SAMPLED, traceOfHeaders } from '../../cmtp/trace-context.ts'
-import type { Reply } from '../call.ts'
+import type { Call, Reply } from '../call.ts'
 
 interface TraceFields {
   readonly traceId: string
@@ -52,4 +52,11 @@ export function callersTrace(id: Uint8Array, headers: Uint8Array, startUs: numbe
 export function saying(trace: Trace | undefined, reply: Reply): Reply {
   if (trace?.parentId === undefined) return reply
   return { ...reply, headers: Buffer.concat([reply.headers, encodeHeaders([['traceparent', trace.traceparent]])]) }
+}
+
+/** What a call says in turn: the span that answers it, also where another node's front door took it and said so by the header. */
+export function traceparentOf({ trace, headers }: Pick<Call, 'trace' | 'headers'>): string | undefined {
+  if (trace !== undefined) return trace.traceparent
+  const said = headers.length === 0 ? undefined : traceOfHeaders(headers)
+  return said && formatTraceparent(said)
 }

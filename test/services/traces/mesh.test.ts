@@ -9,6 +9,7 @@ import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { MockTraces } from '../../../providers/traces/mock.ts'
 import { SILENT_LOG } from '../../../services/log.ts'
 import type { TraceSpan } from '../../../services/traces/provider.ts'
+import { traceparentOf } from '../../../services/traces/trace.ts'
 import { Tracer } from '../../../services/traces/tracer.ts'
 import { readAnswer, startMesh, type Answer, type AskFields, type TestMesh } from '../../support/mesh.ts'
 
@@ -121,6 +122,20 @@ describe('traceparent', () => {
     expect(spans[0]).toMatchObject({ traceId: TRACE, parentId: root?.spanId, remoteParent: false })
     expect(headerValue(headers, 'traceparent')).toBe(`00-${TRACE}-${root?.spanId}-01`)
     expect(headerValue(headers, 'content-type')).toBe('application/json')
+  })
+
+  test('goes with an event that is published, to whoever reads it', async () => {
+    const { spans } = await ask(mesh.root, '0xEW:traced:x', [['traceparent', TRACEPARENT]])
+    const traceparent = `00-${TRACE}-${spans.at(-1)?.spanId}-01`
+    expect((await mesh.ask(mesh.root, '0xE:traced:read')).value).toMatchObject({ data: 'x', traceparent })
+    expect((await mesh.ask(mesh.root, '0xE:traced:range')).value).toMatchObject([{ data: 'x', traceparent }])
+    await mesh.ask(mesh.root, '0xEW:traced:readers:open', { body: '{"from":"first"}' })
+    expect((await mesh.ask(mesh.root, '0xEW:traced:readers:pull', { body: '{}' })).value).toMatchObject([{ data: 'x', traceparent, attempt: 1 }])
+    // Where another node's front door took the request the header alone says so.
+    expect(traceparentOf({ trace: undefined, headers: encodeHeaders([['traceparent', TRACEPARENT]]) })).toBe(TRACEPARENT)
+    const own = await untraced.open({ identity: untraced.operator })
+    await untraced.ask(own, '0xEW:plain:x')
+    expect((await untraced.ask(own, '0xE:plain:read')).value).not.toHaveProperty('traceparent')
   })
 
   test('that says nothing was recorded is passed on, and nothing is exported', async () => {
