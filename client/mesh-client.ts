@@ -76,7 +76,8 @@ export class MeshClient extends MeshVerbs {
    */
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
-    const reply = options === undefined && this.#parts.trace === undefined && !isSigned(fqmn) ? this.#requester.request(fqmn, undefined, this.#plain) : this.#send(fqmn, options ?? {})
+    const plain = options === undefined && this.#parts.trace === undefined && !isSigned(fqmn)
+    const reply = plain ? this.#requester.request(fqmn, undefined, this.#plain) : this.#send(fqmn, options ?? {})
     return isWrite(fqmn) ? reply.then(this.#noted) : reply
   }
 

@@ -128,5 +128,6 @@ function handedOf({ data, reply = '', headers }: Msg): Handed {
   const at = tokens.length >= 11 ? 6 : 4
   const [delivered, seq, consumerSeq, timeNs = '0', pending] = tokens.slice(at)
   // Copied: what arrived is a view into the chunk the connection read, and would keep all of it.
-  return { data: new Uint8Array(data), headers, delivered: Number(delivered), seq: Number(seq), consumerSeq: Number(consumerSeq), timeNs, pending: Number(pending) }
+  const place = { seq: Number(seq), consumerSeq: Number(consumerSeq), pending: Number(pending) }
+  return { data: new Uint8Array(data), headers, delivered: Number(delivered), timeNs, ...place }
 }

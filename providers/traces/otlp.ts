@@ -14,6 +14,8 @@ type Resource = ReadableSpan['resource']
 /** What stands for one export, its attempts and pauses together. */
 const TIMEOUT_MS = 10_000
 const SERVICE = 'cmesh'
+/** `ExportResultCode.SUCCESS`. */
+const SUCCESS = 0
 const NOTHING: [] = []
 
 interface Loaded {
@@ -47,7 +49,7 @@ export class OtlpTraces implements TraceExporter {
     const readable = spans.map(span => readableOf(span, loaded, scope))
     return new Promise(resolve => {
       loaded.exporter.export(readable, ({ code, error }) => {
-        resolve(code === 0 ? undefined : reasonOf(error))
+        resolve((code as number) === SUCCESS ? undefined : reasonOf(error))
       })
     })
   }
@@ -90,7 +92,7 @@ function readableOf(span: TraceSpan, { api, resourceOf }: Loaded, instrumentatio
     name: span.name,
     kind: kinds[span.kind],
     spanContext: () => context,
-    ...(span.parentId !== undefined && { parentSpanContext: { traceId: span.traceId, spanId: span.parentId, traceFlags: span.flags, isRemote: span.remoteParent } }),
+    ...(span.parentId !== undefined && { parentSpanContext: { ...context, spanId: span.parentId, isRemote: span.remoteParent } }),
     startTime: timeOf(span.startUs),
     endTime: timeOf(span.endUs),
     duration: timeOf(span.endUs - span.startUs),
@@ -109,8 +111,7 @@ function timeOf(us: number): [number, number] {
 }
 
 /** Without what the receiver wrote into its answer. */
-function reasonOf(error: (Error & { readonly code?: unknown }) | undefined): string {
-  const code = error?.code === undefined ? '' : ` (${String(error.code)})`
-  const message = error?.message ?? ''
-  return message === '' && code === '' ? 'it was not taken' : `${message}${code}`.trim()
+function reasonOf(error: (Error & { readonly code?: string | number }) | undefined): string {
+  const code = error?.code === undefined ? '' : ` (${error.code})`
+  return `${error?.message ?? ''}${code}`.trim() || 'it was not taken'
 }

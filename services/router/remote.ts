@@ -48,7 +48,8 @@ export class RemoteCalls {
    */
   readonly call = async (service: ServiceName, call: Call): Promise<Reply> => {
     if (call.hops + 1 > LIMITS.hops) throw new CMeshError('CMESH_FRAME_HOPS', { limit: LIMITS.hops })
-    const headers = encodeHeaders([...traced(ofCaller(decodeHeaders(call.headers)), call), [SESSION_HEADER, call.auth?.sid ?? call.sid], [REPLY_HEADER, call.replySubject]])
+    const callers = traced(ofCaller(decodeHeaders(call.headers)), call)
+    const headers = encodeHeaders([...callers, [SESSION_HEADER, call.auth?.sid ?? call.sid], [REPLY_HEADER, call.replySubject]])
     const frame = encodeRequest({
       id: call.id, fqmn: call.route.text, token: call.auth === undefined ? call.token : this.#parts.tokenOf(call.auth), deadlineMs: call.deadlineMs, receipt: 'full', hops: call.hops + 1, headers, body: call.body,
     })

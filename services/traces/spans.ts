@@ -24,33 +24,37 @@ export interface TracedRequest {
 /** In the order of the layers. */
 export function spansOf(request: TracedRequest): TraceSpan[] {
   const { layers } = request
-  const last = layers.length - 1
-  const root = layers[last]
+  const root = layers.at(-1)
   if (root === undefined) return []
   const id = Buffer.from(request.id, 'hex')
   const rootId = layerSpanId(id, root.startUs, 0)
-  return layers.map((layer, i) => {
-    const ids = i === last
-      ? { spanId: rootId, parentId: request.parentId, remoteParent: request.parentId !== undefined }
-      : { spanId: layerSpanId(id, root.startUs, i + 1), parentId: rootId, remoteParent: layer.site.node !== root.site.node }
-    const { site, startUs, durationUs, status } = layer
-    return {
-      ...ids,
-      traceId: request.traceId,
-      flags: request.flags,
-      state: request.state,
-      name: `${site.hop} ${shown(site.fqmn)}`.trimEnd(),
-      kind: kindOf(layer, root),
-      startUs,
-      endUs: startUs + durationUs,
-      attributes: {
-        ...(i === last && { 'cmesh.message.id': request.id, 'cmesh.receipt.final': Buffer.from(request.final, 'latin1').toString('hex') }),
-        ...attributesOf(layer),
-      },
-      failed: status >= 500,
-      node: site.node,
-    }
-  })
+  return layers.map((layer, i) => (layer === root
+    ? spanOf(request, layer, root, rootId, request.parentId)
+    : spanOf(request, layer, root, layerSpanId(id, root.startUs, i + 1), rootId)))
+}
+
+function spanOf(request: TracedRequest, layer: Layer, root: Layer, spanId: string, parentId: string | undefined): TraceSpan {
+  const { site, startUs, durationUs, status } = layer
+  const attributes = attributesOf(layer)
+  if (layer === root) {
+    attributes['cmesh.message.id'] = request.id
+    attributes['cmesh.receipt.final'] = Buffer.from(request.final, 'latin1').toString('hex')
+  }
+  return {
+    traceId: request.traceId,
+    spanId,
+    parentId,
+    remoteParent: layer === root ? parentId !== undefined : site.node !== root.site.node,
+    flags: request.flags,
+    state: request.state,
+    name: `${site.hop} ${shown(site.fqmn)}`.trimEnd(),
+    kind: kindOf(layer, root),
+    startUs,
+    endUs: startUs + durationUs,
+    attributes,
+    failed: status >= 500,
+    node: site.node,
+  }
 }
 
 /** By OpenTelemetry's conventions: who answers a request is a server, whoever asks another a client. */
@@ -60,21 +64,21 @@ function kindOf(layer: Layer, root: Layer): TraceSpan['kind'] {
 }
 
 function attributesOf({ site, decision, grant, status, gas, before, after }: Layer): Record<string, string | number> {
-  const state = after ?? before
-  return {
-    'cmesh.hop': site.hop,
-    'cmesh.fqmn': shown(site.fqmn),
-    ...(site.target !== undefined && { 'cmesh.fqmn.out': shown(site.target) }),
-    'cmesh.decision': decision,
-    ...(grant !== '' && { 'cmesh.grant': grant }),
-    'cmesh.status': status,
-    ...(status >= 500 && { 'error.type': String(status) }),
-    ...(gas > 0n && { 'cmesh.gas': Number(gas) }),
-    ...(state !== undefined && {
-      'cmesh.state.epoch': state.epoch, 'cmesh.state.seq': state.seq, 'cmesh.state.chain': Buffer.from(state.chain).toString('hex'),
-    }),
-    ...(after !== undefined && before !== undefined && { 'cmesh.state.seq.before': before.seq }),
+  // One assignment after another: objects spread into each other cost several times as much.
+  const attributes: Record<string, string | number> = {
+    'cmesh.hop': site.hop, 'cmesh.fqmn': shown(site.fqmn), 'cmesh.decision': decision, 'cmesh.status': status,
   }
+  if (site.target !== undefined) attributes['cmesh.fqmn.out'] = shown(site.target)
+  if (grant !== '') attributes['cmesh.grant'] = grant
+  if (status >= 500) attributes['error.type'] = String(status)
+  if (gas > 0n) attributes['cmesh.gas'] = Number(gas)
+  const state = after ?? before
+  if (state === undefined) return attributes
+  attributes['cmesh.state.epoch'] = state.epoch
+  attributes['cmesh.state.seq'] = state.seq
+  attributes['cmesh.state.chain'] = Buffer.from(state.chain).toString('hex')
+  if (after !== undefined && before !== undefined) attributes['cmesh.state.seq.before'] = before.seq
+  return attributes
 }
 
 /** An address without the payload that may stand in one that publishes: `0xEW:<channel>:<payload>`. */

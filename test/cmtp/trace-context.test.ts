@@ -88,6 +88,7 @@ describe('the trace that headers name', () => {
     fc.assert(fc.property(damaged(anyHeaders.map(encodeHeaders)), block => {
       expect(encodedValues(block, 'vary').every(value => typeof value === 'string')).toBe(true)
     }))
+    expect(encodedValues(encodeHeaders([['x-own', 'v'], ['traceparent', 'a'], ['x-other', ''], ['traceparent', 'b']]), 'traceparent')).toEqual(['a', 'b'])
     expect(encodedValues(Buffer.of(9, 0, 5, 0x61), 'traceparent')).toEqual([])
   })
 })

@@ -41,6 +41,19 @@ describe('where a setting comes from', () => {
     })
   })
 
+  test('OpenTelemetry\'s own variables say where traces go, behind those of this node', () => {
+    const at = (env: Readonly<Record<string, string>>): unknown[] => [resolveConfig({ env })['traces.endpoint'], resolveConfig({ env })['traces.headers']]
+    const all = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://all:4318/', OTEL_EXPORTER_OTLP_HEADERS: 'a=1' }
+    const traces = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://traces:4318/in', OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'b=2' }
+    expect(at(all)).toEqual(['http://all:4318/v1/traces', 'a=1'])
+    expect(at({ ...all, ...traces })).toEqual(['http://traces:4318/in', 'b=2'])
+    expect(at({ ...all, ...traces, CMESH_TRACES_ENDPOINT: 'https://own/', CMESH_TRACES_HEADERS: 'c=3' })).toEqual(['https://own/', 'c=3'])
+    expect(at({})).toEqual([undefined, undefined])
+    expect(refusal(() => resolveConfig({ env: { OTEL_EXPORTER_OTLP_ENDPOINT: 'collector' } }))).toMatchObject({
+      code: 'CMESH_CONFIG_INVALID', message: 'The setting traces.endpoint is not valid: it is an http or https URL.',
+    })
+  })
+
   test('every setting without a source has its default', () => {
     const config = resolveConfig({ env: { HOME: '/nowhere' } })
     for (const [key, setting] of settings) {

@@ -77,7 +77,8 @@ test('one that says nothing costs its time-out and no more', async () => {
   const exporter = await opened({ timeoutMs: 50 })
   collector.answers.push(() => undefined)
   expect(await exporter.export([SPAN])).toBe('Request timed out')
-})
+  // Less than what stands for an export unless it is told otherwise.
+}, 8_000)
 
 test('one that is not there is said to be so', async () => {
   const gone = await Collector.start()

@@ -52,7 +52,9 @@ async function ask(who: Session | undefined, fqmn: string, headers: HeaderList =
 
 describe('each layer of a reply is a span', () => {
   test.each<[what: string, who: () => Session | undefined, fqmn: string, spans: readonly [name: string, kind: string, failed: boolean, status: number][]]>([
-    ['a view', () => session, '0xS:0x001:hello_world:["Dexter"]', [['state 0xS:0x001:hello_world', 'internal', false, 200], ['router 0xS:0x001:hello_world', 'server', false, 200]]],
+    ['a view', () => session, '0xS:0x001:hello_world:["Dexter"]', [
+      ['state 0xS:0x001:hello_world', 'internal', false, 200], ['router 0xS:0x001:hello_world', 'server', false, 200],
+    ]],
     ['a view by its name', () => session, '0xR:hello.mcom:["Dexter"]', [
       ['registrar 0xR:hello.mcom', 'internal', false, 200], ['state 0xS:0x001:hello_world', 'internal', false, 200], ['router 0xR:hello.mcom', 'server', false, 200],
     ]],
@@ -68,7 +70,8 @@ describe('each layer of a reply is a span', () => {
     const start = layers.at(-1)?.startUs ?? 0
     expect(spans.map(({ spanId }) => spanId)).toEqual(layers.map((_layer, i) => layerSpanId(id, start, i === layers.length - 1 ? 0 : i + 1)))
     expect(spans.map(({ parentId }) => parentId)).toEqual(layers.map((_layer, i) => (i === layers.length - 1 ? undefined : root?.spanId)))
-    expect(spans.map(({ startUs, endUs, node }) => [startUs, endUs, node])).toEqual(layers.map(({ startUs, durationUs, node }) => [startUs, startUs + durationUs, node]))
+    const times = layers.map(({ startUs, durationUs, node }) => [startUs, startUs + durationUs, node])
+    expect(spans.map(({ startUs, endUs, node }) => [startUs, endUs, node])).toEqual(times)
     expect(new Set(spans.map(({ traceId }) => traceId))).toEqual(new Set([formatMessageId(id)]))
     expect(root?.attributes).toMatchObject({ 'cmesh.message.id': formatMessageId(id), 'cmesh.receipt.final': frame.finalHash.toString('hex') })
     // Nothing of what was asked with, nor of who asked.

@@ -4,7 +4,7 @@ import { encodeHeaders, type HeaderList } from '../../../cmtp/headers.ts'
 import { layerSite, type Layer } from '../../../cmtp/layer.ts'
 import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { MockTraces } from '../../../providers/traces/mock.ts'
-import type { TraceExporter } from '../../../services/traces/provider.ts'
+import type { TraceExporter, TraceSpan } from '../../../services/traces/provider.ts'
 import { Tracer } from '../../../services/traces/tracer.ts'
 import { until } from '../../client/support/until.ts'
 import { keptLog, type KeptLog } from '../../support/mesh.ts'
@@ -97,7 +97,9 @@ describe('a request as spans', () => {
     await one.tracer.flush()
     const traceId = idOf(0).toString('hex')
     const root = layerSpanId(idOf(0), START, 0)
-    expect(one.exporter.spans.map(({ name, spanId, parentId, kind, failed, node, remoteParent }) => [name, spanId, parentId, kind, failed, node, remoteParent])).toEqual([
+    const said = ({ name, spanId, parentId, kind, failed, node, remoteParent }: TraceSpan): unknown[] =>
+      [name, spanId, parentId, kind, failed, node, remoteParent]
+    expect(one.exporter.spans.map(said)).toEqual([
       ['state 0xS:0x001:hello_world', layerSpanId(idOf(0), START, 1), root, 'internal', false, 'did:key:z6MkNode', false],
       ['peer 0xS:0x001:hello_world', layerSpanId(idOf(0), START, 2), root, 'client', false, 'did:key:z6MkNode', false],
       ['state 0xS:0x001:hello_world', layerSpanId(idOf(0), START, 3), root, 'server', true, 'did:key:z6MkOther', true],
