@@ -14,6 +14,7 @@ import type { StateStore } from '../services/state/provider.ts'
 import type { TraceExporter } from '../services/traces/provider.ts'
 import { HypercoreAuditLog } from './audit/hypercore.ts'
 import { MockAuditLog } from './audit/mock.ts'
+import { segmentsIn } from './audit/note-reader.ts'
 import type { NatsBus } from './bus/nats.ts'
 import { JetStreamConsensus } from './consensus/jetstream.ts'
 import { MockConsensus } from './consensus/mock.ts'
@@ -43,6 +44,8 @@ export { IRMA_CHECKS, OTLP_CHECKS }
 export { Compilations }
 /** For who copies, checks or makes a log that no node runs on. */
 export { HypercoreLog, LogCheck, LogCopy }
+/** For who reads all that is kept beside an audit log. */
+export { segmentsIn }
 /** For who gives such a log a stream. */
 export { OrderMigration, type MigrationPlan }
 
