@@ -44,7 +44,7 @@ export interface BatcherParts {
 /** Where a request stands in its batch, once that is on the log. */
 export interface Rooted {
   readonly index: number
-  readonly path: readonly Buffer[]
+  readonly tree: MerkleTree
   readonly record: Buffer
 }
 
@@ -133,10 +133,15 @@ export class Batcher {
   }
 
   /** Takes a request that was answered as the one with the id `of`, which was added in this turn of the event loop, and differs from it in its id alone. */
-  repeat(id: Uint8Array, final: string, of: Uint8Array): void {
-    if (this.#failure !== undefined) return
-    this.#filling.repeat(id, final, of)
+  repeat(id: Uint8Array, final: string, of: Uint8Array, settled?: (rooted: Rooted | CMeshError) => void): void {
+    if (this.#failure !== undefined) {
+      settled?.(this.#failure)
+      return
+    }
+    const index = this.#filling.repeat(id, final, of)
     this.stats.requests++
+    // The one it repeats has seen to it that the batch is closed.
+    if (settled !== undefined) this.#waiting.push({ index, settled })
     if (this.#running === undefined && this.#filling.count >= FULL_LEAVES) this.#runSoon()
   }
 
@@ -227,7 +232,7 @@ export class Batcher {
     this.#first += count
     this.#previous = rootRecordHash(record)
     this.stats.batches++
-    for (const { index, settled } of waiting) settled({ index, path: tree.path(index), record })
+    for (const { index, settled } of waiting) settled({ index, tree, record })
     onRoot(record)
   }
 
