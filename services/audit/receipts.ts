@@ -60,9 +60,9 @@ export class ReceiptWriter {
   }
 
   /** The layers part of a reply that waited for its root. `moved`: what the sealer keeps of a request that moved state. */
-  part(head: PartHead, id: Uint8Array, final: string, rooted: Rooted, moved: Buffer | undefined): FullPart {
+  part(head: PartHead, id: Uint8Array, final: string, { index, tree, record }: Rooted, moved: Buffer | undefined): FullPart {
     const evidence = moved && this.#parts.evidence(moved)
-    return new FullPart(head, id, final, { ...rooted, certificate: this.#certificate, evidence: evidence === undefined ? NOTHING : encodeEvidence(evidence) })
+    return new FullPart(head, id, final, { index, tree, record, certificate: this.#certificate, evidence: evidence === undefined ? NOTHING : encodeEvidence(evidence) })
   }
 
   #write({ final, record, texts, rooted }: Recorded): Buffer {
