@@ -5,23 +5,18 @@
 import { hash } from 'node:crypto'
 import { HASH_BYTES } from '../frame.ts'
 import { LAYER_BYTES, SALT_BYTES } from '../layer.ts'
-import { encodeBareCertificate, type BareCertificate } from './bare-certificate.ts'
-import { encodeEvidence, type Evidence } from './evidence.ts'
-import type { Receipt } from './receipt.ts'
+import { encodeBareCertificate } from './bare-certificate.ts'
+import { evidenceBytes, flagsOf, type Receipt } from './receipt.ts'
 import { ROOT_RECORD_BYTES } from './root.ts'
 
-export interface Recorded extends Pick<Receipt, 'final' | 'index' | 'path' | 'root'> {
+export interface Recorded extends Pick<Receipt, 'final' | 'index' | 'path' | 'root' | 'certificate' | 'evidence'> {
   /** Of a sealer, whole and sound. */
   readonly record: Buffer
   /** Of the place of each layer; a layer without them is kept back. */
   readonly texts: readonly (Uint8Array | undefined)[]
-  readonly certificate: BareCertificate | undefined
-  readonly evidence: Evidence | undefined
 }
 
 const HEAD = Buffer.from('CMRC\x01', 'latin1')
-const HAS_CERTIFICATE = 1
-const HAS_EVIDENCE = 2
 /** Behind the salt, in a record: version, id, status, content. */
 const SID_AT = SALT_BYTES + 51
 const LAYER_PREFIX = 0x04
@@ -33,7 +28,7 @@ scratch[0] = LAYER_PREFIX
 /** The receipt, the caller's to keep. */
 export function encodeRecorded({ record, texts, final, index, path, root, certificate, evidence }: Recorded): Buffer {
   const certified = certificate === undefined ? NOTHING : encodeBareCertificate(certificate)
-  const claimed = evidence === undefined ? NOTHING : encodeEvidence(evidence)
+  const claimed = evidence === undefined ? NOTHING : evidenceBytes(evidence)
   const subAt = SID_AT + 2 + record.readUInt16BE(SID_AT)
   const layersAt = subAt + 2 + record.readUInt16BE(subAt) + 1
   let size = HEAD.length + 1 + layersAt - SALT_BYTES + HASH_BYTES + 5 + path.length * HASH_BYTES + ROOT_RECORD_BYTES + certified.length + claimed.length
@@ -43,7 +38,7 @@ export function encodeRecorded({ record, texts, final, index, path, root, certif
   }
   const bytes = Buffer.allocUnsafe(size)
   bytes.set(HEAD)
-  bytes[HEAD.length] = (certificate === undefined ? 0 : HAS_CERTIFICATE) | (evidence === undefined ? 0 : HAS_EVIDENCE)
+  bytes[HEAD.length] = flagsOf({ certificate, evidence })
   let to = HEAD.length + 1
   to += record.copy(bytes, to, SALT_BYTES, layersAt)
   for (let at = layersAt, i = 0; at < record.length; i++) {

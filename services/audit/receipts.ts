@@ -12,14 +12,14 @@ import { encodeHeaders } from '../../cmtp/headers.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { ACTIONS } from '../../cmtp/permission.ts'
 import { bareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
-import type { Evidence } from '../../cmtp/receipt/evidence.ts'
 import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
-import { decodeSealing, type Sealing } from '../../cmtp/receipt/receipt.ts'
+import { decodeSealing, type Evidence, type Sealing } from '../../cmtp/receipt/receipt.ts'
 import { encodeRecorded } from '../../cmtp/receipt/recorded.ts'
 import { ROOT_RECORD_BYTES } from '../../cmtp/receipt/root.ts'
 import type { Reply } from '../call.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Rooted } from './batcher.ts'
+import type { EvidenceMaker } from './evidence.ts'
 import { NOTE_KEY_BYTES } from './messages.ts'
 import type { AuditEntry, AuditLog } from './provider.ts'
 
@@ -32,14 +32,14 @@ export interface Recorded {
   /** Of each layer's place; `undefined` where they are not kept. */
   readonly texts: readonly (Uint8Array | undefined)[]
   readonly rooted: Rooted
+  readonly evidence: Evidence | undefined
 }
 
 export interface ReceiptWriterParts {
   readonly log: Pick<AuditLog, 'find' | 'read'>
   readonly certificate: Certificate | undefined
   readonly guard: Pick<Guard, 'authorise'>
-  /** What members of the mesh say of the state behind a write, by what the sealer keeps of it; `undefined` for anything else. */
-  readonly evidence: (record: Buffer) => Evidence | undefined
+  readonly evidence: Pick<EvidenceMaker, 'of' | 'bytes'>
 }
 
 const ANYBODYS = parseFqmn('0xE:audit:receipts')
@@ -54,11 +54,21 @@ export class ReceiptWriter {
     this.#parts = parts
   }
 
-  write({ final, record, texts, rooted }: Recorded): Buffer {
-    const { certificate, evidence } = this.#parts
+  /** What goes into the receipt of a write beside its record; `undefined` for anything else. Never rejects. */
+  evidence(record: Buffer): Promise<Evidence | undefined> | undefined {
+    return this.#parts.evidence.of(record)
+  }
+
+  /** The most that it takes there, in bytes. */
+  get evidenceBytes(): number {
+    return this.#parts.evidence.bytes
+  }
+
+  write({ final, record, texts, rooted, evidence }: Recorded): Buffer {
+    const { certificate } = this.#parts
     return encodeRecorded({
       record, texts, final, index: rooted.index, path: rooted.path, root: rooted.record, certificate: certificate && bareCertificate(certificate),
-      evidence: evidence(record),
+      evidence,
     })
   }
 
@@ -84,7 +94,9 @@ export class ReceiptWriter {
     const leaves = block.subarray(ROOT_RECORD_BYTES)
     const end = (index + 1) * LEAF_BYTES
     const texts = await Promise.all(layers.map(layer => textOf(layer.subarray(PLACE_AT, PLACE_AT + NOTE_KEY_BYTES))))
+    const evidence = await this.evidence(record)
     return this.write({
+      evidence,
       final: leaves.subarray(end - 32, end), record, texts,
       rooted: { index, path: new MerkleTree(leafHashes(leaves)).path(index), record: block.subarray(0, ROOT_RECORD_BYTES) },
     })

@@ -57,7 +57,7 @@ const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
 const REFUSED_ENTRY_BYTES = 512
 /** What an entry of a batch reply takes beside its headers, layers and body. */
 const ENTRY_FRAME_BYTES = 44
-/** What a receipt takes beside the layers that it holds, reckoned high: root, certificate, path, claims. */
+/** What a receipt takes beside the layers that it holds, reckoned high: root, certificate, path. */
 const RECEIPT_BYTES = 1_536
 
 export class FrontDoor {
@@ -141,7 +141,8 @@ export class FrontDoor {
       let reply = asked
       let sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
       const own = ENTRY_FRAME_BYTES + reply.headers.length + sealed.layers.length + reply.body.length
-      const bytes = receipt === 'full' ? fully.bytes + own + RECEIPT_BYTES + sealed.layers.length : writer.length + own
+      const taken = own + RECEIPT_BYTES + (passage?.route.write === true ? this.#sealing.evidenceBytes : 0) + sealed.layers.length
+      const bytes = receipt === 'full' ? fully.bytes + taken : writer.length + own
       const fits = bytes <= limit
       if (!fits) {
         reply = errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes, limit }))
@@ -152,7 +153,7 @@ export class FrontDoor {
       this.#counted(reply)
       if (receipt === 'full') {
         const index = next
-        fully.bytes += fits ? own + RECEIPT_BYTES + sealed.layers.length : REFUSED_ENTRY_BYTES
+        fully.bytes += fits ? taken : REFUSED_ENTRY_BYTES
         this.#sealing.recordFully(entry, sealed, bytesOf => { fully.add(index, reply, sealed, fits ? bytesOf : EMPTY) })
       } else {
         this.#sealing.record(entry, sealed)

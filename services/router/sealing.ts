@@ -23,7 +23,7 @@ import type { Passage } from './passage.ts'
 /** Where requests are recorded, and what writes a receipt of one that is. */
 export interface Audit {
   readonly batcher: Pick<Batcher, 'refusal' | 'add' | 'repeat'>
-  readonly receipts: Pick<ReceiptWriter, 'write'>
+  readonly receipts: Pick<ReceiptWriter, 'write' | 'evidence' | 'evidenceBytes'>
 }
 
 export interface SealingParts {
@@ -68,6 +68,11 @@ export class Sealing {
   /** Why nothing may be begun just now, for want of a place to record it. */
   get refusal(): CMeshError | undefined {
     return this.#parts.audit?.batcher.refusal
+  }
+
+  /** The most that the receipt of a write takes beside what any takes, in bytes. */
+  get evidenceBytes(): number {
+    return this.#parts.audit?.receipts.evidenceBytes ?? 0
   }
 
   /** Whether a reply of this level has layers: every one has that is recorded. */
@@ -123,8 +128,13 @@ export class Sealing {
     }
     const record = this.#sealer.record()
     const texts = hops.map(({ site, grant }) => placeOf(site, grant).texts)
+    // The members are asked while the root is on its way to the log.
+    const gathering = audit.receipts.evidence(record)
     audit.batcher.add(id, finalHash, this.#sealer, hops, undefined, rooted => {
-      receipt(rooted instanceof CMeshError ? rooted : audit.receipts.write({ final: Buffer.from(finalHash, 'latin1'), record, texts, rooted }))
+      if (rooted instanceof CMeshError) return receipt(rooted)
+      const final = Buffer.from(finalHash, 'latin1')
+      if (gathering === undefined) return receipt(audit.receipts.write({ final, record, texts, rooted, evidence: undefined }))
+      void gathering.then(evidence => { receipt(audit.receipts.write({ final, record, texts, rooted, evidence })) })
     })
   }
 

@@ -13,9 +13,14 @@ const layer: fc.Arbitrary<Layer> = fc.record({
   decision: fc.constantFrom('none', 'allowed'), grant: fc.string(), status: fc.integer({ min: 100, max: 599 }), startUs: fc.nat(), durationUs: fc.nat(),
   gas: fc.bigInt({ min: 0n, max: 9n }), before: position, after: position, argumentsHash: fc.option(fc.constant(sha256(Buffer.of(1))), { nil: undefined }),
 })
-const evidence = bytes(32).map(member => ({
-  links: [], claims: [{ at: 0, member, level: 'os' as const, out: 1, timeMs: 2, version: '1', certificate: undefined, signature: Buffer.alloc(64, 1) }],
+const links = bytes(32).map(member => ({
+  version: 1 as const, links: [], claims: [{ at: 0, member, level: 'os' as const, out: 1, timeMs: 2, version: '1', certificate: undefined, signature: Buffer.alloc(64, 1) }],
 }))
+const outcome = fc.tuple(bytes(32), fc.array(bytes(32), { maxLength: 8 })).map(([member, path]) => ({
+  version: 2 as const, members: 3, asked: member, result: member, index: 5, count: 200, path,
+  claims: [{ member, level: 'disk' as const, timeMs: 2, certificate: { issued: 7, signature: Buffer.alloc(64, 2) }, signature: Buffer.alloc(64, 1) }],
+}))
+const evidence = fc.oneof(links, outcome)
 
 test('a receipt of a record is, byte for byte, the one of what the record says', () => {
   const sealer = new LayerSealer()

@@ -3,6 +3,7 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { layerSite, sha256, type Layer } from '../../../cmtp/layer.ts'
+import type { LinkEvidence } from '../../../cmtp/receipt/evidence.ts'
 import { decodeReceipt, decodeSealing, encodeReceipt, RECEIPT_BYTES, redactReceipt, type Receipt, type ReceiptLayer } from '../../../cmtp/receipt/receipt.ts'
 import { verifyReceipt, type VerifyOptions } from '../../../cmtp/receipt/verify.ts'
 import { decodeWitness, encodeWitness, type Witness } from '../../../cmtp/receipt/witness.ts'
@@ -37,8 +38,8 @@ const withChange = (bytes: Buffer, change: (receipt: Receipt) => Partial<Receipt
 const layerChanged = (bytes: Buffer, at: number, change: (shown: NonNullable<ReceiptLayer['shown']>) => NonNullable<ReceiptLayer['shown']>): Buffer =>
   withChange(bytes, ({ layers }) => ({ layers: layers.map((layer, i) => i === at && layer.shown ? { ...layer, shown: change(layer.shown) } : layer) }))
 const otherWitness = (bytes: Buffer, change: Partial<Witness>): Buffer => encodeWitness({ ...decodeWitness(bytes), ...change })
-const claimsChanged = (change: (evidence: NonNullable<Receipt['evidence']>) => NonNullable<Receipt['evidence']>): Buffer =>
-  withChange(WRITE, ({ evidence }) => ({ evidence: evidence && change(evidence) }))
+const claimsChanged = (change: (evidence: LinkEvidence) => Omit<LinkEvidence, 'version'>): Buffer =>
+  withChange(WRITE, ({ evidence }) => ({ evidence: { version: 1, ...change(evidence as LinkEvidence) } }))
 
 describe('a receipt', () => {
   test('has one encoding', () => {
