@@ -40,14 +40,18 @@ export interface Claimed {
 
 type Moved = DecodedLayer & { readonly after: StatePosition }
 
-/** How many members of how many say it, by what the evidence holds: nothing is checked. Evidence of version 1 does not know how many there are. */
-export function claimants(evidence: Evidence): { readonly count: number, readonly members: number | undefined, readonly level: MemberClaim['level'] } {
-  const ranks = evidence.claims.map(({ level }) => CLAIM_LEVELS.indexOf(level))
-  return {
-    count: evidence.claims.length, members: evidence.version === 2 ? evidence.members : undefined,
-    // What all of their copies survive.
-    level: CLAIM_LEVELS[Math.min(...ranks)] ?? 'memory',
-  }
+export interface Claimants {
+  readonly count: number
+  /** How many members the mesh has; evidence of version 1 does not say. */
+  readonly members: number | undefined
+  /** What all of their copies survive. */
+  readonly level: MemberClaim['level']
+}
+
+/** How many members say it, by what the evidence holds: nothing is checked. */
+export function claimants(evidence: Evidence): Claimants {
+  const lowest = Math.min(...evidence.claims.map(({ level }) => CLAIM_LEVELS.indexOf(level)))
+  return { count: evidence.claims.length, members: evidence.version === 2 ? evidence.members : undefined, level: CLAIM_LEVELS[lowest] ?? 'memory' }
 }
 
 /** Throws `CMESH_RECEIPT_INVALID` at `claims`. */

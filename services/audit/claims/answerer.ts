@@ -24,7 +24,7 @@ import { decodeQuestion, encodeAnswer, type OutcomesAnswer } from './wire.ts'
 /** Questions that are worked on at once, those included that wait for a block. */
 const AT_ONCE = 256
 /** How long a block is waited for that is not here yet, ms. */
-export const PATIENCE_MS = 250
+export const PATIENCE_MS = 1_000
 
 export interface AnswererParts {
   /** Among the services: no session can send there. */

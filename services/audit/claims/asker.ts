@@ -4,7 +4,7 @@
  *
  * Invariants:
  * 1. A claim counts where a member signed it over the very root that this node's own log gives, for as many members as this node knows.
- * 2. Nobody waits longer than `PATIENCE_MS`, and once a quorum has spoken, no longer than `GRACE_MS` for those that are slow.
+ * 2. Nobody waits longer than `patienceMs`, and once a quorum has spoken, no longer than `graceMs` for those that are slow.
  * 3. So many questions are under way and no more: what comes meanwhile goes together into the next.
  */
 import { CMeshError } from '../../../cmtp/errors.ts'
@@ -46,6 +46,10 @@ export interface AskerParts {
   readonly mesh: string
   readonly members: () => readonly string[]
   readonly level: ClaimLevel
+  /** How long a member is waited for, ms. Default 1,000. */
+  readonly patienceMs?: number
+  /** How long beyond the quorum, ms. Default 20. */
+  readonly graceMs?: number
   readonly clock: Pick<Clock, 'nowMs'>
   readonly log: Log
 }
@@ -146,7 +150,7 @@ export class OutcomesAsker {
           if (isOver) return
           if (claim !== undefined && claims.length < MOST_CLAIMANTS) claims.push(claim)
           if (--left === 0) end()
-          else if (claims.length >= quorum) grace ??= setTimeout(end, GRACE_MS)
+          else if (claims.length >= quorum) grace ??= setTimeout(end, this.#parts.graceMs ?? GRACE_MS)
         })
       }
     })
@@ -154,9 +158,9 @@ export class OutcomesAsker {
 
   /** What another member says; `undefined` where that is nothing, or something else than this node. Never rejects. */
   async #word(did: string, question: Buffer, of: Root): Promise<OutcomeClaim | undefined> {
-    const { bus, member: { verify }, mesh, clock, log } = this.#parts
+    const { bus, member: { verify }, mesh, patienceMs = PATIENCE_MS, clock, log } = this.#parts
     try {
-      const bytes = await bus?.request(outcomesSubject(did), question, { timeoutMs: PATIENCE_MS, signal: this.#stopped.signal })
+      const bytes = await bus?.request(outcomesSubject(did), question, { timeoutMs: patienceMs, signal: this.#stopped.signal })
       const answer = bytes && decodeAnswer(bytes)
       if (answer === undefined) return undefined
       const { level, timeMs, certificate } = answer
