@@ -161,7 +161,6 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   })
   // Where a person must act the node cannot log in. It knows its own key, so that proof will do; nothing from outside gets here.
   const ownIam = iamParts.provider.patienceMs === undefined ? iam : new IamService({ ...iamParts, provider: provide('iam', 'did') })
-  const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, log })
 
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
@@ -248,6 +247,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const evidence = new EvidenceMaker({ outcomes, asker })
   const receipts = new ReceiptWriter({ log: auditLog, certificate, guard, evidence })
   const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts } })
+  const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, log, audit: { batcher, receipts } })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {

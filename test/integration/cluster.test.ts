@@ -9,6 +9,7 @@ import { SteadyLoad } from '../../bench/steady-load.ts'
 import { connect } from '../../client/connect.ts'
 import type { MeshClient } from '../../client/mesh-client.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
 import { CliHome, type CliRun } from '../client/support/cli-process.ts'
 import { until } from '../client/support/until.ts'
 import { isAlive, NodeRoom } from '../support/node-process.ts'
@@ -120,6 +121,21 @@ describe('a cluster', () => {
     const answered = await answering(60)
     expect([...answered].filter(did => !dids.includes(did))).toEqual([])
     expect(answered.size).toBeGreaterThan(1)
+  })
+
+  test('gives a receipt with a write that its members claim: a quorum always, all of them where none is late', async () => {
+    const valid = async (): Promise<Extract<ReturnType<typeof verifyReceipt>, { valid: true }>> => {
+      const reply = await client.call('0xSW:0x002:increment', { receipt: 'full', timeoutMs: 60_000 })
+      const verdict = verifyReceipt(reply.receiptBytes() ?? Buffer.alloc(0), first.did, { claims: 2 })
+      if (!verdict.valid) throw verdict.error
+      return verdict
+    }
+    await until('all have claimed one', async () => (await valid()).claims.length === NODES)
+    const { claims, receipt, layers } = await valid()
+    const dids = nodesOf(first.parts).map(({ did }) => did)
+    expect(claims.filter(({ member }) => !dids.includes(member))).toEqual([])
+    expect(receipt.evidence).toMatchObject({ version: 2, members: NODES })
+    expect(claims[0]?.seq).toBe(layers[0]?.after?.seq)
   })
 
   test('shows each member in its status', async () => {
