@@ -7,15 +7,18 @@ import fc from 'fast-check'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { issueCertificate } from '../../../cmtp/identity/certificate.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import { EMPTY_HASH, layerSite, type Layer } from '../../../cmtp/layer.ts'
 import { rootFromPath } from '../../../cmtp/receipt/merkle.ts'
 import { MOST_OUTCOMES, verifyOutcomes } from '../../../cmtp/receipt/outcome.ts'
 import { verifyByKey } from '../../../cmtp/receipt/root.ts'
+import { LayerSealer } from '../../../cmtp/sealer.ts'
 import { genesisOf } from '../../../node/genesis.ts'
 import { HypercoreStateStore } from '../../../providers/state/hypercore.ts'
 import { OutcomesAnswerer, outcomesSubject, type AnswererParts } from '../../../services/audit/claims/answerer.ts'
 import { OutcomesAsker, type Gathered, type OwnOutcome } from '../../../services/audit/claims/asker.ts'
 import { leafOf } from '../../../services/audit/claims/leaf.ts'
 import { decodeAnswer, decodeQuestion, encodeAnswer, encodeQuestion } from '../../../services/audit/claims/wire.ts'
+import { EvidenceMaker } from '../../../services/audit/evidence.ts'
 import type { Bus, BusMessage } from '../../../services/bus/provider.ts'
 import { encodeGenesis } from '../../../services/contracts/genesis.ts'
 import { LoggedOutcomes, type LoggedOutcome } from '../../../services/state/logged-outcomes.ts'
@@ -69,7 +72,7 @@ describe('an outcome in the log', () => {
 
   test('is not in another block, nor behind the head, nor where no blocks are kept', async () => {
     const { id, seq } = written[0] as (typeof written)[number]
-    for (const elsewhere of [0, seq + 1, 99]) expect(await forgetful().find(id, elsewhere)).toBeUndefined()
+    for (const elsewhere of [0, seq + 1, 99]) for (const node of [remembering(), forgetful()]) expect(await node.find(id, elsewhere)).toBeUndefined()
     expect(await forgetful().find('f'.repeat(32), seq)).toBeUndefined()
     const { store: mock } = await replica()
     expect(await new LoggedOutcomes({ store: mock, outcome: () => undefined, applied: () => undefined }).find(id, 1)).toBeUndefined()
@@ -170,8 +173,11 @@ function claimants(gathered: Gathered | undefined, { leaf }: OwnOutcome): string
   const { index, count, path: steps, members, claims } = gathered
   const root = rootFromPath(leaf, index, count, steps)
   if (root === undefined) throw new Error('its path leads nowhere')
-  return MEMBERS.filter(key => claims.some(({ member, level, timeMs, signature }) => Buffer.from(member).equals(Buffer.from(key.publicKey.toBytes()))
+  const holding = MEMBERS.filter(key => claims.some(({ member, level, timeMs, signature }) => Buffer.from(member).equals(Buffer.from(key.publicKey.toBytes()))
     && verifyOutcomes({ did: key.did, root, count, members, level, timeMs }, signature, verifyByKey))).map(({ did }) => did)
+  // None that does not hold is among them.
+  expect(claims).toHaveLength(holding.length)
+  return holding
 }
 
 const first = (): OwnOutcome => own(written[0] as (typeof written)[number])
@@ -215,7 +221,7 @@ describe('the claims of a write', () => {
     ['had another result', () => ({ outcomes: lying({ output: Buffer.from('x') }) })],
     ['has it in another block', () => ({ outcomes: lying({ after: { epoch: 0, seq: 2, chain: Buffer.alloc(32) } }) })],
     ['does not have it', () => ({ outcomes: lying({}), refusal: () => new CMeshError('CMESH_STATE_HALTED', { reason: 'x' }) })],
-    ['is not listed where it is', () => ({ members: () => [MESH.did, TWO.did] })],
+    ['is not listed where it is', () => ({ members: () => [MESH.did, TWO.did, OPERATOR.did] })],
     ['counts other members', () => ({ members: () => [...DIDS, OPERATOR.did] })],
     ['has no certificate', () => ({ certificate: undefined })],
     ['has another\'s certificate', () => ({ certificate: certificateOf(TWO) })],
@@ -262,5 +268,40 @@ describe('the claims of a write', () => {
     expect(decodeAnswer(await mesh.bus.request(subject, Buffer.from('noise'), { timeoutMs: 1_000 }))).toBeUndefined()
     expect(decodeAnswer(await mesh.bus.request(subject, encodeQuestion([{ ...first(), id: Buffer.alloc(16) }]), { timeoutMs: 1_000 }))).toBeUndefined()
     await answering.stop()
+  })
+})
+
+describe('evidence', () => {
+  const recordOf = ({ id, seq }: { readonly id: string, readonly seq: number }, change: Partial<Layer> = {}): Buffer => {
+    const { status, gas, after } = remembering().remembered(id, seq) as LoggedOutcome
+    const sealer = new LayerSealer()
+    const fields = { decision: 'allowed' as const, grant: '', status: 200, startUs: 1, durationUs: 1, gas: 0n, before: undefined, after: undefined, argumentsHash: undefined }
+    const state = { ...fields, site: layerSite('state', MESH.did, '0xSW:0x002:increment'), status, gas, before: after, after, ...change }
+    sealer.seal([state, { ...fields, site: layerSite('router', MESH.did, '0xSW:0x002:increment') }], {
+      id: Buffer.from(id, 'hex'), status, sid: '', sub: OPERATOR.did, requestBodyHash: EMPTY_HASH, replyBodyHash: EMPTY_HASH, replyHeaders: Buffer.alloc(0), salt: SALT,
+    })
+    return sealer.record()
+  }
+  const maker = (outcomes: LoggedOutcomes): EvidenceMaker => new EvidenceMaker({ outcomes, asker: askerOf(room(), undefined, MESH, []) })
+
+  test('is made of what a layer says and this node\'s own log as well, remembered or not', async () => {
+    for (const each of written) {
+      const record = recordOf(each)
+      const [one, other] = [await maker(remembering()).of(record), await maker(forgetful()).of(record)]
+      expect(one).toMatchObject({ version: 2, members: 1, index: 0, count: 1 })
+      expect({ ...other, claims: [] }).toEqual({ ...one, claims: [] })
+    }
+  })
+
+  test.each<[string, Partial<Layer>]>([
+    ['another status', { status: 201 }], ['other gas', { gas: 1n }], ['another epoch', { after: { epoch: 1, seq: 2, chain: Buffer.alloc(32) } }],
+    ['another chain', { after: { epoch: 0, seq: 2, chain: Buffer.alloc(32) } }], ['another block', { after: { epoch: 0, seq: 4, chain: Buffer.alloc(32) } }],
+    ['a block that there is none of', { after: { epoch: 0, seq: 99, chain: Buffer.alloc(32) } }],
+  ])('is not made for a layer that says %s', async (_, change) => {
+    expect(await maker(forgetful()).of(recordOf(written[0] as (typeof written)[number], change))).toBeUndefined()
+  })
+
+  test('is not asked for where nothing was written', () => {
+    expect(maker(forgetful()).of(recordOf(written[0] as (typeof written)[number], { after: undefined }))).toBeUndefined()
   })
 })
