@@ -239,7 +239,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const outcomes = new LoggedOutcomes({ store, outcome: id => state.outcome(id), applied: (seq, deadlineMs) => state.applied(seq, deadlineMs) })
   // What a member claims for receipts, and asks the others to.
   const claiming = {
-    mesh, certificate, member: { did: node, sign: (bytes: Uint8Array) => identity.sign(bytes), verify }, members: () => readMembers(state.system), level: store.durability, clock, log,
+    mesh, certificate, member: { did: node, sign: (bytes: Uint8Array) => identity.sign(bytes), verify },
+    members: () => readMembers(state.system), level: store.durability, clock, log,
   }
   const isAlone = config['consensus.provider'] === 'mock'
   const asker = new OutcomesAsker({ ...claiming, bus: isAlone ? undefined : buses.core })

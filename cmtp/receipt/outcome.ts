@@ -9,6 +9,7 @@ import { HASH_BYTES, writeUint64 } from '../frame.ts'
 import { canonicalJson } from '../identity/canonical-json.ts'
 import type { StatePosition } from '../layer.ts'
 import { leafHash } from './merkle.ts'
+import type { Verify } from './root.ts'
 
 /** Most outcomes under one root. */
 export const MOST_OUTCOMES = 256
@@ -73,7 +74,7 @@ export function signOutcomes(claim: OutcomesClaim, key: { readonly sign: (bytes:
 }
 
 /** Whether the member that it names signed it. `verify` holds the keys. */
-export function verifyOutcomes(claim: OutcomesClaim, signature: Uint8Array, verify: (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean): boolean {
+export function verifyOutcomes(claim: OutcomesClaim, signature: Uint8Array, verify: Verify): boolean {
   return verify(claim.did, outcomesBytes(claim), signature)
 }
 

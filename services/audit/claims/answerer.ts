@@ -95,7 +95,8 @@ export class OutcomesAnswerer {
     }
     const all = members()
     if (!all.includes(member.did) || refusal() !== undefined) return undefined
-    const claim = { did: member.did, root: merkleRoot(Buffer.concat(leaves)), count: asked.length, members: all.length, level, timeMs: Math.floor(clock.nowMs()) }
-    return { level, members: all.length, timeMs: claim.timeMs, signature: signOutcomes(claim, member), certificate: certificate && bareCertificate(certificate) }
+    const said = { members: all.length, level, timeMs: Math.floor(clock.nowMs()) }
+    const signature = signOutcomes({ ...said, did: member.did, root: merkleRoot(Buffer.concat(leaves)), count: asked.length }, member)
+    return { ...said, signature, certificate: certificate && bareCertificate(certificate) }
   }
 }

@@ -189,7 +189,8 @@ describe('both verifiers', () => {
     const receipt = decodeReceipt(bytes)
     const { evidence } = receipt
     if (evidence?.version !== 2) return []
-    return [{ asked: Buffer.alloc(32) }, { result: Buffer.alloc(32) }].map(part => ({ receipt: encodeReceipt({ ...receipt, evidence: { ...evidence, ...part } }), witness }))
+    const parts = [{ asked: Buffer.alloc(32) }, { result: Buffer.alloc(32) }]
+    return parts.map(part => ({ receipt: encodeReceipt({ ...receipt, evidence: { ...evidence, ...part } }), witness }))
   })
 
   test('accept every golden receipt with its witness', () => {

@@ -49,7 +49,10 @@ const outcomeChanged = (change: (evidence: OutcomeEvidence) => Partial<OutcomeEv
 const claimChanged = (at: number, change: (claim: OutcomeClaim) => Partial<OutcomeClaim>): Buffer =>
   outcomeChanged(({ claims }) => ({ claims: claims.map((claim, i) => i === at ? { ...claim, ...change(claim) } : claim) }))
 /** Which of the claims is whose. */
-const claimOf = (key: KeyPair): number => (decodeReceipt(CLAIMED).evidence as OutcomeEvidence).claims.findIndex(({ member }) => Buffer.compare(member, key.publicKey.toBytes()) === 0)
+const claimOf = (key: KeyPair): number => {
+  const { claims } = decodeReceipt(CLAIMED).evidence as OutcomeEvidence
+  return claims.findIndex(({ member }) => Buffer.compare(member, key.publicKey.toBytes()) === 0)
+}
 
 describe('a receipt', () => {
   test('has one encoding', () => {

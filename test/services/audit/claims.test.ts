@@ -158,7 +158,10 @@ function answerer({ bus }: Room, key: KeyPair, parts: Partial<AnswererParts> = {
   return made
 }
 
-function askerOf({ bus }: Room, time = testClock(), key = MESH, members: readonly string[] = DIDS, waits = { patienceMs: 60_000, graceMs: 60_000 }): OutcomesAsker {
+/** Waits for everybody, unless told otherwise. */
+const WAITS = { patienceMs: 60_000, graceMs: 60_000 }
+
+function askerOf({ bus }: Room, time = testClock(), key = MESH, members: readonly string[] = DIDS, waits = WAITS): OutcomesAsker {
   return new OutcomesAsker({ bus, mesh: MESH.did, member: memberOf(key), certificate: certificateOf(key), members: () => members, level: 'disk', ...waits, clock: time, log: keptLog() })
 }
 
