@@ -14,6 +14,7 @@ import { Batcher } from '../services/audit/batcher.ts'
 import { OutcomesAnswerer } from '../services/audit/claims/answerer.ts'
 import { OutcomesAsker } from '../services/audit/claims/asker.ts'
 import { EvidenceMaker } from '../services/audit/evidence.ts'
+import { ReceiptFinder } from '../services/audit/finder.ts'
 import { ReceiptWriter } from '../services/audit/receipts.ts'
 import { RootStream } from '../services/audit/root-stream.ts'
 import { ConsensusService } from '../services/consensus/service.ts'
@@ -247,13 +248,14 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const answerer = isAlone ? undefined : new OutcomesAnswerer({ ...claiming, bus: buses.core, outcomes, refusal: () => state.halted })
   const evidence = new EvidenceMaker({ outcomes, asker })
   const receipts = new ReceiptWriter({ log: auditLog, certificate, guard, evidence })
+  const finder = new ReceiptFinder({ receipts, bus: buses.core, did: node, members: () => readMembers(state.system), guard, clock, log })
   const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts } })
   const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, log, audit: { batcher, receipts } })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
     iam: iamHandler({ iam, guard, book, state, now, resolve: route => (RegistrarService.isByName(route) ? registrar.resolve(route) : route) }),
-    consensus: new ConsensusService({ provider: consensus, state, receipts }).handle,
+    consensus: new ConsensusService({ provider: consensus, state, receipts: finder }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
     events: new EventsService({ provider: events, tails, groups, letters }).handle,
@@ -267,7 +269,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
 
   return {
     node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, groups, watermark, lastClaim, outbox, consensus, engine, state,
-    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog, asker, answerer,
+    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog, asker, answerer, finder,
   }
 }
 

@@ -89,7 +89,13 @@ describe('a receipt', () => {
       expect(verdict.valid && verdict.layers.map(layer => layer === undefined)).toEqual(receipt.layers.map((_, i) => (kept >> i & 1) === 1))
       receipt.layers.forEach(({ shown }, i) => { expect(redacted.includes(Buffer.from(shown?.layer ?? ''))).toBe((kept >> i & 1) === 0) })
     }
-    expect(verdictOn(redactReceipt(WRITE, () => true))).toBe('claims: no layer shows where the write left the state')
+    // Evidence is of what one layer shows: it stays with that one, and goes with it.
+    const { layers, evidence } = decodeReceipt(WRITE)
+    expect(decodeReceipt(redactReceipt(WRITE, i => i === layers.length - 1)).evidence).toEqual(evidence)
+    expect(decodeReceipt(redactReceipt(WRITE, i => i === 0)).evidence).toBeUndefined()
+    for (const keptBack of [0, 1, -1]) expect(verdictOn(redactReceipt(WRITE, i => i === keptBack || keptBack === -1))).toBe('valid')
+    const bare = withChange(WRITE, receipt => ({ layers: receipt.layers.map(layer => ({ ...layer, shown: undefined })) }))
+    expect(verdictOn(bare)).toBe('claims: no layer shows where the write left the state')
   })
 
   test.each<[string, () => string, string]>([
@@ -114,7 +120,7 @@ describe('a receipt', () => {
     ['too few claims', () => verdictOn(WRITE, { claims: 4 }), 'claims: it has 3 claims where 4 are needed'],
     ['no claims', () => verdictOn(withChange(WRITE, () => ({ evidence: undefined })), { claims: 1 }), 'claims: it has 0 claims where 1 are needed'],
     ['a layer kept back and too few claims', () => verdictOn(redactReceipt(withChange(CLAIMED, () => ({ evidence: undefined })), i => i === 0), { claims: 1 }), 'claims: it has 0 claims where 1 are needed'],
-    ['the layer kept back that its claims are of', () => verdictOn(redactReceipt(CLAIMED, i => i === 0)), 'claims: no layer shows where the write left the state'],
+    ['the layer kept back that its claims are of', () => verdictOn(withChange(CLAIMED, ({ layers }) => ({ layers: layers.map((layer, i) => i === 0 ? { ...layer, shown: undefined } : layer) }))), 'claims: no layer shows where the write left the state'],
     ['another request claimed', () => verdictOn(outcomeChanged(() => ({ asked: Buffer.alloc(32) })), { witness: CLAIMED_WITNESS }), 'claims: another request was executed'],
     ['another result claimed', () => verdictOn(outcomeChanged(() => ({ result: Buffer.alloc(32) })), { witness: CLAIMED_WITNESS }), 'claims: it had another result'],
     ['another request claimed, unwitnessed', () => verdictOn(outcomeChanged(() => ({ asked: Buffer.alloc(32) }))), 'claims 0: the member did not sign it'],
