@@ -205,6 +205,11 @@ export class StateService {
     return this.#index.get(id)
   }
 
+  /** Resolves when the block is applied; `undefined` when it is. Rejects with `CMESH_ROUTER_DEADLINE`. */
+  applied(seq: number, deadlineMs: number): Promise<void> | undefined {
+    return this.#levels.reached(seq, deadlineMs)
+  }
+
   /** A view, a contract's record, or what the system contract tells: `0xS:<contract>[:<function>[:<args>]]`; as fresh as the call asks for. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
     this.#confirm(auth)
