@@ -20,6 +20,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { contractModule } from '../../support/contract-module.ts'
+import { until } from '../../client/support/until.ts'
 import { HandBus } from '../../support/hand-bus.ts'
 import { failureOf } from '../../support/iam.ts'
 import { keptLog, memberOf, memoryWatermark, startMesh, testClock, type TestMesh } from '../../support/mesh.ts'
@@ -243,7 +244,8 @@ describe('when state halts', () => {
     }
     const { head } = broken.state
     const waiting = [broken.ask(broken.root, '0xSW:0x001:say:["lost"]'), broken.ask(broken.root, '0xSW:0x002:increment')]
-    for (const each of waiting) expect(await each).toMatchObject({ status: 500, code: 'CMESH_CONTRACT_HOST' })
+    // Both are ordered: another member may execute them.
+    for (const each of waiting) expect(await each).toMatchObject({ status: 504, code: 'CMESH_ROUTER_UNKNOWN_OUTCOME' })
     expect(broken.halts.map(error => error.code)).toEqual(['CMESH_CONTRACT_HOST'])
     expect(broken.state.halted?.code).toBe('CMESH_CONTRACT_HOST')
     expect(broken.state.head).toBe(head)
@@ -417,6 +419,18 @@ describe('the life of State', () => {
     expect(state.head.seq).toBe(1)
     expect(state.genesis).toEqual({ operator: OPERATOR.did, members: [MEMBER.did] })
     await state.stop()
+  })
+
+  test('stops though a quorum is away that what it ordered waits for', async () => {
+    const made = parts({ drainMs: 1, replication: { bus: new HandBus(), quorum: true, version: '', out: () => 0 } })
+    const state = new StateService(made)
+    const other = KeyPair.generate().did
+    const started = expect(state.start(() => ({ ...genesis(), members: [MEMBER.did, other] }))).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME' })
+    await until('the beginning is ordered', () => state.head.seq === 1)
+    expect(state.pendingWrites).toBe(1)
+    await state.stop()
+    await started
+    expect(state.pendingWrites).toBe(0)
   })
 
   test('claims no more than is durable: neither what the order had for it, nor what comes while that is stored', async () => {
