@@ -177,7 +177,8 @@ describe('a block that was read back', () => {
   test('may hold what is no batch', async () => {
     const { applier, index } = await opened()
     const message = Buffer.alloc(10_000, 1)
-    applier.restore({ epoch: 0, seq: 1, timeMs: 0, message, transactions: [], holds: { transactions: 0, writes: 0, events: 0, outputBytes: 0, bytes: 10_100 } }, START)
+    const holds = { transactions: 0, writes: 0, events: 0, outputBytes: 0, bytes: 10_100 }
+    applier.restore({ epoch: 0, seq: 1, timeMs: 0, message, transactions: [], holds }, START)
     expect(index.get('0'.repeat(32))).toBeUndefined()
   })
 })
