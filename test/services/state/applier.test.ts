@@ -104,39 +104,6 @@ describe('log time', () => {
   })
 })
 
-describe('an id', () => {
-  test('is executed once, within a batch and across them', async () => {
-    const { next, durable, store } = await opened()
-    const [a, b, c] = [put('a'), put('b'), put('c')]
-    expect(next(batchOf([a, b, a])).map(({ id }) => id)).toEqual([a.id, b.id])
-    expect(next(batchOf([b, c, a])).map(({ id }) => id)).toEqual([c.id])
-    await store.flush()
-    // What is proposed again is told its first outcome.
-    expect(durable.map(({ outcomes }) => outcomes.map(({ id, seq }) => [id, seq]))).toEqual([[[a.id, 1], [b.id, 1]], [[c.id, 2], [b.id, 1], [a.id, 1]]])
-  })
-
-  test('with other content is the first one\'s outcome still, whose digest tells them apart', async () => {
-    const { next, durable, store } = await opened()
-    const a = put('a')
-    next(batchOf([a]))
-    next(batchOf([{ ...a, fqmn: '0xRW:put:other' }]))
-    await store.flush()
-    const [first, second] = durable.map(({ outcomes }) => outcomes[0])
-    expect(second).toBe(first)
-    expect(Object.keys(contentOf(store)['0x000'] ?? {})).toEqual(['.a'])
-  })
-
-  test('is known again after a restart, from the blocks alone', async () => {
-    const first = await opened()
-    const a = put('a')
-    first.next(batchOf([a]))
-    const again = await opened()
-    again.applier.restore(first.applied[0] as Block, START)
-    const known = first.index.get(a.id)
-    expect(again.index.get(a.id)).toEqual({ ...known, span: undefined })
-  })
-})
-
 describe('a block that was read back', () => {
   const collect = (setFlagsFromString('--expose-gc'), runInNewContext('gc') as () => void)
   /** Taken up by an applier; what the store read it from, and whether it is in memory still. */
@@ -180,6 +147,39 @@ describe('a block that was read back', () => {
     const holds = { transactions: 0, writes: 0, events: 0, outputBytes: 0, bytes: 10_100 }
     applier.restore({ epoch: 0, seq: 1, timeMs: 0, message, transactions: [], holds }, START)
     expect(index.get('0'.repeat(32))).toBeUndefined()
+  })
+})
+
+describe('an id', () => {
+  test('is executed once, within a batch and across them', async () => {
+    const { next, durable, store } = await opened()
+    const [a, b, c] = [put('a'), put('b'), put('c')]
+    expect(next(batchOf([a, b, a])).map(({ id }) => id)).toEqual([a.id, b.id])
+    expect(next(batchOf([b, c, a])).map(({ id }) => id)).toEqual([c.id])
+    await store.flush()
+    // What is proposed again is told its first outcome.
+    expect(durable.map(({ outcomes }) => outcomes.map(({ id, seq }) => [id, seq]))).toEqual([[[a.id, 1], [b.id, 1]], [[c.id, 2], [b.id, 1], [a.id, 1]]])
+  })
+
+  test('with other content is the first one\'s outcome still, whose digest tells them apart', async () => {
+    const { next, durable, store } = await opened()
+    const a = put('a')
+    next(batchOf([a]))
+    next(batchOf([{ ...a, fqmn: '0xRW:put:other' }]))
+    await store.flush()
+    const [first, second] = durable.map(({ outcomes }) => outcomes[0])
+    expect(second).toBe(first)
+    expect(Object.keys(contentOf(store)['0x000'] ?? {})).toEqual(['.a'])
+  })
+
+  test('is known again after a restart, from the blocks alone', async () => {
+    const first = await opened()
+    const a = put('a')
+    first.next(batchOf([a]))
+    const again = await opened()
+    again.applier.restore(first.applied[0] as Block, START)
+    const known = first.index.get(a.id)
+    expect(again.index.get(a.id)).toEqual({ ...known, span: undefined })
   })
 })
 
