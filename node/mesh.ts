@@ -53,6 +53,7 @@ import { OrderedAuthority } from '../services/state/authority.ts'
 import { Outbox } from '../services/state/outbox.ts'
 import type { Block, LogAnchor } from '../services/state/provider.ts'
 import { StateService } from '../services/state/service.ts'
+import { Tracer } from '../services/traces/tracer.ts'
 import type { Buses } from './bus.ts'
 import { packageVersion } from './descriptor.ts'
 import { FileKeyStore } from './key-store.ts'
@@ -114,6 +115,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
       logFile: config['miner.logFile'] ?? '',
       receiptsMaxBytes: config['receipts.maxBytes'],
       receiptsMaxAgeMs: config['receipts.maxAgeMs'],
+      otlp: { endpoint: config['traces.endpoint'], headers: config['traces.headers'], version: packageVersion() },
     },
   } satisfies ProviderContext)
 
@@ -240,7 +242,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   })
   const receipts = new ReceiptWriter({ log: auditLog, certificate, guard, evidence: evidence.of })
   const finder = new ReceiptFinder({ receipts, bus: buses.core, did: node, members: () => readMembers(state.system), guard, clock, log })
-  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts } })
+  const tracer = config['traces.endpoint'] === undefined ? undefined : new Tracer({ exporter: provide('traces', 'otlp'), log, oneIn: config['traces.sample'] })
+  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts }, traces: tracer })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
@@ -259,7 +262,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
 
   return {
     node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, groups, watermark, lastClaim, outbox, consensus, engine, state,
-    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog, finder,
+    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog, finder, tracer,
   }
 }
 

@@ -235,8 +235,14 @@ class Boot {
   #audit(): Step {
     return {
       name: 'audit',
-      start: () => this.mesh.batcher.start(),
-      stop: () => this.mesh.batcher.stop(),
+      start: async () => {
+        await this.mesh.tracer?.start()
+        await this.mesh.batcher.start()
+      },
+      stop: async () => {
+        await this.mesh.batcher.stop()
+        await this.mesh.tracer?.stop()
+      },
     }
   }
 

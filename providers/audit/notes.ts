@@ -60,7 +60,7 @@ export class Notes {
     const { now, sync } = this.#options
     if (apart || this.#newest === undefined) {
       await this.#newest?.seal()
-      this.#newest = await Segment.make(this.#pathOf(this.#next++), now())
+      this.#newest = await Segment.make(this.#pathOf(this.#next++), now(), this.#newest)
       this.#segments.push(this.#newest)
     }
     await this.#newest.write(number, Buffer.from(notes.buffer, notes.byteOffset, notes.length), now(), sync)

@@ -3,6 +3,7 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { decodeLayer, type DecodedLayer } from '../../../cmtp/layer.ts'
 import { decodeReceipt, type DecodedReceipt } from '../../../cmtp/receipt/receipt.ts'
 import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
+import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { usage } from '../../options.ts'
 import { didFrom, examples, fields, meshOf, printResult, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
@@ -137,7 +138,7 @@ function linesOf(terminal: Terminal, receipt: DecodedReceipt, layers: readonly (
   })
   return [
     ...fields(terminal, [
-      ['message', hex(id)], ['status', String(status)], ['caller', sub === '' ? 'nobody' : sub], ['node', record.node], ['mesh', record.mesh],
+      ['message', hex(id)], ['status', String(status)], ...(startUs === undefined ? [] : [['span', layerSpanId(id, startUs, 0)] as const]), ['caller', sub === '' ? 'nobody' : sub], ['node', record.node], ['mesh', record.mesh],
       ['recorded', `${time(record.timeUs / 1_000)}, request ${record.first + index} of the log ${hex(record.log).slice(0, 16)}, batch ${record.batch}`],
       ...(hidden.length === 0 ? [] : [['kept back', `layer ${hidden.join(', ')}: its hash stands for it`] as const]),
     ]),
