@@ -27,7 +27,7 @@ import { transactionDigest, type Outcome, type TransactionIndex } from './transa
 
 /** The most one transaction may add to a block; with less room left it is put off, so that no block outgrows its bound. */
 const TRANSACTION_ROOM_BYTES = 4 * 1024 * 1024
-/** Most bytes of a batch for each transaction of its block that are kept to be read later. */
+/** Most bytes of a block, and again for each of its transactions, that are kept to be read later. */
 const KEPT_BYTES = 1_024
 
 export interface ApplierParts {
@@ -101,12 +101,7 @@ export class Applier {
 
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
   restore(block: Block, at: ReadBack): void {
-    this.#parts.index.restore(block, at, () => {
-      const asked = new AskedOf(block)
-      // Most outcomes are forgotten again before anybody asks what their transaction was: the batch is read when somebody does.
-      return block.transactions.map(({ id, status, gas, output }): Outcome =>
-        ({ id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span: undefined, get digest() { return asked.digest(id) } }))
-    })
+    this.#parts.index.restore(block, at, recalled(block))
   }
 
   #applyNext(entry: LogEntry, head: StateHead): void {
@@ -215,15 +210,42 @@ export class Applier {
   }
 }
 
-/** What the transactions of a block that was read back asked for. Keeps the batch until it is needed, or what it says where it is large. */
+/**
+ * The outcomes of a block that was read back. Most are forgotten again before anybody asks for them: a block is kept as it is until then, but
+ * for one that is large for its transactions, which is read at once. Nothing that is given keeps the block.
+ */
+function recalled(block: Block): () => readonly Outcome[] {
+  const { message, holds } = block
+  const count = holds?.transactions ?? block.transactions.length
+  // What was ordered there may be no batch.
+  if (count === 0) return readAlready([])
+  const most = KEPT_BYTES * (1 + count)
+  if ((holds?.bytes ?? message.length) <= most) return () => outcomesRead(block, new AskedOf(new Uint8Array(message)))
+  return readAlready(outcomesRead(block, new AskedOf(message.length <= most ? new Uint8Array(message) : digestsOf(message))))
+}
+
+/** In a scope of its own: what a function can reach, it keeps. */
+function readAlready(outcomes: readonly Outcome[]): () => readonly Outcome[] {
+  return () => outcomes
+}
+
+function outcomesRead({ seq, timeMs, transactions }: Block, asked: AskedOf): Outcome[] {
+  return transactions.map(record => outcomeRead(record, seq, timeMs, asked))
+}
+
+function outcomeRead({ id, status, gas, output }: TransactionRecord, seq: number, timeMs: number, asked: AskedOf): Outcome {
+  return { id, status, gas, output, seq, timeMs, span: undefined, get digest() { return asked.digest(id) } }
+}
+
+/** What the transactions of a block asked for: read from its batch when somebody wants to know. */
 class AskedOf {
   #message: Uint8Array | undefined
   #digests: ReadonlyMap<string, string> | undefined
 
-  constructor({ message, transactions }: Block) {
-    if (message.length > KEPT_BYTES * transactions.length) this.#digests = digestsOf(message)
-    // A copy, for the message is a view that keeps the whole block.
-    else this.#message = new Uint8Array(message)
+  /** A message of its own, for that of a block keeps the whole block; or what it says. */
+  constructor(asked: Uint8Array | ReadonlyMap<string, string>) {
+    if (asked instanceof Uint8Array) this.#message = asked
+    else this.#digests = asked
   }
 
   digest(id: string): string {

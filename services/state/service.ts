@@ -297,10 +297,12 @@ export class StateService {
     const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
     await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
-    await drained
+    await store.flush().catch(() => undefined)
+    // What became durable is told its callers by now, and what waits for other members yet may wait for ever.
+    await new Promise(told => { setImmediate(told) })
+    this.#proposer.giveUp()
     this.#checkpoints.stop()
     await outbox.stop()
-    await store.flush().catch(() => undefined)
     this.#replication.stop()
     await store.close()
     engine.close()
