@@ -11,6 +11,7 @@ import { EXIT, Reported } from '../exit-codes.ts'
 import { readInput } from '../input.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
+import { replay } from './receipt-replay.ts'
 
 interface VerifyOptions extends JsonOption {
   readonly mesh?: string
@@ -24,6 +25,7 @@ export function receipt(program: Command, terminal: Terminal): void {
   show(command, terminal)
   verify(command, terminal)
   find(command, terminal)
+  replay(command, terminal)
 }
 
 function show(command: Command, terminal: Terminal): void {
