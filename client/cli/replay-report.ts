@@ -55,7 +55,7 @@ export interface ReplayCounts {
 
 const NUMBER = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 /** Receipts that are told of one by one. */
-const TOLD = 20
+const TOLD = 10
 /** Of a value that differs. */
 const VALUE_LENGTH = 200
 
@@ -100,9 +100,21 @@ export function dryReplayLines(terminal: Terminal, answer: ReplayAnswer): string
   ]
 }
 
+/** Those that differ one by one; those that cannot be replayed by why, since that is mostly the same for many. */
 function told(terminal: Terminal, receipts: ReplayAnswer['receipts']): string[] {
-  const lines = receipts.slice(0, TOLD).map((receipt) => `${receipt.file}: ${verdictLine(terminal, receipt)}`)
-  return receipts.length > TOLD ? [...lines, `… and ${NUMBER.format(receipts.length - TOLD)} more; --json has all`] : lines
+  const differ = receipts.filter(isCompared)
+  const lines = differ.slice(0, TOLD).map((receipt) => `${receipt.file}: ${verdictLine(terminal, receipt)}`)
+  if (differ.length > TOLD) lines.push(`… and ${NUMBER.format(differ.length - TOLD)} more that differ; --json has all`)
+  const reasons = new Map<string, { readonly file: string, count: number }>()
+  for (const receipt of receipts) {
+    if (isCompared(receipt)) continue
+    const line = verdictLine(terminal, receipt)
+    const reason = reasons.get(line)
+    if (reason === undefined) reasons.set(line, { file: receipt.file, count: 1 })
+    else reason.count++
+  }
+  for (const [line, { file, count }] of [...reasons].slice(0, TOLD)) lines.push(`${file}${count === 1 ? '' : ` and ${NUMBER.format(count - 1)} more`}: ${line}`)
+  return lines
 }
 
 /** The router's layer comes last and spans the others: it is the root of the tree, and they are its branches. */

@@ -10,7 +10,7 @@ import { PublicKey } from '../../cmtp/identity/keys.ts'
 import { decodePackage, type ContractPackage } from '../../cmtp/package.ts'
 import type { Verify } from '../../cmtp/receipt/root.ts'
 import { LogCheck } from '../../providers/registry.ts'
-import { contractKeys, contractRecord } from '../../services/contracts/records.ts'
+import { addressOf, contractKeys, contractRecord } from '../../services/contracts/records.ts'
 import { Resolver } from '../../services/registrar/resolver.ts'
 import { askedOf, type Asked } from '../../services/replay/asked.ts'
 import type { Comparison } from '../../services/replay/comparison.ts'
@@ -120,7 +120,7 @@ function remembering(): Verify {
 function otherCode(pkg: ContractPackage, contract: string | undefined): OtherCode {
   const standing = (system: Space): readonly string[] => {
     if (contract === undefined) {
-      return [...contractKeys(system)].map(key => contractRecord(system, key.slice(key.indexOf('/') + 1)))
+      return [...contractKeys(system)].map(key => contractRecord(system, addressOf(key)))
         .filter(record => record.proxyOf === undefined && record.manifest.name === pkg.manifest.name).map(({ address }) => address)
     }
     const address = isContractAddress(contract) ? contract : new Resolver(system).resolve(parseFqmn(`0xR:${contract}`), 0).segments[0] ?? ''

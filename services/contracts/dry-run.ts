@@ -206,6 +206,6 @@ function failed(error: CMeshError, gas = 0): DryOutcome {
 }
 
 /** Text where it is UTF-8, else `{"base64": …}`. */
-export function shown(bytes: Uint8Array): unknown {
+function shown(bytes: Uint8Array): unknown {
   return isUtf8(bytes) ? Buffer.from(bytes).toString('utf8') : { base64: Buffer.from(bytes).toString('base64') }
 }

@@ -10,6 +10,10 @@ import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
 import { decodeWitness, type Witness } from '../../cmtp/receipt/witness.ts'
 import type { Verify } from '../../cmtp/receipt/root.ts'
 
+const DENIAL = 'it was denied, and a denial is verified, not run again: cmesh receipt verify'
+/** What the guard answers, before state or, of keys that take a right of their own, behind it. */
+const DENIED: ReadonlySet<number> = new Set([401, 403])
+
 export interface Asked {
   /** 32 hex digits. */
   readonly id: string
@@ -35,6 +39,7 @@ export function askedOf(data: Uint8Array, witnessed: Uint8Array | undefined, ver
   const known = { id: Buffer.from(receipt.id).toString('hex'), receipt, layers, witness }
   if (hop?.after !== undefined) return { ...known, hop, run: 'transaction', seq: hop.after.seq }
   if (hop !== undefined) {
+    if (DENIED.has(hop.status)) throw notReplayable(DENIAL)
     if (witness === undefined) throw notReplayable('a read is made of its arguments, which only its witness has: keep FILE.witness beside the receipt, or name it by --witness')
     return { ...known, hop, run: 'view', seq: hop.before?.seq ?? 0 }
   }
@@ -52,7 +57,7 @@ function repeated(layers: Asked['layers'], witness: Witness | undefined): Pick<A
 }
 
 function whyNot(layers: Asked['layers']): string {
-  if (layers.some(layer => layer?.decision === 'denied')) return 'it was denied, and a denial is verified, not run again: cmesh receipt verify'
+  if (layers.some(layer => layer !== undefined && (layer.decision === 'denied' || DENIED.has(layer.status)))) return DENIAL
   if (layers.some(layer => layer === undefined)) return 'the layer that says where it ran may be one of those kept back: use the receipt as it was given'
   const hop = layers.find(layer => layer?.hop !== 'router' && layer?.hop !== 'registrar')?.hop ?? layers[0]?.hop
   if (hop === 'peer') return 'another mesh answered it: replay it where that keeps its log'

@@ -2,8 +2,8 @@
  * What was recorded of a request beside what it comes to when it is run again, layer by layer. A layer that ran nothing on state is not
  * compared: grants and decisions of that time are what `receipt verify` is for.
  */
+import { isUtf8 } from 'node:buffer'
 import type { DecodedLayer } from '../../cmtp/layer.ts'
-import { shown } from '../contracts/dry-run.ts'
 import type { EmittedEvent, Write } from '../state/provider.ts'
 import type { Asked } from './asked.ts'
 
@@ -82,4 +82,10 @@ function shownWrite({ space, key, value }: Write): object {
 
 function shownEvent({ contract, topic, data }: EmittedEvent): object {
   return { contract, topic, data: shown(data) }
+}
+
+/** Text where it is text without control characters, else `hex:…`. */
+function shown(bytes: Uint8Array): string {
+  const text = isUtf8(bytes) ? Buffer.from(bytes).toString('utf8') : undefined
+  return text !== undefined && !/\p{Cc}/u.test(text) ? text : `hex:${Buffer.from(bytes).toString('hex')}`
 }

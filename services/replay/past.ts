@@ -11,8 +11,8 @@ import { installDeployed } from '../contracts/deployments.ts'
 import { ContractExecution } from '../contracts/execution.ts'
 import { Metering } from '../contracts/metering.ts'
 import { Overlay } from '../contracts/overlay.ts'
-import type { ContractAbi, ContractEngine, ContractResult } from '../contracts/provider.ts'
-import { contractKeys, contractRecord, isContractKey, moduleOf } from '../contracts/records.ts'
+import type { ContractEngine, ContractResult } from '../contracts/provider.ts'
+import { addressOf, contractKeys, contractRecord, isContractKey } from '../contracts/records.ts'
 import { ContractTransactions } from '../contracts/transactions.ts'
 import { IdentityTransactions } from '../iam/transactions.ts'
 import { DelayedTransactions } from '../later/records.ts'
@@ -55,6 +55,8 @@ export class Past {
   readonly #execution: ContractExecution
   readonly #run: TransactionRun
   #installed: readonly string[] = []
+  /** Where the other code runs, and what it does first. */
+  #replaced: readonly { readonly address: string, readonly migrate: string | undefined }[] = []
   /** Whether the engine may have other code than is in force. */
   #stale = true
 
@@ -138,33 +140,31 @@ export class Past {
     if (this.#metering.begun) this.#metering.at(seq)
     const system = this.space(SYSTEM_SPACE)
     if (this.#stale) this.#install(system)
-    const replaced = this.#code?.contracts(system) ?? []
-    if (this.#code !== undefined && replaced.length === 0) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract: `${this.#code.pkg.manifest.name} at block ${seq}` })
-    try {
-      for (const address of replaced) this.#replace(address, (this.#code as OtherCode).pkg, { seq, timeMs }, system)
-      return work()
-    } finally {
-      for (const address of replaced) this.#engine.install(address, moduleOf(system, contractRecord(system, address).codeHash), this.space(address))
+    if (this.#code !== undefined && this.#replaced.length === 0) {
+      throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract: `${this.#code.pkg.manifest.name} at block ${seq}` })
     }
+    for (const { address, migrate } of this.#replaced) if (migrate !== undefined) this.#migrate(address, migrate, { seq, timeMs }, system)
+    return work()
   }
 
-  /** Gives the engine the code that is in force. */
+  /** Gives the engine the code that is in force, and the other in its place. */
   #install(system: Space): void {
     for (const address of this.#installed) this.#engine.remove(address)
     installDeployed(this.#engine, system, this.space)
-    this.#installed = [...contractKeys(system)].map(key => key.slice(key.indexOf('/') + 1))
+    this.#installed = [...contractKeys(system)].map(addressOf)
+    this.#replaced = (this.#code?.contracts(system) ?? []).map(address => {
+      const { functions } = this.#engine.install(address, (this.#code as OtherCode).pkg.module, this.space(address))
+      return { address, migrate: functions.find(({ mode }) => mode === 'migrate')?.name }
+    })
     this.#stale = false
   }
 
-  /** Other code in the place of a contract's, and what it does first: `migrate`, as when it is replaced in earnest. */
-  #replace(address: string, pkg: ContractPackage, { seq, timeMs }: { readonly seq: number, readonly timeMs: number }, system: Space): void {
+  /** What other code does first in a contract's place, as when it is replaced in earnest; it is taken off again with all else. */
+  #migrate(address: string, name: string, { seq, timeMs }: { readonly seq: number, readonly timeMs: number }, system: Space): void {
     const { manifest, deployer } = contractRecord(system, address)
-    const abi: ContractAbi = this.#engine.install(address, pkg.module, this.space(address))
-    const migrate = abi.functions.find(({ mode }) => mode === 'migrate')
-    if (migrate === undefined) return
     this.#execution.begin(seq)
     const ended = this.#execution.run({
-      address, function: migrate.name, input: Buffer.from(JSON.stringify([manifest.version])), caller: deployer, origin: deployer,
+      address, function: name, input: Buffer.from(JSON.stringify([manifest.version])), caller: deployer, origin: deployer,
       gasLimit: this.#execution.meter.transactionGas, tx: NO_TRANSACTION,
     }, { seq, timeMs, chain: this.#state.head.chain, system: new Recorder(SYSTEM_SPACE, system) })
     if (ended.status >= 400) throw CMeshError.fromWire(JSON.parse(Buffer.from(ended.output).toString('utf8')))
