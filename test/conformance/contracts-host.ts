@@ -92,8 +92,8 @@ export function hostConformance(engine: EngineMaker): void {
       expect(keys()).toEqual(['a', 'c'])
       space.delete('a')
       space.set('b', bytes('y'))
-      for (const name of ['a', 'b', 'none']) rig.engine.changed(rig.address, name)
-      rig.engine.changed(`0x${'ab'.repeat(32)}`, 'b')
+      for (const name of ['a', 'b', 'none']) rig.engine.changed(ADDRESS, name)
+      rig.engine.changed('0x002', 'b')
       expect(keys()).toEqual(['b', 'c'])
     })
 
