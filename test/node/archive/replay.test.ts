@@ -154,7 +154,7 @@ describe('a receipt', () => {
   })
 
   test('of a deployment replays, and so does what the new contract is asked, after it was replaced too', async () => {
-    const version = (adds: number): Buffer => contractModule(`
+    const version = (adds: number): Uint8Array => contractModule(`
       (data (i32.const 0) "n")
       (func (export "call_f") (i32.store8 (i32.const 64) (i32.add (i32.load8_u (i32.const 64)) (i32.const ${adds})))
         (call $set (i32.const 0) (i32.const 1) (i32.const 64) (i32.const 1)))`, { abi: TALLY_ABI })
