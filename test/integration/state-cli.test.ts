@@ -121,7 +121,7 @@ describe('cmesh state', () => {
 
   test('receipts of a load replay while the node runs; the witness is for whoever asked alone', async () => {
     const mix = ['0xSW:0x002:increment:["2"]', '0xS:0x002:get', '0xS:0x001:hello_world:["you"]', '0xR:proven.mcom']
-    const spam = await cmesh('spam', '--count', '1000', '--rounds', '1', '--warm-up', '0', '--no-raw', '--json', '--receipts', file('receipts'), '--mix', ...mix)
+    const spam = await cmesh('spam', '--timeout', '60000', '--count', '1000', '--rounds', '1', '--warm-up', '0', '--no-raw', '--json', '--receipts', file('receipts'), '--mix', ...mix)
     expect(JSON.parse(spam.stdout)).toMatchObject({ ok: 1_000 })
     const names = await readdir(file('receipts'))
     expect(names).toHaveLength(2_000)
