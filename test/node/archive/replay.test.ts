@@ -69,7 +69,8 @@ async function kept(name: string, who: Session | undefined, fqmn: string, fields
   return at
 }
 
-const replayed = (files: readonly string[], more: Partial<ReplayAsk> = {}): Promise<ReplayAnswer> => replayReceipts({ dir: data, files, ...more }, () => undefined)
+const replayed = (files: readonly string[], more: Partial<ReplayAsk> = {}): Promise<ReplayAnswer> =>
+  replayReceipts({ dir: data, files, ...more }, () => undefined)
 const verdictOf = async (at: string, more?: Partial<ReplayAsk>): Promise<ReplayedReceipt> => (await replayed([at], more)).receipts[0] as ReplayedReceipt
 const tally = ({ receipts }: ReplayAnswer): Record<string, number> => {
   const counts: Record<string, number> = {}
@@ -115,7 +116,7 @@ describe('1,000 receipts of reads and writes', () => {
   })
 
   test('of a contract that was changed differ in its layer, and no other does', async () => {
-    const module = contractModule(`(func (export "call_increment")) (func (export "call_get"))`, {
+    const module = contractModule('(func (export "call_increment")) (func (export "call_get"))', {
       abi: JSON.stringify({ abi: 1, sdk: 'none', events: [], functions: [
         { name: 'increment', mode: 'write', params: [], returns: 'void' }, { name: 'get', mode: 'view', params: [], returns: 'void' },
       ] }),
