@@ -19,6 +19,8 @@ interface ReplayOptions extends JsonOption {
   readonly viewGas?: number
 }
 
+const MOST_FILES = 250
+
 export function replay(command: Command, terminal: Terminal): void {
   withJson(command.command('replay').description('run again what receipts say was run, on the state of that moment, and name the first layer that differs'))
     .argument('<file...>', 'receipts, or directories of them: *.receipt, each with its witness *.receipt.witness beside it')
@@ -35,6 +37,8 @@ export function replay(command: Command, terminal: Terminal): void {
     .action(async (given: readonly string[], options: ReplayOptions) => {
       const { witness, contract, viewGas } = options
       if (witness !== undefined && given.length > 1) throw usage('--witness is that of one receipt; of several each has its own beside it, <file>.witness.')
+      // They go to another process by name, on its command line.
+      if (given.length > MOST_FILES) throw usage(`At most ${MOST_FILES} files are named at once: give their directory.`)
       if (contract !== undefined && options.code === undefined) throw usage('--contract says whose place --code takes: give both.')
       const ask = {
         dir: resolve(options.data ?? defaultDataDir(terminal.env)), files: given.map((file) => resolve(file)),
