@@ -13,6 +13,7 @@ import type { MinerSource } from '../services/miner/provider.ts'
 import type { StateStore } from '../services/state/provider.ts'
 import { HypercoreAuditLog } from './audit/hypercore.ts'
 import { MockAuditLog } from './audit/mock.ts'
+import { segmentsIn } from './audit/note-reader.ts'
 import type { NatsBus } from './bus/nats.ts'
 import { JetStreamConsensus } from './consensus/jetstream.ts'
 import { MockConsensus } from './consensus/mock.ts'
@@ -39,6 +40,8 @@ export { IRMA_CHECKS }
 export { Compilations }
 /** For who copies, checks or makes a log that no node runs on. */
 export { HypercoreLog, LogCheck, LogCopy }
+/** For who reads all that is kept beside an audit log. */
+export { segmentsIn }
 /** For who gives such a log a stream. */
 export { OrderMigration, type MigrationPlan }
 

@@ -2,9 +2,10 @@
  * Receipts and their witnesses as files, with mode 0600. The witness has what the receipt keeps to itself, bodies and arguments: it stands beside
  * the receipt, so that one can be handed on without the other.
  */
-import { chmod, writeFile } from 'node:fs/promises'
+import { chmod } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Reply } from '../reply.ts'
+import { writeOutput } from './output.ts'
 
 export const RECEIPT = '.receipt'
 /** Behind the name of the receipt. */
@@ -24,5 +25,5 @@ async function writePrivate(path: string, bytes: Uint8Array): Promise<void> {
   await chmod(path, 0o600).catch((cause: unknown) => {
     if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause
   })
-  await writeFile(path, bytes, { mode: 0o600 })
+  await writeOutput(path, bytes)
 }

@@ -10,6 +10,7 @@ import type { BackupHeader } from './format.ts'
 import { migrate, type MigrateAsk, type Migrated } from './migrate.ts'
 import { makeBackup, type BackupAsk } from './backup.ts'
 import { replayReceipts, type ReplayAnswer, type ReplayAsk } from './replay.ts'
+import { exportReceipts, type Exported, type ExportAsk } from './receipts.ts'
 import { restoreBackup, type RestoreAsk, type Restored } from './restore.ts'
 import type { OnProgress } from './source.ts'
 import { verifyLog, type Verified } from './verify.ts'
@@ -19,6 +20,7 @@ interface Operations {
   readonly audit: { readonly ask: AuditAsk, readonly answer: AuditFacts }
   readonly backup: { readonly ask: BackupAsk, readonly answer: BackupHeader }
   readonly migrate: { readonly ask: MigrateAsk, readonly answer: Migrated }
+  readonly receipts: { readonly ask: ExportAsk, readonly answer: Exported }
   readonly replay: { readonly ask: ReplayAsk, readonly answer: ReplayAnswer }
   readonly restore: { readonly ask: RestoreAsk, readonly answer: Restored }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: Verified }
@@ -36,6 +38,7 @@ const HANDLERS: Handlers = {
   audit: verifyAuditLogs,
   backup: (ask, onProgress) => makeBackup(ask, Date.now(), onProgress),
   migrate: (ask, onProgress) => migrate(ask, process.env, onProgress),
+  receipts: exportReceipts,
   replay: replayReceipts,
   restore: restoreBackup,
   verify: ({ dir }, onProgress) => verifyLog(dir, onProgress),

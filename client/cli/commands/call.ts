@@ -1,5 +1,5 @@
 /** `cmesh call`: sends one request and prints what came back. */
-import { InvalidArgumentError, Option, type Command } from 'commander'
+import { Option, type Command } from 'commander'
 import type { CMeshError } from '../../../cmtp/errors.ts'
 import type { DecodedLayer } from '../../../cmtp/layer.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
@@ -10,6 +10,7 @@ import { examples, integerFrom, printResult, time, withClient, withMesh, type Me
 import { exitCodeOf, Reported } from '../exit-codes.ts'
 import { failureDocument, printError } from '../failure.ts'
 import { readInput } from '../input.ts'
+import { moment } from '../moment.ts'
 import { withProgress } from '../progress.ts'
 import { keepReceipt, WITNESS } from '../receipt-files.ts'
 import { table } from '../table.ts'
@@ -73,13 +74,6 @@ function delay(terminal: Terminal, fqmn: string, body: Uint8Array | string | und
     const receipt = await client.later.call(fqmn, { at: options.at, inMs: options.in, body, timeoutMs: options.timeout, signal: terminal.interrupted })
     printResult(terminal, options, receipt, () => [`${receipt.id} ${time(receipt.atMs)}`])
   })
-}
-
-/** ms since 1970. */
-function moment(text: string): number {
-  const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text)
-  if (!Number.isSafeInteger(ms)) throw new InvalidArgumentError('It must be an ISO 8601 time or ms since 1970.')
-  return ms
 }
 
 async function bodyOf({ body, bodyFile }: CallOptions): Promise<Uint8Array | string | undefined> {
