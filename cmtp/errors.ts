@@ -126,6 +126,8 @@ export const CATALOGUE = {
   CMESH_RECEIPT_FORMAT: { status: 400, retry: 'terminal', message: 'This is no receipt, or it is damaged at byte {offset}: expected {expected}.' },
   CMESH_RECEIPT_TARGET: { status: 409, retry: 'terminal', message: 'Receipts cannot be written to {path}: {reason}. Those that are there are whole; the same command goes on where it ended.' },
   CMESH_RECEIPT_INVALID: { status: 400, retry: 'terminal', message: 'The receipt does not hold ({at}): {reason}.' },
+  CMESH_RECEIPT_NOT_REPLAYABLE: { status: 409, retry: 'terminal', message: 'The receipt leaves nothing to run again: {reason}.' },
+  CMESH_RECEIPT_OTHER_LOG: { status: 409, retry: 'terminal', message: 'The log has not the state that the receipt speaks of, at block {seq}: {reason}. Replay it on the data directory of a node of that mesh, or on a newer copy of one.' },
 
   // --- audit
   CMESH_AUDIT_BUSY: { status: 503, retry: 'retry', message: 'This node has {waiting} requests to record and its disk is behind; try again in {retryAfterMs} ms.' },

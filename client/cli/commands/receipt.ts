@@ -14,6 +14,7 @@ import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
 import { exported } from './receipt-export.ts'
 import { redact } from './receipt-redact.ts'
+import { replay } from './receipt-replay.ts'
 
 interface VerifyOptions extends JsonOption {
   readonly mesh?: string
@@ -29,6 +30,7 @@ export function receipt(program: Command, terminal: Terminal): void {
   redact(command, terminal)
   find(command, terminal)
   exported(command, terminal)
+  replay(command, terminal)
 }
 
 function show(command: Command, terminal: Terminal): void {
