@@ -119,6 +119,7 @@ export const CATALOGUE = {
   CMESH_CONSENSUS_OUTVOTED: { status: 503, retry: 'retry', message: 'This node does not give its result of {fqmn}: at sequence {seq} {count} of {members} members have another one. Ask another node, and check this one.' },
   CMESH_CONSENSUS_UNCHECKED: { status: 503, retry: 'retry', message: 'The result of {fqmn} could not be checked: {count} of {members} members gave it in time, this node included, and {quorum} have to. Try again once more of them are there.' },
   CMESH_CONSENSUS_NO_TX: { status: 404, retry: 'terminal', message: 'The transaction {tx} is not known to this log.' },
+  CMESH_CONSENSUS_NEWER: { status: 503, retry: 'terminal', message: 'The member {member} ordered a batch of version {version}, and this node reads those up to {known}. It stops before it, so that its state stays that of the others. Start it again with the version of CMesh that the others run.' },
   CMESH_CONSENSUS_BATCH: { status: 500, retry: 'bug', message: 'A proposed batch was refused by the applier: {reason}.' },
 
   // --- receipts

@@ -134,6 +134,27 @@ export function decodeBatch(bytes: Uint8Array): Batch {
   return { member, proposedMs, transactions, signature: bytes.subarray(signed) }
 }
 
+/**
+ * Of bytes that are no batch to this version: what a batch of a later one says of itself, where they are such. Every version begins with the
+ * same text, its number and its member, and ends with the signature over all before.
+ */
+export function newerBatch(bytes: Uint8Array): { readonly version: number, readonly batch: Batch } | undefined {
+  const refuse = (offset: number, expected: string): never => refused(`byte ${offset} is not ${expected}`, offset)
+  const signed = bytes.length - SIGNATURE_BYTES
+  const version = bytes[MAGIC.length] ?? 0
+  if (signed <= MAGIC.length || version <= VERSION || !MAGIC.equals(bytes.subarray(0, MAGIC.length))) return undefined
+  try {
+    const from = new ByteReader(bytes, refuse, signed)
+    from.raw(MAGIC.length + 1, 'the start of a batch')
+    return { version, batch: { member: from.utf8('the member'), proposedMs: 0, transactions: [], signature: bytes.subarray(signed) } }
+  } catch {
+    return undefined
+  }
+}
+
+/** The newest version of a batch that is read and written here. */
+export const BATCH_VERSION = VERSION
+
 /** Whether the log's time follows this batch by steps, and its deadlines are held against its proposer's clock: from version 3 on. */
 export function movesBySteps(message: Uint8Array): boolean {
   return (message[MAGIC.length] as number) >= VERSION

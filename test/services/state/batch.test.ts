@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import {
-  BATCH_LIMITS, batchOverheadBytes, decodeBatch, encodeBatch, movesBySteps, NO_PROOF, transactionBytes, verifyBatch,
+  BATCH_LIMITS, batchOverheadBytes, decodeBatch, encodeBatch, movesBySteps, newerBatch, NO_PROOF, transactionBytes, verifyBatch,
 } from '../../../services/state/batch.ts'
 import type { Batch, BatchContent, Transaction } from '../../../services/state/batch.ts'
 import { anyId, anyText } from '../../support/blocks.ts'
@@ -83,7 +83,7 @@ describe('the batch codec', () => {
   })
 
   test('any bytes give a batch whose encoding they are, or CMESH_CONSENSUS_BATCH', () => {
-    const opened = fc.tuple(fc.constantFrom(1, 2, 3), fc.uint8Array({ maxLength: 160 })).map(([version, tail]) => new Uint8Array([...Buffer.from('cmesh/batch'), version, ...tail]))
+    const opened = fc.tuple(fc.constantFrom(1, 2, 3, 4), fc.uint8Array({ maxLength: 160 })).map(([version, tail]) => new Uint8Array([...Buffer.from('cmesh/batch'), version, ...tail]))
     fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 100 }), opened), expectBatchOrRefusal), { numRuns: 2_000 })
   })
 
@@ -175,6 +175,9 @@ describe('the signature of a batch', () => {
 })
 
 function expectBatchOrRefusal(bytes: Uint8Array): void {
+  // Total as well: bytes of a later version, or nothing.
+  const newer = newerBatch(bytes)
+  if (newer !== undefined) expect(bytes[11]).toBe(newer.version)
   const { value, refusal: refused } = decodeTotally(decodeBatch, bytes, /^CMESH_CONSENSUS_BATCH$/)
   if (value === undefined) expect(refused.detail['offset']).toEqual(expect.any(Number))
   // Versions 1 and 2 are read only: nothing writes their bytes again.
