@@ -10,6 +10,7 @@ import { HypercoreLog } from '../../providers/registry.ts'
 import { DataLock } from '../data-lock.ts'
 import { CLAIM_FILE, writeClaim } from '../last-claim.ts'
 import { isKept } from './backup.ts'
+import { readAuditLogs } from './former-logs.ts'
 import { BackupReader, type BackupHeader } from './format.ts'
 import { LogAudit, type LogFacts } from './log-audit.ts'
 import { audit, withLog, type OnProgress } from './source.ts'
@@ -24,6 +25,8 @@ export interface RestoreAsk {
 export interface Restored extends LogFacts {
   /** Whether the keys were in the backup: without them the directory has none. */
   readonly keys: boolean
+  /** How many audit logs were put aside. */
+  readonly audits: number
   readonly verified: boolean
 }
 
@@ -55,6 +58,8 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
       await writeFile(path.join(part, name), bytes, { mode: 0o600, flush: true })
     }
     const facts = await copyBlocks(file, reader, header, part, onProgress)
+    const { audits = 0 } = header
+    await readAuditLogs(file, audits, reader, part, onProgress)
     await reader.end()
     const { epoch, seq, chain, timeMs } = facts
     await writeClaim(path.join(part, CLAIM_FILE), { epoch, seq, chain, timeMs })
@@ -63,7 +68,7 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
     await rm(path.join(part, MARK), { recursive: true, force: true })
     await rename(part, dir)
     await syncDirectory(path.dirname(path.resolve(dir)))
-    return { ...facts, keys: header.keys, verified: verify }
+    return { ...facts, keys: header.keys, audits, verified: verify }
   } catch (thrown) {
     if (begun) await rm(part, { recursive: true, force: true })
     if (thrown instanceof CMeshError) throw thrown

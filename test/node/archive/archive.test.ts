@@ -193,8 +193,9 @@ describe('a restore', () => {
     ['mesh', 'did:key:z6Mk', `its blocks give mesh ${OLD_DATA.mesh}, and it says did:key:z6Mk`],
     ['blocks', 30, 'its blocks give seq 30, and it says 31'],
     ['blocks', 32, 'the length of block 31 is out of bounds'],
-    ['v', 2, 'its header is not one of version 1'],
-    ['blocks', -1, 'its header is not one of version 1'],
+    ['v', 2, 'its header is not one of version 1 or 2'],
+    ['blocks', -1, 'its header is not one of version 1 or 2'],
+    ['audits', 1, 'its header is not one of version 1 or 2'],
   ])('is refused where the header says another %s (%s)', async (name, value, reason) => {
     expect(await refusal(await forged({ [name]: value }))).toMatchObject({
       code: 'CMESH_BACKUP_FILE',
