@@ -22,6 +22,7 @@ interface CallOptions extends MeshOptions {
   readonly body?: string
   readonly bodyFile?: string
   readonly receipt: string
+  readonly ifMatch?: string
   readonly at?: number
   readonly in?: number
 }
@@ -32,6 +33,7 @@ export function call(program: Command, terminal: Terminal): void {
     .option('--body <text>', 'body of the request; the arguments of a function as a JSON array')
     .option('--body-file <file>', 'body from a file, - for standard input')
     .option('--receipt <level|file>', 'what the reply proves itself by: none, hash or full; or a file, which the whole receipt is written to', 'hash')
+    .addOption(new Option('--if-match <hash>', 'do nothing unless the contract runs this code: its code hash').conflicts(['at', 'in']))
     .addOption(new Option('--at <time>', 'have the mesh make the call then: an ISO 8601 time, or ms since 1970').argParser(moment))
     .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs)).conflicts('at'))
     .addHelpText('after', examples(
@@ -46,7 +48,7 @@ export function call(program: Command, terminal: Terminal): void {
       if (options.at !== undefined || options.in !== undefined) return delay(terminal, fqmn, body, options)
       const file = LEVELS.has(options.receipt) ? undefined : options.receipt
       const receipt = file === undefined ? options.receipt as ReceiptLevel : 'full'
-      const ask = { body, receipt, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
+      const ask = { body, receipt, ifMatch: options.ifMatch, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
       const reply = await withClient(terminal, options, (client) =>
         withProgress(terminal, `waiting for ${fqmn}`, () => client.call(fqmn, ask)))
       const error = reply.error()

@@ -138,7 +138,7 @@ describe('an id', () => {
 /** A batch of the next version, as far as this one knows what those are like. */
 function later(by: KeyPair): Uint8Array {
   const version = Buffer.from(batchOf([], { by }))
-  version[11] = 4
+  version[11] = 5
   const signed = Buffer.concat([version.subarray(0, -64), Buffer.from('what this version does not know')])
   return Buffer.concat([signed, by.sign(signed)])
 }
@@ -152,7 +152,7 @@ describe('a batch of a later version', () => {
     expect(store.head).toEqual(head)
     expect(halts.map(({ code, message }) => ({ code, message }))).toEqual([{
       code: 'CMESH_CONSENSUS_NEWER',
-      message: `The member ${MEMBER.did} ordered a batch of version 4, and this node reads those up to 3. It stops before it, so that its state stays that of the others. Start it again with the version of CMesh that the others run.`,
+      message: `The member ${MEMBER.did} ordered a batch of version 5, and this node reads those up to 4. It stops before it, so that its state stays that of the others. Start it again with the version of CMesh that the others run.`,
     }])
   })
 })
