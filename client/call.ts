@@ -54,7 +54,9 @@ export const BATCH_CHECKS = {
 }
 const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anything }
 const LETTER_W = 0x57
-export const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text, read: readLevel, ifMatch: text }
+export const CALL_CHECKS = {
+  ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text, read: readLevel, ifMatch: text,
+}
 
 /** Whether an address needs the signature of its caller beside the session (`cmtp/identity/request-proof.ts`). What is no address needs none. */
 export function isSigned(fqmn: string): boolean {

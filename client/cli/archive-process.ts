@@ -34,7 +34,13 @@ interface ArchiveOperations {
   }
   readonly backup: {
     readonly ask: { readonly dir: string, readonly file: string, readonly keys: boolean, readonly audit: boolean }
-    readonly answer: LogFacts & { readonly logKey: string, readonly keys: boolean, readonly audits?: number, readonly createdMs: number, readonly version: string }
+    readonly answer: LogFacts & {
+      readonly logKey: string
+      readonly keys: boolean
+      readonly audits?: number
+      readonly createdMs: number
+      readonly version: string
+    }
   }
   readonly restore: {
     readonly ask: { readonly file: string, readonly dir: string, readonly verify: boolean }

@@ -21,7 +21,8 @@ test('asks again while members are not there, or the broker elects a leader, say
   const frontDoor = {
     route: async () => encodeReply({ id: Buffer.alloc(16), receipt: 'hash', finalHash: '0'.repeat(32), layers: Buffer.alloc(0), ...errorReply(answers.shift() as CMeshError) }),
   }
-  await expect(selfTest({ frontDoor, session, identity, mesh: new LoneBus(), eventsOut: async () => undefined, patienceMs: 60_000, log })).rejects.toMatchObject({
+  const parts = { frontDoor, session, identity, mesh: new LoneBus(), eventsOut: async () => undefined, patienceMs: 60_000, log }
+  await expect(selfTest(parts)).rejects.toMatchObject({
     code: 'CMESH_BOOT_FAILED', detail: { step: 'self-test of state', reason: expect.stringContaining('0xS:0x001:hello_world gave 503 and not 200: {"code":"CMESH_STATE_HALTED"') },
   })
   expect(answers).toHaveLength(1)

@@ -36,7 +36,8 @@ describe('of what fails at a start', () => {
 
   test('what passes is tried again, and the log says once what is waited for and why', async () => {
     const lines: [object, string][] = []
-    const log = { warn: (fields: object, line: string) => { lines.push([fields, line]) }, info: (fields: object, line: string) => { lines.push([fields, line]) } }
+    const say = (fields: object, line: string): void => { lines.push([fields, line]) }
+    const log = { warn: say, info: say }
     const failures = [api(10008, 503), new CMeshError('CMESH_BUS_DISCONNECTED'), api(10009, 500)]
     const step = async (): Promise<string> => {
       const failure = failures.shift()

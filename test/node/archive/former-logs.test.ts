@@ -33,7 +33,8 @@ async function append(at: string, batches: number, use: (log: HypercoreAuditLog)
   let previous: Uint8Array = last === undefined ? Buffer.alloc(32) : rootRecordHash(last.subarray(0, 253))
   for (let batch = length; batch < length + batches; batch++) {
     const leaves = Buffer.alloc(48 * 2, batch + 1)
-    const root = { mesh: mesh.did, node: mesh.did, log: log.id, batch, first: batch * 2, count: 2, merkleRoot: merkleRoot(leafHashes(leaves)), previous, timeUs: batch }
+    const place = { mesh: mesh.did, node: mesh.did, log: log.id, batch, first: batch * 2, count: 2 }
+    const root = { ...place, merkleRoot: merkleRoot(leafHashes(leaves)), previous, timeUs: batch }
     const record = encodeRootRecord(root, bytes => mesh.sign(bytes))
     previous = rootRecordHash(record)
     await log.append({ number: batch, block: Buffer.concat([record, leaves]), notes: new Uint8Array(0), apart: batch === length })
