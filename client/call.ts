@@ -22,6 +22,11 @@ export interface CallOptions extends RequestDefaults {
    * acknowledged writes did. `linear`: at least everything that was acknowledged to anybody before the call.
    */
   readonly read?: ReadLevel | undefined
+  /**
+   * The write is for a contract that runs this code: SHA-256, 64 lower-case hex digits, as a contract's record gives it in `codeHash`. Rejects with
+   * `CMESH_STATE_IF_MATCH` where another is in force, and does nothing then.
+   */
+  readonly ifMatch?: string | undefined
 }
 
 /**
@@ -55,7 +60,9 @@ export const BATCH_CHECKS = {
 }
 const ENTRY_CHECKS = { fqmn: text, body: anything, args: anything, headers: anything }
 const LETTER_W = 0x57
-export const CALL_CHECKS = { ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text, read: readLevel }
+export const CALL_CHECKS = {
+  ...REQUEST_CHECKS, body: anything, args: anything, headers: anything, signal: anything, idempotencyKey: text, read: readLevel, ifMatch: text,
+}
 
 /** Whether an address needs the signature of its caller beside the session (`cmtp/identity/request-proof.ts`). What is no address needs none. */
 export function isSigned(fqmn: string): boolean {

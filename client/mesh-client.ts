@@ -88,11 +88,17 @@ export class MeshClient extends MeshVerbs {
     return reply
   }
 
-  /** The options with the headers that say how fresh the view has to be. */
-  #fresh(options: CallOptions): CallOptions {
-    const { read = 'local', headers } = options
-    if (read === 'local') return options
-    return { ...options, headers: { ...headers, 'x-cmesh-read': read, ...(read === 'session' && { 'x-cmesh-after': String(this.#seen) }) } }
+  /** The options with the headers that say how fresh the view has to be, and which code a write is for. */
+  #headed(options: CallOptions): CallOptions {
+    const { read = 'local', ifMatch, headers } = options
+    if (read === 'local' && ifMatch === undefined) return options
+    return {
+      ...options,
+      headers: {
+        ...headers, ...(read !== 'local' && { 'x-cmesh-read': read }), ...(read === 'session' && { 'x-cmesh-after': String(this.#seen) }),
+        ...(ifMatch !== undefined && { 'if-match': `"${ifMatch}"` }),
+      },
+    }
   }
 
   /** With the headers that say which trace it belongs to, unless its own do. */
@@ -105,7 +111,7 @@ export class MeshClient extends MeshVerbs {
   #send(fqmn: string, options: CallOptions): Promise<Reply> {
     try {
       checkOptions('a call', options, CALL_CHECKS)
-      const parts = partsOf(this.#traced(this.#fresh(options)), options.idempotencyKey)
+      const parts = partsOf(this.#traced(this.#headed(options)), options.idempotencyKey)
       return this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options))
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))

@@ -102,6 +102,8 @@ export const CATALOGUE = {
   CMESH_STATE_FORKED: { status: 500, retry: 'terminal', message: 'The log of this node has the chain value {chain} at {seq}, and this node has claimed {claimed} there: it is another log. Start on the data directory that this node had before, or restore a backup of it: cmesh restore FILE --data DIR. To go on with this one all the same: cmesh consensus accept-loss --data DIR.' },
   CMESH_STATE_HALTED: { status: 503, retry: 'retry', message: 'The state service has halted: {reason}.' },
   CMESH_STATE_CLOCK: { status: 503, retry: 'retry', message: 'The clock of this node cannot be right: {reason}. Nothing acknowledged is lost, and nothing is ordered here until it is. Set the clock of the machine (chronyc makestep, timedatectl); if it is right now and was wrong before, start the node again.' },
+  CMESH_STATE_CONDITION: { status: 400, retry: 'terminal', message: 'The header if-match cannot be used: {reason}.' },
+  CMESH_STATE_IF_MATCH: { status: 412, retry: 'terminal', message: 'The contract {contract} runs the code {found}, and the call is for {wanted} (if-match). Nothing was done. Look at what changed (cmesh contract inspect), and call again for the code that it runs.' },
   CMESH_STATE_STUCK: { status: 503, retry: 'terminal', message: 'The entry {seq} of epoch {epoch} (SHA-256 {hash}) cannot be applied, and the node stops before it: {reason} Nothing acknowledged is lost. Start the node again with a version of CMesh that can; where every node stops there, its operator lets each of them pass it: cmesh consensus skip --data DIR.' },
   CMESH_STATE_SKIP: { status: 400, retry: 'terminal', message: 'The skip is refused: {reason}.' },
   CMESH_STATE_PROOF: { status: 400, retry: 'terminal', message: 'The proof of state is refused: {reason}.' },
@@ -120,6 +122,7 @@ export const CATALOGUE = {
   CMESH_CONSENSUS_OUTVOTED: { status: 503, retry: 'retry', message: 'This node does not give its result of {fqmn}: at sequence {seq} {count} of {members} members have another one. Ask another node, and check this one.' },
   CMESH_CONSENSUS_UNCHECKED: { status: 503, retry: 'retry', message: 'The result of {fqmn} could not be checked: {count} of {members} members gave it in time, this node included, and {quorum} have to. Try again once more of them are there.' },
   CMESH_CONSENSUS_NO_TX: { status: 404, retry: 'terminal', message: 'The transaction {tx} is not known to this log.' },
+  CMESH_CONSENSUS_NEWER: { status: 503, retry: 'terminal', message: 'The member {member} ordered a batch of version {version}, and this node reads those up to {known}. It stops before it, so that its state stays that of the others. Start it again with the version of CMesh that the others run.' },
   CMESH_CONSENSUS_BATCH: { status: 500, retry: 'bug', message: 'A proposed batch was refused by the applier: {reason}.' },
 
   // --- receipts

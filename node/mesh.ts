@@ -103,6 +103,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     onFailed: onHalt,
     watch: { enter: watchdog.enter, leave: watchdog.leave },
     options: {
+      readyMs: config['bus.readyMs'],
       mockIdentity: config['iam.mockEnabled'],
       irma: {
         url: config['iam.irma.url'], requestor: config['iam.irma.requestor'], key: config['iam.irma.key'],

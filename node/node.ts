@@ -12,6 +12,7 @@ import type { CMeshError } from '../cmtp/errors.ts'
 import type { Certificate } from '../cmtp/identity/certificate.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import { formatPermissions } from '../cmtp/permission.ts'
+import { Patience } from '../providers/bus/patience.ts'
 import { NODE_SET } from '../services/iam/grants.ts'
 import type { Log } from '../services/log.ts'
 import { selfTestIam } from '../services/iam/self-test.ts'
@@ -144,6 +145,8 @@ class Boot {
   readonly #health: () => Health
   readonly #unwanted: AbortSignal
   readonly #lock: DataLock
+  /** For what a step asks of the broker and may ask again. */
+  readonly #patience: Patience
   #identity: KeyPair | undefined
   #certificate: Certificate | undefined
   #buses: Buses | undefined
@@ -160,6 +163,7 @@ class Boot {
     this.#health = health
     this.#unwanted = unwanted
     this.#lock = new DataLock(parts.config['data.dir'])
+    this.#patience = new Patience({ readyMs: parts.config['bus.readyMs'], log: parts.log, signal: unwanted })
   }
 
   get mesh(): Mesh {
@@ -310,21 +314,23 @@ class Boot {
   #router(): Step {
     return {
       name: 'router',
-      start: async () => {
-        await this.mesh.router.start()
-      },
+      start: () => this.#patience.with('the broker', () => this.mesh.router.start()),
       // Where the door was open it has drained the router already.
       stop: () => this.#drained(),
     }
   }
 
   #prove(): Step {
+    const { config, log } = this.#parts
     return {
       name: 'self-test',
       start: () => {
         const { frontDoor, outbox } = this.mesh
         const eventsOut = (): Promise<void> => within(outbox.flush(), EVENTS_OUT_MS)
-        return selfTest({ frontDoor, session: made(this.#session), identity: made(this.#identity), mesh: this.buses.mesh, eventsOut })
+        return selfTest({
+          frontDoor, session: made(this.#session), identity: made(this.#identity), mesh: this.buses.mesh, eventsOut, log,
+          patienceMs: config['bus.readyMs'],
+        })
       },
     }
   }
@@ -364,7 +370,7 @@ class Boot {
       name: 'door',
       start: async () => {
         await this.mesh.feed.catchUp()
-        await this.mesh.hello.start()
+        await this.#patience.with('the broker', () => this.mesh.hello.start())
         await writeDescriptor(config['data.dir'], this.descriptor)
       },
       stop: async () => {

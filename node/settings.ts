@@ -47,6 +47,7 @@ export const SETTINGS = {
   'bus.url': { kind: 'text', default: undefined, doc: 'An existing NATS server or cluster: URLs separated by commas. Default: a nats-server of the node\'s own.' },
   'bus.nkeySeed': { kind: 'text', default: undefined, doc: 'Seed of the nkey to log in with at `bus.url`. A secret: give it by the environment or a file of mode 0600.' },
   'bus.accounts': { kind: 'text', default: undefined, doc: 'The node\'s accounts at `bus.url`, made by `cmesh operator export`: path of a `node.json` of mode 0600. Default: none, and the broker enforces nothing.' },
+  'bus.readyMs': { kind: 'number', default: 60_000, min: 1_000, max: 3_600_000, unit: 'ms', doc: 'How long a node that starts waits where its broker is away, or JetStream has no leader.' },
   'bus.port': { kind: 'number', default: undefined, min: 1, max: 65_535, unit: 'port', doc: 'Loopback port of the managed nats-server. Default: the one used last, else a free one.' },
   'http.port': { kind: 'number', default: 0, min: 0, max: 65_535, unit: 'port', doc: 'Loopback port of `/healthz` and `/metrics`; 0 takes a free one.' },
   'http.host': { kind: 'text', default: '127.0.0.1', doc: 'Address that `/healthz` and `/metrics` listen on.' },

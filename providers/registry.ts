@@ -65,6 +65,8 @@ export interface ProviderContext {
   /** Compiled contracts, shared by the engines of one process. Default: each has its own. */
   readonly compilations?: Compilations
   readonly options: {
+    /** How long a start waits for the broker where it is not ready, ms. Default 60,000. */
+    readonly readyMs?: number
     readonly mockIdentity: boolean
     /** The settings under `iam.irma`. Default: none, and the provider of that name is refused. */
     readonly irma?: IrmaSettings
@@ -120,15 +122,15 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
   },
   consensus: {
     jetstream: ({ node, core, options, log, onFailed }) => new JetStreamConsensus({ bus: core, nodeId: node, log, onFailed }, {
-      replicas: options.consensusReplicas, maxBytes: options.consensusMaxBytes,
+      replicas: options.consensusReplicas, maxBytes: options.consensusMaxBytes, ...readyOf(options),
       ...(options.consensusStream !== undefined && { stream: options.consensusStream }),
     }),
-    mock: ({ node, core, options }) => new MockConsensus({ members: options.consensusMembers, nodeId: node, bus: core }),
+    mock: ({ node, core, options, log }) => new MockConsensus({ members: options.consensusMembers, nodeId: node, bus: core, log, ...readyOf(options) }),
   },
   events: {
     jetstream: ({ core, options, log }) => new JetStreamEvents(
-      { bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'events failed') } },
-      { maxBytes: options.eventsMaxBytes, replicas: options.eventsReplicas ?? 1 },
+      { bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'events failed') }, log },
+      { maxBytes: options.eventsMaxBytes, replicas: options.eventsReplicas ?? 1, ...readyOf(options) },
     ),
     mock: () => new MockEvents(),
   },
@@ -137,8 +139,8 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
   },
   miner: {
     stream: ({ core, options, log }) => new StreamSource(
-      { bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'the request stream failed') } },
-      { replicas: options.eventsReplicas ?? 1 },
+      { bus: core, onFailure: error => { log.error({ err: error, code: error.code }, 'the request stream failed') }, log },
+      { replicas: options.eventsReplicas ?? 1, ...readyOf(options) },
     ),
     logfile: ({ dir, options, log }) => new LogfileSource(
       { onFailure: error => { log.error({ err: error, code: error.code }, 'the request log failed') } },
@@ -153,6 +155,10 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
 
 function retention({ receiptsMaxBytes = 1024 ** 3, receiptsMaxAgeMs = 7 * 86_400_000 }: ProviderContext['options']): { readonly maxBytes: number, readonly maxAgeMs: number } {
   return { maxBytes: receiptsMaxBytes, maxAgeMs: receiptsMaxAgeMs }
+}
+
+function readyOf({ readyMs }: ProviderContext['options']): { readonly readyMs?: number } {
+  return readyMs === undefined ? {} : { readyMs }
 }
 
 /** Makes the provider of that name. Throws `CMESH_CONFIG_PROVIDER` with the known ones. */

@@ -63,12 +63,18 @@ interface ArchiveOperations {
     }
   }
   readonly backup: {
-    readonly ask: { readonly dir: string, readonly file: string, readonly keys: boolean }
-    readonly answer: LogFacts & { readonly logKey: string, readonly keys: boolean, readonly createdMs: number, readonly version: string }
+    readonly ask: { readonly dir: string, readonly file: string, readonly keys: boolean, readonly audit: boolean }
+    readonly answer: LogFacts & {
+      readonly logKey: string
+      readonly keys: boolean
+      readonly audits?: number
+      readonly createdMs: number
+      readonly version: string
+    }
   }
   readonly restore: {
     readonly ask: { readonly file: string, readonly dir: string, readonly verify: boolean }
-    readonly answer: LogFacts & { readonly transactions: number, readonly keys: boolean, readonly verified: boolean }
+    readonly answer: LogFacts & { readonly transactions: number, readonly keys: boolean, readonly audits: number, readonly verified: boolean }
   }
   readonly 'accept-loss': {
     readonly ask: { readonly dir: string }

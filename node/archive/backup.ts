@@ -3,8 +3,10 @@ import { closeSync, existsSync, openSync } from 'node:fs'
 import { readdir, readFile, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
+import type { LogCopy } from '../../providers/registry.ts'
 import { packageVersion } from '../descriptor.ts'
 import { BackupWriter, type BackupHeader, type KeptFile } from './format.ts'
+import { auditLogsOf, writeAuditLogs } from './former-logs.ts'
 import { audit, withLog, type OnProgress } from './source.ts'
 
 /** What is secret in a data directory, and whoever has it can be the mesh: only with `--with-keys`. With the keys of tokens goes which do not count. */
@@ -15,37 +17,59 @@ export interface BackupAsk {
   readonly dir: string
   readonly file: string
   readonly keys: boolean
+  /** Takes the audit logs along, with what their receipts need. */
+  readonly audit?: boolean
 }
 
-/** Rejects with `CMESH_STATE_NO_LOG`, `CMESH_STATE_CORRUPT` or `CMESH_BACKUP_TARGET`, and leaves no file then. */
-export async function makeBackup({ dir, file, keys }: BackupAsk, nowMs: number, onProgress: OnProgress): Promise<BackupHeader> {
+/** Rejects with `CMESH_STATE_NO_LOG`, `CMESH_STATE_CORRUPT`, `CMESH_AUDIT_CORRUPT` or `CMESH_BACKUP_TARGET`, and leaves no file then. */
+export async function makeBackup({ dir, file, keys, audit: wanted = false }: BackupAsk, nowMs: number, onProgress: OnProgress): Promise<BackupHeader> {
   if (existsSync(file)) throw new CMeshError('CMESH_BACKUP_TARGET', { path: file, reason: 'it is there already' })
-  return withLog(dir, async log => {
-    const { transactions: _, ...facts } = await audit(log, (done, of) => { onProgress(done, 2 * of) })
-    const header: BackupHeader = { v: 1, ...facts, logKey: Buffer.from(log.key).toString('hex'), keys, createdMs: nowMs, version: packageVersion() }
-    const part = `${file}.part`
-    try {
-      await rm(part, { force: true })
-      const out = openSync(part, 'wx', 0o600)
-      try {
-        const writer = new BackupWriter(out)
-        writer.begin(header, keys ? await secretsOf(dir) : [])
-        await log.read((bytes, index) => {
-          writer.block(bytes)
-          onProgress(log.length + index, 2 * log.length)
-        })
-        writer.end()
-      } finally {
-        closeSync(out)
-      }
-      await rename(part, file)
-    } catch (thrown) {
-      await Promise.allSettled([rm(part, { force: true })])
-      if (thrown instanceof CMeshError) throw thrown
-      throw new CMeshError('CMESH_BACKUP_TARGET', { path: file, reason: (thrown as Error).message }, { cause: thrown })
-    }
+  const part = `${file}.part`
+  let out: number | undefined
+  const begin = async (): Promise<BackupWriter> => {
+    await rm(part, { force: true })
+    out = openSync(part, 'wx', 0o600)
+    return new BackupWriter(out)
+  }
+  try {
+    const audits = wanted ? await auditLogsOf(dir) : []
+    const { header, writer } = await withLog(dir, log => writeLog(log, { dir, keys, audits: audits.length, nowMs }, begin, onProgress))
+    await writeAuditLogs(audits, writer, onProgress)
+    writer.end()
+    closeSync(out as unknown as number)
+    out = undefined
+    await rename(part, file)
     return header
+  } catch (thrown) {
+    if (out !== undefined) closeSync(out)
+    await Promise.allSettled([rm(part, { force: true })])
+    if (thrown instanceof CMeshError) throw thrown
+    throw new CMeshError('CMESH_BACKUP_TARGET', { path: file, reason: (thrown as Error).message }, { cause: thrown })
+  }
+}
+
+interface LogAsk {
+  readonly dir: string
+  readonly keys: boolean
+  readonly audits: number
+  readonly nowMs: number
+}
+
+/** Verifies the log of the state, and writes what the backup says of itself, the files of the node and the blocks. */
+async function writeLog(
+  log: LogCopy, { dir, keys, audits, nowMs }: LogAsk, begin: () => Promise<BackupWriter>, onProgress: OnProgress,
+): Promise<{ readonly header: BackupHeader, readonly writer: BackupWriter }> {
+  const { transactions: _, ...facts } = await audit(log, (done, of) => { onProgress(done, 2 * of) })
+  const header: BackupHeader = {
+    v: audits > 0 ? 2 : 1, ...facts, logKey: Buffer.from(log.key).toString('hex'), keys, ...(audits > 0 && { audits }), createdMs: nowMs, version: packageVersion(),
+  }
+  const writer = await begin()
+  writer.begin(header, keys ? await secretsOf(dir) : [])
+  await log.read((bytes, index) => {
+    writer.block(bytes)
+    onProgress(log.length + index, 2 * log.length)
   })
+  return { header, writer }
 }
 
 async function secretsOf(dir: string): Promise<KeptFile[]> {

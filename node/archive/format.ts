@@ -1,9 +1,12 @@
 /**
  * The form of a backup file: what it says of itself, the blocks, files of the node where they were asked for, and a hash over all of it.
  *
- *   backup  'CMESHBK1' · header (u32 LE length, canonical JSON) · count of files (u32 LE) · file… · block… · SHA-256 of what is before
+ *   backup  'CMESHBK1' · header (u32 LE length, canonical JSON) · count of files (u32 LE) · file… · block… · audit… · SHA-256 of what is before
  *   file    u32 LE length of the name · name (UTF-8) · u32 LE length · bytes
  *   block   u32 LE length · bytes
+ *   audit   an audit log: count of batches (u32 LE) · entry… · u32 LE 0
+ *   entry   u32 LE length of the name, not 0 · name (UTF-8) · part… · u32 LE 0
+ *   part    u32 LE length, not 0 · bytes
  *
  * Reader and writer stand here side by side. The reader is total: it believes no length that its bounds do not allow, and what it
  * gives is only to be used once `end` has resolved.
@@ -16,8 +19,8 @@ import { canonicalJson, parseCanonicalJson } from '../../cmtp/identity/canonical
 import { BLOCK_BYTES } from '../../services/state/block.ts'
 
 export interface BackupHeader {
-  /** Form of the header. */
-  readonly v: 1
+  /** Form of the header: 2 where there are audit logs in it. */
+  readonly v: 1 | 2
   /** DID of the mesh. */
   readonly mesh: string
   readonly blocks: number
@@ -31,6 +34,8 @@ export interface BackupHeader {
   readonly logKey: string
   /** Whether files of the node are in it that are secret. */
   readonly keys: boolean
+  /** How many audit logs are in it, 1 and up; missing where none is. */
+  readonly audits?: number
   readonly createdMs: number
   /** Of the CMesh that made it. */
   readonly version: string
@@ -47,6 +52,8 @@ const HEADER_BYTES = 65_536
 const FILES = 64
 const NAME_BYTES = 256
 const FILE_BYTES = 16 * 1024 * 1024
+const PART_BYTES = 4 * 1024 * 1024
+const AUDITS = 1_000
 const HASH_BYTES = 32
 const BUFFER_BYTES = 1024 * 1024
 
@@ -73,6 +80,21 @@ export class BackupWriter {
   }
 
   block(bytes: Uint8Array): void {
+    this.part(bytes)
+  }
+
+  /** Of the batches of an audit log. */
+  count(batches: number): void {
+    this.#put(u32(batches))
+  }
+
+  /** Begins an entry; an empty one ends the log. */
+  name(name: string): void {
+    this.#piece(Buffer.from(name))
+  }
+
+  /** An empty one ends the entry. */
+  part(bytes: Uint8Array): void {
     this.#piece(bytes)
     if (this.#waitingBytes >= BUFFER_BYTES) this.#write()
   }
@@ -125,7 +147,7 @@ export class BackupReader {
     } catch {
       throw this.#refused('its header is not canonical JSON')
     }
-    if (!isHeader(value)) throw this.#refused('its header is not one of version 1')
+    if (!isHeader(value)) throw this.#refused('its header is not one of version 1 or 2')
     return value
   }
 
@@ -142,6 +164,18 @@ export class BackupReader {
 
   block(index: number): Promise<Buffer> {
     return this.#piece(BLOCK_BYTES, `block ${index}`)
+  }
+
+  async count(): Promise<number> {
+    return (await this.#take(4, 'a count of batches')).readUInt32LE()
+  }
+
+  async name(): Promise<string> {
+    return (await this.#piece(NAME_BYTES, 'the name of an entry')).toString('utf8')
+  }
+
+  part(): Promise<Buffer> {
+    return this.#piece(PART_BYTES, 'a part of an entry')
   }
 
   /** Resolves when the hash has been found to be right, and that nothing comes behind it. */
@@ -197,10 +231,11 @@ function u32(value: number): Buffer {
 const HEX_32 = /^[0-9a-f]{64}$/
 
 function isHeader(value: unknown): value is BackupHeader {
-  const { v, mesh, blocks, epoch, seq, timeMs, chain, root, logKey, keys, createdMs, version } = (
+  const { v, mesh, blocks, epoch, seq, timeMs, chain, root, logKey, keys, audits, createdMs, version } = (
     typeof value === 'object' && value !== null ? value : {}
   ) as Partial<Record<keyof BackupHeader, unknown>>
-  return v === 1 && [mesh, version].every(text => typeof text === 'string') && typeof keys === 'boolean'
+  const counted = v === 1 ? audits === undefined : v === 2 && Number.isSafeInteger(audits) && (audits as number) >= 1 && (audits as number) <= AUDITS
+  return counted && [mesh, version].every(text => typeof text === 'string') && typeof keys === 'boolean'
     && [blocks, epoch, seq, timeMs, createdMs].every(count => Number.isSafeInteger(count) && (count as number) >= 0)
     && [chain, root, logKey].every(hex => typeof hex === 'string' && HEX_32.test(hex))
 }

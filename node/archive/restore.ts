@@ -7,8 +7,10 @@ import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { HypercoreLog } from '../../providers/registry.ts'
+import { DataLock } from '../data-lock.ts'
 import { CLAIM_FILE, writeClaim } from '../last-claim.ts'
 import { isKept } from './backup.ts'
+import { readAuditLogs } from './former-logs.ts'
 import { BackupReader, type BackupHeader } from './format.ts'
 import { LogAudit, type LogFacts } from './log-audit.ts'
 import { audit, withLog, type OnProgress } from './source.ts'
@@ -23,23 +25,31 @@ export interface RestoreAsk {
 export interface Restored extends LogFacts {
   /** Whether the keys were in the backup: without them the directory has none. */
   readonly keys: boolean
+  /** How many audit logs were put aside. */
+  readonly audits: number
   readonly verified: boolean
 }
 
+/** Stands in a directory that a restore is making, with the lock of its process. */
+const MARK = 'restoring'
 /** Blocks and bytes that go into the new log at once. */
 const GROUP_BLOCKS = 256
 const GROUP_BYTES = 4 * 1024 * 1024
 
-/** Rejects with `CMESH_BACKUP_FILE`, `CMESH_BACKUP_TARGET`, or `CMESH_STATE_CORRUPT` for what the backup holds. */
+/**
+ * Rejects with `CMESH_BACKUP_FILE`, `CMESH_BACKUP_TARGET`, or `CMESH_STATE_CORRUPT` for what the backup holds; with `CMESH_BOOT_DATA_IN_USE` while
+ * another restore makes the same directory.
+ */
 export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgress: OnProgress): Promise<Restored> {
   if (existsSync(dir) && (await readdir(dir)).length > 0) {
     throw new CMeshError('CMESH_BACKUP_TARGET', { path: dir, reason: 'it is not empty' })
   }
   const part = `${path.resolve(dir)}.restore`
   const from = await open(file, 'r').catch((error: unknown) => { throw unusable(file, (error as Error).message) })
+  let begun = false
   try {
-    await rm(part, { recursive: true, force: true })
-    await mkdir(part, { recursive: true, mode: 0o700 })
+    const mark = await begin(part)
+    begun = true
     const reader = new BackupReader(file, from)
     const header = await reader.header()
     for (const { name, bytes } of await reader.files()) {
@@ -48,20 +58,36 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
       await writeFile(path.join(part, name), bytes, { mode: 0o600, flush: true })
     }
     const facts = await copyBlocks(file, reader, header, part, onProgress)
+    const { audits = 0 } = header
+    await readAuditLogs(file, audits, reader, part, onProgress)
     await reader.end()
     const { epoch, seq, chain, timeMs } = facts
     await writeClaim(path.join(part, CLAIM_FILE), { epoch, seq, chain, timeMs })
     if (verify) await readBack(part, facts, onProgress)
+    await mark.release()
+    await rm(path.join(part, MARK), { recursive: true, force: true })
     await rename(part, dir)
     await syncDirectory(path.dirname(path.resolve(dir)))
-    return { ...facts, keys: header.keys, verified: verify }
+    return { ...facts, keys: header.keys, audits, verified: verify }
   } catch (thrown) {
-    await rm(part, { recursive: true, force: true })
+    if (begun) await rm(part, { recursive: true, force: true })
     if (thrown instanceof CMeshError) throw thrown
     throw new CMeshError('CMESH_BACKUP_TARGET', { path: dir, reason: (thrown as Error).message }, { cause: thrown })
   } finally {
     await from.close()
   }
+}
+
+/** Makes the place beside, and marks it: only what a restore left that was interrupted is ever cleared. */
+async function begin(part: string): Promise<DataLock> {
+  const mark = path.join(part, MARK)
+  if (existsSync(part) && !existsSync(mark)) {
+    throw new CMeshError('CMESH_BACKUP_TARGET', { path: part, reason: 'it is there already, and no restore that was interrupted left it, so move it away' })
+  }
+  const lock = new DataLock(mark)
+  await lock.acquire()
+  for (const name of await readdir(part)) if (name !== MARK) await rm(path.join(part, name), { recursive: true, force: true })
+  return lock
 }
 
 /** Appends the blocks to a new log in `part`, and holds them to the header. */

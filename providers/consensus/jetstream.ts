@@ -16,9 +16,10 @@ import type {
   CatchUpLog, Committed, ConsensusProvider, ConsensusStatus, LogEntry, LogHead, Proposal,
 } from '../../services/consensus/provider.ts'
 import type { Log } from '../../services/log.ts'
+import { Patience, READY_MS } from '../bus/patience.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import { OrderSession } from './order-session.ts'
-import { checkNobody, holdAlone, holdShared, MOCK_NODE, STREAM_NODES } from './single-node.ts'
+import { checkNobody, holdAlone, holdShared, MOCK_NODE, placePasses, STREAM_NODES } from './single-node.ts'
 import { StreamView } from './stream-view.ts'
 
 export interface JetStreamConsensusParts {
@@ -49,6 +50,8 @@ export interface JetStreamConsensusOptions {
   readonly answerMs?: number
   /** How long start waits for a node that starts at the same time, in ms. Default 25. */
   readonly settleMs?: number
+  /** How long start waits for JetStream to be ready, and for a node under its key that does not answer to go, in ms. Default 60,000. */
+  readonly readyMs?: number
   /** How long `stop` waits for proposals under way, in ms; it does not wait for a broker that is away. Default 5,000. */
   readonly drainMs?: number
   /** Clock in ms since 1970, for deadlines only. Default `Date.now`. */
@@ -59,6 +62,8 @@ export class JetStreamConsensus implements ConsensusProvider {
   readonly #parts: JetStreamConsensusParts
   readonly #options: Required<JetStreamConsensusOptions>
   readonly #held: BusSubscription[] = []
+  /** Fires when a start under way is no longer wanted. */
+  readonly #unwanted = new AbortController()
   #state: 'idle' | 'starting' | 'running' | 'draining' | 'stopped' = 'idle'
   #starting: Promise<void> | undefined
   #stopping: Promise<void> | undefined
@@ -68,7 +73,7 @@ export class JetStreamConsensus implements ConsensusProvider {
     this.#parts = parts
     this.#options = {
       stream: 'CMESH_ORDER', replicas: 1, maxBytes: 512 * 1024 * 1024, keep: 10_000, window: 32_768, checkMs: 500, readTimeoutMs: 2_000,
-      answerMs: 1_000, settleMs: 25, drainMs: 5_000, now: Date.now, ...options,
+      answerMs: 1_000, settleMs: 25, readyMs: READY_MS, drainMs: 5_000, now: Date.now, ...options,
     }
   }
 
@@ -124,6 +129,7 @@ export class JetStreamConsensus implements ConsensusProvider {
   }
 
   async drain(): Promise<void> {
+    this.#unwanted.abort()
     // A start has nothing under way that would be worth waiting for.
     if (this.#state === 'starting') this.#session?.close(new CMeshError('CMESH_ROUTER_DRAINING'))
     if (this.#state !== 'stopped') this.#state = 'draining'
@@ -146,14 +152,15 @@ export class JetStreamConsensus implements ConsensusProvider {
   }
 
   async #takePlace(): Promise<void> {
-    const { bus, nodeId } = this.#parts
-    const { answerMs, settleMs } = this.#options
-    const refuse = (): CMeshError => new CMeshError('CMESH_CONSENSUS_SAME_KEY', { node: nodeId })
-    this.#held.push(await holdAlone({ bus, subject: controlSubject('consensus', 'node', nodeId), nodeId, answerMs, settleMs, refuse }))
+    const { bus, nodeId, log } = this.#parts
+    const { answerMs, settleMs, readyMs } = this.#options
+    const refuse = (_: string, options?: ErrorOptions): CMeshError => new CMeshError('CMESH_CONSENSUS_SAME_KEY', { node: nodeId }, options)
+    const place = { bus, nodeId, answerMs, patience: new Patience({ readyMs, log, signal: this.#unwanted.signal, passes: placePasses }) }
+    this.#held.push(await holdAlone({ ...place, subject: controlSubject('consensus', 'node', nodeId), settleMs, refuse }))
     this.#checkWanted()
     // Beside a node whose order is the mock's there would be two orders.
     this.#held.push(holdShared({ bus, subject: STREAM_NODES, nodeId }))
-    await checkNobody({ bus, subject: MOCK_NODE, nodeId, answerMs })
+    await checkNobody({ ...place, subject: MOCK_NODE })
   }
 
   #release(reason: CMeshError): void {

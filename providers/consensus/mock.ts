@@ -14,9 +14,11 @@ import type { Bus, BusSubscription } from '../../services/bus/provider.ts'
 import type {
   Committed, ConsensusProvider, ConsensusStatus, LogEntry, LogPosition, Proposal,
 } from '../../services/consensus/provider.ts'
+import type { Log } from '../../services/log.ts'
+import { Patience } from '../bus/patience.ts'
 import { SeenProposals } from './seen-proposals.ts'
 import { SimulatedRaft } from './simulated-raft.ts'
-import { checkNobody, holdAlone, MOCK_NODE, STREAM_NODES } from './single-node.ts'
+import { checkNobody, holdAlone, MOCK_NODE, placePasses, STREAM_NODES } from './single-node.ts'
 
 export interface MockConsensusOptions {
   /** Simulated members, 1 to 9. Default 3. */
@@ -31,6 +33,10 @@ export interface MockConsensusOptions {
   readonly answerMs?: number
   /** How long start waits for a node that starts at the same time, in ms. Default 25. */
   readonly settleMs?: number
+  /** How long start waits for the broker, and for a node that does not answer to go, in ms. Default 60,000. */
+  readonly readyMs?: number
+  /** Told what start waits for. */
+  readonly log?: Pick<Log, 'info' | 'warn'>
   /** Proposal ids that are surely remembered: the window of `duplicate`. At most twice as many are. Default 32,768. */
   readonly window?: number
   /** Clock in ms since 1970, for deadlines only. Default `Date.now`. */
@@ -53,6 +59,8 @@ export class MockConsensus implements ConsensusProvider {
   readonly #guard: Omit<MockConsensusOptions, 'members' | 'window' | 'now'>
   readonly #now: () => number
   readonly #seen: SeenProposals
+  /** Fires when a start under way is no longer wanted. */
+  readonly #unwanted = new AbortController()
   #state: 'idle' | 'starting' | 'running' | 'draining' | 'stopped' = 'idle'
   #starting: Promise<void> | undefined
   #stopping: Promise<void> | undefined
@@ -88,12 +96,13 @@ export class MockConsensus implements ConsensusProvider {
 
   async #start(from: LogPosition, deliver: (entry: LogEntry) => void): Promise<void> {
     this.#state = 'starting'
-    const { bus, subject = MOCK_NODE, answerMs = 1_000, settleMs = 25 } = this.#guard
+    const { bus, subject = MOCK_NODE, answerMs = 1_000, settleMs = 25, readyMs, log } = this.#guard
     if (bus !== undefined) {
-      const subscription = await holdAlone({ bus, subject, nodeId: this.#nodeId, answerMs, settleMs })
+      const patience = new Patience({ readyMs, passes: placePasses, signal: this.#unwanted.signal, ...(log !== undefined && { log }) })
+      const subscription = await holdAlone({ bus, subject, nodeId: this.#nodeId, answerMs, settleMs, patience })
       try {
         // Those whose order a stream keeps ask for this node's subject as this one does for theirs, and both take up their own first.
-        await checkNobody({ bus, subject: STREAM_NODES, nodeId: this.#nodeId, answerMs })
+        await checkNobody({ bus, subject: STREAM_NODES, nodeId: this.#nodeId, answerMs, patience })
         if (this.#state !== 'starting') throw new CMeshError('CMESH_ROUTER_DRAINING')
       } catch (thrown) {
         subscription.unsubscribe()
@@ -128,6 +137,7 @@ export class MockConsensus implements ConsensusProvider {
   }
 
   async drain(): Promise<void> {
+    this.#unwanted.abort()
     if (this.#state !== 'stopped') this.#state = 'draining'
     await this.#ordering
   }

@@ -10,6 +10,7 @@
  */
 import type { Msg, Subscription } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
+import type { Patience } from '../bus/patience.ts'
 import { denied, type JetStreamBus } from '../jetstream/calls.ts'
 import type { StreamApi, StreamReport } from '../jetstream/stream-api.ts'
 
@@ -84,8 +85,8 @@ export class OrderFeed {
     return this.#high
   }
 
-  /** Resolves when it listens. Rejects with the bus's error. */
-  async start(): Promise<void> {
+  /** Resolves when it listens. Rejects with the bus's error, where `patience` is over. */
+  async start(patience: Patience): Promise<void> {
     const { bus, subject, checkMs, onDenied } = this.#parts
     this.#stopListening = bus.onStatus(status => {
       if (status === 'connected') void this.#check()
@@ -96,7 +97,7 @@ export class OrderFeed {
         else onDenied(denied(subject, failure))
       },
     })
-    await bus.flush()
+    await patience.with('the broker', () => bus.flush())
     this.#timer = setInterval(() => { void this.#check() }, checkMs).unref()
   }
 

@@ -7,11 +7,13 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { orderStoredSubject, orderSubject } from '../../cmtp/subject.ts'
 import type { CatchUpLog, Committed, ConsensusStatus, LogEntry, LogHead, Proposal } from '../../services/consensus/provider.ts'
 import type { Log } from '../../services/log.ts'
+import type { Patience } from '../bus/patience.ts'
 import { JetStreamCalls } from '../jetstream/calls.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import { StreamPublisher, type PublishAck } from '../jetstream/publish.ts'
+import { NO_LEADER, refused } from '../jetstream/refusal.ts'
 import { StreamApi, type StreamReport } from '../jetstream/stream-api.ts'
-import { ensureStream, findStream, managerOf } from '../jetstream/stream.ts'
+import { ensureStream, findStream, managerOf, patient } from '../jetstream/stream.ts'
 import { caughtUp } from './behind.ts'
 import { OrderFeed } from './order-feed.ts'
 import { checkGoesOn, lostStream, orderBehind, orderedStream, otherStream, type Order, type OrderedStreamOptions } from './ordered-stream.ts'
@@ -25,6 +27,7 @@ export interface OrderSessionOptions extends OrderedStreamOptions {
   readonly window: number
   readonly checkMs: number
   readonly readTimeoutMs: number
+  readonly readyMs: number
   readonly now: () => number
 }
 
@@ -55,19 +58,21 @@ export class OrderSession {
   readonly #seen: SeenProposals
   readonly #view: StreamView
   readonly #closing = new AbortController()
+  readonly #patience: Patience
   /** Where the log ends when the order is taken up. */
   #from: LogHead
   #joined: Joined | undefined
   #over: CMeshError | undefined
 
   constructor(parts: OrderSessionParts) {
-    const { bus, options: { stream, readTimeoutMs, window } } = parts
+    const { bus, log, options: { stream, readTimeoutMs, readyMs, window } } = parts
     this.#parts = parts
     this.#from = parts.from
     this.#calls = new JetStreamCalls(bus)
     this.#api = new StreamApi(this.#calls, stream, readTimeoutMs)
     this.#seen = new SeenProposals(window)
     this.#view = new StreamView(stream)
+    this.#patience = patient({ readyMs, log, signal: this.#closing.signal })
   }
 
   /** Resolves when everything that the stream held is delivered. Rejects with what the provider's `start` names. */
@@ -87,8 +92,8 @@ export class OrderSession {
     await this.#checkNewest(from.seq - order.base)
     this.#check()
     const { feed } = this.#joined = this.#join(order)
-    await feed.start()
-    const report = await this.#api.report()
+    await feed.start(this.#patience)
+    const report = await this.#patience.with(`the stream ${stream}`, () => this.#led())
     if (report === undefined) throw lostStream(stream, 'it is gone')
     checkGoesOn(stream, report, from)
     await feed.reach(report.state.last_seq)
@@ -131,10 +136,10 @@ export class OrderSession {
     const { bus, log, catchUp, options } = this.#parts
     const { stream } = options
     const manager = await managerOf(bus)
-    let found = await findStream(manager, stream, this.#closing.signal)
+    let found = await findStream(manager, stream, this.#patience)
     const from = found === undefined ? this.#from : await caughtUp(found, this.#from, catchUp, log)
     // What others hold by now may be more than the stream held when it was looked at.
-    if (from !== this.#from) found = await findStream(manager, stream, this.#closing.signal)
+    if (from !== this.#from) found = await findStream(manager, stream, this.#patience)
     this.#from = from
     // Before anything is changed: a stream that is not ours stays as it is.
     const order = found === undefined ? orderBehind(from) : checkGoesOn(stream, found, from)
@@ -146,9 +151,16 @@ export class OrderSession {
     // What ordered these entries may have ordered more: places are given out again in another epoch alone.
     if (found === undefined && from.begun === true) throw new CMeshError('CMESH_CONSENSUS_NOT_MIGRATED', { stream, head: from.seq, epoch: from.epoch })
     if (found === undefined && from.seq > 0) log.warn({ stream, head: from.seq }, 'there is no stream of the order yet: it is made, and begins behind the log')
-    const made = await ensureStream(manager, orderedStream(options, order), this.#closing.signal)
+    const made = await ensureStream(manager, orderedStream(options, order), this.#patience)
     this.#view.begin(order, made, this.#server())
     return order
+  }
+
+  /** What the stream's leader says of it: a server that was killed and reads its copy back says for seconds that it ends earlier. */
+  async #led(): Promise<StreamReport | undefined> {
+    const report = await this.#api.report()
+    if (report?.cluster !== undefined && (report.cluster.leader ?? '') === '') throw refused(this.#parts.options.stream, NO_LEADER)
+    return report
   }
 
   /** The newest entry of the log must be the stream's, where the stream still has it. */
@@ -156,7 +168,7 @@ export class OrderSession {
     const { options: { stream } } = this.#parts
     const { data } = this.#from
     if (data === undefined || seq === 0) return
-    const stored = await this.#api.message({ seq })
+    const stored = await this.#patience.with(`the stream ${stream}`, () => this.#api.message({ seq }))
     if (stored === undefined || Buffer.from(stored.data ?? '', 'base64').equals(data)) return
     throw otherStream(stream, `its message ${seq} is not the newest entry of the log`)
   }

@@ -14,12 +14,13 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { eventSubject, EVENT_WILDCARD } from '../../cmtp/subject.ts'
 import type { EventRange, EventSubscription, EventsProvider, MeshEvent, PublishFields, PublishResult } from '../../services/events/provider.ts'
+import type { Log } from '../../services/log.ts'
 import { JetStreamCalls } from '../jetstream/calls.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import { pause, StreamPublisher } from '../jetstream/publish.ts'
 import { ConsumerApi } from '../jetstream/consumer-api.ts'
 import { StreamApi } from '../jetstream/stream-api.ts'
-import { ensureStream, managerOf } from '../jetstream/stream.ts'
+import { ensureStream, managerOf, patient } from '../jetstream/stream.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
 import { ChannelTail } from './channel-tail.ts'
 import type { Stored } from './channel-tail.ts'
@@ -52,12 +53,16 @@ export interface JetStreamEventsOptions {
   readonly readTimeoutMs?: number
   /** How often the feed is compared with the stream, in ms. Default 2,000. */
   readonly checkMs?: number
+  /** How long `start` waits for JetStream where it is not ready, in ms. Default 60,000. */
+  readonly readyMs?: number
 }
 
 export interface JetStreamEventsParts {
   readonly bus: JetStreamBus
   /** Told of what no caller can be told. */
   readonly onFailure: (failure: CMeshError) => void
+  /** Told what `start` waits for. */
+  readonly log?: Pick<Log, 'info' | 'warn'>
 }
 
 export interface PublishOptions extends PublishFields {
@@ -95,6 +100,7 @@ export class JetStreamEvents implements EventsProvider {
   readonly #publishTimeoutMs: number
   readonly #readTimeoutMs: number
   readonly #checkMs: number
+  readonly #readyMs: number | undefined
   readonly #newest: Newest
   readonly #tails = new Map<string, Set<ChannelTail>>()
   readonly #publishing = new Set<Promise<unknown>>()
@@ -108,6 +114,7 @@ export class JetStreamEvents implements EventsProvider {
     this.#publishTimeoutMs = options.publishTimeoutMs ?? 5_000
     this.#readTimeoutMs = options.readTimeoutMs ?? 2_000
     this.#checkMs = options.checkMs ?? 2_000
+    this.#readyMs = options.readyMs
     this.#stream = streamConfig(options)
     this.#letters = lettersConfig({
       name: `${this.#stream.name}_DEAD`, replicas: options.replicas ?? 1, maxBytes: options.letterBytes ?? LETTER_BYTES,
@@ -118,7 +125,7 @@ export class JetStreamEvents implements EventsProvider {
     setMaxListeners(0, this.#stopping.signal)
   }
 
-  /** Rejects with `CMESH_BUS_STREAM` when JetStream is missing, or has a stream of this name that cannot be used. */
+  /** Rejects with `CMESH_BUS_STREAM` when JetStream is missing for `readyMs`, or has a stream of this name that cannot be used. */
   start(): Promise<void> {
     this.#started ??= this.#start()
     return this.#started
@@ -197,16 +204,17 @@ export class JetStreamEvents implements EventsProvider {
   }
 
   async #start(): Promise<void> {
-    const { bus, onFailure } = this.#parts
+    const { bus, onFailure, log } = this.#parts
     const calls = new JetStreamCalls(bus)
+    const patience = patient({ readyMs: this.#readyMs, signal: this.#stopping.signal, ...(log !== undefined && { log }) })
     let feed: StoredFeed | undefined
     try {
       const manager = await managerOf(bus)
-      await ensureStream(manager, this.#stream, this.#stopping.signal)
-      await ensureStream(manager, this.#letters, this.#stopping.signal)
+      await ensureStream(manager, this.#stream, patience)
+      await ensureStream(manager, this.#letters, patience)
       const reader = new StreamReader(calls, this.#stream.name, this.#readTimeoutMs)
       feed = new StoredFeed({
-        bus, manager, reader, stream: this.#stream, checkMs: this.#checkMs, onFailure,
+        bus, manager, reader, stream: this.#stream, checkMs: this.#checkMs, patience, onFailure,
         onStored: (channel, stored) => { this.#stored(channel, stored) },
         onMissed: () => { this.#missed() },
         onRestarted: head => { for (const tail of this.#allTails()) tail.restart(head) },

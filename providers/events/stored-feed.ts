@@ -10,6 +10,7 @@ import type { Msg, Subscription } from '@nats-io/nats-core'
 import type { JetStreamManager } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { channelOfSubject, EVENT_STORED, EVENT_WILDCARD } from '../../cmtp/subject.ts'
+import type { Patience } from '../bus/patience.ts'
 import { denied, type JetStreamBus } from '../jetstream/calls.ts'
 import { pause } from '../jetstream/publish.ts'
 import { ensureStream } from '../jetstream/stream.ts'
@@ -30,6 +31,8 @@ export interface StoredFeedParts {
   readonly stream: WantedStream
   /** How often the feed is compared with the stream, in ms. */
   readonly checkMs: number
+  /** What waits for JetStream where it is not ready. */
+  readonly patience: Patience
   readonly onStored: (channel: string, stored: Stored) => void
   /** Called when the connection is lost as well: until it is back everything is missed. */
   readonly onMissed: () => void
@@ -67,7 +70,7 @@ export class StoredFeed {
 
   /** Resolves when every event stored from then on is brought. The stream must exist. */
   async start(): Promise<void> {
-    const { bus, reader, checkMs, onFailure } = this.#parts
+    const { bus, reader, stream, checkMs, patience, onFailure } = this.#parts
     this.#stopListening = bus.onStatus(status => {
       if (status === 'connected') void this.#resync()
       else this.#parts.onMissed()
@@ -78,8 +81,8 @@ export class StoredFeed {
         else onFailure(denied(EVENT_STORED.wildcard, failure))
       },
     })
-    await bus.flush()
-    this.#reached(await reader.head())
+    await patience.with('the broker', () => bus.flush())
+    this.#reached(await patience.with(`the stream ${stream.name}`, () => reader.head()))
     this.#checking = setInterval(() => { this.#check() }, checkMs).unref()
   }
 
@@ -125,7 +128,7 @@ export class StoredFeed {
   async #takeUp(): Promise<boolean> {
     const before = this.#fed
     try {
-      const { state } = await ensureStream(this.#parts.manager, this.#parts.stream, this.#closed.signal)
+      const { state } = await ensureStream(this.#parts.manager, this.#parts.stream, this.#parts.patience)
       this.#compare(state.last_seq, before)
       this.#reached(state.last_seq)
       this.#parts.onMissed()

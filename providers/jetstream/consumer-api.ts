@@ -8,11 +8,12 @@ import type { Msg, MsgHdrs } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { JetStreamBus, JetStreamCalls } from './calls.ts'
 import { pull } from './pull.ts'
+import { refused, type ApiRefusal } from './refusal.ts'
 
 export type ConsumerReport = Pick<ConsumerInfo, 'name' | 'config' | 'num_ack_pending' | 'num_pending'>
 
 interface ApiAnswer extends Partial<ConsumerReport> {
-  readonly error?: { readonly code: number, readonly err_code?: number, readonly description?: string }
+  readonly error?: ApiRefusal
   readonly consumers?: readonly ConsumerReport[]
   readonly total?: number
 }
@@ -108,7 +109,7 @@ export class ConsumerApi {
 
   #checked(answer: ApiAnswer): ApiAnswer {
     const { error } = answer
-    if (error !== undefined) throw this.#failed(error.description ?? `error ${error.code}`)
+    if (error !== undefined) throw refused(this.#stream, error)
     return answer
   }
 

@@ -8,6 +8,7 @@ import { headers as newHeaders } from '@nats-io/nats-core'
 import type { MsgHdrs } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { JetStreamBus, JetStreamCalls } from './calls.ts'
+import { passesByCode } from './refusal.ts'
 
 export interface PublishAck {
   readonly seq: number
@@ -34,12 +35,6 @@ export interface StreamPublish {
 const TRY_MS = 2_000
 const BACKOFF_FIRST_MS = 20
 const BACKOFF_LAST_MS = 500
-
-/**
- * `err_code` of refusals that pass: no leader, cluster not ready, insufficient resources, JetStream not ready or not
- * enabled yet after a restart, storage failure. Any other refusal is final. None of them stores the message.
- */
-const PASSING = new Set([10008, 10009, 10023, 10039, 10047, 10076, 10077, 10118])
 
 /**
  * `err_code` of refusals for want of room: the account's limits, the server's disk, the stream's own bound or a write that
@@ -114,7 +109,7 @@ export class StreamPublisher {
     const reason = 'description' in error ? String(error.description) : 'it gave no reason'
     const full = WITHOUT_ROOM.has(code) ? this.#options.full?.(reason) : undefined
     if (full !== undefined) return new Failure(full, false)
-    const passing = PASSING.has(code) || ('code' in error && error.code === 503)
+    const passing = passesByCode({ code: 'code' in error ? Number(error.code) : 0, err_code: code })
     return new Failure(new CMeshError('CMESH_BUS_STORE', { stream: this.#stream, reason: `${reason} (${code})` }), passing)
   }
 }

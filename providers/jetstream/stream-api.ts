@@ -10,6 +10,7 @@ import { JetStreamApiCodes } from '@nats-io/jetstream'
 import type { StreamInfo } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { JetStreamCalls } from './calls.ts'
+import { refused, type ApiRefusal } from './refusal.ts'
 
 /** What JetStream says of a message that is not there. */
 export const NO_MESSAGE = 404
@@ -31,7 +32,7 @@ export interface StoredMessage {
 export type StreamReport = Pick<StreamInfo, 'config' | 'created' | 'state'> & Partial<Pick<StreamInfo, 'cluster'>>
 
 interface ApiAnswer extends Partial<StreamReport> {
-  readonly error?: { readonly code: number, readonly err_code?: number, readonly description?: string }
+  readonly error?: ApiRefusal
   readonly message?: StoredMessage
 }
 
@@ -91,7 +92,7 @@ export class StreamApi {
 
   #checked(answer: ApiAnswer): ApiAnswer {
     const { error } = answer
-    if (error !== undefined) throw this.failed(error.description ?? `error ${error.code}`)
+    if (error !== undefined) throw refused(this.#stream, error)
     return answer
   }
 

@@ -2,46 +2,43 @@
  * Makes sure that a stream exists as its owner wants it: made when missing, brought up to date when it differs, refused
  * with a coded error when the broker cannot change what differs. It never deletes a stream or a message.
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import { JetStreamApiCodes, JetStreamApiError, jetstreamManager } from '@nats-io/jetstream'
 import type { JetStreamManager, StreamConfig, StreamInfo } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { Patience, type PatienceOptions } from '../bus/patience.ts'
 import type { JetStreamBus } from './calls.ts'
+import { NO_LEADER, passes, refused } from './refusal.ts'
 
 export type WantedStream = Partial<StreamConfig> & Pick<StreamConfig, 'name'>
-
-/** How long a broker that just started may take until JetStream answers, in ms. */
-const READY_MS = 10_000
-const RETRY_MS = 50
 
 /** A manager that makes no call of its own: whether JetStream is there shows at the first real call. */
 export function managerOf(bus: JetStreamBus): Promise<JetStreamManager> {
   return jetstreamManager(bus.connection, { checkAPI: false, timeout: 2_000 })
 }
 
+/** As `patience` is, to wait for JetStream to be ready. */
+export function patient(options: Omit<PatienceOptions, 'passes'> = {}): Patience {
+  return new Patience({ ...options, passes })
+}
+
 /**
- * Resolves with the stream's state. While JetStream does not answer it tries again for 10 s, then rejects with
- * `CMESH_BUS_STREAM`, as it does at once when the broker refuses the configuration, or when `signal` is aborted.
+ * Resolves with the stream's state. While JetStream has no leader, or does not answer, it tries again for as long as `patience` has, then
+ * rejects with `CMESH_BUS_STREAM`, as it does at once when the broker refuses the configuration.
  */
-export function ensureStream(manager: JetStreamManager, wanted: WantedStream, signal?: AbortSignal): Promise<StreamInfo> {
-  return whenReady(wanted.name, () => makeOrUpdate(manager, wanted), signal)
+export function ensureStream(manager: JetStreamManager, wanted: WantedStream, patience = patient()): Promise<StreamInfo> {
+  return usable(wanted.name, patience.with(`the stream ${wanted.name}`, () => makeOrUpdate(manager, wanted)))
 }
 
 /** Resolves with the stream's state, or `undefined` where there is none of that name. Waits and rejects as `ensureStream` does. */
-export function findStream(manager: JetStreamManager, name: string, signal?: AbortSignal): Promise<StreamInfo | undefined> {
-  return whenReady(name, () => infoOf(manager, name), signal)
+export function findStream(manager: JetStreamManager, name: string, patience = patient()): Promise<StreamInfo | undefined> {
+  return usable(name, patience.with(`the stream ${name}`, () => infoOf(manager, name)))
 }
 
-async function whenReady<T>(name: string, ask: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  const endMs = performance.now() + READY_MS
-  for (;;) {
-    try {
-      return await ask()
-    } catch (thrown) {
-      const refused = thrown instanceof JetStreamApiError && thrown.code !== 503
-      if (refused || signal?.aborted === true || performance.now() > endMs) throw unusable(name, thrown)
-    }
-    await delay(RETRY_MS)
+async function usable<T>(name: string, asked: Promise<T>): Promise<T> {
+  try {
+    return await asked
+  } catch (thrown) {
+    throw unusable(name, thrown)
   }
 }
 
@@ -54,7 +51,10 @@ async function makeOrUpdate(manager: JetStreamManager, wanted: WantedStream): Pr
 
 async function infoOf(manager: JetStreamManager, name: string): Promise<StreamInfo | undefined> {
   try {
-    return await manager.streams.info(name)
+    const info = await manager.streams.info(name)
+    // A server that names no leader speaks for itself alone, and may have an old end of the stream.
+    if (info.cluster !== undefined && (info.cluster.leader ?? '') === '') throw refused(name, NO_LEADER)
+    return info
   } catch (thrown) {
     if (thrown instanceof JetStreamApiError && thrown.apiError().err_code === JetStreamApiCodes.StreamNotFound) return undefined
     throw thrown

@@ -12,8 +12,10 @@ import type { ConsumerInfo, JetStreamManager } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { sessionOfMine } from '../../cmtp/subject.ts'
 import type { MinerHandler, MinerOutcome, MinerSource, MinerSourceStats } from '../../services/miner/provider.ts'
+import type { Log } from '../../services/log.ts'
+import { READY_MS } from '../bus/patience.ts'
 import { denied, type JetStreamBus } from '../jetstream/calls.ts'
-import { ensureStream, managerOf, unusable } from '../jetstream/stream.ts'
+import { ensureStream, managerOf, patient, unusable } from '../jetstream/stream.ts'
 import { ACK, deliveryOf, nak, TERM, WORKING, type Delivery } from './delivery.ts'
 import { Garbage } from './garbage.ts'
 import { sharedConsumer, streamConfig, type StreamSourceOptions } from './work-queue.ts'
@@ -23,6 +25,8 @@ export type { StreamSourceOptions }
 export interface StreamSourceParts {
   readonly bus: JetStreamBus
   readonly onFailure: (failure: CMeshError) => void
+  /** Told what `start` waits for. */
+  readonly log?: Pick<Log, 'info' | 'warn'>
 }
 
 /** How long one pull stands at the broker, and how much later it is taken for lost, in ms. */
@@ -46,6 +50,7 @@ export class StreamSource implements MinerSource {
   readonly name = 'stream'
   readonly #bus: JetStreamBus
   readonly #onFailure: (failure: CMeshError) => void
+  readonly #log: StreamSourceParts['log']
   readonly #options: Required<StreamSourceOptions>
   readonly #garbage: Garbage
   /** By sequence in the stream: where to send word about the entry, and the end of its handling. */
@@ -54,6 +59,8 @@ export class StreamSource implements MinerSource {
   #started: Promise<void> | undefined
   #stopped: Promise<void> | undefined
   #stopping = false
+  /** Fires when a start under way is no longer wanted. */
+  readonly #unwanted = new AbortController()
   /** Entries the pull at the broker may still bring. */
   #pulled = 0
   #pulledUntilMs = 0
@@ -70,9 +77,10 @@ export class StreamSource implements MinerSource {
   constructor(parts: StreamSourceParts, options: StreamSourceOptions = {}) {
     this.#bus = parts.bus
     this.#onFailure = parts.onFailure
+    this.#log = parts.log
     this.#options = {
       stream: 'CMESH_MINE', consumer: 'miner', replicas: 1, maxBytes: 256 * 1024 * 1024, maxInFlight: 128,
-      ackWaitMs: 30_000, maxDeliver: 5, retryDelayMs: 1_000, ...options,
+      ackWaitMs: 30_000, maxDeliver: 5, retryDelayMs: 1_000, readyMs: READY_MS, ...options,
     }
     this.#garbage = new Garbage({ source: 'stream', onFailure: parts.onFailure, now: () => performance.now() })
   }
@@ -102,11 +110,12 @@ export class StreamSource implements MinerSource {
   }
 
   async #start(handler: MinerHandler): Promise<void> {
-    const { bus, stream, ackWaitMs } = { bus: this.#bus, ...this.#options }
+    const { bus, stream, ackWaitMs, readyMs } = { bus: this.#bus, ...this.#options }
+    const patience = patient({ readyMs, signal: this.#unwanted.signal, ...(this.#log !== undefined && { log: this.#log }) })
     const manager = await managerOf(bus)
-    await ensureStream(manager, streamConfig(this.#options))
+    await ensureStream(manager, streamConfig(this.#options), patience)
     try {
-      const info = await sharedConsumer(manager, this.#options)
+      const info = await patience.with(`the consumer of ${stream}`, () => sharedConsumer(manager, this.#options))
       this.#waiting = lagOf(info)
     } catch (thrown) {
       throw unusable(stream, thrown)
@@ -132,6 +141,7 @@ export class StreamSource implements MinerSource {
 
   async #stop(): Promise<void> {
     this.#stopping = true
+    this.#unwanted.abort()
     await this.#started?.catch(() => undefined)
     const running = this.#running
     if (running === undefined) return

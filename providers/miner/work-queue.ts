@@ -24,6 +24,8 @@ export interface StreamSourceOptions {
   readonly maxDeliver?: number
   /** How long an entry waits after its first failed try, in ms; doubled after each further one, at most 60,000. Default 1,000. */
   readonly retryDelayMs?: number
+  /** How long `start` waits for JetStream where it is not ready, in ms. Default 60,000. */
+  readonly readyMs?: number
 }
 
 /** Entries under way in all nodes together. */

@@ -23,10 +23,13 @@ const ATTEMPTS = 20
 export class LogCopy extends LogReader {
   /** Public half of the key that signs the log. */
   readonly key: Uint8Array
+  /** Where its files are. */
+  readonly copy: string
   readonly #close: () => Promise<void>
 
-  private constructor(path: string, core: Hypercore, key: Uint8Array, close: () => Promise<void>) {
+  private constructor(path: string, copy: string, core: Hypercore, key: Uint8Array, close: () => Promise<void>) {
     super(path, core)
+    this.copy = copy
     this.key = key
     this.#close = close
   }
@@ -58,7 +61,7 @@ export class LogCopy extends LogReader {
       const key = core.manifest?.signers[0]?.publicKey
       if (key === undefined) throw new CMeshError('CMESH_STATE_CORRUPT', { path, block: 0, reason: 'it does not say who signs it' })
       const opened = core
-      return new LogCopy(path, opened, key, () => opened.close())
+      return new LogCopy(path, copy, opened, key, () => opened.close())
     } catch (thrown) {
       await Promise.allSettled([core?.close()])
       await Promise.allSettled([storage.close()])

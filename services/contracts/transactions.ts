@@ -32,6 +32,7 @@ import { parseGenesis, readGenesis, readOperator, writeGenesis } from './genesis
 import { join, leave } from './members.ts'
 import { changeMeter, Metering } from './metering.ts'
 import type { ContractEngine } from './provider.ts'
+import { contractRecord } from './records.ts'
 import { recordSkip } from './skips.ts'
 
 export interface ContractTransactionsParts {
@@ -63,6 +64,7 @@ export class ContractTransactions implements TransactionHandler {
     if (contract === SYSTEM_SPACE) return this.#system(name, transaction, route, context)
     const { engine, meter } = this.#execution
     checkCallable(engine, contract, name)
+    checkCondition(transaction, contract, context)
     const input = argumentsOf({ route, body: transaction.body })
     return this.#execution.run({
       address: contract, function: name, input, caller: sub, origin: sub, gasLimit: meter.transactionGas, tx: transaction.id,
@@ -143,4 +145,12 @@ export class ContractTransactions implements TransactionHandler {
     }
     return { ...DONE, status: 200, output: jsonExecution({ operator: genesis.operator, contracts: done }).output, writes, events }
   }
+}
+
+/** A call that was made for one code does nothing where another is in force, a proxy's being that of its target. */
+function checkCondition({ condition }: Pick<Transaction, 'condition'>, contract: string, { system }: Pick<TransactionContext, 'system'>): void {
+  if (condition === undefined) return
+  const wanted = Buffer.from(condition).toString('hex')
+  const { codeHash: found } = contractRecord(system, contract)
+  if (found !== wanted) throw new CMeshError('CMESH_STATE_IF_MATCH', { contract, found, wanted })
 }

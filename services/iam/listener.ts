@@ -77,15 +77,17 @@ export class IamListener {
     return this.#dropped
   }
 
-  /** Resolves when the broker knows of the subscriptions. */
+  /** Resolves when the broker knows of the subscriptions. Idempotent. */
   async start(): Promise<void> {
     const { buses, node } = this.#parts
     const each = [...new Set(buses)]
-    this.#subscriptions = each.flatMap(bus => {
-      const door: Door = { bus, taken: 0, waiting: { call: 0, confirm: 0 } }
-      const take = (message: BusMessage): void => { this.#take(door, message) }
-      return [bus.subscribe(HELLO_WILDCARD, take, { queue: IAM_QUEUE }), bus.subscribe(helloNodeSubject(node), take)]
-    })
+    if (this.#subscriptions.length === 0) {
+      this.#subscriptions = each.flatMap(bus => {
+        const door: Door = { bus, taken: 0, waiting: { call: 0, confirm: 0 } }
+        const take = (message: BusMessage): void => { this.#take(door, message) }
+        return [bus.subscribe(HELLO_WILDCARD, take, { queue: IAM_QUEUE }), bus.subscribe(helloNodeSubject(node), take)]
+      })
+    }
     await Promise.all(each.map(bus => bus.flush()))
   }
 

@@ -16,7 +16,7 @@ import type { StatePosition } from '../../cmtp/layer.ts'
 import type { LogEntry } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
 import { timeBehind } from './log-time.ts'
-import { decodeBatch, movesBySteps, type Batch, type BatchContent, type Transaction } from './batch.ts'
+import { BATCH_VERSION, decodeBatch, movesBySteps, newerBatch, type Batch, type BatchContent, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { OwnBatch } from './own-batches.ts'
 import type { Block, ReadBack, StateHead, StateStore, TransactionRecord } from './provider.ts'
@@ -159,13 +159,18 @@ export class Applier {
     )
   }
 
-  /** The batch, when a member signed it. */
+  /** The batch, when a member signed it. Throws for one of a later version: members that read it have another state behind it. */
   #members(message: Uint8Array): BatchContent | undefined {
+    const { verifyMember, log } = this.#parts
     try {
       const batch = decodeBatch(message)
-      return this.#parts.verifyMember(batch, message) ? batch : undefined
+      return verifyMember(batch, message) ? batch : undefined
     } catch (error) {
-      this.#parts.log.error({ err: error }, 'an ordered message is no batch')
+      const newer = newerBatch(message)
+      if (newer !== undefined && verifyMember(newer.batch, message)) {
+        throw new CMeshError('CMESH_CONSENSUS_NEWER', { member: newer.batch.member, version: newer.version, known: BATCH_VERSION })
+      }
+      log.error({ err: error }, 'an ordered message is no batch')
       return undefined
     }
   }

@@ -5,10 +5,10 @@
  * (binary.ts); they open with a text of their own, so that no other signed thing of the mesh can pass for a batch.
  *
  *   batch       'cmesh/batch' · version · member (UTF-8) · proposedMs · count · transaction… · signature (64)
- *   transaction id (16) · sub · sid · jti (table) · grantSeq · fqmn (table) · deadlineMs · body · proof
+ *   transaction id (16) · sub · sid · jti (table) · grantSeq · fqmn (table) · deadlineMs · body · proof · in version 4: condition
  *
- * The signature is over every byte before it. Versions 1 and 2 are read but not written any more: 1 has no proofs, and both move the log's time
- * as far as they say (`log-time.ts`).
+ * The signature is over every byte before it. Version 3 is written, and 4 where a transaction has a condition. Versions 1 and 2 are read but not
+ * written any more: 1 has no proofs, and both move the log's time as far as they say (`log-time.ts`).
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { PROOF_BYTES } from '../../cmtp/identity/request-proof.ts'
@@ -16,9 +16,12 @@ import { LIMITS } from '../../cmtp/limits.ts'
 import { BOUND, ByteReader, ByteWriter, type Refuse } from './binary.ts'
 
 const MAGIC = Buffer.from('cmesh/batch')
-const VERSION = 3
-/** The version without proofs. */
+const VERSION = 4
+/** The version without proofs, the first whose time goes by steps, and the first with conditions. */
 const PLAIN_VERSION = 1
+const STEPS_VERSION = 3
+const CONDITION_VERSION = 4
+const CONDITION_BYTES = 32
 const SIGNATURE_BYTES = 64
 const LEAST_TRANSACTION = 23
 
@@ -49,6 +52,8 @@ export interface Transaction {
   readonly deadlineMs: number
   /** The caller's own signature over this request: SHA-256 of its token (32) and Ed25519 (64), else `NO_PROOF`. */
   readonly proof: Uint8Array
+  /** SHA-256 of the code that the contract has to run; missing where it may be any. */
+  readonly condition?: Uint8Array
 }
 
 export interface BatchContent {
@@ -67,9 +72,9 @@ export interface Batch extends BatchContent {
 
 /** An upper bound of what one transaction adds to a batch, in bytes. */
 export function transactionBytes(transaction: Transaction): number {
-  const { sub, sid, jti, fqmn, body, proof } = transaction
+  const { sub, sid, jti, fqmn, body, proof, condition = NO_PROOF } = transaction
   const texts = BOUND.text(sub) + BOUND.text(sid) + BOUND.text(jti) + BOUND.text(fqmn)
-  return BOUND.id + texts + 2 * BOUND.integer + BOUND.bytes(body.length) + BOUND.bytes(proof.length)
+  return BOUND.id + texts + 2 * BOUND.integer + BOUND.bytes(body.length) + BOUND.bytes(proof.length) + BOUND.bytes(condition.length)
 }
 
 /**
@@ -86,7 +91,8 @@ export function encodeBatch(content: BatchContent, sign: (bytes: Uint8Array) => 
   for (const transaction of transactions) size += transactionBytes(transaction)
   const out = new ByteWriter(size, refuse)
   out.raw(MAGIC)
-  out.u8(VERSION)
+  const version = transactions.some(({ condition }) => condition !== undefined) ? CONDITION_VERSION : STEPS_VERSION
+  out.u8(version)
   out.utf8(member)
   out.integer(proposedMs)
   out.integer(transactions.length)
@@ -101,6 +107,10 @@ export function encodeBatch(content: BatchContent, sign: (bytes: Uint8Array) => 
     out.bytes(transaction.body)
     if (!isProofLength(transaction.proof.length)) refuse(0, `a proof of 0 or ${PROOF_BYTES} bytes`)
     out.bytes(transaction.proof)
+    if (version < CONDITION_VERSION) continue
+    const { condition = NO_PROOF } = transaction
+    if (transaction.condition !== undefined && condition.length !== CONDITION_BYTES) refuse(0, `a condition of ${CONDITION_BYTES} bytes`)
+    out.bytes(condition)
   }
   const signature = sign(out.written())
   if (signature.length !== SIGNATURE_BYTES) refused(`its signature has ${signature.length} bytes, not ${SIGNATURE_BYTES}`)
@@ -126,17 +136,40 @@ export function decodeBatch(bytes: Uint8Array): Batch {
   const member = from.utf8('the member')
   const proposedMs = from.integer('the time of the proposal')
   const countAt = from.offset
-  const count = from.count(version === PLAIN_VERSION ? LEAST_TRANSACTION : LEAST_TRANSACTION + 1, 'a count of transactions')
+  const least = LEAST_TRANSACTION + (version === PLAIN_VERSION ? 0 : version < CONDITION_VERSION ? 1 : 2)
+  const count = from.count(least, 'a count of transactions')
   if (count > BATCH_LIMITS.transactions) refuse(countAt, `a count of at most ${BATCH_LIMITS.transactions} transactions`)
   const transactions = new Array<Transaction>(count)
   for (let i = 0; i < count; i++) transactions[i] = readTransaction(from, version, refuse)
   from.done()
+  if (version >= CONDITION_VERSION && transactions.every(({ condition }) => condition === undefined)) refuse(MAGIC.length, 'the version of a batch without conditions')
   return { member, proposedMs, transactions, signature: bytes.subarray(signed) }
 }
 
+/**
+ * Of bytes that are no batch to this version: what a batch of a later one says of itself, where they are such. Every version begins with the
+ * same text, its number and its member, and ends with the signature over all before.
+ */
+export function newerBatch(bytes: Uint8Array): { readonly version: number, readonly batch: Batch } | undefined {
+  const refuse = (offset: number, expected: string): never => refused(`byte ${offset} is not ${expected}`, offset)
+  const signed = bytes.length - SIGNATURE_BYTES
+  const version = bytes[MAGIC.length] ?? 0
+  if (signed <= MAGIC.length || version <= VERSION || !MAGIC.equals(bytes.subarray(0, MAGIC.length))) return undefined
+  try {
+    const from = new ByteReader(bytes, refuse, signed)
+    from.raw(MAGIC.length + 1, 'the start of a batch')
+    return { version, batch: { member: from.utf8('the member'), proposedMs: 0, transactions: [], signature: bytes.subarray(signed) } }
+  } catch {
+    return undefined
+  }
+}
+
+/** The newest version of a batch that is read here. */
+export const BATCH_VERSION = VERSION
+
 /** Whether the log's time follows this batch by steps, and its deadlines are held against its proposer's clock: from version 3 on. */
 export function movesBySteps(message: Uint8Array): boolean {
-  return (message[MAGIC.length] as number) >= VERSION
+  return (message[MAGIC.length] as number) >= STEPS_VERSION
 }
 
 function readTransaction(from: ByteReader, version: number, refuse: Refuse): Transaction {
@@ -154,7 +187,11 @@ function readTransaction(from: ByteReader, version: number, refuse: Refuse): Tra
   const proofAt = from.offset
   const proof = from.bytes('a proof')
   if (!isProofLength(proof.length)) refuse(proofAt, `a proof of 0 or ${PROOF_BYTES} bytes`)
-  return { ...plain, proof }
+  if (version < CONDITION_VERSION) return { ...plain, proof }
+  const conditionAt = from.offset
+  const condition = from.bytes('a condition')
+  if (condition.length !== 0 && condition.length !== CONDITION_BYTES) refuse(conditionAt, `a condition of 0 or ${CONDITION_BYTES} bytes`)
+  return { ...plain, proof, ...(condition.length > 0 && { condition }) }
 }
 
 function isProofLength(length: number): boolean {

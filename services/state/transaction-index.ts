@@ -118,7 +118,8 @@ export class TransactionIndex {
 }
 
 /** Digest of who asked what: the caller, the address and the body. */
-export function transactionDigest(transaction: Pick<Transaction, 'sub' | 'fqmn' | 'body'>): string {
-  const head = Buffer.from(`${transaction.sub}\0${transaction.fqmn}\0`)
+export function transactionDigest(transaction: Pick<Transaction, 'sub' | 'fqmn' | 'body' | 'condition'>): string {
+  const { condition } = transaction
+  const head = Buffer.from(`${transaction.sub}\0${transaction.fqmn}\0${condition === undefined ? '' : `if-match ${Buffer.from(condition).toString('hex')}\0`}`)
   return hash('sha256', transaction.body.length === 0 ? head : Buffer.concat([head, transaction.body]), 'base64url')
 }

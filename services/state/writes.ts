@@ -31,6 +31,8 @@ const OUTBOX_LIMIT = 4_096
 /** How long what this node orders in its own name may wait for its place. */
 const OWN_DEADLINE_MS = 30_000
 const NOTHING = new Uint8Array(0)
+const CONDITION_HEADER = 'if-match'
+const CONDITION = /^"[0-9a-f]{64}"$/
 
 export interface WritesParts extends Pick<StateServiceParts, 'engine' | 'guard' | 'clock'> {
   readonly outbox: Pick<Outbox, 'pending'>
@@ -112,9 +114,11 @@ export class Writes {
       proof = readRequestProof(headerValue(decodeHeaders(call.headers), PROOF_HEADER), route.text)
       checkProofOfToken(proof, guard.tokenOf(auth), { sub: auth.sub, id, fqmn: route.text, body, deadlineMs })
     }
+    const condition = conditionOf(call, route)
     call.proposed = true
     return proposer.submit({
       id, sub: auth.sub, sid: auth.sid, jti: auth.jti, grantSeq: readSeq(system, GRANTSEQ_KEY), fqmn: route.text, body, deadlineMs, proof,
+      ...(condition !== undefined && { condition }),
     })
   }
 
@@ -134,6 +138,15 @@ export class Writes {
     if (error.code.startsWith('CMESH_CONTRACT_')) this.#parts.stats.contractFailures++
     return wireErrorReply(outcome.status, error.toWire(), outcomeHeaders(this.#parts.durability, outcome))
   }
+}
+
+/** The code that the call was made for, by its header `if-match`. Throws `CMESH_STATE_CONDITION`. */
+function conditionOf(call: Call, { service, segments: [contract] }: Route): Uint8Array | undefined {
+  const wanted = call.headers.length === 0 ? undefined : headerValue(decodeHeaders(call.headers), CONDITION_HEADER)
+  if (wanted === undefined) return undefined
+  if (service !== 'S' || contract === SYSTEM_SPACE) throw new CMeshError('CMESH_STATE_CONDITION', { reason: 'it goes with a call of a contract\'s function alone' })
+  if (!CONDITION.test(wanted)) throw new CMeshError('CMESH_STATE_CONDITION', { reason: 'it is the SHA-256 of the contract\'s code, 64 lower-case hex digits within double quotes' })
+  return Buffer.from(wanted.slice(1, -1), 'hex')
 }
 
 function errorOf(outcome: Outcome): CMeshError {

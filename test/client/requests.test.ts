@@ -67,11 +67,11 @@ describe('a call', () => {
 
   test('carries body or args, headers and the idempotency key as they were given', async () => {
     const client = await open()
-    await client.call('0xSW:0x001:say', { args: ['ü', 1], headers: { 'Accept-Language': 'de', 'X-Own': 'v' }, idempotencyKey: 'k1' })
+    await client.call('0xSW:0x001:say', { args: ['ü', 1], headers: { 'Accept-Language': 'de', 'X-Own': 'v' }, idempotencyKey: 'k1', ifMatch: 'ab' })
     await client.call('0xEW:news', { body: Buffer.from([0, 255]), receipt: 'none' })
     const [first, second] = mesh.requests.map(({ frame }) => frame) as [RequestFrame, RequestFrame]
     expect(first.body.toString()).toBe('["ü",1]')
-    expect(decodeHeaders(first.headers)).toEqual([['accept-language', 'de'], ['x-own', 'v'], ['idempotency-key', 'k1']])
+    expect(decodeHeaders(first.headers)).toEqual([['accept-language', 'de'], ['x-own', 'v'], ['if-match', '"ab"'], ['idempotency-key', 'k1']])
     expect([...second.body]).toEqual([0, 255])
     expect(second.receipt).toBe('none')
   })

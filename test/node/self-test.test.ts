@@ -8,19 +8,24 @@ import { errorReply } from '../../services/call.ts'
 import { startIam } from '../support/iam.ts'
 import { LoneBus } from '../support/lone-bus.ts'
 
-test('a node whose reads others have to check asks again until they are there, and no other failure twice', async () => {
+test('asks again while members are not there, or the broker elects a leader, says so once, and asks after no other failure twice', async () => {
   const { iam, clock, mesh } = await startIam()
   const identity = KeyPair.generate()
   const keys = { verifierOf: () => mesh.publicKey }
   const session = new OwnSession({ iam, identity, mesh: mesh.did, want: ['read 0xS:>'], now: () => clock.ms, keys })
   const unchecked = new CMeshError('CMESH_CONSENSUS_UNCHECKED', { fqmn: '0xS:0x001:hello_world', count: 1, quorum: 2, members: 3 })
-  const answers = [unchecked, unchecked, new CMeshError('CMESH_STATE_HALTED', { reason: 'a test' }), unchecked]
+  const unknown = new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx: 'a' })
+  const answers = [unchecked, unknown, new CMeshError('CMESH_STATE_HALTED', { reason: 'a test' }), unchecked]
+  const warned: object[] = []
+  const log = { warn: (fields: object) => { warned.push(fields) } }
   const frontDoor = {
     route: async () => encodeReply({ id: Buffer.alloc(16), receipt: 'hash', finalHash: '0'.repeat(32), layers: Buffer.alloc(0), ...errorReply(answers.shift() as CMeshError) }),
   }
-  await expect(selfTest({ frontDoor, session, identity, mesh: new LoneBus(), eventsOut: async () => undefined })).rejects.toMatchObject({
+  const parts = { frontDoor, session, identity, mesh: new LoneBus(), eventsOut: async () => undefined, patienceMs: 60_000, log }
+  await expect(selfTest(parts)).rejects.toMatchObject({
     code: 'CMESH_BOOT_FAILED', detail: { step: 'self-test of state', reason: expect.stringContaining('0xS:0x001:hello_world gave 503 and not 200: {"code":"CMESH_STATE_HALTED"') },
   })
   expect(answers).toHaveLength(1)
+  expect(warned).toEqual([{ fqmn: '0xS:0x001:hello_world', code: 'CMESH_CONSENSUS_UNCHECKED', forMs: 60_000 }])
   await iam.stop()
 })

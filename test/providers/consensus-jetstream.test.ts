@@ -183,6 +183,18 @@ describe('the order of a stream', () => {
 })
 
 describe('a broker that goes away', () => {
+  test('before a start is waited for, and so is one that gives no answer', async () => {
+    let swallowed = 0
+    const deaf = dropping(subject => subject.startsWith('_INBOX.') && ++swallowed <= 2)
+    await broker.kill()
+    await until('the loss is seen', () => bus.status === 'disconnected')
+    const one = node(START, { readTimeoutMs: 100 }, deaf)
+    await broker.restart()
+    await one.ready
+    expect(swallowed).toBeGreaterThan(2)
+    await expect(one.provider.propose(proposal())).resolves.toMatchObject({ seq: 1 })
+  })
+
   test('by SIGKILL in the midst of proposals, and comes back: every one is ordered once, where it was said', async () => {
     const one = await begun()
     const committed = new Map<string, Committed>()

@@ -133,7 +133,7 @@ describe('mock Raft', () => {
 })
 
 describe('mock consensus on a bus', () => {
-  const node = (bus: LoneBus, nodeId: string): MockConsensus => new MockConsensus({ bus, nodeId })
+  const node = (bus: LoneBus, nodeId: string): MockConsensus => new MockConsensus({ bus, nodeId, readyMs: 0 })
 
   test('refuses to start beside a second node, names it and leaves it alone', async () => {
     const bus = new LoneBus()

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { headers, type Msg, type MsgHdrs } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { ChannelTail, type Stored } from '../../providers/events/channel-tail.ts'
+import { Patience } from '../../providers/bus/patience.ts'
 import { StoredFeed } from '../../providers/events/stored-feed.ts'
 import type { StreamReader } from '../../providers/events/stream-reader.ts'
 import type { JetStreamBus } from '../../providers/jetstream/calls.ts'
@@ -171,6 +172,7 @@ function scripted(): {
     reader: { head: async () => stream.head } as StreamReader,
     stream: { name: 'S' },
     checkMs: 5,
+    patience: new Patience({ readyMs: 0 }),
     onStored: (channel, { seq, previous, event: whole }) => {
       log.push(`${channel} ${previous}<${seq}${whole ? ` at ${whole.timeMs}` : ''}`)
     },

@@ -31,7 +31,7 @@ export function audit(program: Command, terminal: Terminal): void {
     .option('--certificate <file>', 'the certificate of the node, where its key is not the mesh\'s (default: `certificate` in its data directory, if it is there)')
     .option('--identity <name>', 'which of your identities reads the audit channel', 'default')
     .option('--offline', 'do not compare with the audit channel')
-    .option('--against <file>', 'roots that somebody kept: a receipt, or events of the audit channel; can be given again', (file: string, before: readonly string[] = []) => [...before, file])
+    .option('--against <file>', 'roots that somebody kept: a receipt, or events of the audit channel; can be given again', (file: string, before: readonly string[] | undefined) => [...(before ?? []), file])
     .addHelpText('after', examples(
       ['cmesh audit verify', 'exit code 0: all of it is whole, and what the mesh has seen'],
       ['cmesh audit verify ./mesh ./copy --offline', 'names the first batch that differs'],

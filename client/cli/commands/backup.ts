@@ -18,15 +18,18 @@ export function backup(program: Command, terminal: Terminal): void {
     .argument('<file>', 'the backup; must not exist')
     .option(DATA, DATA_SAYS)
     .option('--with-keys', 'put the secret keys of the node in as well: whoever has the file can be the mesh')
+    .option('--with-audit', 'put the audit log in as well, with what its receipts need')
     .addHelpText('after', examples(
       ['cmesh backup mesh.backup', 'writes go on meanwhile'],
       ['cmesh backup mesh.backup --with-keys', 'what restores the node itself; keep it like a key'],
     ))
-    .action(async (file: string, options: DataOptions & { readonly withKeys?: boolean }) => {
+    .action(async (file: string, options: DataOptions & { readonly withKeys?: boolean, readonly withAudit?: boolean }) => {
       const dir = dataOf(terminal, options)
-      const made = await askArchive(terminal, 'backup', { dir, file: resolve(file), keys: options.withKeys === true }, 'making a backup')
+      const ask = { dir, file: resolve(file), keys: options.withKeys === true, audit: options.withAudit === true }
+      const made = await askArchive(terminal, 'backup', ask, 'making a backup')
       printResult(terminal, options, { file: resolve(file), ...made }, () => fields(terminal, [
         ['backup', file], ...factsOf(made), ['keys', made.keys ? 'all of the node\'s: keep this file like a key' : 'none; keep node.key yourself, or use --with-keys'],
+        ['audit logs', made.audits === undefined ? 'none; use --with-audit' : String(made.audits)],
       ]))
     })
 }
@@ -43,7 +46,7 @@ export function restore(program: Command, terminal: Terminal): void {
       const dir = dataOf(terminal, options)
       const made = await askArchive(terminal, 'restore', { file: resolve(file), dir, verify: options.verify === true }, 'restoring')
       printResult(terminal, options, { directory: dir, ...made }, () => fields(terminal, [
-        ['restored', dir], ...factsOf(made), ['verified', made.verified ? 'read back from the disk' : 'while it was written'],
+        ['restored', dir], ...factsOf(made), ...(made.audits === 0 ? [] : [['audit logs', `${made.audits}, put aside in ${dir}/former`] as const]), ['verified', made.verified ? 'read back from the disk' : 'while it was written'],
       ]))
       if (options.json !== true) {
         terminal.note(made.keys ? `Next: cmesh up --data ${dir}` : `Next: put the node.key of ${made.mesh} into ${dir}, mode 0600; the backup has no keys. Then: cmesh up --data ${dir}`)

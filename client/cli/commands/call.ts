@@ -23,6 +23,7 @@ interface CallOptions extends MeshOptions {
   readonly bodyFile?: string
   readonly receipt: string
   readonly witness?: string | boolean
+  readonly ifMatch?: string
   readonly at?: number
   readonly in?: number
 }
@@ -35,6 +36,7 @@ export function call(program: Command, terminal: Terminal): void {
     .option('--receipt <level|file>', 'what the reply proves itself by: none, hash or full; or a file, which the whole receipt is written to', 'hash')
     .option('--witness <file>', 'where the witness of the receipt goes: bodies and arguments, for you alone (default: <receipt>.witness)')
     .option('--no-witness', 'keep none')
+    .addOption(new Option('--if-match <hash>', 'do nothing unless the contract runs this code: its code hash').conflicts(['at', 'in']))
     .addOption(new Option('--at <time>', 'have the mesh make the call then: an ISO 8601 time, or ms since 1970').argParser(moment))
     .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs)).conflicts('at'))
     .addHelpText('after', examples(
@@ -49,7 +51,7 @@ export function call(program: Command, terminal: Terminal): void {
       if (options.at !== undefined || options.in !== undefined) return delay(terminal, fqmn, body, options)
       const file = LEVELS.has(options.receipt) ? undefined : options.receipt
       const receipt = file === undefined ? options.receipt as ReceiptLevel : 'full'
-      const ask = { body, receipt, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
+      const ask = { body, receipt, ifMatch: options.ifMatch, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
       const reply = await withClient(terminal, options, (client) =>
         withProgress(terminal, `waiting for ${fqmn}`, () => client.call(fqmn, ask)))
       const error = reply.error()

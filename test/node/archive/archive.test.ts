@@ -193,8 +193,9 @@ describe('a restore', () => {
     ['mesh', 'did:key:z6Mk', `its blocks give mesh ${OLD_DATA.mesh}, and it says did:key:z6Mk`],
     ['blocks', 30, 'its blocks give seq 30, and it says 31'],
     ['blocks', 32, 'the length of block 31 is out of bounds'],
-    ['v', 2, 'its header is not one of version 1'],
-    ['blocks', -1, 'its header is not one of version 1'],
+    ['v', 2, 'its header is not one of version 1 or 2'],
+    ['blocks', -1, 'its header is not one of version 1 or 2'],
+    ['audits', 1, 'its header is not one of version 1 or 2'],
   ])('is refused where the header says another %s (%s)', async (name, value, reason) => {
     expect(await refusal(await forged({ [name]: value }))).toMatchObject({
       code: 'CMESH_BACKUP_FILE',
@@ -225,6 +226,33 @@ describe('a restore', () => {
       code: 'CMESH_BACKUP_TARGET', message: `${dir} cannot be written to: it is not empty. Nothing that is there was changed; name another place.`,
     })
     expect(await readdir(dir)).toEqual(['mine'])
+  })
+
+  test('beside a directory of that name touches it only where a restore that was interrupted left it', async () => {
+    const [file, data, beside] = [OLD_DATA.backup, join(dir, 'd'), join(dir, 'd.restore')]
+    await mkdir(beside)
+    await writeFile(join(beside, 'mine'), 'x')
+    await expect(restoreBackup({ file, dir: data, verify: false }, silent)).rejects.toMatchObject({
+      code: 'CMESH_BACKUP_TARGET',
+      message: `${beside} cannot be written to: it is there already, and no restore that was interrupted left it, so move it away. Nothing that is there was changed; name another place.`,
+    })
+    expect(await readdir(beside)).toEqual(['mine'])
+    await mkdir(join(beside, 'restoring'))
+    await writeFile(join(beside, 'restoring', 'node.lock'), `${process.pid} \n`)
+    await restoreBackup({ file, dir: data, verify: false }, silent)
+    expect((await readdir(data)).sort()).toEqual(['claim.json', 'state'])
+    expect(existsSync(beside)).toBe(false)
+  })
+
+  test('is refused while another one makes the same directory', async () => {
+    const [file, data] = [OLD_DATA.backup, join(dir, 'd')]
+    const made: unknown[] = []
+    await restoreBackup({ file, dir: data, verify: true }, () => {
+      made.push(restoreBackup({ file, dir: data, verify: false }, silent).then(() => 'restored', (error: unknown) => (error as CMeshError).code))
+    })
+    expect(made.length).toBeGreaterThan(0)
+    expect(new Set(await Promise.all(made))).toEqual(new Set(['CMESH_BOOT_DATA_IN_USE']))
+    expect(await verifyLog(data, silent)).toMatchObject(facts)
   })
 
   test('of a file that is not there is refused', async () => {

@@ -23,6 +23,8 @@ const TWO = versionedContract({ which: 2 })
 const MIGRATING = versionedContract({ which: 3, migrate: 'keeps' })
 const BREAKING = versionedContract({ which: 4, migrate: 'fails' })
 
+const SALT = '07'.repeat(16)
+
 let made: Replica
 beforeEach(async () => {
   made = await replica()
@@ -158,6 +160,28 @@ describe('a replacement', () => {
     expect(outputOf(replace(TWO))).toMatchObject({ version: 2 })
   })
 
+  test('turns away what is called for the code before, at the contract and at its proxies, and nothing else', () => {
+    const proxy = (outputOf(done(`0xSW:0x000:proxy:["${address}","${SALT}"]`, STRANGER, signProxy({ target: address, salt: SALT, init: '' }, STRANGER))) as { address: string }).address
+    const put = (at: string, code: Uint8Array | undefined): TransactionRecord => {
+      const condition = code && { condition: Buffer.from(codeHash(code), 'hex') }
+      return made.next(batchOf([transactionOf(`0xSW:${at}:put`, { body: Buffer.from('["new"]'), ...condition })]))[0] as TransactionRecord
+    }
+    expect([put(address, ONE), put(proxy, ONE), put(address, undefined)].map(({ status }) => status)).toEqual([200, 200, 200])
+    replace(TWO)
+    const before = whole()
+    for (const at of [address, proxy]) {
+      const record = put(at, ONE)
+      expect(record).toMatchObject({ status: 412, gas: 0n, writes: [], events: [] })
+      expect(outputOf(record)).toMatchObject({
+        code: 'CMESH_STATE_IF_MATCH',
+        message: `The contract ${at} runs the code ${codeHash(TWO)}, and the call is for ${codeHash(ONE)} (if-match). Nothing was done. Look at what changed (cmesh contract inspect), and call again for the code that it runs.`,
+      })
+    }
+    expect(whole()).toEqual(before)
+    expect([put(address, TWO), put(proxy, TWO), put(address, undefined)].map(({ status }) => status)).toEqual([200, 200, 200])
+    expect(made.halts).toEqual([])
+  })
+
   test('cannot be played again over a later one', () => {
     const body = replacementOf(address, 2, TWO, {}, DEPLOYER)
     expect(done(`0xSW:0x000:replace:["${address}"]`, DEPLOYER, body).status).toBe(200)
@@ -184,7 +208,6 @@ describe('a replacement', () => {
 })
 
 describe('a proxy', () => {
-  const SALT = '07'.repeat(16)
   let target: string
   beforeEach(() => { target = deployed(versionedContract({ which: 1, init: 'keeps' }), { init: Buffer.from('["first"]') }) })
 

@@ -183,6 +183,28 @@ describe('an id', () => {
   })
 })
 
+/** A batch of the next version, as far as this one knows what those are like. */
+function later(by: KeyPair): Uint8Array {
+  const version = Buffer.from(batchOf([], { by }))
+  version[11] = 5
+  const signed = Buffer.concat([version.subarray(0, -64), Buffer.from('what this version does not know')])
+  return Buffer.concat([signed, by.sign(signed)])
+}
+
+describe('a batch of a later version', () => {
+  test('that a member signed halts it before the entry, since other members have another state behind that', async () => {
+    const { next, applier, store, halts } = await opened()
+    next(batchOf([put('a')]))
+    const { head } = store
+    applier.apply(entryOf(2, later(MEMBER)))
+    expect(store.head).toEqual(head)
+    expect(halts.map(({ code, message }) => ({ code, message }))).toEqual([{
+      code: 'CMESH_CONSENSUS_NEWER',
+      message: `The member ${MEMBER.did} ordered a batch of version 5, and this node reads those up to 4. It stops before it, so that its state stays that of the others. Start it again with the version of CMesh that the others run.`,
+    }])
+  })
+})
+
 describe('a batch that no member signed', () => {
   const stranger = KeyPair.generate()
   const tampered = (data: Uint8Array): Uint8Array => {
@@ -193,6 +215,8 @@ describe('a batch that no member signed', () => {
   test.each<[string, () => Uint8Array]>([
     ['but somebody else', () => batchOf([put('a')], { by: stranger, proposedMs: START_MS + 99 })],
     ['because it was changed', () => tampered(batchOf([put('a')], { proposedMs: START_MS + 99 }))],
+    ['because it is of a later version, and somebody else signed it', () => later(KeyPair.generate())],
+    ['because it is of a later version, and its signature is none', () => tampered(later(MEMBER))],
     ['because it is noise', () => Buffer.from('noise')],
     ['because it is nothing', () => Buffer.alloc(0)],
   ])('%s changes nothing but takes its sequence: an empty block, at the time before', async (_what, data) => {

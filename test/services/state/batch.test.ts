@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import {
-  BATCH_LIMITS, batchOverheadBytes, decodeBatch, encodeBatch, movesBySteps, NO_PROOF, transactionBytes, verifyBatch,
+  BATCH_LIMITS, batchOverheadBytes, decodeBatch, encodeBatch, movesBySteps, newerBatch, NO_PROOF, transactionBytes, verifyBatch,
 } from '../../../services/state/batch.ts'
 import type { Batch, BatchContent, Transaction } from '../../../services/state/batch.ts'
 import { anyId, anyText } from '../../support/blocks.ts'
@@ -25,7 +25,10 @@ const anyTransaction: fc.Arbitrary<Transaction> = fc.record({
   body: fc.uint8Array({ maxLength: 40 }),
   deadlineMs: fc.maxSafeNat(),
   proof: fc.oneof(fc.constant(NO_PROOF), fc.uint8Array({ minLength: 96, maxLength: 96 })),
-})
+}).chain(transaction => fc.oneof(
+  { weight: 4, arbitrary: fc.constant(transaction) },
+  fc.uint8Array({ minLength: 32, maxLength: 32 }).map(condition => ({ ...transaction, condition })),
+))
 const anyContent: fc.Arbitrary<BatchContent> = fc.record({
   member: anyText,
   proposedMs: fc.maxSafeNat(),
@@ -83,13 +86,23 @@ describe('the batch codec', () => {
   })
 
   test('any bytes give a batch whose encoding they are, or CMESH_CONSENSUS_BATCH', () => {
-    const opened = fc.tuple(fc.constantFrom(1, 2, 3), fc.uint8Array({ maxLength: 160 })).map(([version, tail]) => new Uint8Array([...Buffer.from('cmesh/batch'), version, ...tail]))
+    const opened = fc.tuple(fc.constantFrom(1, 2, 3, 4, 5), fc.uint8Array({ maxLength: 160 })).map(([version, tail]) => new Uint8Array([...Buffer.from('cmesh/batch'), version, ...tail]))
     fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 100 }), opened), expectBatchOrRefusal), { numRuns: 2_000 })
   })
 
   test('a damaged batch gives a batch whose encoding it is, or CMESH_CONSENSUS_BATCH with the offset', () => {
     const whole = anyContent.map(batch => encodeBatch(batch, stamped))
     fc.assert(fc.property(damaged(whole), expectBatchOrRefusal), { numRuns: 2_000 })
+  })
+
+  test('is of version 4 where a transaction has a condition, and of 3 where none has, so that older members read it', () => {
+    const condition = new Uint8Array(32).fill(7)
+    const [without, mixed] = [encodeBatch(content([transaction()]), stamped), encodeBatch(content([transaction(), transaction({ condition })]), stamped)]
+    expect([without[11], mixed[11], movesBySteps(mixed)]).toEqual([3, 4, true])
+    expect(decodeBatch(mixed).transactions).toEqual([transaction(), transaction({ condition })])
+    expect(refusalOf(() => encodeBatch(content([transaction({ condition: new Uint8Array(31) })]), stamped)).message).toContain('a condition of 32 bytes')
+    const needless = Buffer.concat([without.subarray(0, 11), Buffer.of(4), without.subarray(12, -64), Buffer.of(0), STAMP])
+    expect(refusalOf(() => decodeBatch(needless)).message).toContain('byte 11 is not the version of a batch without conditions')
   })
 
   test('every proper prefix of a batch is refused', () => {
@@ -175,6 +188,9 @@ describe('the signature of a batch', () => {
 })
 
 function expectBatchOrRefusal(bytes: Uint8Array): void {
+  // Total as well: bytes of a later version, or nothing.
+  const newer = newerBatch(bytes)
+  if (newer !== undefined) expect(bytes[11]).toBe(newer.version)
   const { value, refusal: refused } = decodeTotally(decodeBatch, bytes, /^CMESH_CONSENSUS_BATCH$/)
   if (value === undefined) expect(refused.detail['offset']).toEqual(expect.any(Number))
   // Versions 1 and 2 are read only: nothing writes their bytes again.

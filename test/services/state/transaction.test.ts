@@ -68,9 +68,10 @@ test('an execution is a result or the wire error of what went wrong', () => {
 describe('the digest of a transaction', () => {
   const digest = (fields: Parameters<typeof transactionOf>[1] = {}, fqmn = '0xSW:0x001:f'): string => transactionDigest(transactionOf(fqmn, fields))
 
-  test('tells caller, address and body apart, and nothing else', () => {
-    const all = [digest(), digest({ sub: 'did:key:z6MkOther' }), digest({}, '0xSW:0x001:g'), digest({ body: Buffer.from('[1]') })]
-    expect(new Set(all).size).toBe(4)
+  test('tells caller, address, body and condition apart, and nothing else', () => {
+    const conditions = [1, 2].map(byte => digest({ condition: Buffer.alloc(32, byte) }))
+    const all = [digest(), digest({ sub: 'did:key:z6MkOther' }), digest({}, '0xSW:0x001:g'), digest({ body: Buffer.from('[1]') }), ...conditions]
+    expect(new Set(all).size).toBe(6)
     expect(digest({ sid: 'another', jti: 'another', deadlineMs: 5, grantSeq: 9 })).toBe(digest())
   })
 
