@@ -6,11 +6,15 @@
 import { Writable } from 'node:stream'
 
 /** @import { run as Run } from '../../../client/cli/program.ts' */
+/** @import { stayOnBaseline as Stay } from '../../../client/contract/baseline.ts' */
 /** @import { Terminal as TerminalClass } from '../../../client/cli/terminal.ts' */
 
-const cli = new URL('../../../dist/client/cli/', import.meta.url)
-const { run } = /** @type {{ run: typeof Run }} */ (await import(new URL('program.js', cli).href))
-const { Terminal } = /** @type {{ Terminal: typeof TerminalClass }} */ (await import(new URL('terminal.js', cli).href))
+const client = new URL('../../../dist/client/', import.meta.url)
+const { run } = /** @type {{ run: typeof Run }} */ (await import(new URL('cli/program.js', client).href))
+const { Terminal } = /** @type {{ Terminal: typeof TerminalClass }} */ (await import(new URL('cli/terminal.js', client).href))
+const { stayOnBaseline } = /** @type {{ stayOnBaseline: typeof Stay }} */ (await import(new URL('contract/baseline.js', client).href))
+
+stayOnBaseline()
 
 process.on('message', (/** @type {{ id: number, args: readonly string[] }} */ { id, args }) => void serve(id, args))
 process.once('disconnect', () => process.exit())
