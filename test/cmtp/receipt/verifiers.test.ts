@@ -157,7 +157,7 @@ describe('both verifiers', () => {
   const draw = drawOf(99)
   const mutants = Array.from({ length: CHANGED }, (_, n) => ({ receipt: changed(fresh, n, draw) }))
   const noise = fc.sample(damaged(fc.constantFrom(...fresh.slice(0, 20), golden('a-write.receipt'))), { numRuns: NOISE, seed: 5 }).map(receipt => ({ receipt }))
-  const verdicts = byTypeScript(mutants)
+  const [verdicts, ofNoise] = [byTypeScript(mutants), byTypeScript(noise)]
   const files = GOLDEN.vectors.map(({ file }) => ({ receipt: golden(`${file}.receipt`), witness: golden(`${file}.witness`) }))
 
   test('accept every golden receipt with its witness', () => {
@@ -174,12 +174,12 @@ describe('both verifiers', () => {
   })
 
   test(`end on noise with a verdict (${NOISE} of it)`, () => {
-    expect(byTypeScript(noise)).toHaveLength(NOISE)
+    expect(ofNoise.filter(({ valid }) => typeof valid === 'boolean')).toHaveLength(NOISE)
   })
 
   onPython(`say the same of golden, fresh and changed receipts, and of noise${REASON}`, () => {
     const cases: Case[] = [...files, ...fresh.map(receipt => ({ receipt })), ...mutants, ...noise]
-    const one = [...byTypeScript(cases.slice(0, -NOISE - CHANGED)), ...verdicts, ...byTypeScript(noise)]
+    const one = [...byTypeScript(cases.slice(0, -NOISE - CHANGED)), ...verdicts, ...ofNoise]
     const other = byPython(cases)
     expect(other).toHaveLength(cases.length)
     const apart = cases.flatMap((_, i) => JSON.stringify(one[i]) === JSON.stringify(other[i]) ? [] : [{ i, typescript: one[i], python: other[i] }])
