@@ -40,6 +40,8 @@ export interface ViewsOptions {
 const NOTHING = new Uint8Array(0)
 /** Writes under way while the keys are filled. */
 const AT_ONCE = 512
+/** Views between two turns of the event loop. */
+const TURN = 256
 /** Frames are made once and asked for as long as the benchmark runs. */
 const DEADLINE_MS = 290_000
 
@@ -84,6 +86,8 @@ export async function openViews({ dir, module, keys, cache }: ViewsOptions): Pro
         // A promise comes once in a minute, when the guard verifies the token again.
         const status = typeof answer === 'number' ? answer : await answer
         if (status !== 200) throw new Error(`a view gave ${status}`)
+        // As a node reads its socket between frames: what they left for the audit log is appended then.
+        if (i % TURN === 0) await new Promise(resolve => { setImmediate(resolve) })
       }
     },
     close: async () => {

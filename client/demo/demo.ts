@@ -7,7 +7,7 @@ import type { Terminal } from '../cli/terminal.ts'
 import { Ledger } from './ledger.ts'
 import type { DemoOutcome } from './report.ts'
 import { Sandbox } from './sandbox.ts'
-import { contract, events, load, names, restart, withoutReceipt, type StepParts } from './steps.ts'
+import { contract, events, load, names, receipts, restart, withoutReceipt, type StepParts } from './steps.ts'
 
 export interface DemoRun {
   readonly outcome: DemoOutcome
@@ -23,7 +23,7 @@ export async function runDemo(terminal: Terminal, count: number): Promise<DemoRu
   const step = <T>(text: string, work: (progress: Progress) => Promise<T>, says: (result: T) => string): Promise<T> =>
     told(terminal, text, work, says)
   try {
-    await step('boot a mesh of one node', (progress) => sandbox.startNode((name) => progress.update(`booting: ${name}`)), ({ url }) => url)
+    const { did: mesh } = await step('boot a mesh of one node', (progress) => sandbox.startNode((name) => progress.update(`booting: ${name}`)), ({ url }) => url)
     const client = await step('shake hands', () => sandbox.connect(), ({ did }) => `as ${did}`)
     const parts = (progress: Progress): StepParts => ({ sandbox, client, ledger, progress, signal })
 
@@ -33,13 +33,15 @@ export async function runDemo(terminal: Terminal, count: number): Promise<DemoRu
     const deployed = await step('compile, deploy and call a contract', (progress) => contract(parts(progress)), ({ calls }) => `${calls.length} calls`)
     const eventsOutcome = await step('publish and read events', (progress) => events(parts(progress)), ({ published, read }) => `${published} published, ${read} read`)
     await step('ask without a final hash', (progress) => withoutReceipt(parts(progress)), () => 'none came')
+    const receiptsOutcome = await step('take receipts and check them without the mesh', (progress) => receipts(parts(progress), mesh, deployed.address),
+      ({ asked, held, forged }) => `${held} of ${asked} hold, ${forged} with one bit changed`)
     const { survived, call } = await step('stop the node and start it again', (progress) => restart(parts(progress), deployed.address),
       (result) => (result.survived ? 'state is still there' : 'state is gone'))
 
     ledger.expect('every reply carries its final hash', ledger.hashes === ledger.replies, `${ledger.hashes} of ${ledger.replies}`)
     const outcome: DemoOutcome = {
       spam, names: nameOutcomes, contract: { address: deployed.address, calls: [...deployed.calls, call], survivedRestart: survived },
-      events: eventsOutcome, durationMs: Math.round(performance.now() - beganMs),
+      events: eventsOutcome, receipts: receiptsOutcome, durationMs: Math.round(performance.now() - beganMs),
     }
     return { outcome, ledger }
   } finally {

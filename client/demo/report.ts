@@ -3,13 +3,14 @@ import { table } from '../cli/table.ts'
 import type { Terminal } from '../cli/terminal.ts'
 import type { SpamReport } from '../spam/spam.ts'
 import type { Ledger } from './ledger.ts'
-import type { CallOutcome, EventsOutcome, NameOutcome } from './steps.ts'
+import type { CallOutcome, EventsOutcome, NameOutcome, ReceiptsOutcome } from './steps.ts'
 
 export interface DemoOutcome {
   readonly spam: SpamReport
   readonly names: readonly NameOutcome[]
   readonly contract: { readonly address: string, readonly calls: readonly CallOutcome[], readonly survivedRestart: boolean }
   readonly events: EventsOutcome
+  readonly receipts: ReceiptsOutcome
   readonly durationMs: number
 }
 
@@ -22,7 +23,7 @@ export function demoDocument({ spam, names, contract, events, durationMs }: Demo
 const NUMBER = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 
 export function demoLines(terminal: Terminal, outcome: DemoOutcome, ledger: Ledger): string[] {
-  const { spam, names, contract, events } = outcome
+  const { spam, names, contract, events, receipts } = outcome
   const boxes = terminal.resultsAreSeen
   const bold = (text: string): string => terminal.style('bold', text)
   const status = (code: number): string => terminal.style(code < 400 ? 'green' : 'yellow', String(code))
@@ -46,6 +47,7 @@ export function demoLines(terminal: Terminal, outcome: DemoOutcome, ledger: Ledg
     ...table([
       ['events published, read back', `${events.published}, ${events.read}`],
       ['replies with their final hash', `${NUMBER.format(ledger.hashes)} of ${NUMBER.format(ledger.replies)}`],
+      ['receipts that hold without the mesh', `${receipts.held} of ${receipts.asked}`],
       ['expectations met', `${ledger.expected - ledger.failures.length} of ${ledger.expected}`],
       ['took', `${(outcome.durationMs / 1_000).toFixed(1)} s`],
     ], { boxes, title: bold('And'), right: [1] }),

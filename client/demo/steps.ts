@@ -9,6 +9,7 @@ import { text } from 'node:stream/consumers'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
 import type { Progress } from '../cli/progress.ts'
 import { SDK_VERSION } from '../contract/abi.ts'
 import { compileContract } from '../contract/compile.ts'
@@ -180,6 +181,32 @@ export async function events(parts: StepParts): Promise<EventsOutcome> {
 export async function withoutReceipt({ client, ledger, signal }: StepParts): Promise<void> {
   const reply = await client.call('0xS:0x001:hello_world', { receipt: 'none', signal })
   ledger.expect('a request that asks for no final hash gets none', reply.ok && reply.finalHash === undefined, reply.finalHash ?? reply.status)
+}
+
+export interface ReceiptsOutcome {
+  /** Receipts that were asked for, those that hold by the mesh's DID alone, and those that still did with one bit changed. */
+  readonly asked: number
+  readonly held: number
+  readonly forged: number
+}
+
+/** Takes the receipts of a read, of a write and of an address that nobody has, and checks them as somebody without the mesh would. */
+export async function receipts({ client, ledger, signal }: StepParts, mesh: string, address: string): Promise<ReceiptsOutcome> {
+  const fqmns = ['0xR:helloWorldExample.mcom:["Dexter"]', `0xSW:${address}:sign:["third, with a receipt"]`, '0xR:google.com']
+  const outcome = { asked: fqmns.length, held: 0, forged: 0 }
+  for (const fqmn of fqmns) {
+    const reply = await client.call(fqmn, { receipt: 'full', signal })
+    const receipt = Buffer.from(reply.receiptBytes() ?? [])
+    const verdict = verifyReceipt(receipt, mesh)
+    if (verdict.valid) outcome.held++
+    ledger.expect(`the receipt of ${fqmn} holds`, verdict.valid && verdict.receipt.status === reply.status, verdict.valid ? verdict.receipt.status : verdict.reason)
+    const middle = receipt.length >> 1
+    receipt[middle] = (receipt[middle] ?? 0) ^ 1
+    const forged = verifyReceipt(receipt, mesh)
+    if (forged.valid) outcome.forged++
+    ledger.expect(`the receipt of ${fqmn} with one bit changed does not hold`, !forged.valid, 'valid')
+  }
+  return outcome
 }
 
 /** Stops the node, starts it on the same data, and reads what was written before. */

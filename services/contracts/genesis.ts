@@ -93,9 +93,15 @@ export function writeGenesis(system: Recorder, genesis: Genesis): void {
   changeMeter(system, { ...genesis.meter, from: 1 })
 }
 
+/** Parsed records: until members come and go, whoever asks who they are for each batch and each claim reads them here. */
+const parsed = new WeakMap<Uint8Array, GenesisRecord>()
+
 export function readGenesis(system: { get(key: string): Uint8Array | undefined }): GenesisRecord | undefined {
   const bytes = system.get(GENESIS_KEY)
-  return bytes === undefined ? undefined : (JSON.parse(Buffer.from(bytes).toString('utf8')) as GenesisRecord)
+  if (bytes === undefined) return undefined
+  let record = parsed.get(bytes)
+  if (record === undefined) parsed.set(bytes, record = JSON.parse(Buffer.from(bytes).toString('utf8')) as GenesisRecord)
+  return record
 }
 
 /** The mesh's DID: that of the key which certifies its nodes. */
