@@ -21,7 +21,8 @@ export interface NotesOptions {
   readonly now: () => number
 }
 
-const FILE = /^(\d{8})\.seg$/
+/** Name of a segment. */
+export const SEGMENT_FILE = /^(\d{8})\.seg$/
 
 export class Notes {
   readonly #options: NotesOptions
@@ -42,7 +43,7 @@ export class Notes {
   async open(length: number): Promise<number> {
     const { dir } = this.#options
     await mkdir(dir, { recursive: true, mode: 0o700 })
-    const numbers = (await readdir(dir)).flatMap(name => FILE.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b)
+    const numbers = (await readdir(dir)).flatMap(name => SEGMENT_FILE.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b)
     let newest = -1
     for (const number of numbers) {
       const { segment, last } = await Segment.found(this.#pathOf(number), length)

@@ -14,6 +14,14 @@ import { NoteIndex, offsetsIn, readIndexHeader } from './note-index.ts'
 const MAGIC = 0x434d_4e46
 const FRAME_HEADER_BYTES = 18
 
+/** What one batch brought, as it stands in a segment. */
+export interface NoteFrame {
+  readonly batch: number
+  readonly notes: Buffer
+  /** Where the next one begins. */
+  readonly end: number
+}
+
 interface Writing {
   readonly file: FileHandle
   readonly index: NoteIndex
@@ -139,29 +147,36 @@ export class Segment {
   async #scan(length: number): Promise<number> {
     const file = await open(`${this.#path}.seg`, 'r+')
     const index = new NoteIndex()
-    const header = Buffer.alloc(FRAME_HEADER_BYTES)
     let kept = 0
     let last = -1
-    for (let at = 0; at + FRAME_HEADER_BYTES <= this.#bytes;) {
-      await file.read(header, 0, FRAME_HEADER_BYTES, at)
-      const [batch, bytes] = [header.readUIntBE(4, 6), header.readUInt32BE(10)]
-      const end = at + FRAME_HEADER_BYTES + bytes
-      if (header.readUInt32BE(0) !== MAGIC || end > this.#bytes) break
-      const notes = Buffer.allocUnsafe(bytes)
-      await file.read(notes, 0, bytes, at + FRAME_HEADER_BYTES)
-      if (crc32(notes) !== header.readUInt32BE(14)) break
-      last = batch
-      if (batch < length) {
-        addAll(index, notes, at + FRAME_HEADER_BYTES)
-        kept = end
+    for (let at = 0; ;) {
+      const frame = await readFrame(file, at, this.#bytes)
+      if (frame === undefined) break
+      last = frame.batch
+      if (frame.batch < length) {
+        addAll(index, frame.notes, at + FRAME_HEADER_BYTES)
+        kept = frame.end
       }
-      at = end
+      at = frame.end
     }
     await file.truncate(kept)
     this.#bytes = kept
     this.#writing = { file, index, last: Math.min(last, length - 1) }
     return last
   }
+}
+
+/** The whole frame at an offset of a file of so many bytes; `undefined` where there is none. */
+export async function readFrame(file: FileHandle, at: number, size: number): Promise<NoteFrame | undefined> {
+  if (at + FRAME_HEADER_BYTES > size) return undefined
+  const header = Buffer.alloc(FRAME_HEADER_BYTES)
+  await file.read(header, 0, FRAME_HEADER_BYTES, at)
+  const [batch, bytes] = [header.readUIntBE(4, 6), header.readUInt32BE(10)]
+  const end = at + FRAME_HEADER_BYTES + bytes
+  if (header.readUInt32BE(0) !== MAGIC || end > size) return undefined
+  const notes = Buffer.allocUnsafe(bytes)
+  await file.read(notes, 0, bytes, at + FRAME_HEADER_BYTES)
+  return crc32(notes) === header.readUInt32BE(14) ? { batch, notes, end } : undefined
 }
 
 function addAll(index: NoteIndex, notes: Buffer, offset: number): void {

@@ -21,11 +21,12 @@ import { hashArguments } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Log } from '../log.ts'
 import { RegistrarService } from '../registrar/service.ts'
+import { callersTrace, saying } from '../traces/trace.ts'
 import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { FullEntries } from './full-entries.ts'
 import { Passage, type Envelope, type Origin } from './passage.ts'
-import { Sealing, type Audit, type Repeatable, type SealedReply } from './sealing.ts'
+import { Sealing, type Audit, type Repeatable, type SealedReply, type Traces } from './sealing.ts'
 
 export interface FrontDoorParts {
   readonly node: string
@@ -39,6 +40,8 @@ export interface FrontDoorParts {
   readonly salts?: Pick<Salts, 'next' | 'put'>
   /** Where every request is recorded. Default: nowhere, and a reply at `full` has no receipt. */
   readonly audit?: Audit
+  /** Where requests are traced. Default: nowhere, and a caller's trace is passed on. */
+  readonly traces?: Traces | undefined
 }
 
 export interface FrontDoorStats {
@@ -70,7 +73,7 @@ export class FrontDoor {
   constructor(parts: FrontDoorParts) {
     this.#parts = parts
     this.#salts = parts.salts ?? new Salts()
-    this.#sealing = new Sealing({ node: parts.node, clock: parts.clock, salts: this.#salts, audit: parts.audit })
+    this.#sealing = new Sealing({ node: parts.node, clock: parts.clock, salts: this.#salts, audit: parts.audit, traces: parts.traces })
   }
 
   /** Takes a request or a batch; calls `answer` once, with the reply frame. Synchronously where it can. */
@@ -138,7 +141,7 @@ export class FrontDoor {
     const fully = new FullEntries(writer, entries.length, answer)
     const write = (passage: Passage | undefined, entry: Uint8Array, asked: Reply): void => {
       const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
-      let reply = asked
+      let reply = saying(passage?.trace, asked)
       let sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
       const own = ENTRY_FRAME_BYTES + reply.headers.length + sealed.layers.length + reply.body.length
       const bytes = receipt === 'full' ? fully.bytes + own + RECEIPT_BYTES + sealed.layers.length : writer.length + own
@@ -223,6 +226,9 @@ export class FrontDoor {
   #passage(envelope: Envelope, id: Uint8Array, headers: Uint8Array, body: Uint8Array, origin: Origin, route: Route, startUs: number): Passage {
     const passage = new Passage(envelope, id, headers, body, origin, route, startUs)
     if (route.args !== undefined || body.length > 0) passage.salt = this.#salts.next()
+    const { traces } = this.#parts
+    if (traces !== undefined) passage.trace = traces.begin(id, headers, startUs)
+    else if (headers.length > 0) passage.trace = callersTrace(id, headers, startUs, false)
     return passage
   }
 
@@ -341,7 +347,8 @@ export class FrontDoor {
   }
 
   /** Seals, records and answers; at `full` once it is on the log. */
-  #reply(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply, startUs: number, answer: (frame: Buffer) => void): void {
+  #reply(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, given: Reply, startUs: number, answer: (frame: Buffer) => void): void {
+    const reply = saying(passage?.trace, given)
     this.#counted(reply)
     const sealed = this.#sealing.seal(passage, id, receipt, reply, startUs)
     if (receipt !== 'full') {

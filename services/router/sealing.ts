@@ -18,6 +18,8 @@ import type { ReceiptWriter } from '../audit/receipts.ts'
 import { NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import { hashArguments } from '../endpoint.ts'
+import type { Trace } from '../traces/trace.ts'
+import type { Tracer } from '../traces/tracer.ts'
 import type { Passage } from './passage.ts'
 
 /** Where requests are recorded, and what writes a receipt of one that is. */
@@ -26,11 +28,15 @@ export interface Audit {
   readonly receipts: Pick<ReceiptWriter, 'write'>
 }
 
+/** Where a request's layers are handed on as spans. */
+export type Traces = Pick<Tracer, 'begin' | 'add'>
+
 export interface SealingParts {
   readonly node: string
   readonly clock: Clock
   readonly salts: Pick<Salts, 'put'>
   readonly audit: Audit | undefined
+  readonly traces: Traces | undefined
 }
 
 /** A request that is closed. */
@@ -40,6 +46,7 @@ export interface SealedReply {
   /** The layers block; empty unless the level is `full`. */
   readonly layers: Buffer
   readonly hops: readonly Layer[]
+  readonly trace: Trace | undefined
 }
 
 /** A read whose answer others of its batch get as well. */
@@ -51,7 +58,7 @@ export interface Repeatable {
 }
 
 const EMPTY = Buffer.alloc(0)
-const UNSEALED: SealedReply = { finalHash: '', layers: EMPTY, hops: [] }
+const UNSEALED: SealedReply = { finalHash: '', layers: EMPTY, hops: [], trace: undefined }
 
 export class Sealing {
   readonly #parts: SealingParts
@@ -85,10 +92,11 @@ export class Sealing {
       decision: 'none', grant: '', status: reply.status, startUs, durationUs: endUs - startUs, gas: 0n,
       before: undefined, after: undefined, argumentsHash: passage === undefined ? undefined : hashArguments(passage),
     })
-    if (receipt !== 'full') return { finalHash: this.#sealer.seal(hops, this.#binding(passage, id, reply, passage?.salt)), layers: EMPTY, hops }
+    const trace = passage === undefined ? this.#parts.traces?.begin(id, EMPTY, startUs) : passage.trace
+    if (receipt !== 'full') return { finalHash: this.#sealer.seal(hops, this.#binding(passage, id, reply, passage?.salt)), layers: EMPTY, hops, trace }
     const encoded: Buffer[] = []
     const salt = passage?.saltOrFresh() ?? randomBytes(SALT_BYTES)
-    return { finalHash: this.#sealer.seal(hops, this.#binding(passage, id, reply, salt), encoded), layers: encodeLayers(salt, encoded), hops }
+    return { finalHash: this.#sealer.seal(hops, this.#binding(passage, id, reply, salt), encoded), layers: encodeLayers(salt, encoded), hops, trace }
   }
 
   /** The final hash of the same answer under the id of another entry, which is recorded; nothing at `none` where nothing is recorded. */
@@ -99,6 +107,7 @@ export class Sealing {
     if (preimage !== undefined) {
       const finalHash = this.#sealer.sealAs(preimage.made, batch, index)
       this.#parts.audit?.batcher.repeat(this.#entryId, finalHash, preimage.id)
+      this.#traceRepeat(finalHash, passage)
       return finalHash
     }
     // Its layers have salts of their own: those after it repeat this one.
@@ -106,17 +115,26 @@ export class Sealing {
     answered.preimage = { made, id: Buffer.from(this.#entryId) }
     const finalHash = this.#sealer.sealAs(made, batch, index)
     this.#parts.audit?.batcher.add(this.#entryId, finalHash, this.#sealer, passage.layers)
+    this.#traceRepeat(finalHash, passage)
     return finalHash
   }
 
+  /** A repetition has no headers: its trace begins with it. */
+  #traceRepeat(finalHash: string, { layers, startUs }: Passage): void {
+    const trace = this.#parts.traces?.begin(this.#entryId, EMPTY, startUs)
+    if (trace !== undefined) this.#parts.traces?.add(this.#entryId, finalHash, layers, trace)
+  }
+
   /** Records what was sealed last. */
-  record(id: Uint8Array, { finalHash, hops }: SealedReply): void {
+  record(id: Uint8Array, { finalHash, hops, trace }: SealedReply): void {
+    if (trace !== undefined) this.#parts.traces?.add(id, finalHash, hops, trace)
     this.#parts.audit?.batcher.add(id, finalHash, this.#sealer, hops, this.#sealer.template)
   }
 
   /** Records what was sealed last and calls back once it is on the log: with its receipt, or with why there will be none. At once where nothing is recorded. */
-  recordFully(id: Uint8Array, { finalHash, hops }: SealedReply, receipt: (bytes: Buffer | CMeshError) => void): void {
-    const { audit } = this.#parts
+  recordFully(id: Uint8Array, { finalHash, hops, trace }: SealedReply, receipt: (bytes: Buffer | CMeshError) => void): void {
+    const { audit, traces } = this.#parts
+    if (trace !== undefined) traces?.add(id, finalHash, hops, trace)
     if (audit === undefined) {
       receipt(EMPTY)
       return
