@@ -3,9 +3,8 @@
  * configured origin and nowhere else: no redirect is followed, no address of an answer is used that is not there. Every answer is
  * bounded in size, and in time by the signal that each call takes; an aborted call rejects with the signal's reason.
  *
- * Its errors name the end point and never a token, a key or what the server said. `undici` is loaded by `open`.
+ * Its errors name the end point and never a token, a key or what the server said. `undici` is loaded by `open`, `jose` at its first use: no mesh without IRMA needs them.
  */
-import { errors, jwtVerify, SignJWT } from 'jose'
 import type { Dispatcher, Pool } from 'undici'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { EventStreamReader } from './event-stream.ts'
@@ -82,6 +81,7 @@ export class IrmaClient {
     const sprequest = {
       request: { '@context': DISCLOSURE, disclose }, validity: RESULT_AGE_S, timeout: Math.ceil(timeoutMs / 1_000),
     }
+    const { SignJWT } = await import('jose')
     const jwt = await new SignJWT({ iss: requestor, sub: 'verification_request', sprequest })
       .setProtectedHeader({ alg: key.algorithm, typ: 'JWT', kid: requestor })
       .setIssuedAt(Math.floor(this.#now() / 1_000))
@@ -138,6 +138,7 @@ export class IrmaClient {
    * RS256, `CMESH_IAM_HANDSHAKE` for one that is too old or not of a disclosure.
    */
   async result({ token }: IrmaSession, signal: AbortSignal): Promise<{ readonly jwt: string, readonly claims: Readonly<Record<string, unknown>> }> {
+    const { errors, jwtVerify } = await import('jose')
     const jwt = (await this.#text(this.#about(token, 'GET', '/result-jwt'), signal)).trim()
     try {
       const { payload } = await jwtVerify(jwt, this.#options.serverKey, {

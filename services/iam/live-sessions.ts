@@ -24,16 +24,17 @@ interface Live {
 
 export class LiveSessions {
   readonly #now: () => number
-  readonly #bySid: LRUCache<string, Live>
+  readonly #max: number
+  /** Made with the first that it is to remember, as the other is: it takes the room for all of them at once. */
+  #bySid: LRUCache<string, Live> | undefined
   readonly #sidOf = new Map<string, string>()
   /** The broker keeps these out; a session opened for one would have no connection, or have it once the broker forgets. */
-  readonly #ended: LRUCache<string, true>
+  #ended: LRUCache<string, true> | undefined
 
   /** `now`: ms since 1970. */
   constructor(now: () => number, max = MAX_LIVE_SESSIONS) {
     this.#now = now
-    this.#ended = new LRUCache({ max })
-    this.#bySid = new LRUCache({ max, dispose: ({ nkey }, sid) => { if (this.#sidOf.get(nkey) === sid) this.#sidOf.delete(nkey) } })
+    this.#max = max
   }
 
   /** Nkeys that are taken. */
@@ -54,12 +55,13 @@ export class LiveSessions {
 
   /** Whether a session was ended before its time whose connection had this nkey. */
   wasEnded(nkey: string): boolean {
-    return this.#ended.has(nkey)
+    return this.#ended?.has(nkey) ?? false
   }
 
   /** Remembers the session of a token that names an nkey. `untilMs`: until when a login with it can last. */
   note({ sid, sub, iat, cnf: { nkey } }: Pick<TokenClaims, 'sid' | 'sub' | 'iat' | 'cnf'>, untilMs: number): void {
     if (nkey === undefined) return
+    this.#bySid ??= new LRUCache({ max: this.#max, dispose: ({ nkey: its }, of) => { if (this.#sidOf.get(its) === of) this.#sidOf.delete(its) } })
     this.#bySid.set(sid, { sub, nkey, iat, untilMs })
     this.#sidOf.set(nkey, sid)
   }
@@ -71,21 +73,22 @@ export class LiveSessions {
     if (sub !== undefined) {
       const atS = Math.floor(atMs / 1_000)
       // A session of a later second is one that began after it.
-      for (const [each, live] of [...this.#bySid.entries()]) if (live.sub === sub && live.iat <= atS) this.#end(each, ended)
+      for (const [each, live] of [...this.#bySid?.entries() ?? []]) if (live.sub === sub && live.iat <= atS) this.#end(each, ended)
     }
-    for (const each of ended) this.#ended.set(each, true)
+    if (ended.size > 0) this.#ended ??= new LRUCache({ max: this.#max })
+    for (const each of ended) this.#ended?.set(each, true)
     return [...ended]
   }
 
   #end(sid: string, ended: Set<string>): void {
-    const live = this.#bySid.peek(sid)
+    const live = this.#bySid?.peek(sid)
     if (live === undefined) return
     ended.add(live.nkey)
-    this.#bySid.delete(sid)
+    this.#bySid?.delete(sid)
   }
 
   #live(sid: string): Live | undefined {
-    const live = this.#bySid.peek(sid)
+    const live = this.#bySid?.peek(sid)
     return live !== undefined && live.untilMs > this.#now() ? live : undefined
   }
 }

@@ -11,6 +11,7 @@ import {
   anyBytes, anyFqmn, anyHash, anyHeaders, anyLevel, anyMessageId, anyStatus, anyTime, anyToken,
 } from '../support/messages.ts'
 import { refusal } from '../support/refusal.ts'
+import { runs } from '../support/runs.ts'
 import { bytesOf, readVectors, type CodecVectors } from '../support/vectors.ts'
 
 interface BatchMeaning {
@@ -116,7 +117,7 @@ describe('the batch request frame', () => {
   })
 
   test('any bytes give a batch, or a coded error with its offset', () => {
-    fc.assert(fc.property(damaged(anyBatch.map(batchBytes)), bytes => { decodeTotally(readBatch, bytes) }), { numRuns: 3_000 })
+    fc.assert(fc.property(damaged(anyBatch.map(batchBytes)), bytes => { decodeTotally(readBatch, bytes) }), { numRuns: runs(3_000) })
     for (const { hex: bytes } of BATCHES.accepted) {
       for (const flipped of everyBitFlip(bytesOf(bytes))) decodeTotally(readBatch, flipped)
       for (const cut of everyTruncation(bytesOf(bytes))) expect(decodeTotally(readBatch, cut).refusal).toBeDefined()
@@ -184,7 +185,7 @@ describe('the batch reply frame', () => {
 
   test('any bytes give the replies, or a coded error with its offset', () => {
     fc.assert(fc.property(damaged(anyReply.map(replyBytes)), bytes => { decodeTotally(decodeBatchReply, bytes) }),
-      { numRuns: 3_000 })
+      { numRuns: runs(3_000) })
     for (const { hex: bytes } of REPLIES.accepted) {
       for (const flipped of everyBitFlip(bytesOf(bytes))) decodeTotally(decodeBatchReply, flipped)
       for (const cut of everyTruncation(bytesOf(bytes))) expect(decodeTotally(decodeBatchReply, cut).refusal).toBeDefined()

@@ -7,6 +7,7 @@ import type { CMeshError } from '../../cmtp/errors.ts'
 import { checkPublicKey, decodeDid, didFromSegment, didToSegment, encodeDid, isDid } from '../../cmtp/identity/did.ts'
 import { KeyPair, PublicKey } from '../../cmtp/identity/keys.ts'
 import type { OkpJwk } from '../../cmtp/identity/keys.ts'
+import { runs } from '../support/runs.ts'
 import { bytesOf, readVectors } from '../support/vectors.ts'
 
 const didKey = readVectors<{ cases: { seed: string, publicKeyBase58: string, did: string }[] }>('identity/did-key.json')
@@ -58,7 +59,7 @@ describe('a did:key', () => {
       const failure = refusal(() => expect(encodeDid(decodeDid(text))).toBe(text))
       if (failure !== undefined) expect(failure.code).toBe('CMESH_IAM_KEY')
       expect(isDid(text)).toBe(failure === undefined)
-    }), { numRuns: 2_000 })
+    }), { numRuns: runs(2_000) })
   })
 
   test.each([

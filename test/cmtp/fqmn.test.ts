@@ -4,6 +4,7 @@ import { formatFqmn, isContractAddress, isSegment, parseFqmn, RouteCache, type R
 import { LIMITS } from '../../cmtp/limits.ts'
 import { anyAddress, anyContract, anySegment, type Parts } from '../support/addresses.ts'
 import { attempt, refusal, type Refusal } from '../support/refusal.ts'
+import { runs } from '../support/runs.ts'
 import { readVectors } from '../support/vectors.ts'
 
 interface Meaning extends Parts {
@@ -112,7 +113,7 @@ describe('any input', () => {
       expect(partsOf(route)).toEqual(partsOf(parts))
       expect(formatFqmn(route)).toBe(text)
       expect(route.text).toBe(text)
-    }), { numRuns: 2_000 })
+    }), { numRuns: runs(2_000) })
   })
 
   test('an address without its arguments is its bare form', () => {
@@ -129,7 +130,7 @@ describe('any input', () => {
       const { value, refusal: refused } = attempt(() => parseFqmn(text))
       if (value === undefined) expectWithin(refused, Buffer.byteLength(text))
       else expect(formatFqmn(value)).toBe(text)
-    }), { numRuns: 5_000 })
+    }), { numRuns: runs(5_000) })
   })
 
   test('any bytes are an address, or are refused with an offset within them', () => {
@@ -142,7 +143,7 @@ describe('any input', () => {
         .fromBytes(Buffer.concat([before, address, after]), before.length, before.length + address.length))
       if (value === undefined) expectWithin(refused, address.length)
       else expect(Buffer.from(formatFqmn(value))).toEqual(address)
-    }), { numRuns: 5_000 })
+    }), { numRuns: runs(5_000) })
   })
 })
 
@@ -167,7 +168,7 @@ describe('the cache of routes', () => {
     const cache = new RouteCache(4)
     fc.assert(fc.property(anyText, text => {
       expect(attempt(() => cache.fromText(text))).toEqual(attempt(() => parseFqmn(text)))
-    }), { numRuns: 2_000 })
+    }), { numRuns: runs(2_000) })
   })
 
   test('a lone surrogate is refused even after the address with U+FFFD in its place', () => {

@@ -9,6 +9,7 @@ import {
   anyBytes, anyFqmn, anyHash, anyHeaders, anyLevel, anyMessageId, anyStatus, anyTime, anyToken,
 } from '../support/messages.ts'
 import { refusal } from '../support/refusal.ts'
+import { runs } from '../support/runs.ts'
 import { bytesOf, readVectors, type CodecVectors } from '../support/vectors.ts'
 
 interface RequestMeaning {
@@ -93,7 +94,7 @@ describe('the request frame', () => {
 
   test('any bytes give a request, or a coded error with its offset', () => {
     fc.assert(fc.property(damaged(anyRequest.map(encodeRequest)), bytes => { decodeTotally(readRequest, bytes) }),
-      { numRuns: 3_000 })
+      { numRuns: runs(3_000) })
     for (const { hex } of REQUESTS.accepted.slice(0, 3)) {
       for (const bytes of everyBitFlip(bytesOf(hex))) decodeTotally(readRequest, bytes)
       for (const bytes of everyTruncation(bytesOf(hex))) expect(decodeTotally(readRequest, bytes).refusal).toBeDefined()
@@ -169,7 +170,7 @@ describe('the reply frame', () => {
   })
 
   test('any bytes give a reply, or a coded error with its offset', () => {
-    fc.assert(fc.property(damaged(anyReply.map(encodeReply)), bytes => { decodeTotally(readReply, bytes) }), { numRuns: 3_000 })
+    fc.assert(fc.property(damaged(anyReply.map(encodeReply)), bytes => { decodeTotally(readReply, bytes) }), { numRuns: runs(3_000) })
     for (const { hex } of REPLIES.accepted.slice(0, 3)) {
       for (const bytes of everyBitFlip(bytesOf(hex))) decodeTotally(readReply, bytes)
       for (const bytes of everyTruncation(bytesOf(hex))) expect(decodeTotally(readReply, bytes).refusal).toBeDefined()

@@ -5,6 +5,7 @@ import { LIMITS } from '../../cmtp/limits.ts'
 import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
 import { anyHeaders } from '../support/messages.ts'
 import { refusal } from '../support/refusal.ts'
+import { runs } from '../support/runs.ts'
 import { bytesOf, readVectors, type CodecVectors } from '../support/vectors.ts'
 
 const VECTORS = readVectors<CodecVectors<HeaderList>>('cmtp/headers.json')
@@ -33,7 +34,7 @@ describe('the header block', () => {
   })
 
   test('any bytes give headers that encode to the same bytes, or a coded error with its offset', () => {
-    fc.assert(fc.property(damaged(anyHeaders.map(encodeHeaders)), expectCanonical), { numRuns: 3_000 })
+    fc.assert(fc.property(damaged(anyHeaders.map(encodeHeaders)), expectCanonical), { numRuns: runs(3_000) })
     for (const { hex } of VECTORS.accepted) {
       for (const bytes of everyBitFlip(bytesOf(hex))) expectCanonical(bytes)
       for (const bytes of everyTruncation(bytesOf(hex))) expectCanonical(bytes)

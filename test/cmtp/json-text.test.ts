@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { findJsonArrayFault } from '../../cmtp/json-text.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
+import { runs } from '../support/runs.ts'
 
 /** What the platform's parser says: the text is JSON, and an array that begins at once. */
 function isArrayText(text: string): boolean {
@@ -47,14 +48,14 @@ describe('the check of JSON arrays', () => {
   })
 
   test('agrees with JSON.parse on texts that are nearly JSON', () => {
-    fc.assert(fc.property(mutated, expectAgreement), { numRuns: 10_000 })
+    fc.assert(fc.property(mutated, expectAgreement), { numRuns: runs(10_000) })
   })
 
   test('agrees with JSON.parse on any text', () => {
     fc.assert(fc.property(fc.oneof(
       fc.string({ unit: 'binary' }),
       fc.string({ unit: fc.constantFrom(...'[]{},:"\\/0123456789-+.eEuntrfalsb \t\n'), maxLength: 16 }).map(tail => `[${tail}`),
-    ), expectAgreement), { numRuns: 10_000 })
+    ), expectAgreement), { numRuns: runs(10_000) })
   })
 
   test('starts where it is told, and runs to the end of the text', () => {

@@ -11,6 +11,7 @@ import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../suppor
 import {
   specArgumentsHash, specBlockLayer, specContent, specFinalHash, specFinalHash1, specLayer, type SpecBinding, type SpecLayer,
 } from '../support/final-hash.ts'
+import { runs } from '../support/runs.ts'
 import { saltsOf } from '../support/salts.ts'
 import { anyBytes, anyHeaders, anyMessageId, anyStatus, anyTime } from '../support/messages.ts'
 import { refusal } from '../support/refusal.ts'
@@ -266,7 +267,7 @@ describe('the layers block', () => {
   })
 
   test('any bytes give the layers, or a coded error with its offset', () => {
-    fc.assert(fc.property(damaged(anyBlock), bytes => { decodeTotally(decodeLayers, bytes) }), { numRuns: 3_000 })
+    fc.assert(fc.property(damaged(anyBlock), bytes => { decodeTotally(decodeLayers, bytes) }), { numRuns: runs(3_000) })
     for (const { hex } of LAYERS.accepted.slice(1, 3)) {
       for (const flipped of everyBitFlip(bytesOf(hex))) decodeTotally(decodeLayers, flipped)
       for (const cut of everyTruncation(bytesOf(hex))) expect(decodeTotally(decodeLayers, cut).refusal).toBeDefined()

@@ -4,6 +4,7 @@ import { CONFUSABLES } from '../../cmtp/confusables.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { isMeshName, nameSkeleton, normaliseName } from '../../cmtp/name.ts'
 import { attempt, refusal } from '../support/refusal.ts'
+import { runs } from '../support/runs.ts'
 import { readVectors } from '../support/vectors.ts'
 
 const ACCEPTED = readVectors<{ name: string, normal: string }[]>('name/accepted.json')
@@ -40,7 +41,7 @@ describe('the normal form of a name', () => {
       const { value, refusal: refused } = attempt(() => normaliseName(text))
       if (value === undefined) expect(refused?.code).toBe('CMESH_NAME_INVALID')
       else expect(normaliseName(value)).toBe(value)
-    }), { numRuns: 5_000 })
+    }), { numRuns: runs(5_000) })
   })
 
   test('is one segment of an address', () => {

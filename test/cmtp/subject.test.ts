@@ -6,6 +6,7 @@ import {
   HELLO_WILDCARD, helloNodeSubject, helloSubject, inboxPrefix, isReplyOf, MINE_WILDCARD, mineSubject, orderStoredSubject, orderSubject, originOfSubject,
   REQUEST_WILDCARD, requestSubject, serviceSubject, sessionOfMine, sessionOfSubject,
 } from '../../cmtp/subject.ts'
+import { runs } from '../support/runs.ts'
 
 /** Whether the broker would deliver `subject` to a subscription of `pattern` (NATS: `*` is one token, `>` the rest). */
 function matches(pattern: string, subject: string): boolean {
@@ -27,13 +28,13 @@ describe('one token for any text', () => {
   test('every text comes back', () => {
     fc.assert(fc.property(anyText, text => {
       expect(decodeToken(encodeToken(text))).toBe(text)
-    }), { numRuns: 2_000 })
+    }), { numRuns: runs(2_000) })
   })
 
   test('a token is letters, digits, _ - and = alone, and never empty', () => {
     fc.assert(fc.property(anyText, text => {
       expect(encodeToken(text)).toMatch(/^[A-Za-z0-9_=-]+$/)
-    }), { numRuns: 2_000 })
+    }), { numRuns: runs(2_000) })
   })
 
   test('a text has one token, a token one text', () => {
@@ -42,7 +43,7 @@ describe('one token for any text', () => {
     fc.assert(fc.property(anyToken, token => {
       const text = decodeToken(token)
       if (text !== undefined) expect(encodeToken(text)).toBe(token)
-    }), { numRuns: 5_000 })
+    }), { numRuns: runs(5_000) })
   })
 
   test.each([

@@ -93,7 +93,7 @@ describe('by the command line', () => {
     await login('ben')
     expect((await as('ben', 'call', '0xS:0x001:hello_world')).code).toBe(0)
     await home.json('authz', 'revoke', of('ben'), '--ban', '--reason', 'spam')
-    for (const args of [['call', '0xS:0x001:hello_world'], ['login', '--yes']]) expect(await as('ben', ...args)).toMatchObject({ code: 1, stderr: expect.stringContaining('CMESH_IAM_HANDSHAKE: The handshake step confirm was refused: nothing of what it wants') })
+    for (const args of [['call', '0xS:0x001:hello_world'], ['login', '--yes']]) expect(await home.alone([...args, '--identity', 'ben'])).toMatchObject({ code: 1, stderr: expect.stringContaining('CMESH_IAM_HANDSHAKE: The handshake step confirm was refused: nothing of what it wants') })
     expect((await as('cat', 'call', '0xS:0x001:hello_world')).code).toBe(0)
     await home.json('authz', 'revoke', of('ben'), '--unban')
     expect((await as('ben', 'call', '0xS:0x001:hello_world')).code).toBe(0)

@@ -1,8 +1,9 @@
 /**
- * The built command line as a process of its own, in a home of its own: no mesh, identity or setting of whoever runs the tests. Closing a
- * home looks for secrets in all that its commands, its nodes and their brokers wrote.
+ * The built command line, in a home of its own: no mesh, identity or setting of whoever runs the tests. The first time that a test file runs a
+ * command it is a process of its own, as a user's is; further ones run in one process of the home, which stays. Closing a home looks for secrets in
+ * all that its commands, its nodes and their brokers wrote.
  */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { fork, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -12,6 +13,12 @@ import { ROOT } from '../../support/sources.ts'
 import { until } from './until.ts'
 
 const ENTRY = join(ROOT, 'dist', 'client', 'cli', 'main.js')
+const HOST = join(ROOT, 'test', 'client', 'support', 'cli-host.mjs')
+
+/** They own processes that end with them, or measure: each is always a process of its own. */
+const ALONE: ReadonlySet<string | undefined> = new Set(['up', 'demo', 'spam'])
+/** What ran as a process in this test file. */
+const ran = new Set<string>()
 
 /** Whether `startOnTerminal` can: it takes the `script` of util-linux, which other systems do not have. */
 export const HAS_TERMINALS = spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes('util-linux') ?? false
@@ -29,6 +36,7 @@ export class CliHome {
   /** All that was written here, by whom. */
   readonly #wrote: (readonly [who: string, text: () => string])[] = []
   #telling: readonly string[] = []
+  #host: CliHost | undefined
 
   static async make(): Promise<CliHome> {
     if (!existsSync(ENTRY)) throw new Error(`${ENTRY} is missing; run npm run build`)
@@ -59,18 +67,35 @@ export class CliHome {
   #keep(args: readonly string[], child: ChildProcess): CliRun {
     const run = new CliRun(child)
     this.#running.add(run)
-    const told = args.join(' ')
-    if (!this.#telling.some(command => `${told} `.startsWith(`${command} `))) this.#wrote.push([`stdout of cmesh ${told}`, () => run.stdout])
-    this.#wrote.push([`stderr of cmesh ${told}`, () => run.stderr])
+    this.#hear(args, run)
     void run.result.then(() => this.#running.delete(run))
     return run
   }
 
+  #hear(args: readonly string[], said: Pick<CliResult, 'stdout' | 'stderr'>): void {
+    const told = args.join(' ')
+    if (!this.#telling.some(command => `${told} `.startsWith(`${command} `))) this.#wrote.push([`stdout of cmesh ${told}`, () => said.stdout])
+    this.#wrote.push([`stderr of cmesh ${told}`, () => said.stderr])
+  }
+
   /** Runs a command to its end. */
-  run(args: readonly string[], input = ''): Promise<CliResult> {
+  async run(args: readonly string[], input = ''): Promise<CliResult> {
+    const kind = args.slice(0, 2).filter(word => /^[a-z-]+$/.test(word)).join(' ')
+    if (ran.has(kind) && input === '' && !args.includes('-') && !ALONE.has(args[0])) {
+      this.#host ??= new CliHost(this.env)
+      const result = await this.#host.run(args)
+      this.#hear(args, result)
+      return result
+    }
+    ran.add(kind)
+    return await this.alone(args, input)
+  }
+
+  /** Runs a command to its end, as a process of its own. */
+  async alone(args: readonly string[], input = ''): Promise<CliResult> {
     const run = this.start(args)
     run.child.stdin?.end(input)
-    return run.result
+    return await run.result
   }
 
   /** Runs a command with `--json` that must succeed, and gives its one document. */
@@ -94,6 +119,7 @@ export class CliHome {
   async close(): Promise<void> {
     for (const { child } of this.#running) child.kill('SIGTERM')
     await Promise.all([...this.#running].map(({ result }) => result))
+    this.wrote('the process that runs commands', await this.#host?.close() ?? '')
     const leaks = this.#leaks()
     await rm(this.directory, { recursive: true, force: true, maxRetries: 5 })
     if (leaks.length > 0) throw new Error(`secrets were written down:\n${leaks.join('\n')}`)
@@ -105,6 +131,40 @@ export class CliHome {
     const logs = nodes.map((dir): readonly [string, () => string] => [`the broker's log in ${dir}`, () => brokerLog(dir)])
     const ofClusters = [...clusterLogs(this.directory)].map(([file, text]): readonly [string, () => string] => [`the log ${file}`, () => text])
     return [...this.#wrote.splice(0), ...logs, ...ofClusters].flatMap(([who, text]) => secretsIn(text(), kept).map(what => `${who}: ${what}`))
+  }
+}
+
+/** A process that runs command lines, several at once where it is asked to. */
+class CliHost {
+  readonly #child: ChildProcess
+  readonly #ended: Promise<string>
+  readonly #asked = new Map<number, (result: CliResult) => void>()
+  #said = ''
+  #next = 0
+
+  constructor(env: NodeJS.ProcessEnv) {
+    this.#child = fork(HOST, { cwd: ROOT, env, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.setEncoding('utf8').on('data', (text: string) => { this.#said += text })
+    this.#child.on('message', ({ id, ...result }: CliResult & { readonly id: number }) => {
+      this.#asked.get(id)?.(result)
+      this.#asked.delete(id)
+    })
+    this.#ended = new Promise((resolve) => { this.#child.once('close', (code, signal) => { resolve(`ended with ${String(code ?? signal)}: ${this.#said}`) }) })
+  }
+
+  async run(args: readonly string[]): Promise<CliResult> {
+    const id = this.#next++
+    const result = new Promise<CliResult>((resolve) => { this.#asked.set(id, resolve) })
+    const gone = this.#ended.then((how): never => { throw new Error(`the process that runs cmesh ${args.join(' ')} ${how}`) })
+    this.#child.send({ id, args })
+    return await Promise.race([result, gone])
+  }
+
+  /** What it said beside the commands. */
+  async close(): Promise<string> {
+    this.#child.kill()
+    await this.#ended
+    return this.#said
   }
 }
 

@@ -6,6 +6,7 @@ import type { Block, TransactionRecord, Write } from '../../../services/state/pr
 import { anyBlock, anyRecord, putBlock } from '../../support/blocks.ts'
 import { damaged, decodeTotally } from '../../support/damage.ts'
 import { refusal } from '../../support/refusal.ts'
+import { runs } from '../../support/runs.ts'
 import { bytesOf, readVectors, type AcceptedVector } from '../../support/vectors.ts'
 
 const TEXT = 'text without lone surrogates'
@@ -68,11 +69,11 @@ describe('the block codec', () => {
 
   test('any bytes give a block whose encoding they are, or CMESH_STATE_CORRUPT with the offset', () => {
     const header = fc.tuple(fc.constantFrom(1, 2), fc.uint8Array({ maxLength: 120 })).map(([version, tail]) => new Uint8Array([0x53, version, ...tail]))
-    fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 60 }), header), expectBlockOrCorrupt), { numRuns: 2_000 })
+    fc.assert(fc.property(fc.oneof(fc.uint8Array({ maxLength: 60 }), header), expectBlockOrCorrupt), { numRuns: runs(2_000) })
   })
 
   test('a damaged block gives a block whose encoding it is, or CMESH_STATE_CORRUPT with the offset', () => {
-    fc.assert(fc.property(damaged(anyBlock.map(encodeBlock)), expectBlockOrCorrupt), { numRuns: 2_000 })
+    fc.assert(fc.property(damaged(anyBlock.map(encodeBlock)), expectBlockOrCorrupt), { numRuns: runs(2_000) })
   })
 
   test('reading a block through accepts and refuses what decoding it does, and finds the same in it', () => {
