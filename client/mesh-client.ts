@@ -76,7 +76,11 @@ export class MeshClient extends MeshVerbs {
    */
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
-    const reply = options === undefined && !isSigned(fqmn) ? this.#requester.request(fqmn, undefined, this.#plain) : this.#send(fqmn, options ?? {})
+    if (options !== undefined || isSigned(fqmn)) return this.#send(fqmn, options ?? {})
+    return this.#noting(fqmn, this.#requester.request(fqmn, undefined, this.#plain))
+  }
+
+  #noting(fqmn: string, reply: Promise<Reply>): Promise<Reply> {
     return isWrite(fqmn) ? reply.then(this.#noted) : reply
   }
 
@@ -98,7 +102,7 @@ export class MeshClient extends MeshVerbs {
     try {
       checkOptions('a call', options, CALL_CHECKS)
       const parts = partsOf(this.#fresh(options), options.idempotencyKey)
-      return this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options))
+      return this.#noting(fqmn, this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options)))
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }
@@ -112,7 +116,9 @@ export class MeshClient extends MeshVerbs {
     if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
     checkOptions('a batch', options, BATCH_CHECKS)
     if (entries.length === 0 || entries.length > LIMITS.batchEntries) throw usage(`A batch has 1 to ${LIMITS.batchEntries} entries, not ${entries.length}.`)
-    return await this.#requester.batch(entries.map(fieldsOf), this.#ask(options))
+    const replies = await this.#requester.batch(entries.map(fieldsOf), this.#ask(options))
+    entries.forEach(({ fqmn }, i) => { if (isWrite(fqmn)) this.#noted(replies[i] as Reply) })
+    return replies
   }
 
   /**
