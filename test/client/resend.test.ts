@@ -110,6 +110,15 @@ describe('a request that nobody answers', () => {
   })
 })
 
+test('a dead letter is replayed and dropped once: a second sending would find it gone, or replay it beside the first', async () => {
+  mesh.behaviour = () => undefined
+  const settled = Promise.allSettled([client.dlq.replay('0a', { timeoutMs: 200 }), client.dlq.drop('0b', { timeoutMs: 200 })])
+  expect((await settled).map(each => each.status === 'rejected' && (each.reason as CMeshError).code)).toEqual(['CMESH_ROUTER_UNKNOWN_OUTCOME', 'CMESH_ROUTER_UNKNOWN_OUTCOME'])
+  mesh.behaviour = ok
+  await client.call('0xS:0x001:c')
+  expect(mesh.requests.map(({ frame }) => frame.fqmn).sort()).toEqual(['0xEW:events.dead:0a:replay', '0xEW:events.dead:0b:drop', '0xS:0x001:c'])
+})
+
 describe('a write that was sent twice', () => {
   test.each([
     ['its deadline', new CMeshError('CMESH_ROUTER_DEADLINE')],
