@@ -79,13 +79,14 @@ export class Inquiries {
       const question = encodeQuestion({ ...asked, ...when, nonce: randomBytes(16) })
       const running = round === 1 ? first : again(when)
       const { deadlineMs } = asked
-      const verdict = await this.#round({ question, running, deadlineMs, order: this.#order(all), words, quorum, least, patienceMs: when.patienceMs, isLast: round > ROUNDS })
+      const [order, { patienceMs }, isLast] = [this.#order(all), when, round > ROUNDS]
+      const verdict = await this.#round({ question, running, deadlineMs, order, words, quorum, least, patienceMs, isLast })
       ran = await running
       const own = { did, ...ran }
       const heard = [...words.values()]
       if (differing(own, heard).length > 0) evidence = [own, ...heard]
       const ahead = heard.filter(word => !meet(own, word))
-      if (verdict.kind !== 'open' || ahead.length === 0 || round > ROUNDS || clock.nowMs() >= deadlineMs) {
+      if (verdict.kind !== 'open' || ahead.length === 0 || isLast || clock.nowMs() >= deadlineMs) {
         return { ...verdict, ran, quorum, members: all.length, evidence }
       }
       const wish = Math.min(Math.max(ran.to, ...ahead.map(({ to }) => to)), ran.to + AHEAD) + 2 ** round
