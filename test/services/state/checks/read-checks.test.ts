@@ -418,6 +418,15 @@ describe('a member that is asked', () => {
     expect(one.runs).toBe(1)
   })
 
+  test('answers one whose clock is as far from its own as those of members may be', async () => {
+    const me = node(ME)
+    for (const aheadMs of [-5_000, 5_000]) {
+      node(ONE, { clock: testClock({ ms: iam.clock.ms + aheadMs }) })
+      expect(checked(await me.read({ deadlineMs: iam.clock.ms + 1_000 }))).toBe('2/3 @5')
+    }
+    expect(await ask({ deadlineMs: iam.clock.ms - 1 })).toBe('CMESH_ROUTER_DEADLINE')
+  })
+
   test('tells of no fault of its own but the code', async () => {
     const one = node(ONE, { run: () => { throw new Error('secret') } })
     expect(await ask()).toBe('CMESH_INTERNAL')
