@@ -13,7 +13,7 @@ export const receipts: Bench = {
   what: `the mix of routing at each receipt level, ${IN_FLIGHT} in flight; every request is on the audit log at any of them`,
   async run({ smoke, scope }) {
     const rounds = smoke ? 1 : 5
-    const count = smoke ? 1_500 : 15_000
+    const count = smoke ? 1_500 : 30_000
     const mesh = await startMesh(scope)
     await registerMixName(mesh)
     const subjects = await Promise.all(LEVELS.map(async receipt => {

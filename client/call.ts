@@ -24,6 +24,12 @@ export interface CallOptions extends RequestDefaults {
   readonly read?: ReadLevel | undefined
 }
 
+/**
+ * Gives the headers that say which trace a request belongs to (`traceparent`, `tracestate`), none for none. Asked in the turn in which the
+ * request is; what it throws the request rejects with.
+ */
+export type TraceHeaders = () => Readonly<Record<string, string>>
+
 /** One request of a batch. */
 export interface BatchEntry {
   readonly fqmn: string

@@ -7,6 +7,7 @@ import { CMeshError } from '../cmtp/errors.ts'
 import { KeyPair } from '../cmtp/identity/keys.ts'
 import type { LoginOptions } from '../cmtp/identity/login.ts'
 import { MessageIds } from '../cmtp/message-id.ts'
+import type { TraceHeaders } from './call.ts'
 import { Connection } from './connection.ts'
 import { locateMesh, type MeshLocation } from './descriptor.ts'
 import type { SessionMemory } from './handshakes.ts'
@@ -45,6 +46,11 @@ export interface ConnectOptions extends MeshLocation, RequestDefaults, Connectio
    * rejects with, the handshake does. Default: such a mesh refuses this client.
    */
   readonly onChallenge?: LoginOptions['onChallenge'] | undefined
+  /**
+   * Asked for each request: gives the headers that say which trace it belongs to, such as those of OpenTelemetry's `propagation.inject`. Headers of
+   * the request itself win. Default: requests say nothing of a trace but what their own headers say.
+   */
+  readonly trace?: TraceHeaders | undefined
   /** Gives up connecting; once connected it means nothing. */
   readonly signal?: AbortSignal | undefined
   /** Told of what no caller can be told, such as a handler that threw. It must not throw. Default: a process warning. */
@@ -53,7 +59,7 @@ export interface ConnectOptions extends MeshLocation, RequestDefaults, Connectio
 
 const CHECKS = {
   url: text, dataDir: text, identity: anything, configDir: text, keepSession: boolean, mesh: text,
-  approve: anything, present: anything, onChallenge: anything, signal: anything, onWarning: anything,
+  approve: anything, present: anything, onChallenge: anything, trace: anything, signal: anything, onWarning: anything,
   ...REQUEST_CHECKS, ...CONNECTION_CHECKS,
 }
 
@@ -88,7 +94,7 @@ export async function connect(options: ConnectOptions = {}): Promise<MeshClient>
     await connection.close()
     throw error
   }
-  const shared = shareConnection({ connection, ids, gateway: sessions, coalesce, defaults, drainMs, onWarning })
+  const shared = shareConnection({ connection, ids, gateway: sessions, coalesce, defaults, drainMs, trace: options.trace, onWarning })
   return new MeshClient({ ...shared, sessions, identity, closing })
 }
 

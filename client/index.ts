@@ -3,7 +3,7 @@
  * part of it.
  */
 export { connect, type ConnectOptions } from './connect.ts'
-export type { BatchEntry, BatchOptions, CallOptions } from './call.ts'
+export type { BatchEntry, BatchOptions, CallOptions, TraceHeaders } from './call.ts'
 export { MeshClient } from './mesh-client.ts'
 export { Reply } from './reply.ts'
 export type { NameRecord } from './names.ts'

@@ -76,8 +76,8 @@ export class MeshClient extends MeshVerbs {
    */
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
-    if (options !== undefined || isSigned(fqmn)) return this.#send(fqmn, options ?? {})
-    return this.#noting(fqmn, this.#requester.request(fqmn, undefined, this.#plain))
+    const isPlain = options === undefined && this.#parts.trace === undefined && !isSigned(fqmn)
+    return isPlain ? this.#noting(fqmn, this.#requester.request(fqmn, undefined, this.#plain)) : this.#send(fqmn, options ?? {})
   }
 
   #noting(fqmn: string, reply: Promise<Reply>): Promise<Reply> {
@@ -98,10 +98,17 @@ export class MeshClient extends MeshVerbs {
     return { ...options, headers: { ...headers, 'x-cmesh-read': read, ...(read === 'session' && { 'x-cmesh-after': String(this.#seen) }) } }
   }
 
+  /** With the headers that say which trace it belongs to, unless its own do. */
+  #traced<T extends Pick<CallOptions, 'headers'>>(request: T): T {
+    const { trace } = this.#parts
+    if (trace === undefined || Object.keys(request.headers ?? {}).some((name) => name.toLowerCase() === 'traceparent')) return request
+    return { ...request, headers: { ...trace(), ...request.headers } }
+  }
+
   #send(fqmn: string, options: CallOptions): Promise<Reply> {
     try {
       checkOptions('a call', options, CALL_CHECKS)
-      const parts = partsOf(this.#fresh(options), options.idempotencyKey)
+      const parts = partsOf(this.#traced(this.#fresh(options)), options.idempotencyKey)
       return this.#noting(fqmn, this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options)))
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
@@ -116,7 +123,7 @@ export class MeshClient extends MeshVerbs {
     if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
     checkOptions('a batch', options, BATCH_CHECKS)
     if (entries.length === 0 || entries.length > LIMITS.batchEntries) throw usage(`A batch has 1 to ${LIMITS.batchEntries} entries, not ${entries.length}.`)
-    const replies = await this.#requester.batch(entries.map(fieldsOf), this.#ask(options))
+    const replies = await this.#requester.batch(entries.map(entry => fieldsOf(this.#traced(entry))), this.#ask(options))
     entries.forEach(({ fqmn }, i) => { if (isWrite(fqmn)) this.#noted(replies[i] as Reply) })
     return replies
   }

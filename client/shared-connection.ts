@@ -2,6 +2,7 @@
 import type { CMeshError } from '../cmtp/errors.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
+import type { TraceHeaders } from './call.ts'
 import { Coalescer } from './coalescer.ts'
 import type { Connection } from './connection.ts'
 import { EncodedEntries } from './encoded-entries.ts'
@@ -20,6 +21,7 @@ export interface SharedParts {
   /** Clients that were opened on the connection beside its owner, and are not closed. */
   readonly carried: Set<{ close(): Promise<void> }>
   readonly defaults: ResolvedRequestDefaults
+  readonly trace: TraceHeaders | undefined
   readonly drainMs: number
   readonly onWarning: (error: CMeshError) => void
 }

@@ -21,6 +21,8 @@ export interface ChannelEvent {
   readonly timeMs: number
   /** Text where the payload is UTF-8. */
   readonly data: string | { readonly base64: string }
+  /** The trace of the request that published it, and its span as the parent, where there is one. */
+  readonly traceparent?: string
 }
 
 export type EventHandler = (event: ChannelEvent) => void | Promise<void>

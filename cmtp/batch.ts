@@ -194,6 +194,15 @@ export class BatchFrame {
  */
 const BATCH_REPLY_HEADER_BYTES = 24
 const REPLY_ENTRY_HEADER_BYTES = 12
+/** What an entry of a batch reply takes beside its headers, layers and body. */
+export const REPLY_ENTRY_BYTES = REPLY_ENTRY_HEADER_BYTES + HASH_BYTES
+
+/** Bytes that are written where they go once there is room for them. */
+export interface WrittenPart {
+  readonly length: number
+  /** Writes so many bytes. */
+  put(target: Buffer, at: number): void
+}
 
 /** Builds a batch reply entry by entry into one growing buffer, so that a reply costs its own bytes and nothing more. */
 export class BatchReplyWriter {
@@ -220,7 +229,7 @@ export class BatchReplyWriter {
   }
 
   /** Appends the next entry. `finalHash` is 32 latin1 characters; ignored when the level is `none`. */
-  add(status: number, finalHash: string, headers: Uint8Array, layers: Uint8Array, body: Uint8Array): void {
+  add(status: number, finalHash: string, headers: Uint8Array, layers: Uint8Array | WrittenPart, body: Uint8Array): void {
     const hashBytes = this.#receipt === 'none' ? 0 : HASH_BYTES
     const end = this.#at + REPLY_ENTRY_HEADER_BYTES + hashBytes + headers.length + layers.length + body.length
     const frame = this.#reach(end)
@@ -238,7 +247,8 @@ export class BatchReplyWriter {
     at += hashBytes
     if (headers.length !== 0) frame.set(headers, at)
     at += headers.length
-    if (layers.length !== 0) frame.set(layers, at)
+    if (!(layers instanceof Uint8Array)) layers.put(frame, at)
+    else if (layers.length !== 0) frame.set(layers, at)
     at += layers.length
     if (body.length !== 0) frame.set(body, at)
     this.#at = end
@@ -252,6 +262,11 @@ export class BatchReplyWriter {
     frame.copyWithin(at, start, end)
     if (this.#receipt !== 'none') frame.write(finalHash, at + REPLY_ENTRY_HEADER_BYTES, HASH_BYTES, 'latin1')
     this.#at = next
+  }
+
+  /** Makes room for so many bytes of entries, so that none of them is copied for the next. */
+  reserve(bytes: number): void {
+    this.#reach(this.#at + bytes)
   }
 
   /** The frame, with room up to `end`. */

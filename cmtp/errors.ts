@@ -123,6 +123,7 @@ export const CATALOGUE = {
 
   // --- receipts
   CMESH_RECEIPT_FORMAT: { status: 400, retry: 'terminal', message: 'This is no receipt, or it is damaged at byte {offset}: expected {expected}.' },
+  CMESH_RECEIPT_TARGET: { status: 409, retry: 'terminal', message: 'Receipts cannot be written to {path}: {reason}. Those that are there are whole; the same command goes on where it ended.' },
   CMESH_RECEIPT_INVALID: { status: 400, retry: 'terminal', message: 'The receipt does not hold ({at}): {reason}.' },
 
   // --- audit
@@ -130,8 +131,10 @@ export const CATALOGUE = {
   CMESH_AUDIT_FULL: { status: 507, retry: 'retry', message: 'The audit log cannot be written: {reason}. A node answers nothing that it cannot record, and stops; free space and start it again.' },
   CMESH_AUDIT_CORRUPT: { status: 500, retry: 'terminal', message: 'The audit log in {path} is damaged at batch {batch}: {reason}.' },
   CMESH_AUDIT_BEHIND: { status: 500, retry: 'terminal', message: 'The audit log in {path} has {length} batches, and {noted} were written: it has lost some, and numbers none of them anew. Restore the directory from a copy, or move it aside to begin another log.' },
-  CMESH_AUDIT_FORKED: { status: 409, retry: 'terminal', message: 'The audit logs in {path} and {other} are not one log: batch {batch} differs. Whoever signed both has rewritten what it answered.' },
+  CMESH_AUDIT_FORKED: { status: 409, retry: 'terminal', message: 'The audit log in {path} and what is in {other} are not one log: batch {batch} differs. Whoever signed both has rewritten what it answered.' },
+  CMESH_AUDIT_LOST: { status: 409, retry: 'terminal', message: 'The audit log in {path} has {length} batches, and {other} has batch {batch} of it, with the root that its node signed: what was answered from batch {length} on is gone from the log.' },
   CMESH_AUDIT_NO_RECEIPT: { status: 404, retry: 'terminal', message: 'There is no receipt of {id} here that you may have: nothing is known of that message, it was another\'s, or its layers are kept no more.' },
+  CMESH_AUDIT_UNHEARD: { status: 503, retry: 'retry', message: 'No node that answered has a receipt of {id} that you may have, and {silent} of {asked} others did not answer. Try again when all are there.' },
 
   // --- events
   CMESH_EVENTS_NO_CHANNEL: { status: 404, retry: 'terminal', message: 'The channel {channel} has no events.' },

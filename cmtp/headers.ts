@@ -20,6 +20,9 @@ const STATIC_NAMES = [
   'x-cmesh-transaction', 'x-cmesh-target',
 ] as const
 
+type StaticName = (typeof STATIC_NAMES)[number]
+
+const NO_VALUES: readonly string[] = []
 const INDEX = new Map<string, number>(STATIC_NAMES.map((name, i) => [name, i + 1]))
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const EMPTY = Buffer.alloc(0)
@@ -80,6 +83,21 @@ export function decodeHeaders(block: Uint8Array, base = 0): HeaderList {
     }
   }
   return headers
+}
+
+/** Every value of a header of the static table, with nothing else decoded: none where the block cannot be read. Bytes outside ASCII stand for themselves. */
+export function encodedValues(block: Uint8Array, name: StaticName): readonly string[] {
+  const wanted = INDEX.get(name)
+  const found: string[] = []
+  for (let at = 0; at < block.length;) {
+    const index = block[at++] as number
+    if (index === 0) at += 1 + (block[at] ?? 0)
+    const end = at + 2 + ((block[at] ?? 0) << 8 | (block[at + 1] ?? 0))
+    if (end > block.length) return NO_VALUES
+    if (index === wanted) found.push(Buffer.from(block.subarray(at + 2, end)).toString('latin1'))
+    at = end
+  }
+  return found
 }
 
 /** The first value of `name`, which is lower case. */

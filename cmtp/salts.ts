@@ -5,7 +5,7 @@
 import { randomFillSync } from 'node:crypto'
 import { SALT_BYTES } from './layer.ts'
 
-const SALTS = 256
+const SALTS = 1_024
 
 export class Salts {
   #pool = Buffer.alloc(0)

@@ -97,9 +97,15 @@ export class LayerSealer {
     return this.#last instanceof Sealed ? this.#last : undefined
   }
 
+  /** All that was hashed for the message that was sealed last: good until the next one is. */
+  get last(): Preimages {
+    if (this.#last === undefined) throw new RangeError('nothing was sealed yet')
+    return this.#last
+  }
+
   /** Length of the record of the message that was sealed last. */
   get recordBytes(): number {
-    const { layers, final } = this.#sealedLast()
+    const { layers, final } = this.last
     let size = SALT_BYTES + final.length - layers.length * HASH_BYTES - VERSION_AT
     for (const layer of layers) size += layer.length
     return size
@@ -110,7 +116,7 @@ export class LayerSealer {
    */
   /** Writes what a receipt holds of the message that was sealed last, but for the texts of its layers; gives where it ends. */
   recordTo(target: Uint8Array, start: number): number {
-    const { content, layers, final } = this.#sealedLast()
+    const { content, layers, final } = this.last
     const bound = final.length - layers.length * HASH_BYTES
     content.copy(target, start, CONTENT_SALT_AT, CONTENT_SALT_AT + SALT_BYTES)
     let at = start + SALT_BYTES + final.copy(target, start + SALT_BYTES, VERSION_AT, bound)
@@ -128,11 +134,6 @@ export class LayerSealer {
     const record = Buffer.allocUnsafe(this.recordBytes)
     this.recordTo(record, 0)
     return record
-  }
-
-  #sealedLast(): Preimages {
-    if (this.#last === undefined) throw new RangeError('nothing was sealed yet')
-    return this.#last
   }
 
   /** All that is hashed for the message, hashes of content and layers in their place. */

@@ -20,6 +20,13 @@ export interface ConfigSources {
 /** Environment variables that belong to other parts of CMesh. */
 const OTHER_VARIABLES: ReadonlySet<string> = new Set(['CMESH_URL', 'CMESH_CONFIG_DIR', 'CMESH_NATS_URL', 'CMESH_CONFIG'])
 
+/** What a setting is also called in the environment: by the name it has among all that use NATS, or OpenTelemetry. */
+const ALIASES: Partial<Record<SettingKey, (env: Readonly<Record<string, string | undefined>>) => string | undefined>> = {
+  'bus.url': env => env['CMESH_NATS_URL'],
+  'traces.endpoint': env => env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] || tracesUnder(env['OTEL_EXPORTER_OTLP_ENDPOINT']),
+  'traces.headers': env => env['OTEL_EXPORTER_OTLP_TRACES_HEADERS'] || env['OTEL_EXPORTER_OTLP_HEADERS'],
+}
+
 /** Throws `CMESH_CONFIG_INVALID` or `CMESH_CONFIG_UNKNOWN`. */
 export function resolveConfig({ arguments: given = {}, env = {}, file }: ConfigSources): Config {
   const fromFile = file === undefined ? {} : readFile(file)
@@ -33,7 +40,7 @@ export function resolveConfig({ arguments: given = {}, env = {}, file }: ConfigS
   const values: [string, unknown][] = []
   for (const [variable, key] of variables) {
     // An empty text is no value: a variable that a container passes on unset must not hide what the file says.
-    const raw = [given[key], env[variable], key === 'bus.url' ? env['CMESH_NATS_URL'] : undefined, fromFile[key]]
+    const raw = [given[key], env[variable], ALIASES[key]?.(env), fromFile[key]]
       .find(value => value !== undefined && value !== null && value !== '')
     values.push([key, raw === undefined ? SETTINGS[key].default : read(key, SETTINGS[key], raw)])
   }
@@ -44,6 +51,11 @@ export function resolveConfig({ arguments: given = {}, env = {}, file }: ConfigS
 /** `state.viewCache` is `CMESH_STATE_VIEW_CACHE`. */
 export function variableOf(key: string): string {
   return `CMESH_${key.replace(/([a-z])([A-Z])/g, '$1_$2').replaceAll('.', '_').toUpperCase()}`
+}
+
+/** The receiver for traces of one for all signals. */
+function tracesUnder(endpoint: string | undefined): string | undefined {
+  return endpoint ? `${endpoint.replace(/\/$/, '')}/v1/traces` : undefined
 }
 
 function defaultDataDir(env: Readonly<Record<string, string | undefined>>): string {

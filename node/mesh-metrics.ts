@@ -4,7 +4,7 @@ import { Metrics, type Sample } from './metrics.ts'
 import type { Mining } from './mining.ts'
 
 export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
-  const { frontDoor, router, hello, state, endpoints, iam, guard, outbox, tails, batcher, roots, auditLog } = mesh
+  const { frontDoor, router, hello, state, endpoints, iam, guard, outbox, tails, batcher, roots, auditLog, tracer } = mesh
   const metrics = new Metrics()
   const one = (value: () => number) => (): Sample[] => [{ value: value() }]
   const byService = (value: (endpoint: Mesh['endpoints'][keyof Mesh['endpoints']]) => number) => (): Sample[] =>
@@ -34,6 +34,12 @@ export function meshMetrics(mesh: Mesh, mining: Mining): Metrics {
   metrics.add({ name: 'cmesh_audit_layer_bytes', type: 'gauge', help: 'Bytes of layers kept beside the audit log.', samples: one(() => auditLog.noteBytes) })
   metrics.add({ name: 'cmesh_audit_roots_pending', type: 'gauge', help: 'Roots that wait for the audit channel.', samples: one(() => roots.pending) })
   metrics.add({ name: 'cmesh_audit_roots_left_out_total', type: 'counter', help: 'Roots that the audit channel was never told.', samples: one(() => roots.leftOut) })
+  metrics.add({ name: 'cmesh_traces_exported_total', type: 'counter', help: 'Requests whose spans were taken by the receiver of traces.', samples: one(() => tracer?.stats.exported ?? 0) })
+  metrics.add({
+    name: 'cmesh_traces_dropped_total', type: 'counter', help: 'Requests whose spans were dropped: too many waited, or the receiver did not take them.',
+    samples: () => (['overflowed', 'failed'] as const).map(reason => ({ labels: { reason }, value: tracer?.stats[reason] ?? 0 })),
+  })
+  metrics.add({ name: 'cmesh_traces_pending', type: 'gauge', help: 'Requests whose spans wait to be exported.', samples: one(() => tracer?.pending ?? 0) })
   metrics.add({ name: 'cmesh_service_requests_total', type: 'counter', help: 'Calls of each service.', samples: byService(endpoint => endpoint.stats.requests) })
   metrics.add({ name: 'cmesh_service_failed_total', type: 'counter', help: 'Calls of each service that ended with a status of 400 and above.', samples: byService(endpoint => endpoint.stats.failed) })
   metrics.add({ name: 'cmesh_service_denied_total', type: 'counter', help: 'Calls of each service that lacked a permission.', samples: byService(endpoint => endpoint.stats.denied) })

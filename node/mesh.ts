@@ -12,6 +12,7 @@ import { createProvider, type ProviderContext, type ProviderKind } from '../prov
 import { turnClock } from '../services/clock.ts'
 import { Batcher } from '../services/audit/batcher.ts'
 import { OwnEvidence } from '../services/audit/evidence.ts'
+import { ReceiptFinder } from '../services/audit/finder.ts'
 import { ReceiptWriter } from '../services/audit/receipts.ts'
 import { RootStream } from '../services/audit/root-stream.ts'
 import { ConsensusService } from '../services/consensus/service.ts'
@@ -52,6 +53,7 @@ import { OrderedAuthority } from '../services/state/authority.ts'
 import { Outbox } from '../services/state/outbox.ts'
 import type { Block, LogAnchor } from '../services/state/provider.ts'
 import { StateService } from '../services/state/service.ts'
+import { Tracer } from '../services/traces/tracer.ts'
 import type { Buses } from './bus.ts'
 import { packageVersion } from './descriptor.ts'
 import { FileKeyStore } from './key-store.ts'
@@ -113,6 +115,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
       logFile: config['miner.logFile'] ?? '',
       receiptsMaxBytes: config['receipts.maxBytes'],
       receiptsMaxAgeMs: config['receipts.maxAgeMs'],
+      otlp: { endpoint: config['traces.endpoint'], headers: config['traces.headers'], version: packageVersion() },
     },
   } satisfies ProviderContext)
 
@@ -238,12 +241,14 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     did: node, sign: bytes => identity.sign(bytes), certificate, level: store.durability, version: packageVersion(), out: () => watermark.read(), clock,
   })
   const receipts = new ReceiptWriter({ log: auditLog, certificate, guard, evidence: evidence.of })
-  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts } })
+  const finder = new ReceiptFinder({ receipts, bus: buses.core, did: node, members: () => readMembers(state.system), guard, clock, log })
+  const tracer = config['traces.endpoint'] === undefined ? undefined : new Tracer({ exporter: provide('traces', 'otlp'), log, oneIn: config['traces.sample'] })
+  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts }, traces: tracer })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
     iam: iamHandler({ iam, guard, book, state, now, resolve: route => (RegistrarService.isByName(route) ? registrar.resolve(route) : route) }),
-    consensus: new ConsensusService({ provider: consensus, state, receipts }).handle,
+    consensus: new ConsensusService({ provider: consensus, state, receipts: finder }).handle,
     state: (call, auth, notes) => (call.route.write ? state.write(call, auth, notes) : state.read(call, auth, notes)),
     registrar: registrar.handle,
     events: new EventsService({ provider: events, tails, groups, letters }).handle,
@@ -257,7 +262,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
 
   return {
     node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, groups, watermark, lastClaim, outbox, consensus, engine, state,
-    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog,
+    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog, finder, tracer,
   }
 }
 

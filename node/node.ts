@@ -235,8 +235,14 @@ class Boot {
   #audit(): Step {
     return {
       name: 'audit',
-      start: () => this.mesh.batcher.start(),
-      stop: () => this.mesh.batcher.stop(),
+      start: async () => {
+        await this.mesh.tracer?.start()
+        await this.mesh.batcher.start()
+      },
+      stop: async () => {
+        await this.mesh.batcher.stop()
+        await this.mesh.tracer?.stop()
+      },
     }
   }
 
@@ -282,16 +288,17 @@ class Boot {
     return {
       name: 'services',
       start: async () => {
-        const { state, dispatcher, endpoints, listeners, book, granted, node } = this.mesh
+        const { state, dispatcher, endpoints, listeners, book, granted, node, finder } = this.mesh
         await orderSeeds({ book, state, node, granted, log: this.#parts.log })
         dispatcher.attach('registrar', endpoints.registrar.call)
         dispatcher.attach('events', endpoints.events.call)
         for (const listener of listeners) listener.start()
+        finder.start()
         state.courier.start()
         state.later.start()
       },
       stop: async () => {
-        await Promise.all(this.mesh.listeners.map(listener => listener.drain()))
+        await Promise.all([...this.mesh.listeners.map(listener => listener.drain()), this.mesh.finder.stop()])
         this.mesh.tails.stop()
       },
     }

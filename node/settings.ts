@@ -2,7 +2,7 @@
  * Every setting of a node: its meaning, unit, range and default, in one table. `docs/configuration.md` is held equal to it
  * by a test. A setting `a.bCd` is the environment variable `CMESH_A_B_CD`.
  */
-import { IRMA_CHECKS } from '../providers/registry.ts'
+import { IRMA_CHECKS, OTLP_CHECKS } from '../providers/registry.ts'
 import { parseGrants } from '../services/iam/grants.ts'
 import { parseIssuers } from '../services/iam/issuers.ts'
 
@@ -84,6 +84,9 @@ export const SETTINGS = {
   'receipts.provider': { kind: 'text', default: 'hypercore', doc: 'Where the audit log is kept; `mock` keeps it in memory.' },
   'receipts.maxBytes': { kind: 'number', default: GIB, min: 1_048_576, max: 1_024 * GIB, unit: 'bytes', doc: 'Most bytes of layers kept beside the audit log; past it the oldest go, and their receipts can no more be fetched.' },
   'receipts.maxAgeMs': { kind: 'number', default: 604_800_000, min: 60_000, max: 315_360_000_000, unit: 'ms', doc: 'How long layers are kept beside the audit log.' },
+  'traces.endpoint': { kind: 'text', default: undefined, check: OTLP_CHECKS.endpoint, doc: 'Where the layers of requests go as OpenTelemetry spans: the whole URL of an OTLP/HTTP receiver for traces, such as `http://127.0.0.1:4318/v1/traces`. Default: nowhere.' },
+  'traces.headers': { kind: 'text', default: undefined, check: OTLP_CHECKS.headers, doc: 'HTTP headers for that receiver, `name=value,name=value`, values percent-encoded. A secret where one of them is: give it by the environment or a file of mode 0600. Default: none.' },
+  'traces.sample': { kind: 'number', default: 1, min: 0, max: 1_000_000, unit: 'requests', doc: 'One request in so many is traced among those whose caller sends no `traceparent`; 0 for none of them.' },
   'miner.stream': { kind: 'flag', default: true, doc: 'Mines the requests on `cmesh.v1.mine.<sid>`.' },
   'miner.logFile': { kind: 'text', default: undefined, doc: 'A log file of `<id>;<FQMN>` lines to mine. Default: none.' },
   'log.level': { kind: 'choice', default: 'info', choices: ['silent', 'error', 'warn', 'info', 'debug'], doc: 'Least level that is logged, to standard error as JSON lines.' },

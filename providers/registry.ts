@@ -11,8 +11,10 @@ import type { IdentityProvider } from '../services/iam/provider.ts'
 import type { Log } from '../services/log.ts'
 import type { MinerSource } from '../services/miner/provider.ts'
 import type { StateStore } from '../services/state/provider.ts'
+import type { TraceExporter } from '../services/traces/provider.ts'
 import { HypercoreAuditLog } from './audit/hypercore.ts'
 import { MockAuditLog } from './audit/mock.ts'
+import { segmentsIn } from './audit/note-reader.ts'
 import type { NatsBus } from './bus/nats.ts'
 import { JetStreamConsensus } from './consensus/jetstream.ts'
 import { MockConsensus } from './consensus/mock.ts'
@@ -32,13 +34,18 @@ import { HypercoreLog } from './state/log.ts'
 import { LogCheck } from './state/log-check.ts'
 import { LogCopy } from './state/log-copy.ts'
 import { MockStateStore } from './state/mock.ts'
+import { MockTraces } from './traces/mock.ts'
+import { OtlpTraces } from './traces/otlp.ts'
+import { OTLP_CHECKS, type OtlpSettings } from './traces/otlp-settings.ts'
 
 /** Checks of the settings that only a provider can read, for who keeps the settings. */
-export { IRMA_CHECKS }
+export { IRMA_CHECKS, OTLP_CHECKS }
 /** For who runs many engines in one process. */
 export { Compilations }
 /** For who copies, checks or makes a log that no node runs on. */
 export { HypercoreLog, LogCheck, LogCopy }
+/** For who reads all that is kept beside an audit log. */
+export { segmentsIn }
 /** For who gives such a log a stream. */
 export { OrderMigration, type MigrationPlan }
 
@@ -78,6 +85,8 @@ export interface ProviderContext {
     readonly receiptsMaxBytes?: number
     /** How long they are kept, ms. Default 7 days. */
     readonly receiptsMaxAgeMs?: number
+    /** Where spans go. Default: none, and the provider `otlp` is refused. */
+    readonly otlp?: OtlpSettings
   }
 }
 
@@ -89,6 +98,7 @@ interface Kinds {
   readonly events: EventsProvider
   readonly contracts: ContractEngine
   readonly miner: MinerSource
+  readonly traces: TraceExporter
 }
 
 export type ProviderKind = keyof Kinds
@@ -134,6 +144,10 @@ export const REGISTRY: { readonly [K in ProviderKind]: Readonly<Record<string, F
       { onFailure: error => { log.error({ err: error, code: error.code }, 'the request log failed') } },
       { path: options.logFile, dataDir: dir },
     ),
+  },
+  traces: {
+    otlp: ({ options }) => new OtlpTraces(options.otlp ?? {}),
+    mock: () => new MockTraces(),
   },
 }
 

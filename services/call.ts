@@ -7,6 +7,7 @@ import type { Route } from '../cmtp/fqmn.ts'
 import { encodeHeaders, type HeaderList } from '../cmtp/headers.ts'
 import type { Layer } from '../cmtp/layer.ts'
 import type { AuthContext } from './iam/guard.ts'
+import type { Trace } from './traces/trace.ts'
 
 export interface Call {
   /** 16 bytes. Valid until the call is answered. */
@@ -36,6 +37,8 @@ export interface Call {
   argumentsHash?: string | undefined
   /** Set by State once a transaction left for consensus: from then on a passed deadline means an unknown outcome. */
   proposed: boolean
+  /** The trace it belongs to, where there is one. */
+  readonly trace?: Trace | undefined
 }
 
 export interface Reply {

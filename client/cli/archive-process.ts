@@ -16,10 +16,24 @@ export interface LogFacts {
   readonly root: string
 }
 
+/** What the mesh has seen of a node's audit log, as roots on the audit channel; batches are −1 without any. */
+export interface AuditSeen {
+  readonly roots: number
+  readonly from: number
+  readonly to: number
+  readonly unsigned: number
+  readonly otherLogs: readonly { readonly log: string, readonly batch: number }[]
+}
+
 /** The operations, each with what it is asked and what it answers. */
 interface ArchiveOperations {
   readonly audit: {
-    readonly ask: { readonly dirs: readonly string[], readonly mesh?: string, readonly certificate?: string }
+    readonly ask: {
+      readonly dirs: readonly string[]
+      readonly mesh?: string
+      readonly certificate?: string
+      readonly seen?: { readonly file: string, readonly from: string }
+    }
     readonly answer: {
       readonly mesh: string
       readonly node: string
@@ -30,6 +44,21 @@ interface ArchiveOperations {
       readonly head: string
       readonly certified: boolean
       readonly copies: readonly number[]
+      readonly seen: AuditSeen | null
+    }
+  }
+  readonly receipts: {
+    readonly ask: { readonly dir: string, readonly out: string, readonly fromMs: number, readonly toMs: number, readonly certificate?: string }
+    readonly answer: {
+      readonly mesh: string
+      readonly node: string
+      readonly log: string
+      readonly requests: number
+      readonly written: number
+      readonly there: number
+      readonly pruned: number
+      readonly firstMs: number
+      readonly lastMs: number
     }
   }
   readonly backup: {

@@ -10,6 +10,7 @@
 import { hash } from 'node:crypto'
 import { HASH_BYTES } from '../frame.ts'
 import { MESSAGE_ID_BYTES } from '../message-id.ts'
+import { hashEach } from './sha256-lanes.ts'
 
 /** A message id and its final hash: what the audit log keeps of a request. */
 export const LEAF_BYTES = MESSAGE_ID_BYTES + HASH_BYTES
@@ -33,13 +34,7 @@ export function leafHash(id: Uint8Array, final: Uint8Array): Buffer {
 export function leafHashes(leaves: Uint8Array): Buffer {
   const count = wholes(leaves, LEAF_BYTES)
   const hashes = Buffer.allocUnsafe(count * HASH_BYTES)
-  const scratch = Buffer.allocUnsafe(1 + LEAF_BYTES)
-  scratch[0] = LEAF_PREFIX
-  for (let i = 0; i < count; i++) {
-    for (let j = 0; j < LEAF_BYTES; j++) scratch[1 + j] = leaves[i * LEAF_BYTES + j] as number
-    // As text: a buffer of its own for each hash costs three times as much.
-    hashes.write(hash('sha256', scratch, 'binary'), i * HASH_BYTES, 'latin1')
-  }
+  hashEach('leaves', leaves, count, hashes)
   return hashes
 }
 
@@ -59,16 +54,33 @@ export class MerkleTree {
     return Buffer.from(this.#levels.at(-1) as Buffer)
   }
 
-  /** What leads from leaf `index` to the root: the hash beside it on each level that has one, from the leaf upwards. Views. */
+  /** What leads from leaf `index` to the root: the hash beside it on each level that has one, from the leaf upwards. */
   path(index: number): Buffer[] {
     const count = (this.#levels[0] as Buffer).length / HASH_BYTES
     if (!Number.isInteger(index) || index < 0 || index >= count) throw new RangeError(`a tree of ${count} leaves has no leaf ${index}`)
-    const path: Buffer[] = []
-    this.#levels.forEach((level, depth) => {
+    const path = Buffer.allocUnsafe(this.pathBytes(index))
+    this.putPath(index, path, 0)
+    return Array.from({ length: path.length / HASH_BYTES }, (_, step) => path.subarray(step * HASH_BYTES, (step + 1) * HASH_BYTES))
+  }
+
+  /** How long the path of a leaf of the tree is. */
+  pathBytes(index: number): number {
+    let bytes = 0
+    for (let depth = 0; depth + 1 < this.#levels.length; depth++) {
+      if (((index >>> depth) ^ 1) * HASH_BYTES < (this.#levels[depth] as Buffer).length) bytes += HASH_BYTES
+    }
+    return bytes
+  }
+
+  /** Writes the path of a leaf of the tree, and gives where it ends. */
+  putPath(index: number, target: Buffer, start: number): number {
+    let at = start
+    for (let depth = 0; depth + 1 < this.#levels.length; depth++) {
+      const level = this.#levels[depth] as Buffer
       const beside = ((index >>> depth) ^ 1) * HASH_BYTES
-      if (beside < level.length && level.length > HASH_BYTES) path.push(level.subarray(beside, beside + HASH_BYTES))
-    })
-    return path
+      if (beside < level.length) at += level.copy(target, at, beside, beside + HASH_BYTES)
+    }
+    return at
   }
 }
 
@@ -102,12 +114,7 @@ function raised(level: Buffer): Buffer {
   const count = level.length / HASH_BYTES
   const pairs = count >>> 1
   const above = Buffer.allocUnsafe((count - pairs) * HASH_BYTES)
-  const scratch = Buffer.allocUnsafe(1 + 2 * HASH_BYTES)
-  scratch[0] = NODE_PREFIX
-  for (let i = 0; i < pairs; i++) {
-    level.copy(scratch, 1, 2 * i * HASH_BYTES, (2 * i + 2) * HASH_BYTES)
-    above.write(hash('sha256', scratch, 'binary'), i * HASH_BYTES, 'latin1')
-  }
+  hashEach('pairs', level, pairs, above)
   // The last one of an odd number goes up as it is.
   if (count % 2 === 1) level.copy(above, pairs * HASH_BYTES, (count - 1) * HASH_BYTES)
   return above

@@ -53,6 +53,9 @@ const MAGIC = Buffer.from('CMRC', 'latin1')
 const RECEIPT_VERSION = 1
 const HAS_CERTIFICATE = 1
 const HAS_EVIDENCE = 2
+/** In a layer: its flags, and which of them says that a position after stands in it. */
+const FLAGS_AT = 2
+const HAS_AFTER = 2
 /** Longest receipt that is looked at, in bytes. */
 export const RECEIPT_BYTES = 1_048_576
 
@@ -126,10 +129,19 @@ function decodeReceiptLayer(reader: Reader): ReceiptLayer {
   return { hash, shown: { layer, texts: reader.take(reader.take(2, 'a length of texts').readUInt16BE(0), 'texts') } }
 }
 
-/** The receipt with some layers kept back: their hashes stand in their place, and it holds as before. Throws `CMESH_RECEIPT_FORMAT`. */
+/**
+ * The receipt with some layers kept back: their hashes stand in their place, and it holds as before. Evidence goes with the layer that shows
+ * what it is of. Throws `CMESH_RECEIPT_FORMAT`.
+ */
 export function redactReceipt(data: Uint8Array, keptBack: (index: number) => boolean): Buffer {
   const receipt = decodeReceipt(data)
-  return encodeReceipt({ ...receipt, layers: receipt.layers.map((layer, i) => keptBack(i) ? { ...layer, shown: undefined } : layer) })
+  const layers = receipt.layers.map((layer, i) => keptBack(i) ? { ...layer, shown: undefined } : layer)
+  return encodeReceipt({ ...receipt, layers, evidence: lastMoved(layers) === lastMoved(receipt.layers) ? receipt.evidence : undefined })
+}
+
+/** The last layer that shows a position after, which evidence is of. */
+function lastMoved(layers: readonly ReceiptLayer[]): number {
+  return layers.findLastIndex(({ shown }) => ((shown?.layer[FLAGS_AT] ?? 0) & HAS_AFTER) !== 0)
 }
 
 /** What a receipt says of the message itself. */

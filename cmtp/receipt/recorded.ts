@@ -19,9 +19,11 @@ export interface Recorded extends Pick<Receipt, 'final' | 'index' | 'path' | 'ro
   readonly evidence: Evidence | undefined
 }
 
-const HEAD = Buffer.from('CMRC\x01', 'latin1')
-const HAS_CERTIFICATE = 1
-const HAS_EVIDENCE = 2
+/** Magic and version. */
+export const RECEIPT_HEAD = Buffer.from('CMRC\x01', 'latin1')
+/** Of the flags behind it. */
+export const HAS_CERTIFICATE = 1
+export const HAS_EVIDENCE = 2
 /** Behind the salt, in a record: version, id, status, content. */
 const SID_AT = SALT_BYTES + 51
 const LAYER_PREFIX = 0x04
@@ -36,15 +38,15 @@ export function encodeRecorded({ record, texts, final, index, path, root, certif
   const claimed = evidence === undefined ? NOTHING : encodeEvidence(evidence)
   const subAt = SID_AT + 2 + record.readUInt16BE(SID_AT)
   const layersAt = subAt + 2 + record.readUInt16BE(subAt) + 1
-  let size = HEAD.length + 1 + layersAt - SALT_BYTES + HASH_BYTES + 5 + path.length * HASH_BYTES + ROOT_RECORD_BYTES + certified.length + claimed.length
+  let size = RECEIPT_HEAD.length + 1 + layersAt - SALT_BYTES + HASH_BYTES + 5 + path.length * HASH_BYTES + ROOT_RECORD_BYTES + certified.length + claimed.length
   for (let at = layersAt, i = 0; at < record.length; at += 1 + (record[at] as number), i++) {
     const own = texts[i]
     size += HASH_BYTES + 1 + (own === undefined ? 0 : (record[at] as number) + 2 + own.length)
   }
   const bytes = Buffer.allocUnsafe(size)
-  bytes.set(HEAD)
-  bytes[HEAD.length] = (certificate === undefined ? 0 : HAS_CERTIFICATE) | (evidence === undefined ? 0 : HAS_EVIDENCE)
-  let to = HEAD.length + 1
+  bytes.set(RECEIPT_HEAD)
+  bytes[RECEIPT_HEAD.length] = (certificate === undefined ? 0 : HAS_CERTIFICATE) | (evidence === undefined ? 0 : HAS_EVIDENCE)
+  let to = RECEIPT_HEAD.length + 1
   to += record.copy(bytes, to, SALT_BYTES, layersAt)
   for (let at = layersAt, i = 0; at < record.length; i++) {
     const end = at + 1 + (record[at] as number)
@@ -67,8 +69,14 @@ export function encodeRecorded({ record, texts, final, index, path, root, certif
     bytes.set(beside, to)
     to += HASH_BYTES
   }
-  bytes.set(root, to)
-  bytes.set(certified, to + ROOT_RECORD_BYTES)
-  bytes.set(claimed, to + ROOT_RECORD_BYTES + certified.length)
+  putEnd(bytes, to, root, certified, claimed)
   return bytes
+}
+
+/** Writes what stands behind the path, and gives where it ends. */
+export function putEnd(target: Buffer, at: number, root: Uint8Array, certificate: Uint8Array, evidence: Uint8Array): number {
+  target.set(root, at)
+  target.set(certificate, at + ROOT_RECORD_BYTES)
+  target.set(evidence, at + ROOT_RECORD_BYTES + certificate.length)
+  return at + ROOT_RECORD_BYTES + certificate.length + evidence.length
 }

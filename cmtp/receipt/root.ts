@@ -3,7 +3,7 @@
  * node. Each record holds the hash of the one before it, so that who has a later one sees any that was rewritten. Fixed length; layouts
  * are normative in `SPEC.md`, section 15. Nodes and meshes stand as the 32 bytes of their public keys, which their DIDs name.
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { HASH_BYTES, readUint64, writeUint64 } from '../frame.ts'
 import type { Certificate } from '../identity/certificate.ts'
 import { decodeDid, encodeDid } from '../identity/did.ts'
@@ -50,28 +50,57 @@ const ROOT_VERSION = 1
 const CONTEXT = Buffer.from('CMesh/1 audit-root\n', 'utf8')
 const RECORD_PREFIX = Buffer.of(0x02)
 
-/** The record, signed. `sign` holds the key of `node`. */
+const HASHES = `log, Merkle root and previous have ${HASH_BYTES} bytes each`
+
+/** What all records of one log have in common. */
+type RootsOf = Pick<AuditRoot, 'mesh' | 'node' | 'log'>
+
+/** Writes the records of one log. */
+export class RootWriter {
+  /** What is signed; its front is the same for all. */
+  readonly #signed = Buffer.alloc(CONTEXT.length + SIGNED_BYTES)
+  readonly #sign: (bytes: Uint8Array) => Uint8Array
+
+  /** `sign` holds the key of `node`. */
+  constructor({ mesh, node, log }: RootsOf, sign: (bytes: Uint8Array) => Uint8Array) {
+    if (log.length !== HASH_BYTES) throw new RangeError(HASHES)
+    this.#sign = sign
+    this.#signed.set(CONTEXT)
+    this.#signed[CONTEXT.length] = ROOT_VERSION
+    this.#signed.set(decodeDid(mesh), CONTEXT.length + 1)
+    this.#signed.set(decodeDid(node), CONTEXT.length + 33)
+    this.#signed.set(log, CONTEXT.length + 65)
+  }
+
+  /** The record, signed. */
+  write({ batch, first, count, merkleRoot, previous, timeUs }: Omit<AuditRoot, keyof RootsOf | 'signature'>): Buffer {
+    if (merkleRoot.length !== HASH_BYTES || previous.length !== HASH_BYTES) throw new RangeError(HASHES)
+    if (![batch, first, timeUs].every(each => Number.isSafeInteger(each) && each >= 0) || !(count >= 1)) throw new RangeError('batch, first and time are counts, and count is one')
+    const signed = this.#signed
+    const bytes = signed.subarray(CONTEXT.length)
+    writeUint64(bytes, batch, 97)
+    writeUint64(bytes, first, 105)
+    bytes.writeUInt32BE(count, 113)
+    bytes.set(merkleRoot, 117)
+    bytes.set(previous, 149)
+    writeUint64(bytes, timeUs, 181)
+    return Buffer.concat([bytes, this.#sign(signed)])
+  }
+}
+
+/** One record, signed. */
 export function encodeRootRecord(root: Omit<AuditRoot, 'signature'>, sign: (bytes: Uint8Array) => Uint8Array): Buffer {
-  const { mesh, node, log, batch, first, count, merkleRoot, previous, timeUs } = root
-  const bytes = Buffer.alloc(ROOT_RECORD_BYTES)
-  if (![log, merkleRoot, previous].every(each => each.length === HASH_BYTES)) throw new RangeError(`log, Merkle root and previous have ${HASH_BYTES} bytes each`)
-  if (![batch, first, timeUs].every(each => Number.isSafeInteger(each) && each >= 0) || !(count >= 1)) throw new RangeError('batch, first and time are counts, and count is one')
-  bytes[0] = ROOT_VERSION
-  bytes.set(decodeDid(mesh), 1)
-  bytes.set(decodeDid(node), 33)
-  bytes.set(log, 65)
-  writeUint64(bytes, batch, 97)
-  writeUint64(bytes, first, 105)
-  bytes.writeUInt32BE(count, 113)
-  bytes.set(merkleRoot, 117)
-  bytes.set(previous, 149)
-  writeUint64(bytes, timeUs, 181)
-  bytes.set(sign(signedBytes(bytes)), SIGNED_BYTES)
-  return bytes
+  return new RootWriter(root, sign).write(root)
 }
 
 /** The record in the bytes, its signature not looked at; byte fields are views. Throws `CMESH_RECEIPT_FORMAT` for anything else. Total. */
 export function decodeRootRecord(data: Uint8Array, base = 0): AuditRoot {
+  const bytes = asBuffer(data)
+  return { ...rootNumbers(bytes, base), mesh: didAt(bytes, 1, base), node: didAt(bytes, 33, base) }
+}
+
+/** The same without the names of mesh and node, which take longer than all else. */
+export function rootNumbers(data: Uint8Array, base = 0): Omit<AuditRoot, 'mesh' | 'node'> {
   const bytes = asBuffer(data)
   if (bytes.length !== ROOT_RECORD_BYTES) throw malformedReceipt(base, `a root record of ${ROOT_RECORD_BYTES} bytes`)
   if (bytes[0] !== ROOT_VERSION) throw malformedReceipt(base, `version ${ROOT_VERSION} of a root record`)
@@ -85,14 +114,14 @@ export function decodeRootRecord(data: Uint8Array, base = 0): AuditRoot {
   const previous = bytes.subarray(149, 181)
   if ((batch === 0) !== previous.every(byte => byte === 0)) throw malformedReceipt(base + 149, 'a hash of the record before, and zeros in the first one')
   return {
-    mesh: didAt(bytes, 1, base), node: didAt(bytes, 33, base), log: bytes.subarray(65, 97), batch, first, count, merkleRoot: bytes.subarray(117, 149),
+    log: bytes.subarray(65, 97), batch, first, count, merkleRoot: bytes.subarray(117, 149),
     previous, timeUs, signature: bytes.subarray(SIGNED_BYTES),
   }
 }
 
 /** What the next record holds of this one: SHA-256( 0x02 ‖ record ). */
 export function rootRecordHash(record: Uint8Array): Buffer {
-  return createHash('sha256').update(RECORD_PREFIX).update(record).digest()
+  return hash('sha256', Buffer.concat([RECORD_PREFIX, record]), 'buffer')
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import { randomFillSync } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
+import { endianness } from 'node:os'
 import { NOTE_KEY_BYTES } from '../../services/audit/messages.ts'
 
 const MAGIC = 0x434d_4e49 // "CMNI"
@@ -24,12 +25,17 @@ const READ_SLOTS = 64
 export class NoteIndex {
   readonly #seed: Uint32Array
   /** hash, offset + 1; 0 for an empty slot. */
-  #table = new Uint32Array(2 * FIRST_SLOTS)
-  #mask = FIRST_SLOTS - 1
+  #table: Uint32Array
+  #mask: number
   #filled = 0
 
-  constructor() {
+  /** `expected`: how many notes are likely to come. It grows as it must. */
+  constructor(expected = 0) {
     this.#seed = randomFillSync(new Uint32Array(WORDS))
+    let slots = FIRST_SLOTS
+    while (expected >= slots * FILLED) slots *= 2
+    this.#table = new Uint32Array(2 * slots)
+    this.#mask = slots - 1
   }
 
   /** Notes it knows of. */
@@ -61,7 +67,9 @@ export class NoteIndex {
     bytes.writeUInt32LE(this.#mask + 1, 8)
     this.#seed.forEach((word, i) => bytes.writeUInt32LE(word, 12 + 4 * i))
     bytes.writeBigUInt64LE(BigInt(last), LAST_AT)
-    this.#table.forEach((word, i) => bytes.writeUInt32LE(word, HEADER_BYTES + 4 * i))
+    bytes.set(new Uint8Array(this.#table.buffer), HEADER_BYTES)
+    // Memory is in the order of the machine.
+    if (endianness() === 'BE') bytes.subarray(HEADER_BYTES).swap32()
     return bytes
   }
 

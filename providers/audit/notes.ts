@@ -21,7 +21,8 @@ export interface NotesOptions {
   readonly now: () => number
 }
 
-const FILE = /^(\d{8})\.seg$/
+/** Name of a segment. */
+export const SEGMENT_FILE = /^(\d{8})\.seg$/
 
 export class Notes {
   readonly #options: NotesOptions
@@ -42,7 +43,7 @@ export class Notes {
   async open(length: number): Promise<number> {
     const { dir } = this.#options
     await mkdir(dir, { recursive: true, mode: 0o700 })
-    const numbers = (await readdir(dir)).flatMap(name => FILE.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b)
+    const numbers = (await readdir(dir)).flatMap(name => SEGMENT_FILE.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b)
     let newest = -1
     for (const number of numbers) {
       const { segment, last } = await Segment.found(this.#pathOf(number), length)
@@ -59,7 +60,7 @@ export class Notes {
     const { now, sync } = this.#options
     if (apart || this.#newest === undefined) {
       await this.#newest?.seal()
-      this.#newest = await Segment.make(this.#pathOf(this.#next++), now())
+      this.#newest = await Segment.make(this.#pathOf(this.#next++), now(), this.#newest)
       this.#segments.push(this.#newest)
     }
     await this.#newest.write(number, Buffer.from(notes.buffer, notes.byteOffset, notes.length), now(), sync)

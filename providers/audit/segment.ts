@@ -6,6 +6,7 @@
  * While it is the newest its index is in memory; once it is followed by another the index lies beside it, and the file is never written to
  * again. What follows the last whole frame was being written when the process ended, and is cut off.
  */
+import { writev } from 'node:fs'
 import { open, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import { eachKey, NOTE_HEADER_BYTES, readNote, type Note } from '../../services/audit/messages.ts'
@@ -13,6 +14,14 @@ import { NoteIndex, offsetsIn, readIndexHeader } from './note-index.ts'
 
 const MAGIC = 0x434d_4e46
 const FRAME_HEADER_BYTES = 18
+
+/** What one batch brought, as it stands in a segment. */
+export interface NoteFrame {
+  readonly batch: number
+  readonly notes: Buffer
+  /** Where the next one begins. */
+  readonly end: number
+}
 
 interface Writing {
   readonly file: FileHandle
@@ -26,6 +35,8 @@ export class Segment {
   #bytes: number
   #newestMs: number
   #writing: Writing | undefined
+  /** In its index, once that is beside it. */
+  #notes = 0
 
   private constructor(path: string, bytes: number, newestMs: number) {
     this.#path = path
@@ -42,11 +53,11 @@ export class Segment {
     return this.#newestMs
   }
 
-  /** A new file, to be written to: `<path>.seg`. */
-  static async make(path: string, nowMs: number): Promise<Segment> {
+  /** A new file, to be written to: `<path>.seg`. `before`: the one before it, which is likely to have held as many notes. */
+  static async make(path: string, nowMs: number, before?: Segment): Promise<Segment> {
     const segment = new Segment(path, 0, nowMs)
     await rm(`${path}.idx`, { force: true })
-    segment.#writing = { file: await open(`${path}.seg`, 'w+', 0o600), index: new NoteIndex(), last: -1 }
+    segment.#writing = { file: await open(`${path}.seg`, 'w+', 0o600), index: new NoteIndex(before === undefined ? 0 : before.#notes), last: -1 }
     return segment
   }
 
@@ -73,7 +84,7 @@ export class Segment {
     header.writeUInt32BE(notes.length, 10)
     header.writeUInt32BE(crc32(notes), 14)
     const whole = FRAME_HEADER_BYTES + notes.length
-    const { bytesWritten } = await writing.file.writev([header, notes], this.#bytes)
+    const bytesWritten = await written(writing.file, [header, notes], this.#bytes)
     if (bytesWritten !== whole) throw new Error(`no space left: ${bytesWritten} of ${whole} bytes were written`)
     if (sync) await writing.file.datasync()
     addAll(writing.index, notes, this.#bytes + FRAME_HEADER_BYTES)
@@ -100,6 +111,7 @@ export class Segment {
     const { file, index, last } = this.#open()
     const part = `${this.#path}.idx.part`
     this.#writing = undefined
+    this.#notes = index.size
     try {
       await writeFile(part, index.encode(Math.max(0, last)), { mode: 0o600 })
       await rename(part, `${this.#path}.idx`)
@@ -139,23 +151,17 @@ export class Segment {
   async #scan(length: number): Promise<number> {
     const file = await open(`${this.#path}.seg`, 'r+')
     const index = new NoteIndex()
-    const header = Buffer.alloc(FRAME_HEADER_BYTES)
     let kept = 0
     let last = -1
-    for (let at = 0; at + FRAME_HEADER_BYTES <= this.#bytes;) {
-      await file.read(header, 0, FRAME_HEADER_BYTES, at)
-      const [batch, bytes] = [header.readUIntBE(4, 6), header.readUInt32BE(10)]
-      const end = at + FRAME_HEADER_BYTES + bytes
-      if (header.readUInt32BE(0) !== MAGIC || end > this.#bytes) break
-      const notes = Buffer.allocUnsafe(bytes)
-      await file.read(notes, 0, bytes, at + FRAME_HEADER_BYTES)
-      if (crc32(notes) !== header.readUInt32BE(14)) break
-      last = batch
-      if (batch < length) {
-        addAll(index, notes, at + FRAME_HEADER_BYTES)
-        kept = end
+    for (let at = 0; ;) {
+      const frame = await readFrame(file, at, this.#bytes)
+      if (frame === undefined) break
+      last = frame.batch
+      if (frame.batch < length) {
+        addAll(index, frame.notes, at + FRAME_HEADER_BYTES)
+        kept = frame.end
       }
-      at = end
+      at = frame.end
     }
     await file.truncate(kept)
     this.#bytes = kept
@@ -164,8 +170,31 @@ export class Segment {
   }
 }
 
+/** The whole frame at an offset of a file of so many bytes; `undefined` where there is none. */
+export async function readFrame(file: FileHandle, at: number, size: number): Promise<NoteFrame | undefined> {
+  if (at + FRAME_HEADER_BYTES > size) return undefined
+  const header = Buffer.alloc(FRAME_HEADER_BYTES)
+  await file.read(header, 0, FRAME_HEADER_BYTES, at)
+  const [batch, bytes] = [header.readUIntBE(4, 6), header.readUInt32BE(10)]
+  const end = at + FRAME_HEADER_BYTES + bytes
+  if (header.readUInt32BE(0) !== MAGIC || end > size) return undefined
+  const notes = Buffer.allocUnsafe(bytes)
+  await file.read(notes, 0, bytes, at + FRAME_HEADER_BYTES)
+  return crc32(notes) === header.readUInt32BE(14) ? { batch, notes, end } : undefined
+}
+
 function addAll(index: NoteIndex, notes: Buffer, offset: number): void {
   eachKey(notes, (keyAt, at) => { index.add(notes, keyAt, offset + at) })
+}
+
+/** By the call with a callback, which costs half of what that of the handle does. */
+function written(file: FileHandle, buffers: readonly Buffer[], position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    writev(file.fd, buffers, position, (error, bytesWritten) => {
+      if (error === null) resolve(bytesWritten)
+      else reject(error)
+    })
+  })
 }
 
 /** What `use` makes of the index beside a segment; `undefined` where there is none. */

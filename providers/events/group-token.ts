@@ -6,7 +6,7 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Handed } from '../jetstream/consumer-api.ts'
 
-export interface TokenParts extends Omit<Handed, 'data' | 'pending'> {
+export interface TokenParts extends Omit<Handed, 'data' | 'headers' | 'pending'> {
   readonly again: boolean
 }
 

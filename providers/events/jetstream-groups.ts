@@ -16,6 +16,7 @@ import { ACK, type ConsumerApi, type ConsumerReport, type Handed } from '../jets
 import type { StreamApi, StreamReport } from '../jetstream/stream-api.ts'
 import { formatToken, noGroup, parseToken, tooMany } from './group-token.ts'
 import { decodeAgain, encodeAgain } from './letters.ts'
+import { traceOf } from './trace-header.ts'
 
 export interface JetStreamGroupsParts {
   /** Consumers of the stream of events, and of the stream of what was put back. */
@@ -178,7 +179,7 @@ function stateOf({ config, num_ack_pending: inHand, num_pending: waiting }: Cons
 }
 
 function takenOf(channel: string, handed: Handed): Taken {
-  const { seq, timeNs, data, delivered } = handed
-  const event = { channel, seq, timeMs: Number(BigInt(timeNs) / 1_000_000n), data }
+  const { seq, timeNs, data, delivered, headers } = handed
+  const event = { channel, seq, timeMs: Number(BigInt(timeNs) / 1_000_000n), data, ...traceOf(headers) }
   return { event, attempt: delivered, token: formatToken({ ...handed, again: false }) }
 }

@@ -13,7 +13,7 @@ import { setMaxListeners } from 'node:events'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { eventSubject, EVENT_WILDCARD } from '../../cmtp/subject.ts'
-import type { EventRange, EventsProvider, EventSubscription, MeshEvent, PublishResult } from '../../services/events/provider.ts'
+import type { EventRange, EventSubscription, EventsProvider, MeshEvent, PublishFields, PublishResult } from '../../services/events/provider.ts'
 import { JetStreamCalls } from '../jetstream/calls.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import { pause, StreamPublisher } from '../jetstream/publish.ts'
@@ -60,8 +60,7 @@ export interface JetStreamEventsParts {
   readonly onFailure: (failure: CMeshError) => void
 }
 
-export interface PublishOptions {
-  readonly id?: string
+export interface PublishOptions extends PublishFields {
   /** Absolute, ms since 1970. Default: the provider's own time-out from now. */
   readonly deadlineMs?: number
 }
@@ -255,7 +254,7 @@ export class JetStreamEvents implements EventsProvider {
   async #publish(channel: string, data: Uint8Array, options: PublishOptions = {}): Promise<PublishResult> {
     const { publisher, feed } = this.#live()
     checkPublish(channel, data)
-    const { id, deadlineMs } = options
+    const { id, deadlineMs, traceparent } = options
     const ack = await publisher.publish({
       subject: eventSubject(channel),
       data,
@@ -263,6 +262,7 @@ export class JetStreamEvents implements EventsProvider {
       signal: this.#stopping.signal,
       // Hashed with its channel: an id means something in its own channel only, and any text makes a header of one size.
       ...(id !== undefined && { id: hash('sha256', `${channel} ${id}`, 'base64url') }),
+      ...(traceparent !== undefined && { traceparent }),
     })
     this.#newest.stored(channel, ack.seq)
     feed.acknowledged(ack.seq)

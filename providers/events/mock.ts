@@ -6,7 +6,7 @@
  * copied in, and what is handed out is never changed again.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { EventRange, EventsProvider, EventSubscription, MeshEvent, PublishResult } from '../../services/events/provider.ts'
+import type { EventRange, EventsProvider, EventSubscription, MeshEvent, PublishFields, PublishResult } from '../../services/events/provider.ts'
 import { MockGroups } from './mock-groups.ts'
 import { MockLetters } from './mock-letters.ts'
 import { checkChannelBytes, checkPublish, resolveRange } from './request.ts'
@@ -64,7 +64,7 @@ export class MockEvents implements EventsProvider {
     return Promise.resolve()
   }
 
-  async publish(channel: string, data: Uint8Array, options?: { readonly id?: string }): Promise<PublishResult> {
+  async publish(channel: string, data: Uint8Array, options?: PublishFields): Promise<PublishResult> {
     this.#assertOpen()
     checkPublish(channel, data)
     const timeMs = this.#now()
@@ -74,7 +74,8 @@ export class MockEvents implements EventsProvider {
       const first = this.#ids.get(key)
       if (first !== undefined) return { seq: first.seq, duplicate: true }
     }
-    const event: MeshEvent = { channel, seq: ++this.#seq, timeMs, data: Uint8Array.from(data) }
+    const { traceparent } = options ?? {}
+    const event: MeshEvent = { channel, seq: ++this.#seq, timeMs, data: Uint8Array.from(data), ...(traceparent !== undefined && { traceparent }) }
     this.#store(event)
     if (key !== undefined) this.#remember(key, { seq: event.seq, timeMs })
     for (const handler of [...this.#handlers.get(channel) ?? []]) handler(event)

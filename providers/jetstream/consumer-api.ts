@@ -4,6 +4,7 @@
  */
 import { JetStreamApiCodes } from '@nats-io/jetstream'
 import type { ConsumerConfig, ConsumerInfo } from '@nats-io/jetstream'
+import type { Msg, MsgHdrs } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { JetStreamBus, JetStreamCalls } from './calls.ts'
 import { pull } from './pull.ts'
@@ -19,6 +20,7 @@ interface ApiAnswer extends Partial<ConsumerReport> {
 /** A message that a consumer handed out. */
 export interface Handed {
   readonly data: Uint8Array
+  readonly headers: MsgHdrs | undefined
   /** Which time it was handed out, 1 and up. */
   readonly delivered: number
   /** Its place in the stream. */
@@ -80,7 +82,7 @@ export class ConsumerApi {
    */
   async next(consumer: string, count: number, waitMs: number): Promise<readonly Handed[] | 'missing'> {
     const { messages, status } = await pull(this.#bus, { subject: `$JS.API.CONSUMER.MSG.NEXT.${this.#stream}.${consumer}`, count, waitMs })
-    if (messages.length > 0) return messages.map(({ data, reply = '' }) => handedOf(data, reply))
+    if (messages.length > 0) return messages.map(handedOf)
     // None, the time is over; or the consumer was removed while it was asked.
     if (status === undefined || status.code === 404 || status.code === 408) return []
     if (status.code === 409 && status.text.includes('Deleted')) return 'missing'
@@ -88,7 +90,7 @@ export class ConsumerApi {
   }
 
   /** Settles a message that was handed out. Gives whether there is such a consumer. */
-  async settle(consumer: string, { delivered, seq, consumerSeq, timeNs }: Omit<Handed, 'data' | 'pending'>, ack: string): Promise<boolean> {
+  async settle(consumer: string, { delivered, seq, consumerSeq, timeNs }: Omit<Handed, 'data' | 'headers' | 'pending'>, ack: string): Promise<boolean> {
     const subject = `$JS.ACK.${this.#stream}.${consumer}.${delivered}.${seq}.${consumerSeq}.${timeNs}.0`
     try {
       await this.#calls.call(subject, Buffer.from(ack), { timeoutMs: this.#timeoutMs })
@@ -121,10 +123,11 @@ export class ConsumerApi {
 }
 
 /** From `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>`, where a domain and more may stand in front of the stream. */
-function handedOf(data: Uint8Array, reply: string): Handed {
+function handedOf({ data, reply = '', headers }: Msg): Handed {
   const tokens = reply.split('.')
   const at = tokens.length >= 11 ? 6 : 4
   const [delivered, seq, consumerSeq, timeNs = '0', pending] = tokens.slice(at)
   // Copied: what arrived is a view into the chunk the connection read, and would keep all of it.
-  return { data: new Uint8Array(data), delivered: Number(delivered), seq: Number(seq), consumerSeq: Number(consumerSeq), timeNs, pending: Number(pending) }
+  const place = { seq: Number(seq), consumerSeq: Number(consumerSeq), pending: Number(pending) }
+  return { data: new Uint8Array(data), headers, delivered: Number(delivered), timeNs, ...place }
 }

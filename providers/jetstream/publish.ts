@@ -20,6 +20,8 @@ export interface StreamPublish {
   readonly data: Uint8Array
   /** What the broker recognises a second try by, at most 128 printable ASCII characters. Costs a header: half the rate. */
   readonly id?: string
+  /** A header of the message: the trace that it belongs to. */
+  readonly traceparent?: string
   /** How long to go on trying, in ms. */
   readonly timeoutMs: number
   /** Ends the trying: the attempt under way is waited for, no other is made. */
@@ -70,7 +72,7 @@ export class StreamPublisher {
   async publish(message: StreamPublish): Promise<PublishAck> {
     const endMs = performance.now() + message.timeoutMs
     if (!(message.timeoutMs > 0)) throw new CMeshError('CMESH_BUS_TIMEOUT', { subject: message.subject, timeoutMs: 0 })
-    const headers = message.id === undefined ? undefined : messageId(message.id)
+    const headers = headersOf(message)
     for (let attempt = 0; ; attempt++) {
       const leftMs = Math.max(1, endMs - performance.now())
       const outcome = await this.#try(message, headers, Math.min(TRY_MS, leftMs))
@@ -128,9 +130,11 @@ class Failure {
   }
 }
 
-function messageId(id: string): MsgHdrs {
+function headersOf({ id, traceparent }: Pick<StreamPublish, 'id' | 'traceparent'>): MsgHdrs | undefined {
+  if (id === undefined && traceparent === undefined) return undefined
   const headers = newHeaders()
-  headers.set('Nats-Msg-Id', id)
+  if (id !== undefined) headers.set('Nats-Msg-Id', id)
+  if (traceparent !== undefined) headers.set('traceparent', traceparent)
   return headers
 }
 

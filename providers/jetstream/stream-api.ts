@@ -23,6 +23,8 @@ export interface StoredMessage {
   readonly time: string
   /** Base64; absent when the message is empty. */
   readonly data?: string
+  /** Its header block in base64; absent without headers. */
+  readonly hdrs?: string
 }
 
 /** The state of a stream that can be asked again and again, and what of its configuration tells it from another. */

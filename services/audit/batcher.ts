@@ -11,13 +11,16 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import type { Layer } from '../../cmtp/layer.ts'
 import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
-import { encodeRootRecord, ROOT_RECORD_BYTES, rootRecordHash, verifyRootRecord } from '../../cmtp/receipt/root.ts'
+import { ROOT_RECORD_BYTES, rootRecordHash, RootWriter, verifyRootRecord } from '../../cmtp/receipt/root.ts'
 import type { Clock } from '../clock.ts'
 import type { AuditLog } from './provider.ts'
 import { Recording, type Marked, type Noted } from './recording.ts'
 
 /** The oldest that a request gets before its batch is closed, in ms. */
 const LATEST_MS = 5
+/** So many that wait have others of their kind on the way: then the next batch gets so many ms more, since what an append costs is nearly all its own. */
+const MANY_WAITING = 32
+const GATHER_MS = 1
 /** Requests, and bytes of notes, that may wait for the append under way before new requests are refused. */
 const MOST_LEAVES = 16_384
 const MOST_NOTES = 16 * 1024 * 1024
@@ -44,7 +47,7 @@ export interface BatcherParts {
 /** Where a request stands in its batch, once that is on the log. */
 export interface Rooted {
   readonly index: number
-  readonly path: readonly Buffer[]
+  readonly tree: MerkleTree
   readonly record: Buffer
 }
 
@@ -70,12 +73,16 @@ export class Batcher {
   #texts = new Set<string>()
   #volumeNotes = 0
   #volumeBytes = 0
+  /** There once the log is open. */
+  #roots: RootWriter | undefined
   #next = 0
   #first = 0
   #previous: Uint8Array = new Uint8Array(32)
   #failure: CMeshError | undefined
   #timer: NodeJS.Timeout | undefined
   #soon = false
+  /** The timer is that of a batch which somebody waits for. */
+  #gathering = false
   #running: Promise<void> | undefined
 
   constructor(parts: BatcherParts) {
@@ -89,8 +96,9 @@ export class Batcher {
 
   /** Opens the log and goes on behind it. Rejects as `AuditLog.open` does, and with `CMESH_AUDIT_CORRUPT` for a log that is not this node's. */
   async start(): Promise<void> {
-    const { log, mesh, node, certificate } = this.#parts
+    const { log, mesh, node, certificate, sign } = this.#parts
     const { length, last } = await log.open()
+    this.#roots = new RootWriter({ mesh, node, log: log.id }, sign)
     this.#next = length
     if (last !== undefined) {
       const record = last.subarray(0, ROOT_RECORD_BYTES)
@@ -128,15 +136,20 @@ export class Batcher {
     this.stats.requests++
     if (settled !== undefined) this.#waiting.push({ index, settled })
     if (this.#running !== undefined) return
-    if (settled !== undefined || recording.count >= FULL_LEAVES) this.#runSoon()
+    if (recording.count >= FULL_LEAVES || (settled !== undefined && !this.#gathering)) this.#runSoon()
     else if (index === 0) this.#timer = setTimeout(this.#run, LATEST_MS)
   }
 
   /** Takes a request that was answered as the one with the id `of`, which was added in this turn of the event loop, and differs from it in its id alone. */
-  repeat(id: Uint8Array, final: string, of: Uint8Array): void {
-    if (this.#failure !== undefined) return
-    this.#filling.repeat(id, final, of)
+  repeat(id: Uint8Array, final: string, of: Uint8Array, settled?: (rooted: Rooted | CMeshError) => void): void {
+    if (this.#failure !== undefined) {
+      settled?.(this.#failure)
+      return
+    }
+    const index = this.#filling.repeat(id, final, of)
     this.stats.requests++
+    // The one it repeats has seen to it that the batch is closed.
+    if (settled !== undefined) this.#waiting.push({ index, settled })
     if (this.#running === undefined && this.#filling.count >= FULL_LEAVES) this.#runSoon()
   }
 
@@ -166,9 +179,9 @@ export class Batcher {
   readonly #run = (): void => {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    this.#soon = false
+    this.#soon = this.#gathering = false
     if (this.#running !== undefined || this.#filling.count === 0 || this.#failure !== undefined) return
-    this.#running = this.#appendAll().finally(() => {
+    this.#running = this.#appendNext().finally(() => {
       this.#running = undefined
       this.#goOn()
     })
@@ -177,24 +190,25 @@ export class Batcher {
   /** What came while the last batch was appended, and in the turns between that and its end, is the next. */
   #goOn(): void {
     if (this.#failure !== undefined || this.#filling.count === 0) return
-    if (this.#waiting.length > 0 || this.#filling.count >= FULL_LEAVES) this.#runSoon()
+    const waiting = this.#waiting.length
+    this.#gathering = waiting >= MANY_WAITING && this.#filling.count < FULL_LEAVES
+    if (this.#gathering) this.#timer = setTimeout(this.#run, GATHER_MS)
+    else if (waiting > 0 || this.#filling.count >= FULL_LEAVES) this.#runSoon()
     else this.#timer = setTimeout(this.#run, LATEST_MS)
   }
 
   /** Never rejects. */
-  async #appendAll(): Promise<void> {
-    do {
-      const recording = this.#filling
-      const waiting = this.#waiting
-      this.#turnOver(recording)
-      try {
-        await this.#append(recording, waiting)
-      } catch (thrown) {
-        this.#fail(CMeshError.from(thrown, 'the audit log'), waiting)
-        return
-      }
-      this.#spare = recording
-    } while (this.#waiting.length > 0 || this.#filling.count >= FULL_LEAVES)
+  async #appendNext(): Promise<void> {
+    const recording = this.#filling
+    const waiting = this.#waiting
+    this.#turnOver(recording)
+    try {
+      await this.#append(recording, waiting)
+    } catch (thrown) {
+      this.#fail(CMeshError.from(thrown, 'the audit log'), waiting)
+      return
+    }
+    this.#spare = recording
   }
 
   /** From here on requests are of the next batch. */
@@ -214,12 +228,12 @@ export class Batcher {
   }
 
   async #append(recording: Recording, waiting: readonly Waiting[]): Promise<void> {
-    const { log, mesh, node, sign, clock, onRoot } = this.#parts
+    const { log, clock, onRoot } = this.#parts
     const { batch, apart, count, leaves, notes } = recording
     const tree = new MerkleTree(leafHashes(leaves))
-    const record = encodeRootRecord({
-      mesh, node, log: log.id, batch, first: this.#first, count, merkleRoot: tree.root, previous: this.#previous, timeUs: clock.nowUs(),
-    }, sign)
+    const record = (this.#roots as RootWriter).write({
+      batch, first: this.#first, count, merkleRoot: tree.root, previous: this.#previous, timeUs: clock.nowUs(),
+    })
     const block = Buffer.allocUnsafe(ROOT_RECORD_BYTES + count * LEAF_BYTES)
     block.set(record)
     block.set(leaves, ROOT_RECORD_BYTES)
@@ -227,7 +241,7 @@ export class Batcher {
     this.#first += count
     this.#previous = rootRecordHash(record)
     this.stats.batches++
-    for (const { index, settled } of waiting) settled({ index, path: tree.path(index), record })
+    for (const { index, settled } of waiting) settled({ index, tree, record })
     onRoot(record)
   }
 

@@ -28,8 +28,14 @@ export interface Note {
 
 /** Writes the header of a note and gives where its payload begins. */
 export function putNoteHeader(b: Buffer, at: number, kind: number, batch: number, index: number, length: number, key: Uint8Array): number {
+  const high = Math.floor(batch / 0x1_0000_0000)
   b[at] = kind
-  b.writeUIntBE(batch, at + 1, 6)
+  b[at + 1] = high >>> 8
+  b[at + 2] = high
+  b[at + 3] = batch >>> 24
+  b[at + 4] = batch >>> 16
+  b[at + 5] = batch >>> 8
+  b[at + 6] = batch
   b[at + 7] = index >>> 24
   b[at + 8] = index >>> 16
   b[at + 9] = index >>> 8

@@ -11,8 +11,9 @@ import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { encodeHeaders } from '../../cmtp/headers.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { ACTIONS } from '../../cmtp/permission.ts'
-import { bareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
-import type { Evidence } from '../../cmtp/receipt/evidence.ts'
+import { bareCertificate, encodeBareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
+import { encodeEvidence, type Evidence } from '../../cmtp/receipt/evidence.ts'
+import { FullPart, type PartHead } from '../../cmtp/receipt/full-part.ts'
 import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
 import { decodeSealing, type Sealing } from '../../cmtp/receipt/receipt.ts'
 import { encodeRecorded } from '../../cmtp/receipt/recorded.ts'
@@ -24,14 +25,14 @@ import { NOTE_KEY_BYTES } from './messages.ts'
 import type { AuditEntry, AuditLog } from './provider.ts'
 
 /** A request as it was recorded, and where it stands on the log. */
-export interface Recorded {
+interface Recorded {
   /** 32 bytes. */
   readonly final: Uint8Array
   /** What the sealer keeps of it. */
   readonly record: Buffer
   /** Of each layer's place; `undefined` where they are not kept. */
   readonly texts: readonly (Uint8Array | undefined)[]
-  readonly rooted: Rooted
+  readonly rooted: Pick<Rooted, 'index' | 'record'> & { readonly path: readonly Buffer[] }
 }
 
 export interface ReceiptWriterParts {
@@ -42,6 +43,7 @@ export interface ReceiptWriterParts {
   readonly evidence: (record: Buffer) => Evidence | undefined
 }
 
+const NOTHING = Buffer.alloc(0)
 const ANYBODYS = parseFqmn('0xE:audit:receipts')
 const ID = /^[0-9a-f]{32}$/
 /** Where the place stands in a layer. */
@@ -49,12 +51,21 @@ const PLACE_AT = 26
 
 export class ReceiptWriter {
   readonly #parts: ReceiptWriterParts
+  /** As it stands in a receipt. */
+  readonly #certificate: Buffer
 
   constructor(parts: ReceiptWriterParts) {
     this.#parts = parts
+    this.#certificate = parts.certificate === undefined ? NOTHING : encodeBareCertificate(bareCertificate(parts.certificate))
   }
 
-  write({ final, record, texts, rooted }: Recorded): Buffer {
+  /** The layers part of a reply that waited for its root. `moved`: what the sealer keeps of a request that moved state. */
+  part(head: PartHead, id: Uint8Array, final: string, { index, tree, record }: Rooted, moved: Buffer | undefined): FullPart {
+    const evidence = moved && this.#parts.evidence(moved)
+    return new FullPart(head, id, final, { index, tree, record, certificate: this.#certificate, evidence: evidence === undefined ? NOTHING : encodeEvidence(evidence) })
+  }
+
+  #write({ final, record, texts, rooted }: Recorded): Buffer {
     const { certificate, evidence } = this.#parts
     return encodeRecorded({
       record, texts, final, index: rooted.index, path: rooted.path, root: rooted.record, certificate: certificate && bareCertificate(certificate),
@@ -84,7 +95,7 @@ export class ReceiptWriter {
     const leaves = block.subarray(ROOT_RECORD_BYTES)
     const end = (index + 1) * LEAF_BYTES
     const texts = await Promise.all(layers.map(layer => textOf(layer.subarray(PLACE_AT, PLACE_AT + NOTE_KEY_BYTES))))
-    return this.write({
+    return this.#write({
       final: leaves.subarray(end - 32, end), record, texts,
       rooted: { index, path: new MerkleTree(leafHashes(leaves)).path(index), record: block.subarray(0, ROOT_RECORD_BYTES) },
     })

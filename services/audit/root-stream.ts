@@ -5,7 +5,7 @@
  * Invariants: roots go out in the order of the log, each once; where the channel takes nothing for long the oldest that wait are left out,
  * which the next one shows: it holds the hash of the one before it.
  */
-import { decodeRootRecord, rootRecordHash } from '../../cmtp/receipt/root.ts'
+import { decodeRootRecord, rootNumbers, rootRecordHash } from '../../cmtp/receipt/root.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { AUDIT_CHANNEL } from '../events/channel.ts'
 import type { EventsProvider } from '../events/provider.ts'
@@ -102,7 +102,7 @@ export class RootStream {
 
 /** A root record whole, and in words. */
 function rootJson(record: Buffer): object {
-  const { batch, first, count, timeUs, merkleRoot } = decodeRootRecord(record)
+  const { batch, first, count, timeUs, merkleRoot } = rootNumbers(record)
   return { batch, first, count, timeUs, root: hex(merkleRoot), record: record.toString('base64url') }
 }
 

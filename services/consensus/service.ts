@@ -1,6 +1,6 @@
 /** The Consensus service: what anyone with a session may know of the order: `0xC:status`, `0xC:leader`, `0xC:tx:<id>`; and `0xC:receipt:<id>`. */
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { ReceiptWriter } from '../audit/receipts.ts'
+import type { ReceiptFinder } from '../audit/finder.ts'
 import { jsonReply, type Call, type Reply } from '../call.ts'
 import type { AuthContext } from '../iam/guard.ts'
 import type { StateService } from '../state/service.ts'
@@ -10,7 +10,7 @@ export interface ConsensusServiceParts {
   readonly provider: Pick<ConsensusProvider, 'status'>
   readonly state: Pick<StateService, 'outcome' | 'head' | 'durability' | 'replicas' | 'readChecks'>
   /** Default: it gives none. */
-  readonly receipts?: Pick<ReceiptWriter, 'fetch'>
+  readonly receipts?: Pick<ReceiptFinder, 'fetch'>
 }
 
 export class ConsensusService {
@@ -35,7 +35,7 @@ export class ConsensusService {
         return jsonReply(this.#transaction(argument ?? ''))
       case 'receipt':
         if (this.#parts.receipts === undefined) throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id: argument ?? '' })
-        return this.#parts.receipts.fetch(argument ?? '', auth)
+        return this.#parts.receipts.fetch(argument ?? '', auth, call.deadlineMs)
       default:
         throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'consensus', action, access: 'reading' })
     }

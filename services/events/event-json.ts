@@ -4,9 +4,9 @@ import type { MeshEvent } from './provider.ts'
 /** Data as it stands in JSON. */
 export type JsonData = string | { readonly base64: string }
 
-export function eventJson(event: MeshEvent): { readonly channel: string, readonly seq: number, readonly timeMs: number, readonly data: JsonData } {
-  const { channel, seq, timeMs } = event
-  return { channel, seq, timeMs, data: dataJson(event.data) }
+export function eventJson(event: MeshEvent): Omit<MeshEvent, 'data'> & { readonly data: JsonData } {
+  const { channel, seq, timeMs, traceparent } = event
+  return { channel, seq, timeMs, data: dataJson(event.data), ...(traceparent !== undefined && { traceparent }) }
 }
 
 export function dataJson(data: Uint8Array): JsonData {

@@ -16,6 +16,14 @@ export interface MeshEvent {
   /** When it was stored, ms since 1970. */
   readonly timeMs: number
   readonly data: Uint8Array
+  /** The trace of the request that published it, and its span as the parent. */
+  readonly traceparent?: string
+}
+
+export interface PublishFields {
+  /** See 2 above. */
+  readonly id?: string
+  readonly traceparent?: string
 }
 
 export interface PublishResult {
@@ -118,7 +126,7 @@ export interface EventsProvider {
   readonly letters: DeadLetters
   /** Memoised; a failed start undoes all it did. */
   start(): Promise<void>
-  publish(channel: string, data: Uint8Array, options?: { readonly id?: string }): Promise<PublishResult>
+  publish(channel: string, data: Uint8Array, options?: PublishFields): Promise<PublishResult>
   /** The newest event, `undefined` for a channel that has none. Answers synchronously when it can: this is a hot path. */
   latest(channel: string): MeshEvent | undefined | Promise<MeshEvent | undefined>
   range(channel: string, range: EventRange): Promise<readonly MeshEvent[]>

@@ -8,6 +8,7 @@ import { sha256 } from '../../cmtp/layer.ts'
 import { argumentsOf, jsonBody, jsonReply, jsonTextReply, JSON_HEADERS, type Call, type Reply } from '../call.ts'
 import type { AuthContext } from '../iam/guard.ts'
 import type { HopNotes } from '../endpoint.ts'
+import { traceparentOf } from '../traces/trace.ts'
 import { checkChannel, isReservedChannel } from './channel.ts'
 import { eventJson } from './event-json.ts'
 import { GROUP_ACTIONS, type Groups } from './groups.ts'
@@ -122,7 +123,10 @@ export class EventsService {
     if (inAddress && call.body.length > 0) throw new CMeshError('CMESH_FQMN_ARGUMENTS_TWICE')
     const data = inAddress ? Buffer.from(args ?? segments[1] ?? '', 'utf8') : call.body
     if (data.length > LIMITS.eventBytes) throw new CMeshError('CMESH_EVENTS_PAYLOAD', { bytes: data.length, limit: LIMITS.eventBytes })
-    const { seq } = await this.#provider.publish(channel, new Uint8Array(data), { id: Buffer.from(call.id).toString('hex') })
+    const traceparent = traceparentOf(call)
+    const { seq } = await this.#provider.publish(channel, new Uint8Array(data), {
+      id: Buffer.from(call.id).toString('hex'), ...(traceparent !== undefined && { traceparent }),
+    })
     return jsonReply({ channel, seq })
   }
 

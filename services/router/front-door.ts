@@ -7,7 +7,7 @@
  * known session that reads allocates no promise and runs to its end in one go; what is answered is recorded, and what could not be is
  * not begun: the one reply that leaves no trace is the one that says so.
  */
-import { BatchFrame, BatchReplyWriter, type BatchEntry } from '../../cmtp/batch.ts'
+import { BatchFrame, BatchReplyWriter, REPLY_ENTRY_BYTES, type BatchEntry, type WrittenPart } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
@@ -21,11 +21,12 @@ import { hashArguments } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Log } from '../log.ts'
 import { RegistrarService } from '../registrar/service.ts'
+import { callersTrace, saying } from '../traces/trace.ts'
 import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { FullEntries } from './full-entries.ts'
 import { Passage, type Envelope, type Origin } from './passage.ts'
-import { Sealing, type Audit, type Repeatable, type SealedReply } from './sealing.ts'
+import { Sealing, type Audit, type Repeatable, type SealedReply, type Traces } from './sealing.ts'
 
 export interface FrontDoorParts {
   readonly node: string
@@ -39,6 +40,8 @@ export interface FrontDoorParts {
   readonly salts?: Pick<Salts, 'next' | 'put'>
   /** Where every request is recorded. Default: nowhere, and a reply at `full` has no receipt. */
   readonly audit?: Audit
+  /** Where requests are traced. Default: nowhere, and a caller's trace is passed on. */
+  readonly traces?: Traces | undefined
 }
 
 export interface FrontDoorStats {
@@ -55,10 +58,8 @@ const EMPTY = Buffer.alloc(0)
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
 /** Kept free in a batch reply for each entry still to come, so that one which does not fit is refused on its own; that takes about 300. */
 const REFUSED_ENTRY_BYTES = 512
-/** What an entry of a batch reply takes beside its headers, layers and body. */
-const ENTRY_FRAME_BYTES = 44
-/** What a receipt takes beside the layers that it holds, reckoned high: root, certificate, path, claims. */
-const RECEIPT_BYTES = 1_536
+/** What the end of a receipt takes, reckoned high: root, certificate, path, claims. */
+const RECEIPT_END_BYTES = 1_536
 
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
@@ -70,7 +71,7 @@ export class FrontDoor {
   constructor(parts: FrontDoorParts) {
     this.#parts = parts
     this.#salts = parts.salts ?? new Salts()
-    this.#sealing = new Sealing({ node: parts.node, clock: parts.clock, salts: this.#salts, audit: parts.audit })
+    this.#sealing = new Sealing({ node: parts.node, clock: parts.clock, salts: this.#salts, audit: parts.audit, traces: parts.traces })
   }
 
   /** Takes a request or a batch; calls `answer` once, with the reply frame. Synchronously where it can. */
@@ -138,25 +139,26 @@ export class FrontDoor {
     const fully = new FullEntries(writer, entries.length, answer)
     const write = (passage: Passage | undefined, entry: Uint8Array, asked: Reply): void => {
       const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
-      let reply = asked
+      let reply = saying(passage?.trace, asked)
       let sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
-      const own = ENTRY_FRAME_BYTES + reply.headers.length + sealed.layers.length + reply.body.length
-      const bytes = receipt === 'full' ? fully.bytes + own + RECEIPT_BYTES + sealed.layers.length : writer.length + own
+      const own = entryBytes(reply, sealed)
+      const bytes = (receipt === 'full' ? fully.bytes : writer.length) + own
       const fits = bytes <= limit
       if (!fits) {
         reply = errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes, limit }))
         // The router's layer says what is sent; it was the last.
         passage?.layers.pop()
-        sealed = { ...this.#sealing.seal(passage, entry, receipt, reply, startUs), layers: EMPTY }
+        sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
       }
       this.#counted(reply)
       if (receipt === 'full') {
         const index = next
-        fully.bytes += fits ? own + RECEIPT_BYTES + sealed.layers.length : REFUSED_ENTRY_BYTES
-        this.#sealing.recordFully(entry, sealed, bytesOf => { fully.add(index, reply, sealed, fits ? bytesOf : EMPTY) })
+        fully.bytes += fits ? own : REFUSED_ENTRY_BYTES
+        const { finalHash } = sealed
+        this.#sealing.recordFully(entry, sealed, layers => { fully.add(index, reply, finalHash, fits || layers instanceof CMeshError ? layers : EMPTY) })
       } else {
         this.#sealing.record(entry, sealed)
-        writer.add(reply.status, sealed.finalHash, reply.headers, sealed.layers, reply.body)
+        writer.add(reply.status, sealed.finalHash, reply.headers, EMPTY, reply.body)
       }
       next++
     }
@@ -179,8 +181,8 @@ export class FrontDoor {
       const bare = end === fqmnEnd
       const auth = frame.ownTokens ? this.#checkCarried(frame.referenceOf(entries[i] as BatchEntry), origin, envelopeAuth) : envelopeAuth
       const before = bare && i === next ? sameAsked(answered, auth, bytes, fqmnStart, fqmnEnd) : undefined
-      if (before !== undefined && this.#repeat(before, writer, id, i, entries.length)) {
-        if (++next === entries.length) answer(writer.finish())
+      if (before !== undefined && this.#repeat(before, receipt === 'full' ? fully : writer, id, i, entries.length)) {
+        if (++next === entries.length && receipt !== 'full') answer(writer.finish())
         continue
       }
       const route = this.#routeOf(bytes, fqmnStart, fqmnEnd)
@@ -199,22 +201,30 @@ export class FrontDoor {
       else {
         const alone = i === next
         const replyStart = writer.length
+        const fullStart = fully.bytes
         settle(i, passage, entry, reply)
         // What was too large for the frame was not sent.
         const sent = alone && (!this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status)
-        if (bare && sent && reply.status < 400 && !route.write && receipt !== 'full' && answered.length < DISTINCT) {
-          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, preimage: undefined })
+        if (bare && sent && reply.status < 400 && !route.write && answered.length < DISTINCT) {
+          const taken = { replyStart, replyEnd: writer.length, bytes: fully.bytes - fullStart }
+          answered.push({ passage, reply, ...taken, start: fqmnStart, end: fqmnEnd, preimage: undefined })
         }
       }
     }
   }
 
   /** Answers an entry with what an earlier one of its batch was told, under its own id; false when that does not fit. */
-  #repeat(answered: Answered, writer: BatchReplyWriter, id: Buffer, index: number, count: number): boolean {
+  #repeat(answered: Answered, replies: BatchReplyWriter | FullEntries, id: Buffer, index: number, count: number): boolean {
     const { reply, replyStart, replyEnd } = answered
     const limit = LIMITS.frameBytes - (count - index - 1) * REFUSED_ENTRY_BYTES
-    if (writer.length + replyEnd - replyStart > limit) return false
-    writer.repeat(replyStart, replyEnd, this.#sealing.repeat(answered, id, index))
+    if (replies instanceof FullEntries) {
+      if (replies.bytes + answered.bytes > limit) return false
+      replies.bytes += answered.bytes
+      this.#sealing.repeatFully(answered, id, index, (finalHash, layers) => { replies.add(index, reply, finalHash, layers) })
+    } else {
+      if (replies.length + replyEnd - replyStart > limit) return false
+      replies.repeat(replyStart, replyEnd, this.#sealing.repeat(answered, id, index))
+    }
     this.#counted(reply)
     this.stats.repeated++
     return true
@@ -223,6 +233,9 @@ export class FrontDoor {
   #passage(envelope: Envelope, id: Uint8Array, headers: Uint8Array, body: Uint8Array, origin: Origin, route: Route, startUs: number): Passage {
     const passage = new Passage(envelope, id, headers, body, origin, route, startUs)
     if (route.args !== undefined || body.length > 0) passage.salt = this.#salts.next()
+    const { traces } = this.#parts
+    if (traces !== undefined) passage.trace = traces.begin(id, headers, startUs)
+    else if (headers.length > 0) passage.trace = callersTrace(id, headers, startUs, false)
     return passage
   }
 
@@ -325,12 +338,12 @@ export class FrontDoor {
     const reply = this.#counted(errorReply(error))
     const sealed = this.#sealing.seal(undefined, id, 'hash', reply, startUs)
     this.#sealing.record(id, sealed)
-    return frameOf(id, 'hash', reply, sealed)
+    return frameOf(id, 'hash', reply, sealed.finalHash, EMPTY)
   }
 
   /** A reply that promises nothing. */
   #unrecorded(id: Uint8Array, error: CMeshError): Buffer {
-    return frameOf(id, 'none', this.#counted(errorReply(error)), { finalHash: '', layers: EMPTY })
+    return frameOf(id, 'none', this.#counted(errorReply(error)), '', EMPTY)
   }
 
   #counted(reply: Reply): Reply {
@@ -341,23 +354,36 @@ export class FrontDoor {
   }
 
   /** Seals, records and answers; at `full` once it is on the log. */
-  #reply(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, reply: Reply, startUs: number, answer: (frame: Buffer) => void): void {
+  #reply(passage: Passage | undefined, id: Uint8Array, receipt: ReceiptLevel, given: Reply, startUs: number, answer: (frame: Buffer) => void): void {
+    const reply = saying(passage?.trace, given)
     this.#counted(reply)
     const sealed = this.#sealing.seal(passage, id, receipt, reply, startUs)
     if (receipt !== 'full') {
       this.#sealing.record(id, sealed)
-      answer(frameOf(id, receipt, reply, sealed))
+      answer(frameOf(id, receipt, reply, sealed.finalHash, EMPTY))
       return
     }
-    this.#sealing.recordFully(id, sealed, bytes => {
-      if (bytes instanceof CMeshError) answer(this.#unrecorded(id, bytes))
-      else answer(frameOf(id, receipt, reply, { finalHash: sealed.finalHash, layers: Buffer.concat([sealed.layers, bytes]) }))
+    const { finalHash } = sealed
+    this.#sealing.recordFully(id, sealed, layers => {
+      answer(layers instanceof CMeshError ? this.#unrecorded(id, layers) : frameOf(id, receipt, reply, finalHash, written(layers)))
     })
   }
 }
 
-function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body }: Reply, { finalHash, layers }: Pick<SealedReply, 'finalHash' | 'layers'>): Buffer {
+function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body }: Reply, finalHash: string, layers: Uint8Array): Buffer {
   return encodeReply({ id, status, receipt, finalHash, headers, layers, body })
+}
+
+/** What an entry of a batch reply takes; at `full` reckoned high. */
+function entryBytes({ headers, body }: Reply, { head }: SealedReply): number {
+  return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.bytes.length + RECEIPT_END_BYTES)
+}
+
+function written(part: Uint8Array | WrittenPart): Uint8Array {
+  if (part instanceof Uint8Array) return part
+  const bytes = Buffer.allocUnsafe(part.length)
+  part.put(bytes, 0)
+  return bytes
 }
 
 /** A read that was answered at once: what whoever asks the same in the same batch is answered with. */
@@ -365,6 +391,8 @@ interface Answered extends Repeatable {
   /** Where its entry stands in the batch reply. */
   readonly replyStart: number
   readonly replyEnd: number
+  /** What it takes at `full`, reckoned high. */
+  readonly bytes: number
   /** Where its address stands in the frame. */
   readonly start: number
   readonly end: number

@@ -5,6 +5,7 @@ import { SALT_BYTES, type Layer } from '../../cmtp/layer.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import type { Call } from '../call.ts'
 import type { AuthContext } from '../iam/guard.ts'
+import type { Trace } from '../traces/trace.ts'
 
 /** Where a message came from. */
 export interface Origin {
@@ -42,6 +43,7 @@ export class Passage implements Call {
   salt: Buffer | undefined = undefined
   argumentsHash: string | undefined = undefined
   proposed = false
+  trace: Trace | undefined = undefined
   readonly #envelope: Envelope
 
   constructor(envelope: Envelope, id: Uint8Array, headers: Uint8Array, body: Uint8Array, origin: Origin, asked: Route, startUs: number) {

@@ -48,7 +48,8 @@ export class RemoteCalls {
    */
   readonly call = async (service: ServiceName, call: Call): Promise<Reply> => {
     if (call.hops + 1 > LIMITS.hops) throw new CMeshError('CMESH_FRAME_HOPS', { limit: LIMITS.hops })
-    const headers = encodeHeaders([...ofCaller(decodeHeaders(call.headers)), [SESSION_HEADER, call.auth?.sid ?? call.sid], [REPLY_HEADER, call.replySubject]])
+    const callers = traced(ofCaller(decodeHeaders(call.headers)), call)
+    const headers = encodeHeaders([...callers, [SESSION_HEADER, call.auth?.sid ?? call.sid], [REPLY_HEADER, call.replySubject]])
     const frame = encodeRequest({
       id: call.id, fqmn: call.route.text, token: call.auth === undefined ? call.token : this.#parts.tokenOf(call.auth), deadlineMs: call.deadlineMs, receipt: 'full', hops: call.hops + 1, headers, body: call.body,
     })
@@ -93,6 +94,16 @@ export class RemoteCalls {
 /** What the caller sent, without what only nodes tell each other: nobody speaks for another session or listens in its place. */
 function ofCaller(headers: HeaderList): HeaderList {
   return headers.filter(([name]) => name !== SESSION_HEADER && name !== REPLY_HEADER)
+}
+
+/**
+ * The same with this node's span as the parent, in place of the caller's; a state without a trace that holds belongs to none. What is not
+ * traced here is passed on as it came.
+ */
+function traced(headers: HeaderList, { trace }: Pick<Call, 'trace'>): HeaderList {
+  if (trace === undefined) return headers
+  const others = headers.filter(([name]) => name !== 'traceparent' && (name !== 'tracestate' || trace.parentId !== undefined))
+  return [...others, ['traceparent', trace.traceparent]]
 }
 
 /** The layer with its arguments under this request's own salt: one message has one. */

@@ -4,54 +4,65 @@
  *
  * Invariant: what is sealed is recorded before anything else is sealed, since the bytes that were hashed lie in the sealer's memory.
  */
-import { randomBytes } from 'node:crypto'
+import type { WrittenPart } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
-import { EMPTY_HASH, encodeLayers, layerSite, placeOf, SALT_BYTES, sha256, siteAt, type Layer, type LayerSite } from '../../cmtp/layer.ts'
+import { EMPTY_HASH, layerSite, placeOf, sha256, siteAt, type Layer, type LayerSite } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
+import { partHead, type PartHead } from '../../cmtp/receipt/full-part.ts'
 import type { Salts } from '../../cmtp/salts.ts'
 import type { Preimages } from '../../cmtp/sealed.ts'
 import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
-import type { Batcher } from '../audit/batcher.ts'
+import type { Batcher, Rooted } from '../audit/batcher.ts'
 import type { ReceiptWriter } from '../audit/receipts.ts'
 import { NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import { hashArguments } from '../endpoint.ts'
+import type { Trace } from '../traces/trace.ts'
+import type { Tracer } from '../traces/tracer.ts'
 import type { Passage } from './passage.ts'
 
 /** Where requests are recorded, and what writes a receipt of one that is. */
 export interface Audit {
   readonly batcher: Pick<Batcher, 'refusal' | 'add' | 'repeat'>
-  readonly receipts: Pick<ReceiptWriter, 'write'>
+  readonly receipts: Pick<ReceiptWriter, 'part'>
 }
+
+/** Where a request's layers are handed on as spans. */
+export type Traces = Pick<Tracer, 'begin' | 'add'>
 
 export interface SealingParts {
   readonly node: string
   readonly clock: Clock
   readonly salts: Pick<Salts, 'put'>
   readonly audit: Audit | undefined
+  readonly traces: Traces | undefined
 }
 
 /** A request that is closed. */
 export interface SealedReply {
   /** 32 latin1 characters. */
   readonly finalHash: string
-  /** The layers block; empty unless the level is `full`. */
-  readonly layers: Buffer
+  /** The layers part but for its end, at `full`. */
+  readonly head: PartHead | undefined
   readonly hops: readonly Layer[]
+  readonly trace: Trace | undefined
 }
+
+/** What a reply at `full` carries as its layers part, or why it carries none. */
+export type FullLayers = Uint8Array | WrittenPart | CMeshError
 
 /** A read whose answer others of its batch get as well. */
 export interface Repeatable {
   readonly passage: Passage
   readonly reply: Reply
   /** What the final hash of a repetition is made of, from the first one on, and whose id that one has; the id is written anew for each. */
-  preimage: { readonly made: Preimages, readonly id: Buffer } | undefined
+  preimage: { readonly made: Preimages, readonly id: Buffer, readonly head: PartHead | undefined } | undefined
 }
 
 const EMPTY = Buffer.alloc(0)
-const UNSEALED: SealedReply = { finalHash: '', layers: EMPTY, hops: [] }
+const UNSEALED: SealedReply = { finalHash: '', head: undefined, hops: [], trace: undefined }
 
 export class Sealing {
   readonly #parts: SealingParts
@@ -85,46 +96,73 @@ export class Sealing {
       decision: 'none', grant: '', status: reply.status, startUs, durationUs: endUs - startUs, gas: 0n,
       before: undefined, after: undefined, argumentsHash: passage === undefined ? undefined : hashArguments(passage),
     })
-    if (receipt !== 'full') return { finalHash: this.#sealer.seal(hops, this.#binding(passage, id, reply, passage?.salt)), layers: EMPTY, hops }
-    const encoded: Buffer[] = []
-    const salt = passage?.saltOrFresh() ?? randomBytes(SALT_BYTES)
-    return { finalHash: this.#sealer.seal(hops, this.#binding(passage, id, reply, salt), encoded), layers: encodeLayers(salt, encoded), hops }
+    const trace = passage === undefined ? this.#parts.traces?.begin(id, EMPTY, startUs) : passage.trace
+    const finalHash = this.#sealer.seal(hops, this.#binding(passage, id, reply, passage?.salt))
+    return { finalHash, head: receipt === 'full' ? partHead(this.#sealer.last, textsOf(hops)) : undefined, hops, trace }
   }
 
   /** The final hash of the same answer under the id of another entry, which is recorded; nothing at `none` where nothing is recorded. */
   repeat(answered: Repeatable, batch: Uint8Array, index: number): string {
-    const { passage, reply, preimage } = answered
-    if (!this.seals(passage.receipt)) return ''
-    putEntryId(this.#entryId, batch, index)
-    if (preimage !== undefined) {
-      const finalHash = this.#sealer.sealAs(preimage.made, batch, index)
-      this.#parts.audit?.batcher.repeat(this.#entryId, finalHash, preimage.id)
-      return finalHash
-    }
-    // Its layers have salts of their own: those after it repeat this one.
-    const made = this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
-    answered.preimage = { made, id: Buffer.from(this.#entryId) }
-    const finalHash = this.#sealer.sealAs(made, batch, index)
-    this.#parts.audit?.batcher.add(this.#entryId, finalHash, this.#sealer, passage.layers)
+    if (!this.seals(answered.passage.receipt)) return ''
+    const { finalHash, of } = this.#sealAgain(answered, batch, index)
+    const { batcher } = this.#parts.audit ?? {}
+    if (of === undefined) batcher?.add(this.#entryId, finalHash, this.#sealer, answered.passage.layers)
+    else batcher?.repeat(this.#entryId, finalHash, of)
+    this.#traceRepeat(finalHash, answered.passage)
     return finalHash
   }
 
+  /** The same at `full`: calls back once it is on the log, with final hash and layers part. */
+  repeatFully(answered: Repeatable, batch: Uint8Array, index: number, told: (finalHash: string, layers: FullLayers) => void): void {
+    const { finalHash, of, head } = this.#sealAgain(answered, batch, index)
+    const { audit } = this.#parts
+    this.#traceRepeat(finalHash, answered.passage)
+    if (audit === undefined) {
+      told(finalHash, layersBlock(head as PartHead))
+      return
+    }
+    const id = Buffer.from(this.#entryId)
+    const settled = (rooted: Rooted | CMeshError): void => {
+      told(finalHash, rooted instanceof CMeshError ? rooted : audit.receipts.part(head as PartHead, id, finalHash, rooted, undefined))
+    }
+    if (of === undefined) audit.batcher.add(id, finalHash, this.#sealer, answered.passage.layers, undefined, settled)
+    else audit.batcher.repeat(id, finalHash, of, settled)
+  }
+
+  /** `of`: whose repetition it is; `undefined` for the first one, whose layers have salts of their own, which those after it repeat. */
+  #sealAgain(answered: Repeatable, batch: Uint8Array, index: number): Pick<SealedReply, 'finalHash' | 'head'> & { readonly of: Buffer | undefined } {
+    const { passage, reply, preimage } = answered
+    putEntryId(this.#entryId, batch, index)
+    if (preimage !== undefined) return { finalHash: this.#sealer.sealAs(preimage.made, batch, index), of: preimage.id, head: preimage.head }
+    const made = this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
+    const head = passage.receipt === 'full' ? partHead(made, textsOf(passage.layers)) : undefined
+    answered.preimage = { made, id: Buffer.from(this.#entryId), head }
+    return { finalHash: this.#sealer.sealAs(made, batch, index), of: undefined, head }
+  }
+
+  /** A repetition has no headers: its trace begins with it. */
+  #traceRepeat(finalHash: string, { layers, startUs }: Passage): void {
+    const trace = this.#parts.traces?.begin(this.#entryId, EMPTY, startUs)
+    if (trace !== undefined) this.#parts.traces?.add(this.#entryId, finalHash, layers, trace)
+  }
+
   /** Records what was sealed last. */
-  record(id: Uint8Array, { finalHash, hops }: SealedReply): void {
+  record(id: Uint8Array, { finalHash, hops, trace }: SealedReply): void {
+    if (trace !== undefined) this.#parts.traces?.add(id, finalHash, hops, trace)
     this.#parts.audit?.batcher.add(id, finalHash, this.#sealer, hops, this.#sealer.template)
   }
 
-  /** Records what was sealed last and calls back once it is on the log: with its receipt, or with why there will be none. At once where nothing is recorded. */
-  recordFully(id: Uint8Array, { finalHash, hops }: SealedReply, receipt: (bytes: Buffer | CMeshError) => void): void {
-    const { audit } = this.#parts
+  /** Records what was sealed last at `full`, and calls back once it is on the log. At once where nothing is recorded. */
+  recordFully(id: Uint8Array, { finalHash, head, hops, trace }: SealedReply, told: (layers: FullLayers) => void): void {
+    const { audit, traces } = this.#parts
+    if (trace !== undefined) traces?.add(id, finalHash, hops, trace)
     if (audit === undefined) {
-      receipt(EMPTY)
+      told(layersBlock(head as PartHead))
       return
     }
-    const record = this.#sealer.record()
-    const texts = hops.map(({ site, grant }) => placeOf(site, grant).texts)
-    audit.batcher.add(id, finalHash, this.#sealer, hops, undefined, rooted => {
-      receipt(rooted instanceof CMeshError ? rooted : audit.receipts.write({ final: Buffer.from(finalHash, 'latin1'), record, texts, rooted }))
+    const moved = hops.some(({ after }) => after !== undefined) ? this.#sealer.record() : undefined
+    audit.batcher.add(id, finalHash, this.#sealer, hops, this.#sealer.template, rooted => {
+      told(rooted instanceof CMeshError ? rooted : audit.receipts.part(head as PartHead, id, finalHash, rooted, moved))
     })
   }
 
@@ -149,4 +187,13 @@ export class Sealing {
       salt,
     }
   }
+}
+
+/** What a layers part holds where there is no receipt. */
+function layersBlock({ bytes, receiptAt }: PartHead): Buffer {
+  return bytes.subarray(0, receiptAt)
+}
+
+function textsOf(hops: readonly Layer[]): Buffer[] {
+  return hops.map(({ site, grant }) => placeOf(site, grant).texts)
 }

@@ -49,6 +49,23 @@ describe('a call', () => {
     expect(reply.error()).toBeUndefined()
   })
 
+  test('says which trace it belongs to, as the program\'s own tracing has it at that moment, unless its headers do', async () => {
+    const mine = { traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' }
+    let now: Record<string, string> = mine
+    const client = await open({ trace: () => now })
+    await client.call('0xC:leader')
+    await client.publish('news', 'x')
+    await client.call('0xC:leader', { headers: { Traceparent: 'own', accept: 'x' } })
+    now = {}
+    await client.call('0xC:leader')
+    expect(mesh.requests.map(({ frame }) => decodeHeaders(frame.headers))).toEqual([
+      [['traceparent', mine.traceparent]], [['traceparent', mine.traceparent]], [['traceparent', 'own'], ['accept', 'x']], [],
+    ])
+    const failing = await open({ trace: () => { throw new TypeError('no context') } })
+    await expect(failing.call('0xC:leader')).rejects.toMatchObject({ code: 'CMESH_INTERNAL' })
+    await expect(open({ trace: 'yes' as never }).then(other => other.call('0xC:leader'))).rejects.toMatchObject({ code: 'CMESH_INTERNAL' })
+  })
+
   test('carries body or args, headers and the idempotency key as they were given', async () => {
     const client = await open()
     await client.call('0xSW:0x001:say', { args: ['ü', 1], headers: { 'Accept-Language': 'de', 'X-Own': 'v' }, idempotencyKey: 'k1' })

@@ -132,6 +132,26 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
         expect(await events.count(channel)).toBe(2)
       })
 
+      test('keeps the trace that an event belongs to, wherever it is read, and none for one without', async () => {
+        const channel = freshChannel()
+        const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+        const { events: heard, handler, reached } = collector(3)
+        const subscription = events.subscribe(channel, handler)
+        await events.groups.open(channel, 'traced', { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 })
+        await events.publish(channel, bytes('plain'), { id: 'plain' })
+        await events.publish(channel, bytes('alone'), { traceparent })
+        expect((await events.latest(channel))?.traceparent).toBe(traceparent)
+        await events.publish(channel, bytes('with an id'), { id: 'traced', traceparent })
+        const expected = [undefined, traceparent, traceparent]
+        await reached
+        subscription.close()
+        const taken = await events.groups.take(channel, 'traced', { max: 3, waitMs: 10_000 })
+        for (const read of [heard, await events.range(channel, {}), taken.map(({ event }) => event)]) {
+          expect(read.map(event => event.traceparent)).toEqual(expected)
+          expect('traceparent' in (read[0] ?? {})).toBe(false)
+        }
+      })
+
       test('refuses an event one byte too large', async () => {
         const channel = freshChannel()
         await expect(events.publish(channel, new Uint8Array(LIMITS.eventBytes + 1))).rejects.toMatchObject({

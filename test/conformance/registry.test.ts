@@ -12,8 +12,11 @@ import { makePairedProof } from '../../cmtp/identity/paired-proof.ts'
 import { makeDidProof, makeMockProof } from '../../cmtp/identity/proof.ts'
 import { mineSubject } from '../../cmtp/subject.ts'
 import { createProvider, REGISTRY, type ProviderContext, type ProviderKind } from '../../providers/registry.ts'
+import type { MockTraces } from '../../providers/traces/mock.ts'
 import { SILENT_LOG } from '../../services/log.ts'
+import type { TraceExporter } from '../../services/traces/provider.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
+import { answering, Collector } from '../support/collector.ts'
 import { refusal } from '../support/refusal.ts'
 import { StandInIrma } from '../support/stand-in-irma.ts'
 import { auditConformance } from './audit.ts'
@@ -24,6 +27,7 @@ import { eventsConformance } from './events.ts'
 import { iamConformance, type IamSubject } from './iam.ts'
 import { minerConformance } from './miner.ts'
 import { stateConformance } from './state.ts'
+import { tracesConformance, type TracesSubject } from './traces.ts'
 
 let broker: TestBroker
 let irma: StandInIrma | undefined
@@ -75,6 +79,21 @@ const SOURCES: Readonly<Record<string, (file: string) => { put(...fqmns: string[
   }),
 }
 
+/** Where the spans of each exporter arrive. */
+const RECEIVERS: Readonly<Record<string, (make: (context: ProviderContext) => TraceExporter) => Promise<TracesSubject>>> = {
+  otlp: async make => {
+    const collector = await Collector.start()
+    return {
+      exporter: make(context({ options: { otlp: { endpoint: collector.url } } })), received: () => collector.spans,
+      refuse: () => { collector.answers.push(answering(400)) }, dispose: () => collector.stop(),
+    }
+  },
+  mock: async make => {
+    const exporter = make(context()) as MockTraces
+    return { exporter, received: () => exporter.spans, refuse: () => { exporter.failure = 'full' }, dispose: async () => undefined }
+  },
+}
+
 const SUITES: { readonly [K in ProviderKind]: (name: string, make: (context: ProviderContext) => ReturnType<typeof createProvider<K>>) => void } = {
   audit: (name, make) => {
     auditConformance(name, (at, { maxBytes, maxAgeMs }) => make(context({ dir: at, options: { receiptsMaxBytes: maxBytes, receiptsMaxAgeMs: maxAgeMs } })))
@@ -117,6 +136,11 @@ const SUITES: { readonly [K in ProviderKind]: (name: string, make: (context: Pro
       if (source === undefined) throw new Error(`nothing brings requests to the source ${name}: add it to SOURCES`)
       return { create: () => make(context({ dir: at, options: { logFile } })), ...source(logFile) }
     })
+  },
+  traces: (name, make) => {
+    const receiver = RECEIVERS[name]
+    if (receiver === undefined) throw new Error(`nothing receives what the exporter ${name} sends: add it to RECEIVERS`)
+    tracesConformance(name, () => receiver(make))
   },
 }
 

@@ -4,7 +4,7 @@
  *
  * Each drill follows from the seed and its number. It damages a copy of a log that tables, blob files and a write-ahead log hold, or lets a write fail by a limit on
  * the size of files. What then opens is an exact prefix of the log, which goes on from there, or is refused by a coded error; what was acknowledged before a
- * write failed is all there.
+ * write failed is all there, and nothing behind it but the block that was being written.
  */
 import { execFileSync } from 'node:child_process'
 import { copyFile, cp, link, mkdir, open, readdir, rm, stat, truncate } from 'node:fs/promises'
@@ -167,7 +167,8 @@ async function failed(index: number, draw: Draw): Promise<Outcome> {
     if (!(failure instanceof CMeshError) || failure.code !== 'CMESH_STATE_FULL') return { outcome: 'failed', wrong: `the failure was ${String(failure)}` }
     const again = await opened(at)
     const { seq } = again.head
-    const wrong = seq === acknowledged ? wrongWith(again) : `block ${acknowledged} was acknowledged, and the log ends at ${seq}`
+    // The one whose write failed may stand there whole all the same: nobody was told that it does, and nobody that it does not.
+    const wrong = seq === acknowledged || seq === acknowledged + 1 ? wrongWith(again) : `block ${acknowledged} was acknowledged, and the log ends at ${seq}`
     await again.close()
     return { outcome: 'failed', wrong: wrong ?? await goesOn(at, seq) }
   } finally {

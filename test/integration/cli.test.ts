@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
 import { CliHome, type CliRun } from '../client/support/cli-process.ts'
 import { until } from '../client/support/until.ts'
 import { isAlive } from '../support/node-process.ts'
@@ -179,6 +180,29 @@ describe('cmesh call', () => {
   test('a deadline that passes on a mesh that hangs ends with 3', async () => {
     const { code, stderr } = await home.run(['call', '0xS:0x001:hello_world', '--url', 'nats://127.0.0.1:1', '--timeout', '100'])
     expect([code, stderr]).toEqual([3, expect.stringContaining('CMESH_CLIENT_NO_MESH')])
+  })
+})
+
+describe('receipts of a node that runs', () => {
+  test('one is kept, found by its id, and written by an export; the log is whole, and is what the mesh has seen', async () => {
+    const [kept, found, out] = ['kept', 'found', 'receipts'].map((name) => join(home.directory, name)) as [string, string, string]
+    const { id } = await home.json('call', '0xSW:0x001:say', '--body', '["kept"]', '--receipt', kept) as { id: string }
+    expect(await home.json('receipt', 'find', id, '--out', found)).toEqual({ id, file: found, bytes: (await stat(found)).size })
+    const exported = await home.json('receipt', 'export', '--from', '1h', '--out', out) as { requests: number, written: number, pruned: number }
+    expect([exported.written, exported.pruned, (await readdir(out)).length]).toEqual([exported.requests, 0, exported.requests])
+    const whole = await home.json('audit', 'verify') as { mesh: string, batches: number, seen: { roots: number, to: number } }
+    expect(whole).toMatchObject({ certified: true, seen: { from: 0, unsigned: 0, otherLogs: [] } })
+    expect(whole.seen.to).toBeGreaterThan(0)
+    expect(whole.seen.roots).toBeLessThanOrEqual(whole.batches)
+    const records = await Promise.all([kept, found, join(out, `${id}.receipt`)].map(async (file) => {
+      const verdict = verifyReceipt(await readFile(file), whole.mesh)
+      return verdict.valid && Buffer.from(verdict.receipt.root).toString('hex')
+    }))
+    expect(records).toEqual(Array(3).fill(expect.stringMatching(/^01/)))
+    expect(new Set(records).size).toBe(1)
+    const nobody = await home.run(['audit', 'verify', '--identity', 'somebody'])
+    expect([nobody.code, nobody.stderr]).toEqual([0, expect.stringContaining('warning CMESH_IAM_DENIED: Not compared with the audit channel: ')])
+    expect(nobody.stdout).toContain('not compared with roots that others hold')
   })
 })
 

@@ -9,6 +9,8 @@ import { SteadyLoad } from '../../bench/steady-load.ts'
 import { connect } from '../../client/connect.ts'
 import type { MeshClient } from '../../client/mesh-client.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
+import { isSigned } from '../../cmtp/receipt/root.ts'
+import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
 import { CliHome, type CliRun } from '../client/support/cli-process.ts'
 import { until } from '../client/support/until.ts'
 import { isAlive, NodeRoom } from '../support/node-process.ts'
@@ -120,6 +122,44 @@ describe('a cluster', () => {
     const answered = await answering(60)
     expect([...answered].filter(did => !dids.includes(did))).toEqual([])
     expect(answered.size).toBeGreaterThan(1)
+  })
+
+  test('streams the roots of each node to who may read them, and to nobody else', async () => {
+    const guest = await connect({ url: first.url, mesh: first.did, identity: KeyPair.generate(), timeoutMs: 30_000, onWarning: () => undefined })
+    const streams = new Set<string>()
+    const roots = await client.subscribe('audit', ({ data }) => {
+      const { node, log, roots: records } = JSON.parse(String(data)) as { node: string, log: string, roots: { record: string }[] }
+      for (const { record } of records) expect(isSigned(Buffer.from(record, 'base64url'))).toBe(true)
+      streams.add(`${node} ${log}`)
+    })
+    try {
+      await expect(guest.subscribe('audit', () => undefined)).rejects.toMatchObject({ code: 'CMESH_IAM_DENIED' })
+      await until('each node was heard', async () => (await answering(20), streams.size === NODES))
+    } finally {
+      await Promise.all([roots.close(), guest.close()])
+    }
+  })
+
+  test('gives a receipt whichever of its nodes answered, to who asked then and to the operator, by any node', async () => {
+    const guest = await connect({ url: first.url, mesh: first.did, identity: KeyPair.generate(), timeoutMs: 30_000, onWarning: () => undefined })
+    try {
+      const made = await Promise.all(Array.from({ length: 12 }, () => client.call('0xS:0x001:hello_world', { receipt: 'full' })))
+      const owners = new Set<string>()
+      for (const { id } of made) {
+        for (let asked = 0; asked < 3; asked++) {
+          const { body } = await client.call(`0xC:receipt:${id}`)
+          const verdict = verifyReceipt(body, first.did)
+          expect(verdict).toMatchObject({ valid: true, receipt: { status: 200 } })
+          if (verdict.valid) owners.add(verdict.root.node)
+        }
+        expect((await guest.call(`0xC:receipt:${id}`, { throwOnError: false })).error()?.code).toBe('CMESH_AUDIT_NO_RECEIPT')
+      }
+      expect(owners.size).toBeGreaterThan(1)
+      const { id } = await guest.call('0xS:0x001:hello_world', { receipt: 'full' })
+      for (let asked = 0; asked < 6; asked++) expect([(await client.call(`0xC:receipt:${id}`)).status, (await guest.call(`0xC:receipt:${id}`)).status]).toEqual([200, 200])
+    } finally {
+      await guest.close()
+    }
   })
 
   test('shows each member in its status', async () => {

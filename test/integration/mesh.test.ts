@@ -10,6 +10,7 @@ import { encodeHeaders } from '../../cmtp/headers.ts'
 import { signNameRecord } from '../../cmtp/identity/name-record.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { until } from '../client/support/until.ts'
+import { Collector } from '../support/collector.ts'
 import { specFinalHash1 } from '../support/final-hash.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 import { metric } from '../support/prometheus.ts'
@@ -17,10 +18,17 @@ import { ROOT } from '../support/sources.ts'
 
 const room = new NodeRoom()
 const operator = KeyPair.generate()
+let collector: Collector
 let node: TestNode
 let clients: MeshClient[] = []
-beforeAll(async () => { node = await room.start({ args: ['--operator', operator.did] }) })
-afterAll(() => room.close())
+beforeAll(async () => {
+  collector = await Collector.start()
+  node = await room.start({ args: ['--operator', operator.did], env: { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: collector.url } })
+})
+afterAll(async () => {
+  await room.close()
+  await collector.stop()
+})
 afterEach(async () => {
   await Promise.all(clients.map(client => client.close()))
   clients = []
@@ -38,6 +46,9 @@ async function restart(): Promise<void> {
   expect(await node.stop()).toEqual({ code: 0, signal: null })
   node = await room.start({ dir: node.dir })
 }
+
+const TRACE = '0af7651916cd43dd8448eb211c80319c'
+const PARENT = 'b7ad6b7169203331'
 
 const guestbook = (): Promise<Buffer> => readFile(path.join(ROOT, 'dist', 'contracts', 'guestbook.wasm'))
 
@@ -59,8 +70,18 @@ describe('names, a contract, state and events', () => {
     expect(heard).toEqual(signed)
     const { address: seen } = (await asker.call(`0xS:${address}`)).json<{ address: string }>()
     expect(seen).toBe(address)
+    const traced = await asker.call('0xR:book.mcom:[1]', { headers: { traceparent: `00-${TRACE}-${PARENT}-01` }, receipt: 'full' })
 
+    // What waits goes out before the node is gone.
     await restart()
+    const spans = collector.spans.filter(({ traceId }) => traceId === TRACE)
+    const root = spans.at(-1)
+    expect(spans.map(({ name, node: by }) => [name, by])).toEqual(traced.layers().map(({ hop, fqmn, node: by }) => [`${hop} ${fqmn}`, by]))
+    expect(root).toMatchObject({ parentId: PARENT, attributes: { 'cmesh.message.id': traced.id, 'cmesh.receipt.final': traced.finalHash } })
+    expect(traced.header('traceparent')).toBe(`00-${TRACE}-${root?.spanId}-01`)
+    // Who sent none has a trace of its own, named by its message.
+    expect(collector.spans.some(({ traceId, name, attributes }) => name === 'router 0xRW:sign.mcom' && traceId === attributes['cmesh.message.id'])).toBe(true)
+    expect(collector.requests.every(({ body }) => JSON.stringify(body).includes('"service.version"'))).toBe(true)
     const again = await open()
     expect((await again.call('0xR:book.mcom:[1]')).json()).toBe('by address')
     expect((await again.call('0xRW:sign.mcom', { args: ['after the restart'] })).json()).toBe(3)

@@ -21,6 +21,8 @@ const TEXTS: Readonly<Record<string, string>> = {
   'iam.irma.key': randomBytes(32).toString('base64'),
   'iam.irma.serverKey': generateKeyPairSync('rsa', { modulusLength: 2_048 }).publicKey.export({ type: 'spki', format: 'pem' }) as string,
   'iam.irma.disclose': '[[["pbdf.sidn-pbdf.email.email"]]]',
+  'traces.endpoint': 'http://127.0.0.1:4318/v1/traces',
+  'traces.headers': 'authorization=Basic%20eDp5',
 }
 const settings = Object.entries(SETTINGS) as [SettingKey, Setting][]
 
@@ -36,6 +38,19 @@ describe('where a setting comes from', () => {
     const env = { CMESH_HTTP_PORT: '2', CMESH_LOG_LEVEL: 'error' }
     expect(resolveConfig({ arguments: { 'http.port': 1 }, env, file })).toMatchObject({
       'http.port': 1, 'log.level': 'error', 'router.drainMs': 30, 'router.perSession': 1_024,
+    })
+  })
+
+  test('OpenTelemetry\'s own variables say where traces go, behind those of this node', () => {
+    const at = (env: Readonly<Record<string, string>>): unknown[] => [resolveConfig({ env })['traces.endpoint'], resolveConfig({ env })['traces.headers']]
+    const all = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://all:4318/', OTEL_EXPORTER_OTLP_HEADERS: 'a=1' }
+    const traces = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://traces:4318/in', OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'b=2' }
+    expect(at(all)).toEqual(['http://all:4318/v1/traces', 'a=1'])
+    expect(at({ ...all, ...traces })).toEqual(['http://traces:4318/in', 'b=2'])
+    expect(at({ ...all, ...traces, CMESH_TRACES_ENDPOINT: 'https://own/', CMESH_TRACES_HEADERS: 'c=3' })).toEqual(['https://own/', 'c=3'])
+    expect(at({})).toEqual([undefined, undefined])
+    expect(refusal(() => resolveConfig({ env: { OTEL_EXPORTER_OTLP_ENDPOINT: 'collector' } }))).toMatchObject({
+      code: 'CMESH_CONFIG_INVALID', message: 'The setting traces.endpoint is not valid: it is an http or https URL.',
     })
   })
 

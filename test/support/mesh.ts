@@ -43,6 +43,7 @@ import { NameTransactions } from '../../services/registrar/transactions.ts'
 import { Deadlines } from '../../services/router/deadlines.ts'
 import { Dispatcher, type DispatcherParts, type ServiceName } from '../../services/router/dispatcher.ts'
 import { FrontDoor } from '../../services/router/front-door.ts'
+import type { Traces } from '../../services/router/sealing.ts'
 import { Outbox, type Watermark } from '../../services/state/outbox.ts'
 import { StateService } from '../../services/state/service.ts'
 import type { StateServiceParts } from '../../services/state/service-parts.ts'
@@ -168,6 +169,8 @@ export interface TestMeshOptions {
   readonly nodeKey?: KeyPair
   /** Where requests are recorded. Default: nowhere. */
   readonly auditLog?: AuditLog
+  /** Where requests are traced. Default: nowhere. */
+  readonly traces?: Traces
   /** Changes to the parts of State. */
   readonly state?: Partial<StateServiceParts>
   /** Handlers in the place of the real ones. */
@@ -253,7 +256,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   await batcher?.start()
   const frontDoor = new FrontDoor({
     node, guard, registrar, dispatcher, deadlines, clock: time, log, salts: saltsWith(time),
-    ...(batcher !== undefined && receipts !== undefined && { audit: { batcher, receipts } }),
+    ...(batcher !== undefined && receipts !== undefined && { audit: { batcher, receipts } }), traces: options.traces,
   })
 
   await events.start()

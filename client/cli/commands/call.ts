@@ -1,7 +1,5 @@
 /** `cmesh call`: sends one request and prints what came back. */
-import { writeFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
-import { InvalidArgumentError, Option, type Command } from 'commander'
+import { Option, type Command } from 'commander'
 import type { CMeshError } from '../../../cmtp/errors.ts'
 import type { DecodedLayer } from '../../../cmtp/layer.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
@@ -12,6 +10,8 @@ import { examples, integerFrom, printResult, time, withClient, withMesh, type Me
 import { exitCodeOf, Reported } from '../exit-codes.ts'
 import { failureDocument, printError } from '../failure.ts'
 import { readInput } from '../input.ts'
+import { moment } from '../moment.ts'
+import { writeOutput } from '../output.ts'
 import { withProgress } from '../progress.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
@@ -66,7 +66,7 @@ async function keep(terminal: Terminal, reply: Reply, file: string): Promise<voi
     terminal.note(`warning: the reply to ${reply.id} has no receipt, and ${file} was not written`)
     return
   }
-  await writeFile(resolve(file), receipt, { mode: 0o600 })
+  await writeOutput(file, receipt)
   terminal.note(terminal.styleNote('dim', `receipt in ${file}`))
 }
 
@@ -75,13 +75,6 @@ function delay(terminal: Terminal, fqmn: string, body: Uint8Array | string | und
     const receipt = await client.later.call(fqmn, { at: options.at, inMs: options.in, body, timeoutMs: options.timeout, signal: terminal.interrupted })
     printResult(terminal, options, receipt, () => [`${receipt.id} ${time(receipt.atMs)}`])
   })
-}
-
-/** ms since 1970. */
-function moment(text: string): number {
-  const ms = /^\d+$/.test(text) ? Number(text) : Date.parse(text)
-  if (!Number.isSafeInteger(ms)) throw new InvalidArgumentError('It must be an ISO 8601 time or ms since 1970.')
-  return ms
 }
 
 async function bodyOf({ body, bodyFile }: CallOptions): Promise<Uint8Array | string | undefined> {

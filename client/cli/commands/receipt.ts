@@ -1,16 +1,18 @@
 /** `cmesh receipt`: what a receipt says, whether it holds, and where to get one. */
-import { writeFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
 import { decodeLayer, type DecodedLayer } from '../../../cmtp/layer.ts'
 import { decodeReceipt, type DecodedReceipt } from '../../../cmtp/receipt/receipt.ts'
 import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
+import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { usage } from '../../options.ts'
 import { didFrom, examples, fields, meshOf, printResult, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
 import { readInput } from '../input.ts'
+import { writeOutput } from '../output.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
+import { exported } from './receipt-export.ts'
+import { redact } from './receipt-redact.ts'
 
 interface VerifyOptions extends JsonOption {
   readonly mesh?: string
@@ -23,7 +25,9 @@ export function receipt(program: Command, terminal: Terminal): void {
   const command = program.command('receipt').description('look at receipts of requests, check them, get them')
   show(command, terminal)
   verify(command, terminal)
+  redact(command, terminal)
   find(command, terminal)
+  exported(command, terminal)
 }
 
 function show(command: Command, terminal: Terminal): void {
@@ -72,14 +76,13 @@ function verify(command: Command, terminal: Terminal): void {
 }
 
 function find(command: Command, terminal: Terminal): void {
-  withMesh(command.command('find').description('get the receipt of a request from the node that answered it: your own, or any with the right to read 0xE:audit:receipts'))
+  withMesh(command.command('find').description('get the receipt of a request, whichever node answered it: your own, or any with the right to read 0xE:audit:receipts'))
     .argument('<id>', 'the message id, 32 hex digits')
     .option('--out <file>', 'where to write it (default: <id>.receipt)')
     .addHelpText('after', examples(['cmesh receipt find 019aa2…', 'as long as its layers are kept']))
     .action((id: string, options: MeshOptions & { readonly out?: string }) => withClient(terminal, options, async (client) => {
       const { body } = await client.call(`0xC:receipt:${id}`, { signal: terminal.interrupted })
-      const file = resolve(options.out ?? `${id}.receipt`)
-      await writeFile(file, body, { mode: 0o600 })
+      const file = await writeOutput(options.out ?? `${id}.receipt`, body)
       printResult(terminal, options, { id, file, bytes: body.length }, () => [`${file} (${body.length} bytes)`])
     }))
 }
@@ -93,12 +96,17 @@ function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | un
   const { id, status, sid, sub, final, index, record } = receipt
   return {
     id: hex(id), status, session: sid, caller: sub, final: hex(final),
-    layers: layers.map((layer) => layer === undefined ? null : layerOf(layer)),
+    layers: layers.map((layer) => layer === undefined ? null : layerOf(layer)), keptBack: keptBack(layers),
     root: {
       mesh: record.mesh, node: record.node, log: hex(record.log), batch: record.batch, request: record.first + index,
       count: record.count, timeUs: record.timeUs,
     },
   }
+}
+
+/** Numbers of the layers that are not shown. */
+function keptBack(layers: readonly (DecodedLayer | undefined)[]): number[] {
+  return layers.flatMap((layer, at) => layer === undefined ? [at] : [])
 }
 
 function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, durationUs, gas, before, after }: DecodedLayer): object {
@@ -112,30 +120,32 @@ function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, du
 /** The router's layer comes last and spans the others: it is the root of the tree, and they are its branches. */
 function linesOf(terminal: Terminal, receipt: DecodedReceipt, layers: readonly (DecodedLayer | undefined)[]): string[] {
   const { id, status, sub, record, index } = receipt
+  const hidden = keptBack(layers)
   const startUs = layers.at(-1)?.startUs
   const last = layers.length - 1
   const rows = [last, ...layers.keys()].filter((at, i) => i === 0 || at !== last).map((at, i) => {
     const layer = layers[at]
     const branch = i === 0 ? '' : i === last ? '└─ ' : '├─ '
-    if (layer === undefined) return [`${branch}kept back`, '', '', '', '', '', '']
+    if (layer === undefined) return [String(at), `${branch}kept back`, `hash ${hex(receipt.layers[at]?.hash ?? []).slice(0, 16)}`, '', '', '', '', '']
     const since = startUs === undefined ? '' : `+${layer.startUs - startUs} µs`
     const { after, before } = layer
     const state = after ?? before
     return [
-      `${branch}${layer.hop}`, layer.target ?? layer.fqmn, layer.grant === '' ? layer.decision : `${layer.decision} by ${layer.grant}`, String(layer.status),
+      String(at), `${branch}${layer.hop}`, layer.target ?? layer.fqmn, layer.grant === '' ? layer.decision : `${layer.decision} by ${layer.grant}`, String(layer.status),
       `${since} ${layer.durationUs} µs`.trim(), layer.gas === 0n ? '' : `${layer.gas} gas`,
       state === undefined ? '' : `${state.epoch}/${state.seq} ${hex(state.chain).slice(0, 16)}`,
     ]
   })
   return [
     ...fields(terminal, [
-      ['message', hex(id)], ['status', String(status)], ['caller', sub === '' ? 'nobody' : sub], ['node', record.node], ['mesh', record.mesh],
+      ['message', hex(id)], ['status', String(status)], ...(startUs === undefined ? [] : [['span', layerSpanId(id, startUs, 0)] as const]), ['caller', sub === '' ? 'nobody' : sub], ['node', record.node], ['mesh', record.mesh],
       ['recorded', `${time(record.timeUs / 1_000)}, request ${record.first + index} of the log ${hex(record.log).slice(0, 16)}, batch ${record.batch}`],
+      ...(hidden.length === 0 ? [] : [['kept back', `layer ${hidden.join(', ')}: its hash stands for it`] as const]),
     ]),
-    ...table(rows, { boxes: terminal.resultsAreSeen, head: ['hop', 'address', 'decision', 'status', 'time', 'gas', 'state'], right: [3] }),
+    ...table(rows, { boxes: terminal.resultsAreSeen, head: ['layer', 'hop', 'address', 'decision', 'status', 'time', 'gas', 'state'], right: [0, 4] }),
   ]
 }
 
-function hex(bytes: Uint8Array): string {
+function hex(bytes: Uint8Array | readonly number[]): string {
   return Buffer.from(bytes).toString('hex')
 }

@@ -38,7 +38,8 @@ describe('help', () => {
       'events groups', 'events publish', 'events range', 'events read', 'events remove-group', 'events tail', 'events take',
       'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity next', 'identity rotate', 'identity show',
       'keys drop', 'keys rotate', 'keys show', 'later cancel', 'later ls', 'login', 'mesh certify', 'mesh did', 'mesh init',
-      'operator export', 'operator init', 'operator show', 'receipt find', 'receipt show', 'receipt verify', 'register', 'resolve', 'restore', 'spam',
+      'operator export', 'operator init', 'operator show', 'receipt export', 'receipt find', 'receipt redact', 'receipt show', 'receipt verify',
+      'register', 'resolve', 'restore', 'spam',
       'state checkpoint', 'state diff', 'state get', 'state verify', 'status', 'up', 'verify', 'whoami',
     ])
   })

@@ -41,6 +41,13 @@ describe('the tree over a batch', () => {
     }), { numRuns: 200 })
   })
 
+  test('hashes thousands of leaves, and pairs of them, as one by one', () => {
+    const leaves = leavesOf(2_501, 3)
+    const hashes = leafHashes(Buffer.concat(leaves))
+    expect(hashes).toEqual(Buffer.concat(leaves.map(leaf => sha256(Buffer.of(0), leaf))))
+    expect(merkleRoot(hashes)).toEqual(treeHash(leaves))
+  })
+
   test('gives its root for each leaf with its path, and nothing or another root for any other leaf, index, count or path', () => {
     fc.assert(fc.property(anyPlace, fc.nat({ max: 80 }), fc.nat({ max: 80 }), ([leaves, index], otherIndex, otherCount) => {
       const count = leaves.length

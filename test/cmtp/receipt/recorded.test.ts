@@ -1,7 +1,12 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { expect, test } from '@jest/globals'
-import { layerSite, placeOf, sha256, type Layer } from '../../../cmtp/layer.ts'
+import { encodeLayers, layerSite, placeOf, sha256, type Layer } from '../../../cmtp/layer.ts'
+import { entryId } from '../../../cmtp/message-id.ts'
+import { encodeBareCertificate } from '../../../cmtp/receipt/bare-certificate.ts'
+import { encodeEvidence } from '../../../cmtp/receipt/evidence.ts'
+import { FullPart, partHead } from '../../../cmtp/receipt/full-part.ts'
+import { MerkleTree } from '../../../cmtp/receipt/merkle.ts'
 import { decodeSealing, encodeReceipt } from '../../../cmtp/receipt/receipt.ts'
 import { encodeRecorded } from '../../../cmtp/receipt/recorded.ts'
 import { LayerSealer } from '../../../cmtp/sealer.ts'
@@ -37,6 +42,35 @@ test('a receipt of a record is, byte for byte, the one of what the record says',
           hash: createHash('sha256').update(Buffer.of(4)).update(each).digest(), shown: texts[i] && { layer: each, texts: texts[i] },
         })),
       }))
+    },
+  ))
+})
+
+test('the layers part of a reply at `full` is the layers block and, byte for byte, the receipt of the record, also under another id', () => {
+  const sealer = new LayerSealer()
+  fc.assert(fc.property(
+    fc.array(layer, { minLength: 1, maxLength: 5 }), fc.string(), fc.string(), bytes(16), bytes(16), fc.integer({ min: 1, max: 40 }), fc.nat(),
+    fc.option(evidence, { nil: undefined }), fc.option(bytes(64).map(signature => ({ issued: 5, signature })), { nil: undefined }), bytes(253), bytes(16),
+    (layers, sid, sub, batch, ownId, count, nth, claims, certificate, root, salt) => {
+      const made = sealer.preimage(layers, {
+        id: ownId, status: 200, sid, sub, requestBodyHash: sha256(ownId), replyBodyHash: sha256(root), replyHeaders: Buffer.alloc(3), salt,
+      })
+      const texts = layers.map(({ site, grant }) => placeOf(site, grant).texts)
+      const head = partHead(made, texts)
+      const final = sealer.sealAs(made, batch, nth % 40)
+      const index = nth % count
+      const tree = new MerkleTree(Buffer.concat(Array.from({ length: count }, (_, i) => createHash('sha256').update(Buffer.of(i)).digest())))
+      const part = new FullPart(head, entryId(batch, nth % 40), final, {
+        index, tree, record: root, certificate: certificate === undefined ? Buffer.alloc(0) : encodeBareCertificate(certificate),
+        evidence: claims === undefined ? Buffer.alloc(0) : encodeEvidence(claims),
+      })
+      const written = Buffer.alloc(part.length + 2, 0xee)
+      part.put(written, 1)
+      const encoded = layers.map((_, i) => Buffer.concat([(made.layers[i] as Buffer).subarray(1), texts[i] as Buffer]))
+      const receipt = encodeRecorded({
+        record: sealer.record(), texts, final: Buffer.from(final, 'latin1'), index, path: tree.path(index), root, certificate, evidence: claims,
+      })
+      expect(written).toEqual(Buffer.concat([Buffer.of(0xee), encodeLayers(salt, encoded), receipt, Buffer.of(0xee)]))
     },
   ))
 })

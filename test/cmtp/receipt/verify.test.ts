@@ -64,7 +64,13 @@ describe('a receipt', () => {
       expect(verdict.valid && verdict.layers.map(layer => layer === undefined)).toEqual(receipt.layers.map((_, i) => (kept >> i & 1) === 1))
       receipt.layers.forEach(({ shown }, i) => { expect(redacted.includes(Buffer.from(shown?.layer ?? ''))).toBe((kept >> i & 1) === 0) })
     }
-    expect(verdictOn(redactReceipt(WRITE, () => true))).toBe('claims: no layer shows where the write left the state')
+    // Evidence is of what one layer shows: it stays with that one, and goes with it.
+    const { layers, evidence } = decodeReceipt(WRITE)
+    expect(decodeReceipt(redactReceipt(WRITE, i => i === layers.length - 1)).evidence).toEqual(evidence)
+    expect(decodeReceipt(redactReceipt(WRITE, i => i === 0)).evidence).toBeUndefined()
+    for (const keptBack of [0, 1, -1]) expect(verdictOn(redactReceipt(WRITE, i => i === keptBack || keptBack === -1))).toBe('valid')
+    const bare = withChange(WRITE, receipt => ({ layers: receipt.layers.map(layer => ({ ...layer, shown: undefined })) }))
+    expect(verdictOn(bare)).toBe('claims: no layer shows where the write left the state')
   })
 
   test.each<[string, () => string, string]>([

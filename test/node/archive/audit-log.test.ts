@@ -1,12 +1,12 @@
 /** `cmesh audit verify`, on logs that the real provider wrote. */
-import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { issueCertificate, formatCertificate } from '../../../cmtp/identity/certificate.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { leafHashes, merkleRoot } from '../../../cmtp/receipt/merkle.ts'
-import { encodeRootRecord, rootRecordHash, type AuditRoot } from '../../../cmtp/receipt/root.ts'
+import { decodeRootRecord, encodeRootRecord, rootRecordHash, type AuditRoot } from '../../../cmtp/receipt/root.ts'
 import { verifyAuditLogs } from '../../../node/archive/audit-log.ts'
 import { HypercoreAuditLog } from '../../../providers/audit/hypercore.ts'
 
@@ -87,7 +87,103 @@ test('a copy that is behind is the same log; one that goes on otherwise is named
   expect(await verified(at, behind)).toMatchObject({ batches: 5, copies: [3] })
   await expect(verified(at, behind, fork)).rejects.toMatchObject({
     code: 'CMESH_AUDIT_FORKED', detail: { path: at, other: fork, batch: 4 },
-    message: `The audit logs in ${at} and ${fork} are not one log: batch 4 differs. Whoever signed both has rewritten what it answered.`,
+    message: `The audit log in ${at} and what is in ${fork} are not one log: batch 4 differs. Whoever signed both has rewritten what it answered.`,
+  })
+})
+
+test('a copy that goes further than the log shows what the log has lost', async () => {
+  const at = await write('shortened', { batches: 3 })
+  const longer = path.join(dir, 'longer')
+  await cp(at, longer, { recursive: true })
+  await write('longer', { batches: 2 })
+  await expect(verified(at, longer)).rejects.toMatchObject({
+    code: 'CMESH_AUDIT_LOST', detail: { path: at, length: 3, other: longer, batch: 3 },
+    message: `The audit log in ${at} has 3 batches, and ${longer} has batch 3 of it, with the root that its node signed: what was answered from batch 3 on is gone from the log.`,
+  })
+})
+
+describe('roots that others have seen', () => {
+  /** The root records of a log. */
+  async function rootsOf(at: string): Promise<Buffer[]> {
+    const log = new HypercoreAuditLog({ dir: path.join(at, 'audit'), durability: 'os', maxBytes: 1024 ** 3, maxAgeMs: 1e9 })
+    const { length } = await log.open()
+    const records: Buffer[] = []
+    for (let batch = 0; batch < length; batch++) records.push(Buffer.from((await log.read(batch)).subarray(0, 253)))
+    await log.close()
+    return records
+  }
+  let count = 0
+  async function against(at: string, records: readonly Buffer[]): ReturnType<typeof verifyAuditLogs> {
+    const file = path.join(dir, `roots-${count++}`)
+    await writeFile(file, Buffer.concat([...records]))
+    return verifyAuditLogs({ dirs: [at], seen: { file, from: 'the mesh' } }, () => undefined)
+  }
+  const forged = (record: Buffer, key: KeyPair, change: Partial<AuditRoot> = {}): Buffer =>
+    encodeRootRecord({ ...decodeRootRecord(record), ...change }, bytes => key.sign(bytes))
+
+  let at: string
+  let roots: Buffer[]
+  /** A log that was the same for two batches, and was then written anew with the same keys. */
+  let rewritten: string
+  let shortened: string
+  beforeAll(async () => {
+    at = await write('seen', { batches: 2 })
+    rewritten = path.join(dir, 'seen, rewritten')
+    shortened = path.join(dir, 'seen, shortened')
+    await Promise.all([cp(at, rewritten, { recursive: true }), cp(at, shortened, { recursive: true })])
+    await write('seen', { batches: 4 })
+    roots = await rootsOf(at)
+    // Another answer in batch 2, and all behind it signed anew.
+    await write('seen, rewritten', { batches: 4, change: { 2: (_, leaves) => {
+      const other = Buffer.from(leaves).fill(9, 0, 1)
+      return { leaves: other, root: { merkleRoot: merkleRoot(leafHashes(other)) } }
+    } } })
+  })
+
+  test('that are of the log are counted, in whatever order they came, and some may be missing', async () => {
+    expect((await against(at, roots)).seen).toEqual({ roots: 6, from: 0, to: 5, unsigned: 0, otherLogs: [] })
+    expect((await against(at, [roots[4], roots[1], roots[4]] as Buffer[])).seen).toMatchObject({ roots: 3, from: 1, to: 4 })
+    expect((await against(at, [])).seen).toEqual({ roots: 0, from: -1, to: -1, unsigned: 0, otherLogs: [] })
+    expect((await verified(at)).seen).toBeNull()
+  })
+
+  test.each<[string, () => Buffer[], number]>([
+    ['all of them', () => roots, 2],
+    ['the one behind it, which holds its hash', () => roots.slice(3), 2],
+    ['a later one alone', () => roots.slice(5), 4],
+    ['newest first', () => [...roots].reverse(), 2],
+  ])('name the first batch that was written anew, by %s', async (_, seen, batch) => {
+    expect(await verified(rewritten)).toMatchObject({ batches: 6 })
+    await expect(against(rewritten, seen())).rejects.toMatchObject({ code: 'CMESH_AUDIT_FORKED', detail: { path: rewritten, other: 'the mesh', batch } })
+  })
+
+  test('name a fork of which both sides were seen', async () => {
+    await expect(against(at, [...roots, forged(roots[3] as Buffer, mesh, { timeUs: 77 })])).rejects.toMatchObject({ code: 'CMESH_AUDIT_FORKED', detail: { batch: 3 } })
+  })
+
+  test('name the first batch that the log has lost', async () => {
+    expect(await verified(shortened)).toMatchObject({ batches: 2 })
+    await expect(against(shortened, roots)).rejects.toMatchObject({ code: 'CMESH_AUDIT_LOST', detail: { path: shortened, length: 2, other: 'the mesh', batch: 2 } })
+    await expect(against(shortened, roots.slice(4))).rejects.toMatchObject({ code: 'CMESH_AUDIT_LOST', detail: { length: 2, batch: 4 } })
+  })
+
+  test('say nothing that the node of the log did not sign: nobody else can accuse it', async () => {
+    const [record] = roots as [Buffer]
+    const lies = [
+      forged(record, OTHER, { timeUs: 77 }), forged(record, OTHER, { node: OTHER.did, timeUs: 77 }), forged(roots[5] as Buffer, OTHER, { batch: 9 }),
+      Buffer.concat([Buffer.of(9), record.subarray(1)]),
+    ]
+    expect((await against(at, [...roots, ...lies])).seen).toEqual({ roots: 10, from: 0, to: 9, unsigned: 4, otherLogs: [] })
+  })
+
+  test('name other logs of the same node, and none of other nodes', async () => {
+    const log = Buffer.alloc(32, 7)
+    const [record] = roots as [Buffer]
+    const others = [
+      forged(record, mesh, { log }), forged(roots[3] as Buffer, mesh, { log }), forged(record, OTHER, { log: Buffer.alloc(32, 8), node: OTHER.did }),
+      forged(record, OTHER, { log: Buffer.alloc(32, 9) }),
+    ]
+    expect((await against(at, others)).seen).toMatchObject({ roots: 0, otherLogs: [{ log: log.toString('hex'), batch: 3 }] })
   })
 })
 

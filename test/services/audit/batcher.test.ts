@@ -1,9 +1,10 @@
-import { describe, expect, test } from '@jest/globals'
+import { afterEach, describe, expect, jest, test } from '@jest/globals'
 import type { CMeshError } from '../../../cmtp/errors.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { LEAF_BYTES } from '../../../cmtp/receipt/merkle.ts'
 import { decodeRootRecord } from '../../../cmtp/receipt/root.ts'
 import { MockAuditLog } from '../../../providers/audit/mock.ts'
+import type { AuditBatch } from '../../../services/audit/provider.ts'
 import { Batcher, type Rooted } from '../../../services/audit/batcher.ts'
 import type { Noted } from '../../../services/audit/recording.ts'
 import { until } from '../../client/support/until.ts'
@@ -12,11 +13,12 @@ import { testClock } from '../../support/mesh.ts'
 const key = KeyPair.generate()
 const NOTHING: Noted = { recordBytes: 0, recordTo: (_, at) => at }
 const FINAL = '\0'.repeat(32)
+const RETENTION = { maxBytes: 1_000_000, maxAgeMs: 1_000_000 }
 
-async function begun(): Promise<{ readonly batcher: Batcher, readonly counts: number[] }> {
+async function begun(log = new MockAuditLog(RETENTION)): Promise<{ readonly batcher: Batcher, readonly counts: number[] }> {
   const counts: number[] = []
   const batcher = new Batcher({
-    log: new MockAuditLog({ maxBytes: 1_000_000, maxAgeMs: 1_000_000 }), mesh: key.did, node: key.did, certificate: undefined,
+    log, mesh: key.did, node: key.did, certificate: undefined,
     sign: bytes => key.sign(bytes), clock: testClock(), onRoot: record => { counts.push(decodeRootRecord(record).count) },
     onFailed: error => { throw error },
   })
@@ -38,7 +40,7 @@ describe('a request that comes while an append ends', () => {
     let told: Rooted | CMeshError | undefined
     void rooted(batcher, 2).then(root => { told = root })
     await until('it is told', () => told !== undefined)
-    expect(told).toMatchObject({ index: 0, path: [] })
+    expect(told).toMatchObject({ index: 0, tree: { root: expect.any(Buffer) } })
     await batcher.stop()
   })
 
@@ -49,6 +51,50 @@ describe('a request that comes while an append ends', () => {
     batcher.add(id(2), FINAL, NOTHING, [])
     await until('it has its root', () => counts.length === 2)
     expect(counts).toEqual([1, 1])
+    await batcher.stop()
+  })
+})
+
+describe('of those that wait while an append is under way', () => {
+  /** Adds some while the first batch is appended. */
+  class BusyLog extends MockAuditLog {
+    meanwhile: (() => void) | undefined
+
+    override async append(batch: AuditBatch): Promise<void> {
+      await Promise.resolve()
+      this.meanwhile?.()
+      this.meanwhile = undefined
+      await super.append(batch)
+    }
+  }
+  const turns = async (): Promise<void> => { for (let i = 0; i < 5; i++) await new Promise(resolve => { setImmediate(resolve) }) }
+  const behindAnAppend = async (count: number): Promise<Awaited<ReturnType<typeof begun>>> => {
+    jest.useFakeTimers({ doNotFake: ['setImmediate', 'clearImmediate', 'nextTick', 'queueMicrotask', 'hrtime', 'performance', 'Date'] })
+    const log = new BusyLog(RETENTION)
+    const made = await begun(log)
+    log.meanwhile = () => { for (let i = 0; i < count; i++) void rooted(made.batcher, i) }
+    await rooted(made.batcher, 1)
+    await turns()
+    return made
+  }
+  afterEach(() => { jest.useRealTimers() })
+
+  test('a few are the next batch at once', async () => {
+    const { batcher, counts } = await behindAnAppend(31)
+    expect(counts).toEqual([1, 31])
+    await batcher.stop()
+  })
+
+  test('many are the next batch with what comes within a millisecond', async () => {
+    const { batcher, counts } = await behindAnAppend(32)
+    void rooted(batcher, 99)
+    await turns()
+    expect(counts).toEqual([1])
+    jest.advanceTimersByTime(1)
+    await turns()
+    expect(counts).toEqual([1, 33])
+    await rooted(batcher, 100)
+    expect(counts).toEqual([1, 33, 1])
     await batcher.stop()
   })
 })

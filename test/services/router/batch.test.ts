@@ -160,10 +160,21 @@ describe('a batch', () => {
     mesh.time.still = false
   })
 
+  test('that asks one thing several times at `full` does it once, and gives each entry layers of its own final hash', async () => {
+    const asked = [VIEW, '0xC:status', VIEW, VIEW, '0xC:status']
+    const { repeated } = mesh.frontDoor.stats
+    const { requests } = mesh.endpoints.state.stats
+    const { entries } = await send(asked.map(fqmn => ({ fqmn })), { receipt: 'full' }).reply
+    expect(mesh.frontDoor.stats.repeated - repeated).toBe(3)
+    expect(mesh.endpoints.state.stats.requests - requests).toBe(1)
+    expect(entries.map(entry => entry.finalHash.toString('hex')))
+      .toEqual(entries.map((entry, i) => recomputedHash(entry, { id: entryId(ID, i), sid: session.sid, sub: session.sub })))
+    expect(new Set(entries.map(entry => entry.finalHash.toString('hex'))).size).toBe(5)
+  })
+
   test.each<[string, readonly BatchEntryFields[], ReceiptLevel]>([
     ['addresses that differ in their last byte', [{ fqmn: `${VIEW}:["a"]` }, { fqmn: `${VIEW}:["b"]` }], 'hash'],
     ['entries with bodies', [{ fqmn: VIEW, body: Buffer.from('["a"]') }, { fqmn: VIEW, body: Buffer.from('["b"]') }, { fqmn: VIEW }], 'hash'],
-    ['layers that are sent along', [{ fqmn: VIEW }, { fqmn: VIEW }], 'full'],
     ['refusals', [{ fqmn: '0xS:0xfff:x' }, { fqmn: '0xS:0xfff:x' }], 'hash'],
     ['denied writes', [{ fqmn: '0xSW:0x002:increment' }, { fqmn: '0xSW:0x002:increment' }], 'hash'],
   ])('repeats nothing for %s', async (_, entries, receipt) => {

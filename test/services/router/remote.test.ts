@@ -9,11 +9,15 @@ import { tokenReference } from '../../../cmtp/identity/token.ts'
 import { argumentsHash, encodeLayer, encodeLayers, layerSite } from '../../../cmtp/layer.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { serviceSubject } from '../../../cmtp/subject.ts'
+import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { connectNats, type NatsBus } from '../../../providers/bus/nats.ts'
+import { MockTraces } from '../../../providers/traces/mock.ts'
 import { jsonReply, type Call } from '../../../services/call.ts'
 import type { ServiceName } from '../../../services/router/dispatcher.ts'
 import { RemoteCalls, ServiceListener } from '../../../services/router/remote.ts'
 import { SILENT_LOG } from '../../../services/log.ts'
+import { callersTrace } from '../../../services/traces/trace.ts'
+import { Tracer } from '../../../services/traces/tracer.ts'
 import { startBroker, type TestBroker } from '../../support/broker.ts'
 import { testCall } from '../../support/calls.ts'
 import { HandBus } from '../../support/hand-bus.ts'
@@ -22,6 +26,8 @@ import { expectedArgumentsHash, recomputedHash } from '../../support/receipts.ts
 
 const ELSEWHERE: readonly ServiceName[] = ['state', 'registrar', 'events', 'consensus']
 const ID = Buffer.alloc(16, 9)
+const TRACE = '0af7651916cd43dd8448eb211c80319c'
+const PARENT = 'b7ad6b7169203331'
 
 describe('two nodes over one broker, one a router, the other with the services', () => {
   let broker: TestBroker
@@ -32,13 +38,15 @@ describe('two nodes over one broker, one a router, the other with the services',
   let session: Session
   /** What the services' node was asked, as its endpoints saw it. */
   const seen: Call[] = []
+  const exporter = new MockTraces()
+  const tracer = new Tracer({ exporter, log: SILENT_LOG, oneIn: 0 })
 
   beforeAll(async () => {
     broker = await startBroker()
     otherCore = await connectNats({ servers: broker.url, name: 'other-core', ...broker.broker.core })
     const key = KeyPair.generate()
     door = await startMesh({
-      key, nodeKey: KeyPair.generate(), absent: ELSEWHERE,
+      key, nodeKey: KeyPair.generate(), absent: ELSEWHERE, traces: tracer,
       remote: ({ guard, time }) => new RemoteCalls({ bus: broker.core, clock: time, tokenOf: auth => guard.tokenOf(auth) }).call,
     })
     back = await startMesh({ key, nodeKey: KeyPair.generate() })
@@ -75,6 +83,16 @@ describe('two nodes over one broker, one a router, the other with the services',
     expect(answer.layers.map(layer => `${layer.hop} ${layer.decision}`)).toEqual(hops)
     expect(answer.layers.map(layer => layer.node)).toEqual([back.node, door.node])
     expect(answer.frame.finalHash.toString('hex')).toBe(recomputedHash(answer.frame, { id: ID, sid: session.sid, sub: session.sub }))
+  })
+
+  test('a caller\'s trace goes on there behind this node\'s own span, and each node\'s layer is a span of its own', async () => {
+    const { layers } = await door.ask(session, '0xS:0x001:hello_world', {
+      id: ID, receipt: 'full', headers: encodeHeaders([['tracestate', 'a=1'], ['traceparent', `00-${TRACE}-${PARENT}-01`]]),
+    })
+    const span = layerSpanId(ID, layers.at(-1)?.startUs ?? 0, 0)
+    expect(decodeHeaders(seen.at(-1)?.headers ?? ID)).toEqual([['tracestate', 'a=1'], ['traceparent', `00-${TRACE}-${span}-01`]])
+    await tracer.flush()
+    expect(exporter.spans.map(({ node, kind, parentId }) => [node, kind, parentId])).toEqual([[back.node, 'server', span], [door.node, 'server', PARENT]])
   })
 
   test('a write is done there, and the receipt says what it moved', async () => {
@@ -298,6 +316,21 @@ describe('a call to another node', () => {
       await remote(bus).call(fqmn.startsWith('0xE') ? 'events' : 'state', call)
     }
     expect(under).toEqual([true, false, false])
+  })
+
+  test.each<[what: string, recorded: boolean, headers: HeaderList, passed: (span: string) => HeaderList]>([
+    ['a trace that begins here', true, [['accept', '*/*']], span => [['accept', '*/*'], ['traceparent', `00-${ID.toString('hex')}-${span}-01`]]],
+    ['a trace that begins here, for nonsense, without its state', true, [['traceparent', 'nonsense'], ['tracestate', 'a=1']], span => [['traceparent', `00-${ID.toString('hex')}-${span}-01`]]],
+    ['a caller\'s that nobody here records', false, [['traceparent', `00-${TRACE}-${PARENT}-01`], ['tracestate', 'a=1']], span => [['tracestate', 'a=1'], ['traceparent', `00-${TRACE}-${span}-00`]]],
+    ['nonsense as it came, where nothing is traced', false, [['traceparent', 'nonsense'], ['tracestate', 'a=1']], () => [['traceparent', 'nonsense'], ['tracestate', 'a=1']]],
+  ])('passes on %s', async (_what, recorded, given, passed) => {
+    const headers = encodeHeaders(given)
+    const tracer = new Tracer({ exporter: new MockTraces(), log: SILENT_LOG, oneIn: 1 })
+    const trace = recorded ? tracer.begin(ID, headers, 5) : callersTrace(ID, headers, 5, false)
+    const bus = failingWith('CMESH_BUS_TIMEOUT')
+    await expect(remote(bus).call('state', testCall('0xS:0x001', { id: ID, headers, trace }))).rejects.toMatchObject({ code: 'CMESH_ROUTER_TIMEOUT' })
+    const sent = decodeHeaders(RequestFrame.decode(bus.requests[0]?.data ?? ID).headers)
+    expect(sent.slice(0, -2)).toEqual(passed(layerSpanId(ID, 5, 0)))
   })
 
   test('waits until its own deadline, carries the caller\'s own token, and asks for the layers', async () => {

@@ -1,0 +1,95 @@
+/** `cmesh receipt` on files alone: what it shows of a receipt, and what of one of which layers are kept back. */
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { InvalidArgumentError } from 'commander'
+import { EXIT } from '../../../client/cli/exit-codes.ts'
+import { pastMoment } from '../../../client/cli/moment.ts'
+import { run } from '../../../client/cli/program.ts'
+import { KeyPair } from '../../../cmtp/identity/keys.ts'
+import { decodeReceipt } from '../../../cmtp/receipt/receipt.ts'
+import { capture } from '../support/capture.ts'
+
+const MESH = KeyPair.fromSeed(Buffer.alloc(32, 0x51)).did
+const golden = (name: string): string => new URL(`../../vectors/receipts/${name}.receipt`, import.meta.url).pathname
+const VIEW = golden('a-view-read')
+const WRITE = golden('a-write')
+
+let dir: string
+beforeAll(async () => { dir = await mkdtemp(join(tmpdir(), 'cmesh-receipt-')) })
+afterAll(() => rm(dir, { recursive: true, force: true }))
+
+async function cmesh(...args: readonly string[]): Promise<{ readonly code: number, readonly out: string, readonly err: string }> {
+  const { terminal, out, err } = capture({ env: { CMESH_DATA_DIR: join(dir, 'none') } })
+  const code = await run(['receipt', ...args], terminal)
+  return { code, out: out(), err: err() }
+}
+const json = async (...args: readonly string[]): Promise<unknown> => JSON.parse((await cmesh(...args, '--json')).out)
+
+describe('a redacted receipt', () => {
+  test.each([
+    [['--layer', '0'], [0]],
+    [['--layer', '1', '--layer', '0'], [0, 1]],
+    [['--all-but', '0'], [1]],
+    [['--all-but', '0', '--all-but', '1'], []],
+  ])('by %j keeps %j back, verifies, and shows which those are', async (options, keptBack) => {
+    const file = join(dir, 'redacted')
+    expect(await json('redact', VIEW, ...options, '-o', file)).toEqual({ file, bytes: (await stat(file)).size, layers: 2, keptBack, evidenceLeftOut: false })
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+    expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, keptBack, layers: [0, 1].map(at => keptBack.includes(at) ? null : expect.anything()) })
+    const [shown, verified] = [await cmesh('show', file), await cmesh('verify', file, '--mesh', MESH)]
+    expect(verified.code).toBe(EXIT.ok)
+    for (const { out } of [shown, verified]) {
+      expect(/kept back {2}layer (.*): its hash stands for it/.exec(out)?.[1]).toBe(keptBack.length === 0 ? undefined : keptBack.join(', '))
+      for (const at of [0, 1]) {
+        const hash = Buffer.from(decodeReceipt(await readFile(file)).layers[at]?.hash ?? '').toString('hex', 0, 8)
+        expect(new RegExp(`^ +${at}  (?:. )?.*kept back +hash ${hash}$`, 'm').test(out)).toBe(keptBack.includes(at))
+      }
+    }
+  })
+
+  test('of a write loses its claims with the layer that they are of, and says so', async () => {
+    const file = join(dir, 'write')
+    expect(await cmesh('redact', WRITE, '--layer', '0', '--out', file)).toMatchObject({ code: EXIT.ok, out: expect.stringContaining('the members\' claims, which are of a layer that is kept back') })
+    expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, claims: [] })
+    expect(await json('redact', WRITE, '--layer', '1', '--out', file)).toMatchObject({ evidenceLeftOut: false })
+    expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, claims: [{}, {}, {}] })
+  })
+
+  test.each([
+    [['--layer', '2'], 'There is no layer 2: the receipt has 2, numbered from 0 to 1.'],
+    [['--all-but', '7'], 'There is no layer 7: the receipt has 2, numbered from 0 to 1.'],
+    [['--layer', 'x'], 'It must be the number of a layer, from 0.'],
+    [[], 'Say what to keep back: --layer N for one layer, or --all-but N for all others.'],
+    [['--layer', '0', '--all-but', '1'], 'cannot be used with option'],
+  ])('is not made by %j: %s', async (options, says) => {
+    const file = join(dir, 'refused')
+    const { code, err } = await cmesh('redact', VIEW, ...options, '--out', file)
+    expect([code, err]).toEqual([EXIT.usage, expect.stringContaining(says)])
+    await expect(stat(file)).rejects.toMatchObject({ code: 'ENOENT' })
+  })
+
+  test('is not made of what is no receipt, or where nothing can be written', async () => {
+    await writeFile(join(dir, 'noise'), 'noise')
+    expect(await cmesh('redact', join(dir, 'noise'), '--layer', '0', '--out', join(dir, 'x'))).toMatchObject({ code: EXIT.refused, err: expect.stringContaining('CMESH_RECEIPT_FORMAT') })
+    expect(await cmesh('redact', VIEW, '--layer', '0', '--out', join(dir, 'no', 'x'))).toMatchObject({ code: EXIT.usage, err: expect.stringContaining(`${join(dir, 'no', 'x')} cannot be written: `) })
+  })
+})
+
+describe('a time in the past', () => {
+  test('is ISO 8601, ms since 1970, or how long ago', () => {
+    expect(pastMoment('2030-01-31T12:00:00Z')).toBe(Date.UTC(2030, 0, 31, 12))
+    expect(pastMoment('1800000000000')).toBe(1_800_000_000_000)
+    for (const [text, ms] of [['90s', 90_000], ['15m', 900_000], ['2h', 7_200_000], ['7d', 604_800_000]] as const) {
+      const ago = Date.now() - pastMoment(text)
+      expect(ago >= ms && ago < ms + 60_000).toBe(true)
+    }
+    for (const text of ['', 'yesterday', '-2h', '2w', '2030', '2030-13-01', 'Jan 5']) expect(() => pastMoment(text === '2030' ? '2030x' : text)).toThrow(InvalidArgumentError)
+  })
+
+  test('must come before the end', async () => {
+    expect(await cmesh('export', '--from', '1h', '--to', '2h', '--out', dir)).toMatchObject({ code: EXIT.usage, err: expect.stringContaining('--to must be later than --from.') })
+    expect(await cmesh('export', '--out', dir)).toMatchObject({ code: EXIT.usage, err: expect.stringContaining('required option \'--from <time>\'') })
+  })
+})
