@@ -80,7 +80,8 @@ describe('rounds', () => {
 test('a steady load of more writes than a mesh knows by id is not judged', async () => {
   let count = 0
   const call = async (): Promise<object> => ({ id: String(++count), json: () => 0 })
-  const client = { resent: 0, call, batch: async (entries: readonly object[]) => entries.map(() => ({ ok: true, json: () => ({ status: 200 }) })), count: async () => 0 }
+  const batch = async (entries: readonly object[]): Promise<object[]> => entries.map(() => ({ ok: true, json: () => ({ status: 200 }) }))
+  const client = { resent: 0, call, batch, count: async () => 0 }
   const load = new SteadyLoad({ clients: [client as unknown as MeshClient], perSecond: 1 })
   await load.start('one')
   await load.stop()
