@@ -11,7 +11,9 @@ import { ReplyFrame, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { decodeHeaders, headerValue, type HeaderList } from '../cmtp/headers.ts'
 import { decodeLayers, type DecodedLayer } from '../cmtp/layer.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../cmtp/message-id.ts'
+import { encodeWitness } from '../cmtp/receipt/witness.ts'
 import { frameKind, KIND_REPLY, type ReceiptLevel } from '../cmtp/wire.ts'
+import { askedFor } from './witness.ts'
 
 /** The parts of a reply frame, or of one entry of a batch reply. */
 type ReplyParts = Pick<ReplyFrame, 'status' | 'headers' | 'layers' | 'body' | 'finalHash'>
@@ -26,15 +28,17 @@ export class Reply {
   readonly #parts: ReplyParts
   readonly #frame: Buffer
   readonly #index: number
+  readonly #asked: Buffer | undefined
   #headers: HeaderList | undefined
 
-  /** `frame`: the frame that `parts` lie in. `index`: the entry's, in a batch. */
-  constructor(parts: ReplyParts, receipt: ReceiptLevel, frame: Buffer, index = 0) {
+  /** `frame`: the frame that `parts` lie in. `index`: the entry's, in a batch. `asked`: the frame that asked, kept where it is part of what is proven. */
+  constructor(parts: ReplyParts, receipt: ReceiptLevel, frame: Buffer, asked: Buffer, index = 0) {
     this.status = parts.status
     this.receipt = receipt
     this.#parts = parts
     this.#frame = frame
     this.#index = index
+    this.#asked = receipt === 'full' ? asked : undefined
   }
 
   get ok(): boolean {
@@ -105,6 +109,19 @@ export class Reply {
     return receipt.length === 0 ? undefined : receipt
   }
 
+  /**
+   * The witness of the receipt, to be kept beside it: what was asked and answered, and the salt. With it a read can be replayed, and bodies and
+   * arguments be shown to be those of the receipt. For the caller alone. `undefined` where there is no receipt. Throws `CMESH_CLIENT_REPLY`.
+   */
+  witnessBytes(): Uint8Array | undefined {
+    const salt = this.receiptBytes() === undefined ? undefined : this.salt()
+    const asked = this.#asked
+    if (salt === undefined || asked === undefined) return undefined
+    const { headers, body } = this.#parts
+    const id = entryId(idOf(this.#frame), this.#index)
+    return encodeWitness({ id, salt, ...askedFor(asked, this.#index), replyHeaders: headers, replyBody: body })
+  }
+
   /** The error that a status of 400 and above carries; `undefined` below. An unreadable error body is `CMESH_INTERNAL`. */
   error(): CMeshError | undefined {
     if (this.ok) return undefined
@@ -136,7 +153,7 @@ export function readReply(data: Uint8Array, asked: Buffer, receipt: ReceiptLevel
   }
   checkId(frame.bytes, asked)
   checkLevel(frame.status < 400, frame.receipt, receipt, asked)
-  return new Reply(frame, frame.receipt, frame.bytes)
+  return new Reply(frame, frame.receipt, frame.bytes, asked)
 }
 
 /**
@@ -157,7 +174,7 @@ export function readBatchReply(data: Uint8Array, asked: Buffer, count: number, r
   const { entries } = batch
   if (entries.length !== count) throw unusable(requestId(asked), `it has ${entries.length} entries where ${count} were asked`)
   checkLevel(entries.some((entry) => entry.status < 400), batch.receipt, receipt, asked)
-  return entries.map((entry, i) => new Reply(entry, batch.receipt, frame, i))
+  return entries.map((entry, i) => new Reply(entry, batch.receipt, frame, asked, i))
 }
 
 function refusalOf(reply: Reply, asked: Buffer): Reply {

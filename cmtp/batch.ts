@@ -204,6 +204,14 @@ export interface WrittenPart {
   put(target: Buffer, at: number): void
 }
 
+/** The bytes of a part, in memory of their own where they were not written yet. */
+export function writtenPart(part: Uint8Array | WrittenPart): Uint8Array {
+  if (part instanceof Uint8Array) return part
+  const bytes = Buffer.allocUnsafe(part.length)
+  part.put(bytes, 0)
+  return bytes
+}
+
 /** Builds a batch reply entry by entry into one growing buffer, so that a reply costs its own bytes and nothing more. */
 export class BatchReplyWriter {
   readonly #receipt: ReceiptLevel

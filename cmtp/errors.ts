@@ -93,6 +93,7 @@ export const CATALOGUE = {
   CMESH_STATE_LATER: { status: 409, retry: 'terminal', message: 'The delayed call {id} is refused: {reason}.' },
   CMESH_STATE_FULL: { status: 507, retry: 'retry', message: 'The state log cannot be written: {reason}. The node stops; free space and start it again.' },
   CMESH_STATE_CORRUPT: { status: 500, retry: 'terminal', message: 'The state log in {path} is damaged at block {block}: {reason}.' },
+  CMESH_STATE_UNVOUCHED: { status: 503, retry: 'retry', message: 'This node took in its log up to sequence {seq} on the word of members that are no quorum of those that it names now. Start the other members, and start this one again.' },
   CMESH_STATE_CATCH_UP: { status: 503, retry: 'retry', message: 'The blocks that this node lacks could not be had from other members: {reason}. Start the other members, or wait until they can be reached, and start this one again.' },
   CMESH_STATE_NO_LOG: { status: 404, retry: 'terminal', message: 'There is no state log in {path}: no node with a log on disk has run there. Say which data directory by --data or CMESH_DATA_DIR.' },
   CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },
@@ -125,6 +126,8 @@ export const CATALOGUE = {
   CMESH_RECEIPT_FORMAT: { status: 400, retry: 'terminal', message: 'This is no receipt, or it is damaged at byte {offset}: expected {expected}.' },
   CMESH_RECEIPT_TARGET: { status: 409, retry: 'terminal', message: 'Receipts cannot be written to {path}: {reason}. Those that are there are whole; the same command goes on where it ended.' },
   CMESH_RECEIPT_INVALID: { status: 400, retry: 'terminal', message: 'The receipt does not hold ({at}): {reason}.' },
+  CMESH_RECEIPT_NOT_REPLAYABLE: { status: 409, retry: 'terminal', message: 'The receipt leaves nothing to run again: {reason}.' },
+  CMESH_RECEIPT_OTHER_LOG: { status: 409, retry: 'terminal', message: 'The log has not the state that the receipt speaks of, at block {seq}: {reason}. Replay it on the data directory of a node of that mesh, or on a newer copy of one.' },
 
   // --- audit
   CMESH_AUDIT_BUSY: { status: 503, retry: 'retry', message: 'This node has {waiting} requests to record and its disk is behind; try again in {retryAfterMs} ms.' },

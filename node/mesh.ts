@@ -11,7 +11,9 @@ import { TwoGenerations } from '../cmtp/two-generations.ts'
 import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
 import { turnClock } from '../services/clock.ts'
 import { Batcher } from '../services/audit/batcher.ts'
-import { OwnEvidence } from '../services/audit/evidence.ts'
+import { OutcomesAnswerer } from '../services/audit/claims/answerer.ts'
+import { OutcomesAsker } from '../services/audit/claims/asker.ts'
+import { EvidenceMaker } from '../services/audit/evidence.ts'
 import { ReceiptFinder } from '../services/audit/finder.ts'
 import { ReceiptWriter } from '../services/audit/receipts.ts'
 import { RootStream } from '../services/audit/root-stream.ts'
@@ -50,6 +52,7 @@ import { OwnLog } from '../services/state/catch-up/own-log.ts'
 import { BlockServer } from '../services/state/catch-up/server.ts'
 import type { ReadCheckMode } from '../services/state/checks/read-checks.ts'
 import { OrderedAuthority } from '../services/state/authority.ts'
+import { LoggedOutcomes } from '../services/state/logged-outcomes.ts'
 import { Outbox } from '../services/state/outbox.ts'
 import type { Block, LogAnchor } from '../services/state/provider.ts'
 import { StateService } from '../services/state/service.ts'
@@ -161,7 +164,6 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   })
   // Where a person must act the node cannot log in. It knows its own key, so that proof will do; nothing from outside gets here.
   const ownIam = iamParts.provider.patienceMs === undefined ? iam : new IamService({ ...iamParts, provider: provide('iam', 'did') })
-  const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, log })
 
   const events = provide('events', config['events.provider'])
   const tails = new Tails({ provider: events, bus: buses.mesh, clock, guard })
@@ -237,13 +239,21 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const batcher = new Batcher({
     log: auditLog, mesh, node, certificate, sign: bytes => identity.sign(bytes), clock, onRoot: record => { roots.add(record) }, onFailed: onHalt,
   })
-  const evidence = new OwnEvidence({
-    did: node, sign: bytes => identity.sign(bytes), certificate, level: store.durability, version: packageVersion(), out: () => watermark.read(), clock,
-  })
-  const receipts = new ReceiptWriter({ log: auditLog, certificate, guard, evidence: evidence.of })
+  const outcomes = new LoggedOutcomes({ store, outcome: id => state.outcome(id), applied: (seq, deadlineMs) => state.applied(seq, deadlineMs) })
+  // What a member claims for receipts, and asks the others to.
+  const claiming = {
+    mesh, certificate, member: { did: node, sign: (bytes: Uint8Array) => identity.sign(bytes), verify },
+    members: () => readMembers(state.system), level: store.durability, clock, log,
+  }
+  const isAlone = config['consensus.provider'] === 'mock'
+  const asker = new OutcomesAsker({ ...claiming, bus: isAlone ? undefined : buses.core })
+  const answerer = isAlone ? undefined : new OutcomesAnswerer({ ...claiming, bus: buses.core, outcomes, refusal: () => state.halted })
+  const evidence = new EvidenceMaker({ outcomes, asker })
+  const receipts = new ReceiptWriter({ log: auditLog, certificate, guard, evidence })
   const finder = new ReceiptFinder({ receipts, bus: buses.core, did: node, members: () => readMembers(state.system), guard, clock, log })
   const tracer = config['traces.endpoint'] === undefined ? undefined : new Tracer({ exporter: provide('traces', 'otlp'), log, oneIn: config['traces.sample'] })
   const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts }, traces: tracer })
+  const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, log, audit: { batcher, receipts } })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {
@@ -262,7 +272,8 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
 
   return {
     node, mesh, book, granted, ring, feed, guard, iam, ownIam, hello, events, tails, groups, watermark, lastClaim, outbox, consensus, engine, state,
-    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog, finder, tracer,
+    registrar, dispatcher, blocks, frontDoor, router, endpoints, listeners, watchdog, provide, keys, batcher, roots, auditLog, asker, answerer, finder,
+    tracer,
   }
 }
 

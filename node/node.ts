@@ -259,6 +259,7 @@ class Boot {
           operator: book.operator, node, certificate: this.#certificate, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] },
         }))
         this.mesh.blocks?.start()
+        this.mesh.answerer?.start()
         log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
         const { operator } = book
         if (config.operator !== undefined && config.operator !== operator) {
@@ -270,7 +271,9 @@ class Boot {
         dispatcher.attach('state', endpoints.state.call)
       },
       stop: async () => {
-        const { state, events, batcher, roots, watchdog, watermark, lastClaim, blocks } = this.mesh
+        const { state, events, batcher, roots, watchdog, watermark, lastClaim, blocks, asker, answerer } = this.mesh
+        asker.stop()
+        await answerer?.stop()
         await blocks?.stop()
         await state.stop()
         await lastClaim.close()

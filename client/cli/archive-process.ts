@@ -1,8 +1,9 @@
-/** What works on a data directory, in a process of its own: makes a backup of it, makes one of a backup, verifies its log, accepts its end, gives it a stream. */
+/** What works on a data directory, in a process of its own: makes a backup of it, makes one of a backup, verifies its log, accepts its end, gives it a stream, replays receipts on it. */
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runOperation } from './operation-process.ts'
 import { withProgress } from './progress.ts'
+import type { ReplayAnswer, ReplayAsk } from './replay-report.ts'
 import type { Terminal } from './terminal.ts'
 
 /** Where a log stands and whose it is; hashes and keys in hex. */
@@ -81,6 +82,7 @@ interface ArchiveOperations {
     readonly ask: { readonly dir: string, readonly settings: Readonly<Record<string, string>>, readonly dryRun: boolean }
     readonly answer: LogFacts & { readonly stream: string, readonly newEpoch: number, readonly base: number, readonly what: 'there' | 'make' | 'replace' }
   }
+  readonly replay: { readonly ask: ReplayAsk, readonly answer: ReplayAnswer }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: LogFacts & { readonly transactions: number, readonly logKey: string } }
 }
 

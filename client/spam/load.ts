@@ -26,6 +26,8 @@ export interface LoadOptions {
   readonly onProgress?: (done: number) => void
   /** Told each request that was sent, with its message id. */
   readonly onSent?: (id: string, fqmn: string) => void
+  /** Does something with each reply, which the next request of its place waits for. */
+  readonly onReply?: (reply: Reply) => Promise<void>
 }
 
 /** What loads came to, added up over rounds. */
@@ -47,7 +49,7 @@ export class LoadResult {
 
 /** Runs one round and adds it to `result`. Resolves early, with what was done, when the signal fires. */
 export async function runLoad(options: LoadOptions, result: LoadResult): Promise<void> {
-  const { client, mix, count, from = 0, concurrency, batch, signal, onProgress, onSent } = options
+  const { client, mix, count, from = 0, concurrency, batch, signal, onProgress, onSent, onReply } = options
   let next = 0
   let done = 0
   const beganMs = performance.now()
@@ -66,7 +68,9 @@ export async function runLoad(options: LoadOptions, result: LoadResult): Promise
       const fqmn = take()
       const sentMs = performance.now()
       try {
-        settle(await client.call(fqmn), fqmn, sentMs)
+        const reply = await client.call(fqmn)
+        settle(reply, fqmn, sentMs)
+        await onReply?.(reply)
       } catch (thrown) {
         fail(result, codeOf(thrown), 1)
       }
@@ -80,6 +84,7 @@ export async function runLoad(options: LoadOptions, result: LoadResult): Promise
       try {
         const replies = await client.batch(entries)
         replies.forEach((reply, i) => settle(reply, entries[i]?.fqmn ?? '', sentMs))
+        if (onReply !== undefined) await Promise.all(replies.map(onReply))
       } catch (thrown) {
         fail(result, codeOf(thrown), entries.length)
       }

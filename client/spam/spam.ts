@@ -3,7 +3,7 @@
  * same mood; their medians and the ratio of these. Every request of every round counts; the warm-up does not.
  */
 import type { MeshClient } from '../mesh-client.ts'
-import { LoadResult, runLoad } from './load.ts'
+import { LoadResult, runLoad, type LoadOptions } from './load.ts'
 import type { RawBaseline } from './raw-baseline.ts'
 
 export interface SpamOptions {
@@ -20,7 +20,8 @@ export interface SpamOptions {
   readonly coalesce: boolean
   readonly signal: AbortSignal
   readonly onProgress: (done: number, text: string) => void
-  readonly onSent?: (id: string, fqmn: string) => void
+  readonly onSent?: LoadOptions['onSent']
+  readonly onReply?: LoadOptions['onReply']
 }
 
 /** Rates are requests per second, medians over rounds; times in ms. */
@@ -49,7 +50,7 @@ export interface SpamReport {
 const RAW_IN_FLIGHT = 256
 
 export async function spam(options: SpamOptions): Promise<SpamReport> {
-  const { client, raw, mix, count, concurrency, batch, rounds, warmUp, coalesce, signal, onProgress, onSent } = options
+  const { client, raw, mix, count, concurrency, batch, rounds, warmUp, coalesce, signal, onProgress, onSent, onReply } = options
   onProgress(0, 'warming up')
   const load = { client, mix, concurrency, batch, signal }
   if (warmUp > 0) {
@@ -64,7 +65,7 @@ export async function spam(options: SpamOptions): Promise<SpamReport> {
     const share = Math.floor(count / rounds) + (round < count % rounds ? 1 : 0)
     if (share === 0) break
     await runLoad({
-      ...load, count: share, from: before, ...(onSent !== undefined && { onSent }),
+      ...load, count: share, from: before, ...(onSent !== undefined && { onSent }), ...(onReply !== undefined && { onReply }),
       onProgress: (done) => onProgress(before + done, `${before + done} of ${count} requests`),
     }, result)
     if (raw !== undefined && !signal.aborted) {

@@ -1,5 +1,5 @@
 /**
- * What shows the state behind a write: the blocks from where the write was to where members of the mesh have claimed the log to be, as far
+ * Evidence of a write, version 1, which receipts from before there were claims over outcomes (`outcome-evidence.ts`) hold: the blocks from where the write was to where members of the mesh have claimed the log to be, as far
  * as the chain value needs them (`state-hash.ts`), and those claims (`claim.ts`). A router alone can make none of it up. Layouts are
  * normative in `SPEC.md`, section 15.
  *
@@ -35,7 +35,8 @@ export interface MemberClaim {
   readonly signature: Uint8Array
 }
 
-export interface Evidence {
+export interface LinkEvidence {
+  readonly version: 1
   /** One for each block behind the write, in order. */
   readonly links: readonly Link[]
   /** One or more, in the order of the members' keys. */
@@ -44,8 +45,9 @@ export interface Evidence {
 
 export const MOST_LINKS = 1_024
 export const MOST_CLAIMS = 64
+/** Positions are wire format: only append. */
+export const CLAIM_LEVELS = ['memory', 'os', 'disk'] as const
 
-const LEVELS = ['memory', 'os', 'disk'] as const
 const PLAIN = /^[ !#-[\]-~]*$/
 const LINK_BYTES = CHECKPOINT_HEAD_BYTES + HASH_BYTES
 
@@ -53,7 +55,7 @@ const LINK_BYTES = CHECKPOINT_HEAD_BYTES + HASH_BYTES
  * evidence: links 2 · ( head 58 · rest 32 )* · claims 1 · claim*
  * claim:    at 2 · member 32 · level 1 · out 8 · time ms 8 · version length 1 · version · certified 1 · [certificate 72] · signature 64
  */
-export function encodeEvidence({ links, claims }: Evidence): Buffer {
+export function encodeEvidence({ links, claims }: LinkEvidence): Buffer {
   if (links.length > MOST_LINKS || claims.length === 0 || claims.length > MOST_CLAIMS) throw new RangeError(`at most ${MOST_LINKS} links, and 1 to ${MOST_CLAIMS} claims`)
   const sorted = [...claims].sort((a, b) => Buffer.compare(a.member, b.member))
   return Buffer.concat([
@@ -67,7 +69,7 @@ function encodeClaimPart({ at, member, level, out, timeMs, version, certificate,
   const fixed = Buffer.alloc(2 + PUBLIC_KEY_BYTES + 1 + 8 + 8 + 1)
   fixed.writeUInt16BE(at)
   fixed.set(member, 2)
-  fixed[34] = LEVELS.indexOf(level)
+  fixed[34] = CLAIM_LEVELS.indexOf(level)
   writeUint64(fixed, out, 35)
   writeUint64(fixed, timeMs, 43)
   fixed[51] = version.length
@@ -78,7 +80,7 @@ function encodeClaimPart({ at, member, level, out, timeMs, version, certificate,
 }
 
 /** Total, like `decodeReceipt`. */
-export function decodeEvidence(reader: Reader): Evidence {
+export function decodeEvidence(reader: Reader): LinkEvidence {
   const linkCount = reader.take(2, 'a number of links').readUInt16BE(0)
   if (linkCount > MOST_LINKS) throw reader.fault(`at most ${MOST_LINKS} links`, 2)
   const links = Array.from({ length: linkCount }, () => {
@@ -94,14 +96,14 @@ export function decodeEvidence(reader: Reader): Evidence {
     before = claim.member
     return claim
   })
-  return { links, claims }
+  return { version: 1, links, claims }
 }
 
 function decodeClaimPart(reader: Reader, links: number): MemberClaim {
   const at = reader.take(2, 'a place of a claim').readUInt16BE(0)
   if (at > links) throw reader.fault('a claim behind one of the links', 2)
   const member = reader.take(PUBLIC_KEY_BYTES, 'a public key')
-  const level = LEVELS[reader.byte('a level')]
+  const level = CLAIM_LEVELS[reader.byte('a level')]
   if (level === undefined) throw reader.fault('a known level', 1)
   const out = reader.count('a sequence')
   const timeMs = reader.count('a time')

@@ -9,7 +9,7 @@ import { putHash, SALT_BYTES } from '../layer.ts'
 import { MESSAGE_ID_BYTES } from '../message-id.ts'
 import type { Preimages } from '../sealed.ts'
 import type { MerkleTree } from './merkle.ts'
-import { HAS_CERTIFICATE, HAS_EVIDENCE, putEnd, RECEIPT_HEAD } from './recorded.ts'
+import { putEnd, RECEIPT_HEAD } from './recorded.ts'
 import { ROOT_RECORD_BYTES } from './root.ts'
 
 /** What is known of a layers part when its message is sealed. */
@@ -25,6 +25,8 @@ export interface PartEnd {
   readonly tree: MerkleTree
   /** The root record. */
   readonly record: Uint8Array
+  /** What else the receipt has (`flagsOf`). */
+  readonly flags: number
   /** As they stand in a receipt; empty where there is none. */
   readonly certificate: Uint8Array
   readonly evidence: Uint8Array
@@ -68,6 +70,11 @@ export function partHead({ content, layers, final }: Preimages, texts: readonly 
   return { bytes, receiptAt }
 }
 
+/** All that there is of it where nothing is recorded. */
+export function layersBlock({ bytes, receiptAt }: PartHead): Buffer {
+  return bytes.subarray(0, receiptAt)
+}
+
 /** The whole part, written when its reply is. */
 export class FullPart implements WrittenPart {
   readonly length: number
@@ -88,10 +95,10 @@ export class FullPart implements WrittenPart {
 
   put(target: Buffer, start: number): void {
     const { bytes, receiptAt } = this.#head
-    const { index, tree, record, certificate, evidence } = this.#end
+    const { index, tree, record, flags, certificate, evidence } = this.#end
     target.set(bytes, start)
     const receipt = start + receiptAt
-    target[receipt + FLAGS_AT] = (certificate.length === 0 ? 0 : HAS_CERTIFICATE) | (evidence.length === 0 ? 0 : HAS_EVIDENCE)
+    target[receipt + FLAGS_AT] = flags
     for (let i = 0; i < MESSAGE_ID_BYTES; i++) target[receipt + ID_AT + i] = this.#id[i] as number
     putHash(target, this.#final, start + bytes.length)
     const at = target.writeUInt32BE(index, start + bytes.length + HASH_BYTES)

@@ -10,10 +10,14 @@ import { MESSAGE_ID_BYTES } from '../message-id.ts'
 import { Reader } from '../reader.ts'
 import { asBuffer } from '../wire.ts'
 import { decodeBareCertificate, encodeBareCertificate, type BareCertificate } from './bare-certificate.ts'
-import { decodeEvidence, encodeEvidence, type Evidence } from './evidence.ts'
+import { decodeEvidence, encodeEvidence, type LinkEvidence } from './evidence.ts'
 import { MOST_PATH } from './merkle.ts'
+import { decodeOutcomeEvidence, encodeOutcomeEvidence, type OutcomeEvidence } from './outcome-evidence.ts'
 import { malformedReceipt } from './refusal.ts'
 import { ROOT_RECORD_BYTES, decodeRootRecord, type AuditRoot } from './root.ts'
+
+/** Of a write: what members of the mesh say of it. */
+export type Evidence = LinkEvidence | OutcomeEvidence
 
 /** One layer of a receipt. */
 export interface ReceiptLayer {
@@ -41,7 +45,6 @@ export interface Receipt {
   readonly root: Uint8Array
   /** Of the node; none where its key is the mesh's. */
   readonly certificate: BareCertificate | undefined
-  /** Of a write: what members of the mesh say of the state behind it. */
   readonly evidence: Evidence | undefined
 }
 
@@ -52,7 +55,8 @@ export interface DecodedReceipt extends Receipt {
 const MAGIC = Buffer.from('CMRC', 'latin1')
 const RECEIPT_VERSION = 1
 const HAS_CERTIFICATE = 1
-const HAS_EVIDENCE = 2
+const HAS_LINKS = 2
+const HAS_OUTCOME = 4
 /** In a layer: its flags, and which of them says that a position after stands in it. */
 const FLAGS_AT = 2
 const HAS_AFTER = 2
@@ -61,7 +65,7 @@ export const RECEIPT_BYTES = 1_048_576
 
 /*
  * receipt: 0 magic 4 · 4 version 1 · 5 flags 1 · 6 version of the final hash 1 · id 16 · status 2 · content 32 · sid text · sub text
- *          · count 1 · layers · final 32 · index 4 · path length 1 · path · root record 253 · [certificate 72] [evidence]
+ *          · count 1 · layers · final 32 · index 4 · path length 1 · path · root record 253 · [certificate 72] · [evidence]
  * layer:   hash 32 · length 1, 0 where it is kept back · [layer · length 2 · texts]
  */
 export function encodeReceipt(receipt: Receipt): Buffer {
@@ -70,11 +74,20 @@ export function encodeReceipt(receipt: Receipt): Buffer {
   numbers.writeUInt32BE(receipt.index)
   numbers[4] = path.length
   return Buffer.concat([
-    MAGIC, Buffer.of(RECEIPT_VERSION, (certificate === undefined ? 0 : HAS_CERTIFICATE) | (evidence === undefined ? 0 : HAS_EVIDENCE)),
+    MAGIC, Buffer.of(RECEIPT_VERSION, flagsOf(receipt)),
     boundBytes(receipt), ...layers.map(encodeReceiptLayer), receipt.final, numbers, ...path, receipt.root,
     ...(certificate === undefined ? [] : [encodeBareCertificate(certificate)]),
-    ...(evidence === undefined ? [] : [encodeEvidence(evidence)]),
+    ...(evidence === undefined ? [] : [evidenceBytes(evidence)]),
   ])
+}
+
+/** What else the receipt has. */
+export function flagsOf({ certificate, evidence }: Pick<Receipt, 'certificate' | 'evidence'>): number {
+  return (certificate === undefined ? 0 : HAS_CERTIFICATE) | (evidence === undefined ? 0 : evidence.version === 1 ? HAS_LINKS : HAS_OUTCOME)
+}
+
+export function evidenceBytes(evidence: Evidence): Buffer {
+  return evidence.version === 1 ? encodeEvidence(evidence) : encodeOutcomeEvidence(evidence)
 }
 
 /** The binding and the number of layers, as they stand in a receipt and in what the final hash is of. */
@@ -96,7 +109,7 @@ export function decodeReceipt(data: Uint8Array): DecodedReceipt {
   if (data.length > RECEIPT_BYTES) throw malformedReceipt(RECEIPT_BYTES, 'the end')
   if (reader.byte('a version') !== RECEIPT_VERSION) throw reader.fault(`version ${RECEIPT_VERSION} of a receipt`, 1)
   const flags = reader.byte('flags')
-  if (flags > (HAS_CERTIFICATE | HAS_EVIDENCE)) throw reader.fault('known flags', 1)
+  if (flags >= (HAS_LINKS | HAS_OUTCOME)) throw reader.fault('known flags', 1)
   const version = reader.byte('a version of the final hash')
   if (version !== 1) throw reader.fault('version 1 of the final hash', 1)
   const id = reader.take(MESSAGE_ID_BYTES, 'a message id')
@@ -116,7 +129,7 @@ export function decodeReceipt(data: Uint8Array): DecodedReceipt {
   const root = reader.take(ROOT_RECORD_BYTES, 'a root record')
   const record = decodeRootRecord(root, rootAt)
   const certificate = (flags & HAS_CERTIFICATE) === 0 ? undefined : decodeBareCertificate(reader)
-  const evidence = (flags & HAS_EVIDENCE) === 0 ? undefined : decodeEvidence(reader)
+  const evidence = (flags & HAS_LINKS) !== 0 ? decodeEvidence(reader) : (flags & HAS_OUTCOME) !== 0 ? decodeOutcomeEvidence(reader) : undefined
   reader.end()
   return { version, id, status, content, sid, sub, layers, final, index, path, root, record, certificate, evidence }
 }

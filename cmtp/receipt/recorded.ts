@@ -5,25 +5,19 @@
 import { hash } from 'node:crypto'
 import { HASH_BYTES } from '../frame.ts'
 import { LAYER_BYTES, SALT_BYTES } from '../layer.ts'
-import { encodeBareCertificate, type BareCertificate } from './bare-certificate.ts'
-import { encodeEvidence, type Evidence } from './evidence.ts'
-import type { Receipt } from './receipt.ts'
+import { encodeBareCertificate } from './bare-certificate.ts'
+import { evidenceBytes, flagsOf, type Receipt } from './receipt.ts'
 import { ROOT_RECORD_BYTES } from './root.ts'
 
-export interface Recorded extends Pick<Receipt, 'final' | 'index' | 'path' | 'root'> {
+export interface Recorded extends Pick<Receipt, 'final' | 'index' | 'path' | 'root' | 'certificate' | 'evidence'> {
   /** Of a sealer, whole and sound. */
   readonly record: Buffer
   /** Of the place of each layer; a layer without them is kept back. */
   readonly texts: readonly (Uint8Array | undefined)[]
-  readonly certificate: BareCertificate | undefined
-  readonly evidence: Evidence | undefined
 }
 
 /** Magic and version. */
 export const RECEIPT_HEAD = Buffer.from('CMRC\x01', 'latin1')
-/** Of the flags behind it. */
-export const HAS_CERTIFICATE = 1
-export const HAS_EVIDENCE = 2
 /** Behind the salt, in a record: version, id, status, content. */
 const SID_AT = SALT_BYTES + 51
 const LAYER_PREFIX = 0x04
@@ -35,7 +29,7 @@ scratch[0] = LAYER_PREFIX
 /** The receipt, the caller's to keep. */
 export function encodeRecorded({ record, texts, final, index, path, root, certificate, evidence }: Recorded): Buffer {
   const certified = certificate === undefined ? NOTHING : encodeBareCertificate(certificate)
-  const claimed = evidence === undefined ? NOTHING : encodeEvidence(evidence)
+  const claimed = evidence === undefined ? NOTHING : evidenceBytes(evidence)
   const subAt = SID_AT + 2 + record.readUInt16BE(SID_AT)
   const layersAt = subAt + 2 + record.readUInt16BE(subAt) + 1
   let size = RECEIPT_HEAD.length + 1 + layersAt - SALT_BYTES + HASH_BYTES + 5 + path.length * HASH_BYTES + ROOT_RECORD_BYTES + certified.length + claimed.length
@@ -45,7 +39,7 @@ export function encodeRecorded({ record, texts, final, index, path, root, certif
   }
   const bytes = Buffer.allocUnsafe(size)
   bytes.set(RECEIPT_HEAD)
-  bytes[RECEIPT_HEAD.length] = (certificate === undefined ? 0 : HAS_CERTIFICATE) | (evidence === undefined ? 0 : HAS_EVIDENCE)
+  bytes[RECEIPT_HEAD.length] = flagsOf({ certificate, evidence })
   let to = RECEIPT_HEAD.length + 1
   to += record.copy(bytes, to, SALT_BYTES, layersAt)
   for (let at = layersAt, i = 0; at < record.length; i++) {

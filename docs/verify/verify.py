@@ -242,6 +242,31 @@ def decode_evidence(reader):
     return links, claims
 
 
+def decode_outcome_evidence(reader):
+    reader.must(reader.integer(1, 'a version of evidence') == 2, 'version 2 of evidence', 1)
+    told = {'members': reader.integer(2, 'a number of members'), 'asked': reader.take(32, 'a hash'), 'result': reader.take(32, 'a hash')}
+    told['index'], told['count'] = reader.integer(2, 'an index'), reader.integer(2, 'a number of outcomes')
+    reader.must(1 <= told['count'] <= 256, '1 to 256 outcomes', 2)
+    steps = reader.integer(1, 'a length of a path')
+    reader.must(steps <= 8, 'at most 8 hashes of a path', 1)
+    told['path'] = [reader.take(32, 'a hash') for _ in range(steps)]
+    count = reader.integer(1, 'a number of claims')
+    reader.must(1 <= count <= 64, '1 to 64 claims', 1)
+    claims = told['claims'] = []
+    for _ in range(count):
+        claim = {'member': reader.take(32, 'a public key')}
+        level = reader.integer(1, 'a level')
+        reader.must(level <= 2, 'a known level', 1)
+        claim['level'], claim['time'] = ('memory', 'os', 'disk')[level], reader.count('a time')
+        certified = reader.integer(1, 'whether there is a certificate')
+        reader.must(certified <= 1, '0 or 1', 1)
+        claim['certificate'] = decode_certificate(reader) if certified else None
+        claim['signature'] = reader.take(64, 'a signature')
+        reader.must(not claims or claims[-1]['member'] < claim['member'], 'claims in the order of their members')
+        claims.append(claim)
+    return told
+
+
 def decode_receipt(data):
     reader = Reader(data)
     reader.must(reader.take(4, '"CMRC"') == b'CMRC', '"CMRC"', 4)
@@ -249,7 +274,7 @@ def decode_receipt(data):
         raise Malformed(1048576, 'the end')
     reader.must(reader.integer(1, 'a version') == 1, 'version 1 of a receipt', 1)
     flags = reader.integer(1, 'flags')
-    reader.must(flags <= 3, 'known flags', 1)
+    reader.must(flags <= 5, 'known flags', 1)
     start = reader.at
     reader.must(reader.integer(1, 'a version of the final hash') == 1, 'version 1 of the final hash', 1)
     receipt = {'id': reader.take(16, 'a message id'), 'status': reader.integer(2, 'a status'), 'content': reader.take(32, 'a hash')}
@@ -273,6 +298,7 @@ def decode_receipt(data):
     receipt['root'] = decode_root(receipt['root_bytes'], reader.at - 253)
     receipt['certificate'] = decode_certificate(reader) if flags & 1 else None
     receipt['evidence'] = decode_evidence(reader) if flags & 2 else None
+    receipt['outcome'] = decode_outcome_evidence(reader) if flags & 4 else None
     reader.end()
     return receipt
 
@@ -325,10 +351,11 @@ def root_from_path(leaf, index, count, path):
 
 
 def parse_layer(layer, texts):
-    """The fields of a layer of version 1 that are looked at again; None where it is none."""
+    """The fields of a layer of version 1 that are looked at again (hop 3 is `state`); None where it is none."""
     if len(layer) < 74 or layer[0] != 1 or not 1 <= layer[1] <= 8 or layer[2] > 15 or layer[3] > 2:
         return None
-    flags, at, fields = layer[2], 74, {}
+    flags, at = layer[2], 74
+    fields = {'hop': layer[1], 'status': int.from_bytes(layer[4:6], 'big'), 'gas': layer[18:26]}
     for flag, name, length in ((1, 'before', 44), (2, 'after', 44), (4, 'arguments', 32)):
         fields[name] = layer[at:at + length] if flags & flag else None
         at += length if flags & flag else 0
@@ -374,15 +401,30 @@ def check_witness(witness, receipt, layers):
             raise Invalid('body', 'its arguments are others', index)
 
 
-def check_claims(evidence, layers, mesh, needed):
-    after = next((layer['after'] for layer in reversed(layers) if layer is not None and layer['after'] is not None), None)
-    given = 0 if evidence is None else len(evidence[1])
-    if after is not None and given < needed:
+def check_member(claim, mesh, index):
+    if not is_key(claim['member']):
+        raise Invalid('claims', 'it names no member', index)
+    check_certificate(claim['certificate'], claim['member'], mesh, 'member', 'claims', index)
+
+
+def check_claims(receipt, layers, mesh, needed, witness):
+    moved = next((layer for layer in reversed(layers) if layer is not None and layer['after'] is not None), None)
+    links, outcome = receipt['evidence'], receipt['outcome']
+    given = len(links[1] if links is not None else [] if outcome is None else outcome['claims'])
+    if (moved is not None or None in layers) and given < needed:
         raise Invalid('claims', f'it has {given} claims where {needed} are needed')
-    if evidence is None:
+    if links is None and outcome is None:
         return
-    if after is None or int.from_bytes(after[4:12], 'big') > MOST:
+    if moved is None or int.from_bytes(moved['after'][4:12], 'big') > MOST:
         raise Invalid('claims', 'no layer shows where the write left the state')
+    if outcome is None:
+        check_links(links, moved['after'], mesh)
+    else:
+        check_outcome(outcome, moved, receipt, mesh, witness)
+
+
+def check_links(evidence, after, mesh):
+    """Evidence of version 1: claims of the state behind the write."""
     positions = [(int.from_bytes(after[:4], 'big'), int.from_bytes(after[4:12], 'big'), after[12:])]
     for head, rest in evidence[0]:
         epoch, seq, chain = positions[-1]
@@ -392,14 +434,34 @@ def check_claims(evidence, layers, mesh, needed):
             raise Invalid('claims', 'a block does not follow the one before')
         positions.append((next_epoch, next_seq, sha256(chain, head, rest)))
     for index, claim in enumerate(evidence[1]):
+        check_member(claim, mesh, index)
         member = claim['member']
-        if not is_key(member):
-            raise Invalid('claims', 'it names no member', index)
-        check_certificate(claim['certificate'], member, mesh, 'member', 'claims', index)
         epoch, seq, chain = positions[claim['at']]
         text = (f'{{"chain":"{chain.hex()}","did":"{did_of(member)}","epoch":{epoch},"level":"{claim["level"]}","out":{claim["out"]},'
                 f'"seq":{seq},"timeMs":{claim["time"]},"v":1,"version":"{claim["version"]}"}}')
         if not signed_by(member, b'CMesh/1 claim\n' + text.encode(), claim['signature']):
+            raise Invalid('claims', 'the member did not sign it', index)
+
+
+def check_outcome(evidence, moved, receipt, mesh, witness):
+    """Evidence of version 2: claims of the outcome of the write."""
+    if witness is not None and moved['hop'] == 3:
+        _, behind, rest = witness['fqmn'].partition(':[')
+        address = moved['fqmn'] + behind + rest
+        request = sha256(receipt['sub'].encode(), b'\0', address.encode(), b'\0', witness['request_body'])
+        if sha256(b'\x05', witness['salt'], request) != evidence['asked']:
+            raise Invalid('claims', 'another request was executed')
+        if moved['status'] < 400 and sha256(b'\x06', witness['salt'], sha256(witness['reply_body'])) != evidence['result']:
+            raise Invalid('claims', 'it had another result')
+    outcome = sha256(b'\x07', moved['status'].to_bytes(2, 'big'), moved['gas'], moved['after'], evidence['asked'], evidence['result'])
+    root = root_from_path(sha256(b'\x00', receipt['id'], outcome), evidence['index'], evidence['count'], evidence['path'])
+    if root is None:
+        raise Invalid('claims', 'its path leads to no root')
+    for index, claim in enumerate(evidence['claims']):
+        check_member(claim, mesh, index)
+        text = (f'{{"count":{evidence["count"]},"did":"{did_of(claim["member"])}","level":"{claim["level"]}","members":{evidence["members"]},'
+                f'"root":"{root.hex()}","timeMs":{claim["time"]},"v":1}}')
+        if not signed_by(claim['member'], b'CMesh/1 outcomes\n' + text.encode(), claim['signature']):
             raise Invalid('claims', 'the member did not sign it', index)
 
 
@@ -421,7 +483,7 @@ def check(data, mesh, witness=None, claims=0):
     layers = [check_layer(*layer, index) for index, layer in enumerate(receipt['layers'])]
     if witness is not None:
         check_witness(witness, receipt, layers)
-    check_claims(receipt['evidence'], layers, root['mesh'], claims)
+    check_claims(receipt, layers, root['mesh'], claims, witness)
     return receipt
 
 

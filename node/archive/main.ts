@@ -9,6 +9,7 @@ import { verifyAuditLogs, type AuditAsk, type AuditFacts } from './audit-log.ts'
 import type { BackupHeader } from './format.ts'
 import { migrate, type MigrateAsk, type Migrated } from './migrate.ts'
 import { makeBackup, type BackupAsk } from './backup.ts'
+import { replayReceipts, type ReplayAnswer, type ReplayAsk } from './replay.ts'
 import { exportReceipts, type Exported, type ExportAsk } from './receipts.ts'
 import { restoreBackup, type RestoreAsk, type Restored } from './restore.ts'
 import type { OnProgress } from './source.ts'
@@ -20,6 +21,7 @@ interface Operations {
   readonly backup: { readonly ask: BackupAsk, readonly answer: BackupHeader }
   readonly migrate: { readonly ask: MigrateAsk, readonly answer: Migrated }
   readonly receipts: { readonly ask: ExportAsk, readonly answer: Exported }
+  readonly replay: { readonly ask: ReplayAsk, readonly answer: ReplayAnswer }
   readonly restore: { readonly ask: RestoreAsk, readonly answer: Restored }
   readonly verify: { readonly ask: { readonly dir: string }, readonly answer: Verified }
 }
@@ -37,6 +39,7 @@ const HANDLERS: Handlers = {
   backup: (ask, onProgress) => makeBackup(ask, Date.now(), onProgress),
   migrate: (ask, onProgress) => migrate(ask, process.env, onProgress),
   receipts: exportReceipts,
+  replay: replayReceipts,
   restore: restoreBackup,
   verify: ({ dir }, onProgress) => verifyLog(dir, onProgress),
 }

@@ -9,16 +9,15 @@
 import { hash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
-import { Compilations, createProvider, type ProviderContext } from '../../providers/registry.ts'
 import { encodeGenesis } from '../../services/contracts/genesis.ts'
 import { changeMeter, meterChanges } from '../../services/contracts/metering.ts'
 import type { ContractCall, ContractEngine, ContractResult, MeterVersions } from '../../services/contracts/provider.ts'
 import { installDeployed } from '../../services/contracts/deployments.ts'
 import { ContractTransactions } from '../../services/contracts/transactions.ts'
-import { SILENT_LOG } from '../../services/log.ts'
 import type { Space, Write } from '../../services/state/provider.ts'
 import { NO_PROOF } from '../../services/state/batch.ts'
 import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext } from '../../services/state/transaction.ts'
+import { loneEngine } from '../lone-engine.ts'
 
 export interface LedgerOptions {
   /** Log time at the beginning, ms since 1970. */
@@ -67,7 +66,7 @@ export class Ledger {
 
   constructor({ timeMs, operator, transactionGas }: LedgerOptions) {
     this.timeMs = timeMs
-    this.engine = createProvider('contracts', 'wasm', NO_NODE)
+    this.engine = loneEngine()
     this.#transactions = new ContractTransactions({ engine: this.engine, space: (name) => this.space(name) })
     const meter = { ...this.engine.meter, transactionGas }
     const begun = this.execute(`0xSW:${SYSTEM_SPACE}:genesis`, operator, encodeGenesis({ operator, members: [operator], contracts: [], meter }))
@@ -168,23 +167,4 @@ export class Ledger {
 /** The error that a failed transaction came to. */
 export function errorOf({ output }: Pick<Outcome, 'output'>): CMeshError {
   return CMeshError.fromWire(JSON.parse(Buffer.from(output).toString('utf8')))
-}
-
-/** What a provider of contracts may ask of a node, where there is none. */
-const NO_NODE: ProviderContext = {
-  dir: '',
-  node: '',
-  get core(): never {
-    throw new Error('a sandbox has no broker')
-  },
-  log: SILENT_LOG,
-  onFailed: (error) => { throw error },
-  watch: { enter: ignore, leave: ignore },
-  // Every sandbox of a process deploys the same few modules.
-  compilations: new Compilations(),
-  options: { mockIdentity: false, issuers: [], durability: 'os', consensusMembers: 1, consensusReplicas: 1, consensusMaxBytes: 0, eventsMaxBytes: 0, logFile: '' },
-}
-
-function ignore(): void {
-  // Nobody listens.
 }

@@ -8,7 +8,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import type { LogHead } from '../../services/consensus/provider.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import { ensureStream, findStream, managerOf, unusable } from '../jetstream/stream.ts'
-import { checkGoesOn, orderBehind, orderedStream, readOrder, type Order } from './ordered-stream.ts'
+import { checkGoesOn, orderBehind, orderedStream, otherStream, readOrder, type Order } from './ordered-stream.ts'
 
 export interface OrderMigrationOptions {
   /** Default `CMESH_ORDER`. */
@@ -71,15 +71,23 @@ export class OrderMigration {
     throw new CMeshError('CMESH_CONSENSUS_MIGRATED', { reason: `the stream ${stream} orders it in epoch ${epoch}, from sequence ${base + 1} on` })
   }
 
-  /** Resolves when the stream stands. Rejects with `CMESH_BUS_STREAM`. */
+  /** Resolves when the stream stands. Rejects with `CMESH_BUS_STREAM`, and with `CMESH_CONSENSUS_STREAM_OTHER` where it is not the one any more that was looked at. */
   async run({ what, stream, order }: MigrationPlan): Promise<void> {
     if (what === 'there') return
+    if (what === 'replace') await this.#checkUnused(stream)
     try {
       if (what === 'replace') await this.#manager.streams.delete(stream)
     } catch (thrown) {
       throw unusable(stream, thrown)
     }
     await ensureStream(this.#manager, orderedStream(this.#options, order))
+  }
+
+  /** Reading the log took a while, in which somebody may have begun to use the stream. */
+  async #checkUnused(stream: string): Promise<void> {
+    const now = await findStream(this.#manager, stream)
+    if (now === undefined || (now.created === this.#found?.created && now.state.last_seq === 0)) return
+    throw otherStream(stream, 'it was used or made anew while the log was read; look again')
   }
 
   get #order(): Order | undefined {

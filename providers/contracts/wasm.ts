@@ -135,6 +135,13 @@ export class WasmEngine implements ContractEngine {
     return this.#call(call, false)
   }
 
+  changed(address: string, key: string): void {
+    const contract = this.#contracts.get(address)
+    if (contract === undefined) return
+    if (contract.space.has(key)) contract.sorted?.add(key)
+    else contract.sorted?.delete(key)
+  }
+
   close(): void {
     this.#contracts.clear()
     this.#pool.clear()

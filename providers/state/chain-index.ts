@@ -48,6 +48,7 @@ export class ChainIndex {
     if (seq > this.#start.seq && recent !== undefined) return { seq, chain: recent }
     const chain = this.#steps.get(seq - seq % CHAIN_STEP)
     if (chain !== undefined) return { seq: seq - seq % CHAIN_STEP, chain }
-    return seq >= this.#start.seq ? this.#start : this.#learned
+    if (seq >= this.#start.seq) return this.#start
+    return seq >= this.#learned.seq ? this.#learned : EMPTY
   }
 }

@@ -87,7 +87,8 @@ export class StateImage {
     const block = scanBlock(bytes, source, (of, key, value) => {
       if (space === undefined || of !== name) space = this.space(name = of)
       if (value === undefined) space.delete(key)
-      else space.set(key, this.#values.copy(value))
+      // One that comes in the place of another may be gone soon, too: in a slab it would keep the memory of all that were there before it.
+      else space.set(key, space.has(key) ? new Uint8Array(value) : this.#values.copy(value))
     })
     const misfit = this.#misfit(block)
     if (misfit !== undefined) throw new CMeshError('CMESH_STATE_CORRUPT', { ...source, reason: misfit })

@@ -1,6 +1,6 @@
 /**
  * Memory for values that are read back in their thousands: many small ones share one allocation, which takes half the memory and a
- * third of the time of one each. What shares a slab keeps all of it, so slabs are small.
+ * third of the time of one each. What shares a slab keeps all of it, so slabs are small, and for values that are likely to stay.
  */
 const SLAB_BYTES = 8 * 1024
 /** Longer ones have an allocation of their own. */

@@ -1,80 +1,85 @@
 /**
- * What this node says of the state behind a write in a receipt: that it holds the log up to there, by a claim that it signs for just that
- * position. One claim serves all writes of a block.
+ * Evidence for the receipt of a write: what this node's log and the members say came of it. Nothing is claimed that this node's own log does not
+ * hold just as the layer says.
  */
-import { signClaim, type ClaimLevel } from '../../cmtp/claim.ts'
 import { readUint64 } from '../../cmtp/frame.ts'
-import type { Certificate } from '../../cmtp/identity/certificate.ts'
-import { decodeDid } from '../../cmtp/identity/did.ts'
 import { SALT_AT, SALT_BYTES } from '../../cmtp/layer.ts'
-import { bareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
-import type { Evidence } from '../../cmtp/receipt/evidence.ts'
-import type { Clock } from '../clock.ts'
+import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import type { OutcomeEvidence } from '../../cmtp/receipt/outcome-evidence.ts'
+import { outcomeLeaf } from '../../cmtp/receipt/outcome.ts'
+import type { LoggedOutcome, LoggedOutcomes } from '../state/logged-outcomes.ts'
+import type { OutcomesAsker } from './claims/asker.ts'
+import { saltedOutcome } from './claims/leaf.ts'
 
-export interface OwnEvidenceParts {
-  readonly did: string
-  readonly sign: (bytes: Uint8Array) => Uint8Array
-  readonly certificate: Certificate | undefined
-  readonly level: ClaimLevel
-  readonly version: string
-  /** The last block whose events are out. */
-  readonly out: () => number
-  readonly clock: Pick<Clock, 'nowMs'>
+export interface EvidenceMakerParts {
+  readonly outcomes: Pick<LoggedOutcomes, 'remembered' | 'find'>
+  readonly asker: Pick<OutcomesAsker, 'gather' | 'bytes'>
 }
 
 const FLAGS_AT = 2
+const STATUS_AT = 4
+const GAS_AT = 18
 const HAS_BEFORE = 1
 const HAS_AFTER = 2
 const POSITION_BYTES = 44
-/** Behind the salt, in a record: version, id, status, content. */
+/** In a record: salt, version, id, status, content, session. */
+const ID_AT = SALT_BYTES + 1
 const SID_AT = SALT_BYTES + 51
 
-export class OwnEvidence {
-  readonly #parts: OwnEvidenceParts
-  #of = ''
-  #evidence: Evidence | undefined
+export class EvidenceMaker {
+  readonly #parts: EvidenceMakerParts
 
-  constructor(parts: OwnEvidenceParts) {
+  constructor(parts: EvidenceMakerParts) {
     this.#parts = parts
   }
 
-  /** For what a sealer recorded; `undefined` where no layer moved state. */
-  readonly of = (record: Buffer): Evidence | undefined => {
-    const moved = movedLayer(record)
-    if (moved === undefined) return undefined
-    const at = SALT_AT + SALT_BYTES + (((moved[FLAGS_AT] ?? 0) & HAS_BEFORE) === 0 ? 0 : POSITION_BYTES)
-    const position = Buffer.from(moved.subarray(at, at + POSITION_BYTES))
-    const text = position.toString('latin1')
-    if (text !== this.#of) {
-      this.#evidence = this.#claim(position)
-      this.#of = text
-    }
-    return this.#evidence
+  /** The most that evidence takes in a receipt, in bytes. */
+  get bytes(): number {
+    return this.#parts.asker.bytes
   }
 
-  #claim(position: Buffer): Evidence {
-    const { did, sign, certificate, level, version, out, clock } = this.#parts
-    const { signature, ...claim } = signClaim({
-      did, epoch: position.readUInt32BE(0), seq: readUint64(position, 4), chain: position.toString('hex', 12), level, out: out(), timeMs: clock.nowMs(), version,
-    }, { sign })
-    return {
-      links: [],
-      claims: [{
-        at: 0, member: decodeDid(did), level, out: claim.out, timeMs: claim.timeMs, version,
-        certificate: certificate && bareCertificate(certificate), signature: Buffer.from(signature, 'base64url'),
-      }],
-    }
+  /** For what a sealer recorded; `undefined` where no layer moved state. Resolves with `undefined` where nobody can say. Never rejects. */
+  readonly of = (record: Buffer): Promise<OutcomeEvidence | undefined> | undefined => {
+    const moved = movedLayer(record)
+    if (moved === undefined) return undefined
+    const id = record.toString('hex', ID_AT, ID_AT + MESSAGE_ID_BYTES)
+    const seq = readUint64(moved, positionAt(moved) + 4)
+    const known = this.#parts.outcomes.remembered(id, seq)
+    if (known !== undefined) return this.#gather(record, moved, seq, known)
+    return this.#parts.outcomes.find(id, seq).then(found => found && this.#gather(record, moved, seq, found), () => undefined)
+  }
+
+  async #gather(record: Buffer, moved: Buffer, seq: number, logged: LoggedOutcome): Promise<OutcomeEvidence | undefined> {
+    const salt = record.subarray(0, SALT_BYTES)
+    const id = record.subarray(ID_AT, ID_AT + MESSAGE_ID_BYTES)
+    if (!isOf(moved, logged)) return undefined
+    const outcome = saltedOutcome(id, salt, logged)
+    const gathered = await this.#parts.asker.gather({ seq, id, salt, leaf: outcomeLeaf(outcome) })
+    return gathered && { version: 2, asked: outcome.asked, result: outcome.result, ...gathered }
   }
 }
 
-/** The first layer with a position after, of those in a sealer's record. */
+/** Whether the layer says of the write what the log does. */
+function isOf(moved: Buffer, { status, gas, after }: LoggedOutcome): boolean {
+  const at = positionAt(moved)
+  return moved.readUInt16BE(STATUS_AT) === status && moved.readBigUInt64BE(GAS_AT) === gas
+    && moved.readUInt32BE(at) === after.epoch && moved.subarray(at + 12, at + POSITION_BYTES).equals(after.chain)
+}
+
+/** Where a layer has its position after. */
+function positionAt(layer: Buffer): number {
+  return SALT_AT + SALT_BYTES + (((layer[FLAGS_AT] ?? 0) & HAS_BEFORE) === 0 ? 0 : POSITION_BYTES)
+}
+
+/** The last layer with a position after, of those in a sealer's record. */
 function movedLayer(record: Buffer): Buffer | undefined {
   const subAt = SID_AT + 2 + record.readUInt16BE(SID_AT)
   let at = subAt + 2 + record.readUInt16BE(subAt) + 1
+  let moved: Buffer | undefined
   while (at < record.length) {
     const end = at + 1 + (record[at] as number)
-    if (((record[at + 1 + FLAGS_AT] ?? 0) & HAS_AFTER) !== 0) return record.subarray(at + 1, end)
+    if (((record[at + 1 + FLAGS_AT] ?? 0) & HAS_AFTER) !== 0) moved = record.subarray(at + 1, end)
     at = end
   }
-  return undefined
+  return moved
 }

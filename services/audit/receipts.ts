@@ -11,16 +11,16 @@ import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { encodeHeaders } from '../../cmtp/headers.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { ACTIONS } from '../../cmtp/permission.ts'
-import { bareCertificate, encodeBareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
-import { encodeEvidence, type Evidence } from '../../cmtp/receipt/evidence.ts'
+import { bareCertificate, encodeBareCertificate, type BareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
 import { FullPart, type PartHead } from '../../cmtp/receipt/full-part.ts'
 import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
-import { decodeSealing, type Sealing } from '../../cmtp/receipt/receipt.ts'
+import { decodeSealing, evidenceBytes, flagsOf, type Evidence, type Sealing } from '../../cmtp/receipt/receipt.ts'
 import { encodeRecorded } from '../../cmtp/receipt/recorded.ts'
 import { ROOT_RECORD_BYTES } from '../../cmtp/receipt/root.ts'
 import type { Reply } from '../call.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Rooted } from './batcher.ts'
+import type { EvidenceMaker } from './evidence.ts'
 import { NOTE_KEY_BYTES } from './messages.ts'
 import type { AuditEntry, AuditLog } from './provider.ts'
 
@@ -33,14 +33,14 @@ interface Recorded {
   /** Of each layer's place; `undefined` where they are not kept. */
   readonly texts: readonly (Uint8Array | undefined)[]
   readonly rooted: Pick<Rooted, 'index' | 'record'> & { readonly path: readonly Buffer[] }
+  readonly evidence: Evidence | undefined
 }
 
 export interface ReceiptWriterParts {
   readonly log: Pick<AuditLog, 'find' | 'read'>
   readonly certificate: Certificate | undefined
   readonly guard: Pick<Guard, 'authorise'>
-  /** What members of the mesh say of the state behind a write, by what the sealer keeps of it; `undefined` for anything else. */
-  readonly evidence: (record: Buffer) => Evidence | undefined
+  readonly evidence: Pick<EvidenceMaker, 'of' | 'bytes'>
 }
 
 const NOTHING = Buffer.alloc(0)
@@ -51,26 +51,36 @@ const PLACE_AT = 26
 
 export class ReceiptWriter {
   readonly #parts: ReceiptWriterParts
+  readonly #bare: BareCertificate | undefined
   /** As it stands in a receipt. */
   readonly #certificate: Buffer
 
   constructor(parts: ReceiptWriterParts) {
     this.#parts = parts
-    this.#certificate = parts.certificate === undefined ? NOTHING : encodeBareCertificate(bareCertificate(parts.certificate))
+    this.#bare = parts.certificate && bareCertificate(parts.certificate)
+    this.#certificate = this.#bare === undefined ? NOTHING : encodeBareCertificate(this.#bare)
   }
 
-  /** The layers part of a reply that waited for its root. `moved`: what the sealer keeps of a request that moved state. */
-  part(head: PartHead, id: Uint8Array, final: string, { index, tree, record }: Rooted, moved: Buffer | undefined): FullPart {
-    const evidence = moved && this.#parts.evidence(moved)
-    return new FullPart(head, id, final, { index, tree, record, certificate: this.#certificate, evidence: evidence === undefined ? NOTHING : encodeEvidence(evidence) })
+  /** What goes into the receipt of a write beside its record; `undefined` for anything else. Never rejects. */
+  evidence(record: Buffer): Promise<Evidence | undefined> | undefined {
+    return this.#parts.evidence.of(record)
   }
 
-  #write({ final, record, texts, rooted }: Recorded): Buffer {
-    const { certificate, evidence } = this.#parts
-    return encodeRecorded({
-      record, texts, final, index: rooted.index, path: rooted.path, root: rooted.record, certificate: certificate && bareCertificate(certificate),
-      evidence: evidence(record),
+  /** The most that it takes there, in bytes. */
+  get evidenceBytes(): number {
+    return this.#parts.evidence.bytes
+  }
+
+  /** The layers part of a reply that waited for its root. */
+  part(head: PartHead, id: Uint8Array, final: string, { index, tree, record }: Rooted, evidence: Evidence | undefined): FullPart {
+    return new FullPart(head, id, final, {
+      index, tree, record, flags: flagsOf({ certificate: this.#bare, evidence }), certificate: this.#certificate,
+      evidence: evidence === undefined ? NOTHING : evidenceBytes(evidence),
     })
+  }
+
+  #write({ final, record, texts, rooted, evidence }: Recorded): Buffer {
+    return encodeRecorded({ record, texts, final, index: rooted.index, path: rooted.path, root: rooted.record, certificate: this.#bare, evidence })
   }
 
   /** `0xC:receipt:<id>`: the receipt of the newest request with this id that the caller may have. Rejects with `CMESH_AUDIT_NO_RECEIPT`. */
@@ -95,7 +105,9 @@ export class ReceiptWriter {
     const leaves = block.subarray(ROOT_RECORD_BYTES)
     const end = (index + 1) * LEAF_BYTES
     const texts = await Promise.all(layers.map(layer => textOf(layer.subarray(PLACE_AT, PLACE_AT + NOTE_KEY_BYTES))))
+    const evidence = await this.evidence(record)
     return this.#write({
+      evidence,
       final: leaves.subarray(end - 32, end), record, texts,
       rooted: { index, path: new MerkleTree(leafHashes(leaves)).path(index), record: block.subarray(0, ROOT_RECORD_BYTES) },
     })

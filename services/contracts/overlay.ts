@@ -19,6 +19,14 @@ export class Overlay extends Map<string, Uint8Array> {
     }
   }
 
+  /** Takes everything back; gives the keys that this touched. */
+  reset(): string[] {
+    const touched = [...super.keys(), ...this.#deleted]
+    super.clear()
+    this.#deleted.clear()
+    return touched
+  }
+
   override get(key: string): Uint8Array | undefined {
     return super.get(key) ?? (this.#deleted.has(key) ? undefined : this.#below.get(key))
   }

@@ -141,7 +141,7 @@ export interface ContractEngine {
   inspect(wasm: Uint8Array): ModuleReport
   /**
    * Compiles and keeps the module under the address; replaces what stood there, for its proxies too. The space is the contract's own,
-   * which from then on only the engine changes; the bytes are kept and must not change.
+   * which from then on only the engine changes, or it is told (`changed`); the bytes are kept and must not change.
    */
   install(address: string, wasm: Uint8Array, space: Space): ContractAbi
   /** Makes `address` run whatever code stands under `target`, on its own space. Throws `CMESH_STATE_NO_CONTRACT`. */
@@ -153,6 +153,8 @@ export interface ContractEngine {
   call(call: ContractCall): ContractResult
   /** The same without a trace: nothing is kept in the spaces. What the result says would have been written. */
   dryRun(call: ContractCall): ContractResult
+  /** To be told when somebody else than the engine has set or deleted a key of a contract's space: what it knows of the keys' order is put right. */
+  changed(address: string, key: string): void
   /** Drops every instance. Idempotent. */
   close(): void
 }

@@ -44,6 +44,11 @@ export function* contractKeys(system: Space): Iterable<string> {
   for (const key of system.keys()) if (isContractKey(key)) yield key
 }
 
+/** Of whom the record under such a key is. */
+export function addressOf(key: string): string {
+  return key.slice(RECORD_PREFIX.length)
+}
+
 /** The record of a deployed contract. Throws `CMESH_STATE_NO_CONTRACT`. */
 export function contractRecord(system: Records, address: string): ContractRecord {
   const own = readJson<ContractRecord | ProxyRecord>(system, contractKey(address))

@@ -6,32 +6,40 @@
  * 1. An answer goes to an inbox of the connection that asked, over the bus it came from; what wants it elsewhere is dropped.
  * 2. Each bus has places of its own, so that newcomers, however many knock, keep no session from renewing itself.
  * 3. Steps whose end the identity provider decides take a part of the places and never all.
+ * 4. A step that is looked into is recorded before it is answered, whatever came of it; what there is no place for is not, and promises nothing.
  */
+import { writtenPart, type WrittenPart } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
 import type { HandshakeAction } from '../../cmtp/identity/messages.ts'
-import { EMPTY_HASH, encodeLayers, layerSite, SALT_BYTES, sha256 } from '../../cmtp/layer.ts'
+import { decodeToken } from '../../cmtp/identity/token.ts'
+import { EMPTY_HASH, layerSite, placeOf, sha256, type Decision, type Layer } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import { layersBlock, partHead, type PartHead } from '../../cmtp/receipt/full-part.ts'
 import { LayerSealer } from '../../cmtp/sealer.ts'
 import { connectionOfHello, HELLO_WILDCARD, helloNodeSubject, IAM_QUEUE, isReplyOf } from '../../cmtp/subject.ts'
-import { receiptFlags, RECEIPT_MASK } from '../../cmtp/wire.ts'
 import { sendAnswer } from '../bus/answer.ts'
 import type { Bus, BusMessage, BusSubscription } from '../bus/provider.ts'
 import { errorReply, jsonTextReply, type Reply } from '../call.ts'
+import type { Audit } from '../router/sealing.ts'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import type { IamService } from './service.ts'
-import { randomBytes } from 'node:crypto'
 
 /** Steps of one bus under way at once; each costs some signatures, so a flood is refused and not queued. */
 const PLACES = 160
 /** Calls among them, and confirms: they wait for the identity provider, which may ask another server, or a person. */
 const PLACES_WAITING = 64
 const RETRY_AFTER_MS = 100
-/** Where the receipt level stands in a frame. */
-const FLAGS_AT = 5
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
+const NOBODY: Proven = Object.freeze({ sid: '', sub: '' })
+
+/** Whom a step proved its caller to be. */
+interface Proven {
+  readonly sid: string
+  readonly sub: string
+}
 
 /** One bus, and how many of its places are taken. */
 interface Door {
@@ -47,6 +55,8 @@ export interface IamListenerParts {
   readonly node: string
   readonly clock: Clock
   readonly log: Log
+  /** Where every step is recorded. Default: nowhere, and an answer at `full` has no receipt. */
+  readonly audit?: Audit
 }
 
 export class IamListener {
@@ -105,18 +115,19 @@ export class IamListener {
   }
 
   /** The answer to a step there is no place for, which is not looked into: whoever floods the door makes as little work as may be. */
-  #refusal(data: Uint8Array): Buffer {
-    const { status, headers, body } = this.#full
-    const id = salvageMessageId(data) ?? NO_ID
-    if (((data[FLAGS_AT] ?? 0) & RECEIPT_MASK) === receiptFlags('none')) return encodeReply({ id, status, receipt: 'none', headers, body })
-    return this.#seal(undefined, undefined, this.#full, this.#parts.clock.nowUs(), id)
+  #refusal(data: Uint8Array, reply = this.#full): Buffer {
+    return unrecorded(salvageMessageId(data) ?? NO_ID, reply)
   }
 
   async #step(door: Door, data: Uint8Array): Promise<Buffer> {
-    const startUs = this.#parts.clock.nowUs()
+    const { audit, clock } = this.#parts
+    const refusal = audit?.batcher.refusal
+    if (refusal !== undefined) return this.#refusal(data, errorReply(refusal))
+    const startUs = clock.nowUs()
     let frame: RequestFrame | undefined
     let route: Route | undefined
     let reply: Reply
+    let proven = NOBODY
     try {
       frame = RequestFrame.decode(data)
       route = this.#routes.fromText(frame.fqmn)
@@ -124,11 +135,15 @@ export class IamListener {
       if (route.service !== 'I' || !route.write) {
         throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'only the steps of the handshake are answered without one' })
       }
-      reply = jsonTextReply(await this.#handle(door, action, frame.body))
+      const body = await this.#handle(door, action, frame.body)
+      proven = provenBy(action, body)
+      reply = jsonTextReply(body)
     } catch (error) {
       reply = errorReply(CMeshError.from(error, 'iam'))
     }
-    return this.#seal(frame, route, reply, startUs, frame?.id ?? salvageMessageId(data) ?? NO_ID)
+    const id = frame?.id ?? salvageMessageId(data)
+    if (id === undefined) return unrecorded(NO_ID, reply)
+    return await this.#seal({ id, frame, route, reply, startUs, proven })
   }
 
   async #handle({ waiting }: Door, action: string, body: Uint8Array): Promise<Uint8Array> {
@@ -144,20 +159,64 @@ export class IamListener {
     }
   }
 
-  #seal(frame: RequestFrame | undefined, route: Route | undefined, reply: Reply, startUs: number, id: Uint8Array): Buffer {
+  async #seal({ id, frame, route, reply, startUs, proven }: Step): Promise<Buffer> {
+    const { audit, node, clock } = this.#parts
     const receipt = frame?.receipt ?? 'hash'
     const { status, headers, body } = reply
-    if (receipt === 'none') return encodeReply({ id, status, receipt, headers, body })
-    const encoded: Buffer[] = []
-    const salt = randomBytes(SALT_BYTES)
-    const finalHash = this.#sealer.seal([{
-      site: layerSite('iam', this.#parts.node, route?.bare ?? ''), decision: 'none', grant: '', status, startUs,
-      durationUs: this.#parts.clock.nowUs() - startUs, gas: 0n, before: undefined, after: undefined, argumentsHash: undefined,
-    }], {
-      id, status, sid: '', sub: '', requestBodyHash: frame === undefined ? EMPTY_HASH : sha256(frame.body), replyBodyHash: sha256(body), replyHeaders: headers, salt,
-    }, encoded)
-    return encodeReply({ id, status, receipt, finalHash, headers, body, ...(receipt === 'full' && { layers: encodeLayers(salt, encoded) }) })
+    if (receipt === 'none' && audit === undefined) return unrecorded(id, reply)
+    const layers: Layer[] = [{
+      site: layerSite('iam', node, route?.bare ?? ''), decision: decisionOf(status), grant: '', status, startUs,
+      durationUs: clock.nowUs() - startUs, gas: 0n, before: undefined, after: undefined, argumentsHash: undefined,
+    }]
+    const finalHash = this.#sealer.seal(layers, {
+      ...proven, id, status, replyHeaders: headers, replyBodyHash: sha256(body),
+      requestBodyHash: frame === undefined || route === undefined ? EMPTY_HASH : sha256(frame.body),
+    })
+    if (receipt !== 'full') {
+      audit?.batcher.add(id, finalHash, this.#sealer, layers)
+      return encodeReply({ id, status, receipt, headers, body, ...(receipt === 'hash' && { finalHash }) })
+    }
+    const head = partHead(this.#sealer.last, layers.map(({ site, grant }) => placeOf(site, grant).texts))
+    const part = audit === undefined ? layersBlock(head) : await this.#recorded(audit, id, finalHash, layers, head)
+    if (part instanceof CMeshError) return unrecorded(id, errorReply(part))
+    return encodeReply({ id, status, receipt, finalHash, headers, body, layers: writtenPart(part) })
   }
+
+  /** Records what was sealed last, and gives its layers part once it is on the log, or why there is none. */
+  #recorded({ batcher, receipts }: Audit, id: Uint8Array, finalHash: string, layers: readonly Layer[], head: PartHead): Promise<WrittenPart | CMeshError> {
+    return new Promise(resolve => {
+      batcher.add(id, finalHash, this.#sealer, layers, undefined, rooted => {
+        resolve(rooted instanceof CMeshError ? rooted : receipts.part(head, id, finalHash, rooted, undefined))
+      })
+    })
+  }
+}
+
+/** A step that was looked into, and what came of it. */
+interface Step {
+  readonly id: Uint8Array
+  readonly frame: RequestFrame | undefined
+  readonly route: Route | undefined
+  readonly reply: Reply
+  readonly startUs: number
+  readonly proven: Proven
+}
+
+function decisionOf(status: number): Decision {
+  if (status < 400) return 'allowed'
+  return status === 401 || status === 403 ? 'denied' : 'none'
+}
+
+/** A reply that promises nothing. */
+function unrecorded(id: Uint8Array, { status, headers, body }: Reply): Buffer {
+  return encodeReply({ id, status, receipt: 'none', headers, body })
+}
+
+/** By what IAM answered to a step that succeeded: a grant names who it is for, a session and its renewal whose it is, a farewell the session alone. */
+function provenBy(action: string, body: Uint8Array): Proven {
+  if (action === 'call') return NOBODY
+  const { sub = '', sid = '', token } = JSON.parse(Buffer.from(body).toString('utf8')) as { readonly sub?: string, readonly sid?: string, readonly token?: string }
+  return { sid, sub: token === undefined ? sub : decodeToken(token).sub }
 }
 
 function busy(): CMeshError {

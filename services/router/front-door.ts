@@ -7,7 +7,7 @@
  * known session that reads allocates no promise and runs to its end in one go; what is answered is recorded, and what could not be is
  * not begun: the one reply that leaves no trace is the one that says so.
  */
-import { BatchFrame, BatchReplyWriter, REPLY_ENTRY_BYTES, type BatchEntry, type WrittenPart } from '../../cmtp/batch.ts'
+import { BatchFrame, BatchReplyWriter, REPLY_ENTRY_BYTES, type BatchEntry, writtenPart } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
@@ -58,7 +58,7 @@ const EMPTY = Buffer.alloc(0)
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
 /** Kept free in a batch reply for each entry still to come, so that one which does not fit is refused on its own; that takes about 300. */
 const REFUSED_ENTRY_BYTES = 512
-/** What the end of a receipt takes, reckoned high: root, certificate, path, claims. */
+/** What the end of a receipt takes, reckoned high: root, certificate, path. */
 const RECEIPT_END_BYTES = 1_536
 
 export class FrontDoor {
@@ -141,7 +141,7 @@ export class FrontDoor {
       const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
       let reply = saying(passage?.trace, asked)
       let sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
-      const own = entryBytes(reply, sealed)
+      const own = entryBytes(reply, sealed, passage?.route.write === true ? this.#sealing.evidenceBytes : 0)
       const bytes = (receipt === 'full' ? fully.bytes : writer.length) + own
       const fits = bytes <= limit
       if (!fits) {
@@ -365,7 +365,7 @@ export class FrontDoor {
     }
     const { finalHash } = sealed
     this.#sealing.recordFully(id, sealed, layers => {
-      answer(layers instanceof CMeshError ? this.#unrecorded(id, layers) : frameOf(id, receipt, reply, finalHash, written(layers)))
+      answer(layers instanceof CMeshError ? this.#unrecorded(id, layers) : frameOf(id, receipt, reply, finalHash, writtenPart(layers)))
     })
   }
 }
@@ -375,15 +375,8 @@ function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body 
 }
 
 /** What an entry of a batch reply takes; at `full` reckoned high. */
-function entryBytes({ headers, body }: Reply, { head }: SealedReply): number {
-  return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.bytes.length + RECEIPT_END_BYTES)
-}
-
-function written(part: Uint8Array | WrittenPart): Uint8Array {
-  if (part instanceof Uint8Array) return part
-  const bytes = Buffer.allocUnsafe(part.length)
-  part.put(bytes, 0)
-  return bytes
+function entryBytes({ headers, body }: Reply, { head }: SealedReply, evidence: number): number {
+  return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.bytes.length + RECEIPT_END_BYTES + evidence)
 }
 
 /** A read that was answered at once: what whoever asks the same in the same batch is answered with. */

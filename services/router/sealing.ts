@@ -9,7 +9,8 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
 import { EMPTY_HASH, layerSite, placeOf, sha256, siteAt, type Layer, type LayerSite } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
-import { partHead, type PartHead } from '../../cmtp/receipt/full-part.ts'
+import { layersBlock, partHead, type PartHead } from '../../cmtp/receipt/full-part.ts'
+import type { Evidence } from '../../cmtp/receipt/receipt.ts'
 import type { Salts } from '../../cmtp/salts.ts'
 import type { Preimages } from '../../cmtp/sealed.ts'
 import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
@@ -26,7 +27,7 @@ import type { Passage } from './passage.ts'
 /** Where requests are recorded, and what writes a receipt of one that is. */
 export interface Audit {
   readonly batcher: Pick<Batcher, 'refusal' | 'add' | 'repeat'>
-  readonly receipts: Pick<ReceiptWriter, 'part'>
+  readonly receipts: Pick<ReceiptWriter, 'part' | 'evidence' | 'evidenceBytes'>
 }
 
 /** Where a request's layers are handed on as spans. */
@@ -79,6 +80,11 @@ export class Sealing {
   /** Why nothing may be begun just now, for want of a place to record it. */
   get refusal(): CMeshError | undefined {
     return this.#parts.audit?.batcher.refusal
+  }
+
+  /** The most that the receipt of a write takes beside what any takes, in bytes. */
+  get evidenceBytes(): number {
+    return this.#parts.audit?.receipts.evidenceBytes ?? 0
   }
 
   /** Whether a reply of this level has layers: every one has that is recorded. */
@@ -160,9 +166,13 @@ export class Sealing {
       told(layersBlock(head as PartHead))
       return
     }
-    const moved = hops.some(({ after }) => after !== undefined) ? this.#sealer.record() : undefined
+    // The members are asked while the root is on its way to the log.
+    const gathering = hops.some(({ after }) => after !== undefined) ? audit.receipts.evidence(this.#sealer.record()) : undefined
     audit.batcher.add(id, finalHash, this.#sealer, hops, this.#sealer.template, rooted => {
-      told(rooted instanceof CMeshError ? rooted : audit.receipts.part(head as PartHead, id, finalHash, rooted, moved))
+      if (rooted instanceof CMeshError) return told(rooted)
+      const say = (evidence: Evidence | undefined): void => { told(audit.receipts.part(head as PartHead, id, finalHash, rooted, evidence)) }
+      if (gathering === undefined) say(undefined)
+      else void gathering.then(say)
     })
   }
 
@@ -190,10 +200,6 @@ export class Sealing {
 }
 
 /** What a layers part holds where there is no receipt. */
-function layersBlock({ bytes, receiptAt }: PartHead): Buffer {
-  return bytes.subarray(0, receiptAt)
-}
-
 function textsOf(hops: readonly Layer[]): Buffer[] {
   return hops.map(({ site, grant }) => placeOf(site, grant).texts)
 }

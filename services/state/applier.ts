@@ -12,31 +12,23 @@
  *    proposed. So no block holds the thread for longer than its gas and one transaction's.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { RouteCache, type ServiceLetter } from '../../cmtp/fqmn.ts'
 import type { StatePosition } from '../../cmtp/layer.ts'
 import type { LogEntry } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
-import type { Authority } from './authority.ts'
 import { timeBehind } from './log-time.ts'
 import { decodeBatch, movesBySteps, type Batch, type BatchContent, type Transaction } from './batch.ts'
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { OwnBatch } from './own-batches.ts'
 import type { Block, ReadBack, StateHead, StateStore, TransactionRecord } from './provider.ts'
-import { failedExecution, Recorder, SYSTEM_SPACE, type Execution, type TransactionContext, type TransactionHandler } from './transaction.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
+import { TransactionRun, type TransactionRunParts } from './transaction-run.ts'
 
-/** The most one transaction may add to a block; with less room left it is put off, so that no block outgrows its bound. */
-const TRANSACTION_ROOM_BYTES = 4 * 1024 * 1024
-/** Most bytes of a batch for each transaction of its block that are kept to be read later. */
+/** Most bytes of a block, and again for each of its transactions, that are kept to be read later. */
 const KEPT_BYTES = 1_024
 
-export interface ApplierParts {
+export interface ApplierParts extends Pick<TransactionRunParts, 'handlers' | 'authority'> {
   readonly store: StateStore
   readonly index: TransactionIndex
-  /** Who executes what, by the service of the transaction's address. */
-  readonly handlers: Partial<Record<ServiceLetter, TransactionHandler>>
-  /** Who may have what, asked before each handler. Default: whatever was ordered is executed. */
-  readonly authority?: Authority
   /** Gas after which block `seq` takes in no more transactions: what the log before it says, and so the same on every replica. Default: no bound. */
   readonly blockGas?: (seq: number) => number
   /** The block as it goes into the log: with the state's root, where it is a checkpoint. Default: none is. */
@@ -60,14 +52,14 @@ export interface ApplierParts {
 
 export class Applier {
   readonly #parts: ApplierParts
-  /** Parsed once, where one address is written to again and again. */
-  readonly #routes = new RouteCache(1_024)
+  readonly #run: TransactionRun
   /** By how much the last block is ahead of the one before, ms. */
   #stepMs = 0
   #halted: CMeshError | undefined
 
   constructor(parts: ApplierParts) {
     this.#parts = parts
+    this.#run = new TransactionRun({ ...parts, space: name => parts.store.space(name) })
   }
 
   get halted(): CMeshError | undefined {
@@ -101,12 +93,7 @@ export class Applier {
 
   /** Takes up a block that the store read back: no execution and no check of a signature, only what is remembered of it. */
   restore(block: Block, at: ReadBack): void {
-    this.#parts.index.restore(block, at, () => {
-      const asked = new AskedOf(block)
-      // Most outcomes are forgotten again before anybody asks what their transaction was: the batch is read when somebody does.
-      return block.transactions.map(({ id, status, gas, output }): Outcome =>
-        ({ id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span: undefined, get digest() { return asked.digest(id) } }))
-    })
+    this.#parts.index.restore(block, at, recalled(block))
   }
 
   #applyNext(entry: LogEntry, head: StateHead): void {
@@ -125,7 +112,7 @@ export class Applier {
     const repeated: Outcome[] = []
     const inBlock = new Set<string>()
     let bytes = BLOCK_OVERHEAD_BYTES + entry.data.length
-    if (transactions.length > 0) for (const handler of Object.values(this.#parts.handlers)) handler.begin?.(entry.seq)
+    if (transactions.length > 0) this.#run.begin(entry.seq)
     const mostGas = this.#parts.blockGas?.(entry.seq) ?? Infinity
     let gas = 0n
     let taken = 0
@@ -137,7 +124,7 @@ export class Applier {
         continue
       }
       if (gas >= mostGas) break
-      const record = this.#execute(transaction, { ...place, dueMs: time.dueMs }, BLOCK_BYTES - bytes)
+      const record = this.#run.execute(transaction, { ...place, dueMs: time.dueMs }, BLOCK_BYTES - bytes)
       bytes += recordBytes(record)
       gas += record.gas
       inBlock.add(transaction.id)
@@ -172,29 +159,6 @@ export class Applier {
     )
   }
 
-  #execute(transaction: Transaction, { dueMs, ...place }: Omit<TransactionContext, 'system'> & { readonly dueMs: number }, room: number): TransactionRecord {
-    const system = new Recorder(SYSTEM_SPACE, this.#parts.store.space(SYSTEM_SPACE))
-    let execution: Execution
-    try {
-      if (room < TRANSACTION_ROOM_BYTES) throw new CMeshError('CMESH_STATE_BLOCK_FULL', { tx: transaction.id })
-      if (transaction.deadlineMs < dueMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
-      const route = this.#routes.fromText(transaction.fqmn)
-      const handler = this.#parts.handlers[route.service]
-      if (handler === undefined) throw new CMeshError('CMESH_CONSENSUS_BATCH', { reason: `nothing executes ${route.bare}` })
-      const context = { ...place, system }
-      this.#parts.authority?.check(transaction, route, context)
-      execution = handler.execute(transaction, route, context)
-    } catch (error) {
-      system.undo()
-      if (!(error instanceof CMeshError) || error.retry === 'bug') throw error
-      execution = failedExecution(error)
-    }
-    if (execution.status >= 400) system.undo()
-    const { status, gas, output, events } = execution
-    const own = system.writes()
-    return { id: transaction.id, status, gas, output, events, writes: own.length === 0 ? execution.writes : [...own, ...execution.writes] }
-  }
-
   /** The batch, when a member signed it. */
   #members(message: Uint8Array): BatchContent | undefined {
     try {
@@ -215,15 +179,42 @@ export class Applier {
   }
 }
 
-/** What the transactions of a block that was read back asked for. Keeps the batch until it is needed, or what it says where it is large. */
+/**
+ * The outcomes of a block that was read back. Most are forgotten again before anybody asks for them: a block is kept as it is until then, but
+ * for one that is large for its transactions, which is read at once. Nothing that is given keeps the block.
+ */
+function recalled(block: Block): () => readonly Outcome[] {
+  const { message, holds } = block
+  const count = holds?.transactions ?? block.transactions.length
+  // What was ordered there may be no batch.
+  if (count === 0) return readAlready([])
+  const most = KEPT_BYTES * (1 + count)
+  if ((holds?.bytes ?? message.length) <= most) return () => outcomesRead(block, new AskedOf(new Uint8Array(message)))
+  return readAlready(outcomesRead(block, new AskedOf(message.length <= most ? new Uint8Array(message) : digestsOf(message))))
+}
+
+/** In a scope of its own: what a function can reach, it keeps. */
+function readAlready(outcomes: readonly Outcome[]): () => readonly Outcome[] {
+  return () => outcomes
+}
+
+function outcomesRead({ seq, timeMs, transactions }: Block, asked: AskedOf): Outcome[] {
+  return transactions.map(record => outcomeRead(record, seq, timeMs, asked))
+}
+
+function outcomeRead({ id, status, gas, output }: TransactionRecord, seq: number, timeMs: number, asked: AskedOf): Outcome {
+  return { id, status, gas, output, seq, timeMs, span: undefined, get digest() { return asked.digest(id) } }
+}
+
+/** What the transactions of a block asked for: read from its batch when somebody wants to know. */
 class AskedOf {
   #message: Uint8Array | undefined
   #digests: ReadonlyMap<string, string> | undefined
 
-  constructor({ message, transactions }: Block) {
-    if (message.length > KEPT_BYTES * transactions.length) this.#digests = digestsOf(message)
-    // A copy, for the message is a view that keeps the whole block.
-    else this.#message = new Uint8Array(message)
+  /** A message of its own, for that of a block keeps the whole block; or what it says. */
+  constructor(asked: Uint8Array | ReadonlyMap<string, string>) {
+    if (asked instanceof Uint8Array) this.#message = asked
+    else this.#digests = asked
   }
 
   digest(id: string): string {

@@ -147,7 +147,7 @@ export function scanBlock(bytes: Uint8Array, source: BlockSource, write: (space:
     outputBytes += output
   }
   from.done()
-  return new ScannedBlock(head, { transactions, writes, events, outputBytes }, bytes)
+  return new ScannedBlock(head, { transactions, writes, events, outputBytes, bytes: bytes.length }, bytes)
 }
 
 /** A block that says how much it holds. */

@@ -90,11 +90,13 @@ export class Claims {
     return Math.floor(this.#parts.members().length / 2) + 1
   }
 
-  /** Takes up the position that the log has when it is open. */
+  /** Takes up the position that the log has when it is open; blocks behind it may have become durable before. */
   start(head: StateHead): void {
     const { bus } = this.#parts
-    this.#durable = head
-    this.#chains.add(head.seq, head.chain)
+    if (head.seq >= (this.#durable?.seq ?? 0)) {
+      this.#durable = head
+      this.#chains.add(head.seq, head.chain)
+    }
     this.#subscription = bus.subscribe(CLAIM_SUBJECT, ({ data }) => { this.#hear(data) })
     this.#beat = setInterval(() => { this.#speak() }, BEAT_MS).unref()
     this.#settle()

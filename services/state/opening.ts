@@ -28,7 +28,10 @@ export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consens
   readonly system: Pick<Space, 'get'>
   /** Resolves when the block of that sequence is applied. */
   readonly applied: (seq: number) => Promise<void> | undefined
-  /** Called once the log stands where the order does, before anything of this node's own is ordered but the beginning of an epoch. */
+  /**
+   * Called once the log stands where the order does and is durable up to `head`, before anything of this node's own is ordered but the
+   * beginning of an epoch.
+   */
   readonly onCaughtUp: (head: StateHead) => void
 }
 
@@ -62,9 +65,11 @@ export class Opening {
     if (opening !== undefined) {
       // Nobody takes up this log, to go on in the epoch, before that has its first entry.
       await Promise.race([opening, this.#parts.applied(store.head.seq + 1)])
-      await store.flush()
     }
-    this.#parts.onCaughtUp(store.head)
+    // What the order had for this node is applied and may be under way to the disk yet, and more of it may come meanwhile.
+    const { head } = store
+    await store.flush()
+    this.#parts.onCaughtUp(head)
     await opening
     if (store.head.seq === 0) await this.#begin(genesis())
     const found = readGenesis(system)

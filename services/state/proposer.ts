@@ -159,11 +159,23 @@ export class Proposer {
     return this.#pending.size === 0 ? Promise.resolve() : new Promise(resolve => { this.#idle.push(resolve) })
   }
 
-  /** Settles everything that waits with `error`, and every later submission. */
+  /**
+   * Settles everything that waits with `error`, and every later submission. Where asking again would not help by that error, what is on its way
+   * has an unknown outcome: other members may execute it all the same.
+   */
   fail(error: CMeshError): void {
+    this.#end(error, tx => error.retry === 'retry' ? error : new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx }, { cause: error }))
+  }
+
+  /** Waits no longer: what is on its way has an unknown outcome, and what was not sent yet is refused as a later submission is. */
+  giveUp(): void {
+    this.#end(new CMeshError('CMESH_ROUTER_DRAINING'), tx => new CMeshError('CMESH_ROUTER_UNKNOWN_OUTCOME', { tx }))
+  }
+
+  #end(error: CMeshError, ofSent: (tx: string) => CMeshError): void {
     this.#closed = error
-    this.#queue.drain()
-    for (const entry of [...this.#pending.values()]) this.#abandon(entry, error)
+    for (const entry of this.#queue.drain()) this.#abandon(entry, error)
+    for (const entry of [...this.#pending.values()]) this.#abandon(entry, ofSent(entry.transaction.id))
   }
 
   #schedule(): void {

@@ -60,6 +60,8 @@ export interface BlockHolds {
   readonly events: number
   /** Bytes of its outputs. */
   readonly outputBytes: number
+  /** Bytes of all of it. */
+  readonly bytes: number
 }
 
 export interface StateHead {

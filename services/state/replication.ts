@@ -61,7 +61,7 @@ export class Replication {
   }
 
   start(head: StateHead): void {
-    if (!this.#quorum) this.#reached = head.seq
+    if (!this.#quorum) this.#reached = Math.max(this.#reached, head.seq)
     this.#claims?.start(head)
   }
 

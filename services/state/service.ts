@@ -205,6 +205,11 @@ export class StateService {
     return this.#index.get(id)
   }
 
+  /** Resolves when the block is applied; `undefined` when it is. Rejects with `CMESH_ROUTER_DEADLINE`. */
+  applied(seq: number, deadlineMs: number): Promise<void> | undefined {
+    return this.#levels.reached(seq, deadlineMs)
+  }
+
   /** A view, a contract's record, or what the system contract tells: `0xS:<contract>[:<function>[:<args>]]`; as fresh as the call asks for. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
     this.#confirm(auth)
@@ -292,10 +297,12 @@ export class StateService {
     const drained = this.#applier.halted === undefined ? this.#proposer.drain() : Promise.resolve()
     await within(drained, this.#parts.drainMs ?? 5_000)
     await consensus.stop()
-    await drained
+    await store.flush().catch(() => undefined)
+    // What became durable is told its callers by now, and what waits for other members yet may wait for ever.
+    await new Promise(told => { setImmediate(told) })
+    this.#proposer.giveUp()
     this.#checkpoints.stop()
     await outbox.stop()
-    await store.flush().catch(() => undefined)
     this.#replication.stop()
     await store.close()
     engine.close()

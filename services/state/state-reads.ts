@@ -10,7 +10,7 @@
  * right to its views holds. Its deployer has it, and anybody has it for those records of the mesh that others answer to anybody.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { isContractAddress, parseFqmn } from '../../cmtp/fqmn.ts'
+import { isContractAddress, parseFqmn, type Route } from '../../cmtp/fqmn.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { ACTIONS } from '../../cmtp/permission.ts'
 import { formatStateProof, statementBytes } from '../../cmtp/state-proof.ts'
@@ -74,12 +74,9 @@ export class StateReads {
   }
 
   #get({ route }: Call, auth: AuthContext): Reply {
-    const [contract, hex] = systemArguments(route, 'get takes ["<contract>","<key, hex digits>"]', isContract, isKey) as [string, string]
-    const key = keyOf(hex)
+    const { contract, key } = valueAsked(route)
     this.#authorise(auth, contract, key)
-    const { store } = this.#parts
-    const { seq, timeMs } = store.head
-    return jsonReply({ contract, key: base64url(Buffer.from(key, 'latin1')), value: base64url(this.#exists(contract).get(key)), seq, timeMs })
+    return valueReply(this.#parts.store, contract, key)
   }
 
   async #proof({ route }: Call, auth: AuthContext): Promise<Reply> {
@@ -105,7 +102,7 @@ export class StateReads {
     const [contract, hex, seq, from] = systemArguments(route, usage, isContract, isKey, isSequence, isMaybe(isSequence)) as [string, string, number, number?]
     const key = keyOf(hex)
     this.#authorise(auth, contract, key)
-    this.#exists(contract)
+    spaceOf(this.#parts.store, contract)
     const then = await this.#history.at(contract, key, seq, from)
     this.#parts.confirm(auth)
     return jsonReply({ contract, key: base64url(Buffer.from(key, 'latin1')), at: seq, ...then })
@@ -126,12 +123,6 @@ export class StateReads {
     const page = await this.#history.changes({ from, to }, sees, seq === undefined ? undefined : { seq, skip })
     this.#parts.confirm(auth)
     return jsonReply({ from, to, ...page, hidden: contract === null ? page.hidden : 0 })
-  }
-
-  #exists(contract: string): ReadonlyMap<string, Uint8Array> {
-    const { store } = this.#parts
-    if (contract !== SYSTEM_SPACE && !store.space(SYSTEM_SPACE).has(contractKey(contract))) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
-    return store.space(contract)
   }
 
   #mayRead(auth: AuthContext, contract: string): boolean {
@@ -155,6 +146,24 @@ export class StateReads {
     }
     this.#parts.guard.authorise(auth, parseFqmn(`0xSW:${contract}:~state`), ACTIONS.read)
   }
+}
+
+/** What `0xS:0x000:get` asks for. Throws where its arguments are others. */
+export function valueAsked(route: Route): { readonly contract: string, readonly key: string } {
+  const [contract, hex] = systemArguments(route, 'get takes ["<contract>","<key, hex digits>"]', isContract, isKey) as [string, string]
+  return { contract, key: keyOf(hex) }
+}
+
+/** The answer to it, for whoever may have it. */
+export function valueReply(store: Pick<StateStore, 'head' | 'space'>, contract: string, key: string): Reply {
+  const { seq, timeMs } = store.head
+  return jsonReply({ contract, key: base64url(Buffer.from(key, 'latin1')), value: base64url(spaceOf(store, contract).get(key)), seq, timeMs })
+}
+
+/** Throws `CMESH_STATE_NO_CONTRACT` where nothing was ever deployed. */
+function spaceOf(store: Pick<StateStore, 'space'>, contract: string): ReadonlyMap<string, Uint8Array> {
+  if (contract !== SYSTEM_SPACE && !store.space(SYSTEM_SPACE).has(contractKey(contract))) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
+  return store.space(contract)
 }
 
 function isPublic(key: string): boolean {

@@ -3,15 +3,13 @@
  * or as soon as it is their caller's turn (`turns.ts`), under a gas limit of this node's own, and are remembered while nothing they
  * were made from has changed.
  */
-import { createHash } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
 import { encodeHeaders } from '../../cmtp/headers.ts'
 import { sha256 } from '../../cmtp/layer.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
-import { argumentsOf, wireErrorReply, type Call, type Reply } from '../call.ts'
+import { argumentsOf, type Call, type Reply } from '../call.ts'
 import { DryRun } from '../contracts/dry-run.ts'
-import { contractError } from '../contracts/execution.ts'
 import { isMeterKey, type Metering } from '../contracts/metering.ts'
 import type { ContractEngine, Observed } from '../contracts/provider.ts'
 import { isContractKey } from '../contracts/records.ts'
@@ -24,6 +22,7 @@ import { STATE_READS, type StateReads } from './state-reads.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
 import { Turns } from './turns.ts'
 import { newest, ViewCache, type ContractVersion, type ViewCacheOptions } from './view-cache.ts'
+import { failedView, runView, viewSeed, VIEW_GAS } from './view-run.ts'
 
 export interface ViewsParts {
   readonly store: Pick<StateStore, 'head' | 'space'>
@@ -58,8 +57,6 @@ export interface ExactView {
   readonly gasLimit: number
 }
 
-const DEFAULT_GAS = 2_000_000
-
 export class Views {
   readonly #parts: ViewsParts
   /** Most gas that one view may use here. */
@@ -77,7 +74,7 @@ export class Views {
   constructor(parts: ViewsParts) {
     const { engine, metering, guard, store } = parts
     this.#parts = parts
-    this.gasLimit = parts.gasLimit ?? DEFAULT_GAS
+    this.gasLimit = parts.gasLimit ?? VIEW_GAS
     this.#cache = new ViewCache(parts.cache)
     this.#dryRun = new DryRun({ engine, metering, guard, space: name => store.space(name), head: () => store.head })
   }
@@ -143,20 +140,9 @@ export class Views {
 
   #view(contract: string, name: string, call: Call, auth: AuthContext, notes: HopNotes, exact: ExactView | undefined): Reply {
     const { engine, metering, stats, store: { head } } = this.#parts
-    const abi = engine.abi(contract)
-    if (abi === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
-    const declared = abi.functions.find(f => f.name === name)
-    if (declared === undefined) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name })
-    if (declared.mode !== 'view') throw new CMeshError('CMESH_STATE_NOT_A_VIEW', { contract, function: name })
-    metering.at(head.seq + 1)
     const gasLimit = exact?.gasLimit ?? this.gasLimit
-    const result = engine.call({
-      address: contract,
-      function: name,
-      input: argumentsOf(call),
-      view: true,
-      gasLimit,
-      context: { seq: head.seq, timeMs: head.timeMs, caller: auth.sub, origin: auth.sub, seed: this.#seedOf(head) },
+    const result = runView(engine, metering, head, this.#seedOf(head), {
+      contract, function: name, input: () => argumentsOf(call), caller: auth.sub, gasLimit,
     })
     notes.gas = BigInt(result.gas)
     stats.viewGas += result.gas
@@ -164,8 +150,7 @@ export class Views {
     if (exact !== undefined) exact.from = result.observed.clock ? head.seq : Math.max(this.#codeSeq ?? 0, newest(this.#versionsOf(result.observed)))
     if (!result.ok) {
       stats.contractFailures++
-      const error = contractError(result)
-      return wireErrorReply(error.status, error.toWire(), [['x-cmesh-gas', String(result.gas)]])
+      return failedView(result)
     }
     const reply: Reply = { status: 200, headers: this.#headersOf(result.gas), body: result.output, bodyHash: sha256(result.output) }
     if (call.body.length > 0 || gasLimit !== this.gasLimit) return reply
@@ -185,7 +170,7 @@ export class Views {
 
   /** The seed of every view on this head. */
   #seedOf({ chain }: StateHead): Uint8Array {
-    if (this.#seed?.chain !== chain) this.#seed = { chain, seed: createHash('sha256').update(chain).digest() }
+    if (this.#seed?.chain !== chain) this.#seed = { chain, seed: viewSeed(chain) }
     return this.#seed.seed
   }
 

@@ -85,6 +85,18 @@ export function hostConformance(engine: EngineMaker): void {
     })
     const made = engine()
 
+    test('sees what others than the engine set and deleted, once it is told', () => {
+      const space: Space = new Map(['a', 'c'].map((name) => [name, bytes('x')]))
+      const rig = new Rig(engine(), SCANNER, space)
+      const keys = (): string[] => entries(Buffer.from(text(success(rig.call('scan', { input: bytes('///90') })).output), 'hex')).map(([name]) => name)
+      expect(keys()).toEqual(['a', 'c'])
+      space.delete('a')
+      space.set('b', bytes('y'))
+      for (const name of ['a', 'b', 'none']) rig.engine.changed(ADDRESS, name)
+      rig.engine.changed('0x002', 'b')
+      expect(keys()).toEqual(['b', 'c'])
+    })
+
     test('keys are ordered by bytes, and none is lost among thousands', () => {
       const names = Array.from({ length: 3_000 }, (_, i) => String.fromCharCode(i % 256, (i * 7) % 251, i >> 8))
       const { raw, space } = new Rig(engine(), rawModule(), new Map(names.map((name) => [name, new Uint8Array(0)])))

@@ -124,6 +124,22 @@ describe('a cluster', () => {
     expect(answered.size).toBeGreaterThan(1)
   })
 
+  test('gives a receipt with a write that each of its members claims', async () => {
+    const held = async (): Promise<Extract<ReturnType<typeof verifyReceipt>, { valid: true }>> => {
+      const reply = await client.call('0xSW:0x002:increment', { receipt: 'full', timeoutMs: 60_000 })
+      const verdict = verifyReceipt(reply.receiptBytes() ?? Buffer.alloc(0), first.did)
+      if (!verdict.valid) throw verdict.error
+      return verdict
+    }
+    // One that is late is left out.
+    let verdict = await held()
+    await until('all have claimed one', async () => verdict.claims.length === NODES || (verdict = await held()).claims.length === NODES)
+    const { claims, receipt, layers } = verdict
+    expect(claims.map(({ member }) => member).sort()).toEqual(nodesOf(first.parts).map(({ did }) => did).sort())
+    expect(receipt.evidence).toMatchObject({ version: 2, members: NODES })
+    expect(claims.map(({ seq }) => seq)).toEqual(claims.map(() => layers[0]?.after?.seq))
+  })
+
   test('streams the roots of each node to who may read them, and to nobody else', async () => {
     const guest = await connect({ url: first.url, mesh: first.did, identity: KeyPair.generate(), timeoutMs: 30_000, onWarning: () => undefined })
     const streams = new Set<string>()

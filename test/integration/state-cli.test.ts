@@ -1,9 +1,11 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { run } from '../../client/cli/program.ts'
 import { capture } from '../client/support/capture.ts'
 import { CliHome, type CliResult, type CliRun } from '../client/support/cli-process.ts'
+import { contractModule } from '../support/contract-module.ts'
+import { ROOT } from '../support/sources.ts'
 
 let home: CliHome
 let up: CliRun
@@ -117,6 +119,31 @@ describe('cmesh state', () => {
     expect(await state('get', '0x002', 'value', ...asOther)).toMatchObject({ value: counted(43) })
   })
 
+  test('receipts of a load replay while the node runs; the witness is for whoever asked alone', async () => {
+    const mix = ['0xSW:0x002:increment:["2"]', '0xS:0x002:get', '0xS:0x001:hello_world:["you"]', '0xR:proven.mcom']
+    const spam = await cmesh('spam', '--timeout', '60000', '--count', '1000', '--rounds', '1', '--warm-up', '0', '--no-raw', '--json', '--receipts', file('receipts'), '--mix', ...mix)
+    expect(JSON.parse(spam.stdout)).toMatchObject({ ok: 1_000 })
+    const names = await readdir(file('receipts'))
+    expect(names).toHaveLength(2_000)
+    for (const name of names.slice(0, 4)) expect((await stat(join(file('receipts'), name))).mode & 0o777).toBe(0o600)
+    expect((await cmesh('call', '0xS:0x001:hello_world:["Dexter"]', '--receipt', file('a.receipt'))).code).toBe(0)
+    expect((await cmesh('call', '0xS:0x001:hello_world', '--receipt', file('b.receipt'), '--no-witness')).code).toBe(0)
+    await writeFile(file('given'), '', { mode: 0o644 })
+    expect((await cmesh('call', '0xS:0x001:hello_world', '--receipt', file('c.receipt'), '--witness', file('given'))).code).toBe(0)
+    expect((await readdir(home.directory)).filter(name => name.endsWith('.witness'))).toEqual(['a.receipt.witness'])
+    expect((await stat(file('given'))).mode & 0o777).toBe(0o600)
+    // Of several, what is wrong is said once for all that it is wrong with.
+    const all = await home.run(['receipt', 'replay', file('receipts'), file('b.receipt'), file('c.receipt'), file('a.receipt')])
+    expect([all.code, all.stdout]).toEqual([2, expect.stringMatching(
+      /^\S+\/b\.receipt and 1 more: not replayed: CMESH_RECEIPT_NOT_REPLAYABLE: .* a read is made of its arguments, which only its witness has.*\n1,003 receipts: 1,001 identical, 0 differ, 2 cannot be replayed\n$/,
+    )])
+    const one = await home.run(['receipt', 'replay', file('c.receipt'), '--witness', file('given')])
+    expect([one.code, one.stdout]).toEqual([0, expect.stringMatching(
+      /^message +[0-9a-f]{32}\nreplayed +at block \d+\n +hop +address +replay\n +router +0xS:0x001:hello_world +verified\n +└─ state +0xS:0x001:hello_world +same\nidentical\n$/,
+    )])
+    expect(await cmesh('receipt', 'replay', file('a.receipt'), file('b.receipt'), '--witness', file('given'))).toMatchObject({ code: 2, stderr: expect.stringContaining('--witness is that of one receipt') })
+  })
+
   // The last: it stops the node.
   test('a proof holds with no node running, of its own mesh alone and as it was made', async () => {
     up.child.kill('SIGINT')
@@ -129,5 +156,15 @@ describe('cmesh state', () => {
     await writeFile(file('other.json'), JSON.stringify({ ...proof, value: Buffer.from('1000').toString('base64url') }))
     const changed = await cmesh('state', 'verify', file('other.json'), '--mesh', mesh)
     expect([changed.code, changed.stderr]).toEqual([1, 'error CMESH_STATE_PROOF: The proof of state is refused: the value is another.\n'])
+
+    // Nor does a replay need one. A contract that was changed differs where it ran, and nowhere else.
+    await writeFile(file('counter.wasm'), contractModule('(func (export "call_increment")) (func (export "call_get"))'))
+    const replaced = await home.run(['contract', 'dry-run', '0x002', file('counter.wasm'), '--receipts', file('receipts')])
+    expect([replaced.code, replaced.stdout]).toEqual([1, expect.stringMatching(
+      /\.receipt: layer 0 \(state\) differs: gas \d+ recorded, \d+ replayed; result \d+ recorded, .*\nreceipts +1,000\nas before +250, of which 0 for other gas\notherwise +750\nnot run +0\ngas /s,
+    )])
+    const unchanged = join(ROOT, 'dist', 'contracts', 'counter.wasm')
+    const same = await home.run(['contract', 'dry-run', unchanged, '--receipts', file('receipts')])
+    expect([same.code, same.stdout]).toEqual([0, 'receipts   1,000\nas before  1,000, of which 0 for other gas\notherwise  0\nnot run    0\ngas        the same\n'])
   })
 })

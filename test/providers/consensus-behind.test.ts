@@ -48,6 +48,8 @@ describe('a log that is to go on with a stream', () => {
   test('stops for any other reason, and asks nobody about a stream of somebody else', async () => {
     const failing: CatchUpLog = () => Promise.reject(new CMeshError('CMESH_STATE_DIVERGED', { seq: 7, members: 'a' }))
     await expect(caughtUp(stream(1, 1_000), at(10), failing, log)).rejects.toMatchObject({ code: 'CMESH_STATE_DIVERGED' })
+    const moved: CatchUpLog = () => Promise.reject(new CMeshError('CMESH_STATE_UNVOUCHED', { seq: 5_000 }))
+    await expect(caughtUp(stream(1, 1_000), at(10), moved, log)).rejects.toMatchObject({ code: 'CMESH_STATE_UNVOUCHED' })
     const foreign = { ...stream(401, 500), config: { description: 'mine' } } as StreamReport
     const from = at(0)
     expect(await caughtUp(foreign, from, none, log)).toBe(from)

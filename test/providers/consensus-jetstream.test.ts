@@ -9,8 +9,11 @@ import type { CMeshError } from '../../cmtp/errors.ts'
 import { orderStoredSubject, orderSubject } from '../../cmtp/subject.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { JetStreamConsensus, type JetStreamConsensusOptions } from '../../providers/consensus/jetstream.ts'
+import { OrderMigration, type MigrationPlan } from '../../providers/consensus/order-migration.ts'
+import { orderBehind, orderedStream } from '../../providers/consensus/ordered-stream.ts'
 import { MockConsensus } from '../../providers/consensus/mock.ts'
 import type { JetStreamBus } from '../../providers/jetstream/calls.ts'
+import { ensureStream } from '../../providers/jetstream/stream.ts'
 import type { Committed, LogEntry, LogHead, Proposal } from '../../services/consensus/provider.ts'
 import { SILENT_LOG } from '../../services/log.ts'
 import { until } from '../client/support/until.ts'
@@ -440,5 +443,33 @@ describe('a second node', () => {
     await expect(node(START, {}, bus, 'node-2').ready).rejects.toMatchObject(second)
     await other.stop()
     await begun()
+  })
+})
+
+describe('a stream that a migration is to replace', () => {
+  test('is left alone where it was used, or is another one, since it was looked at', async () => {
+    const options = { stream: STREAM, replicas: 1, maxBytes: 1_048_576 }
+    const chain = Buffer.alloc(32, 1)
+    const planned = async (): Promise<{ readonly migration: OrderMigration, readonly plan: MigrationPlan }> => {
+      await ensureStream(manager, orderedStream(options, orderBehind({ epoch: 3, seq: 10, chain })))
+      const migration = await OrderMigration.begin(bus, options)
+      const plan = migration.plan({ epoch: 2, seq: 20, chain: Buffer.alloc(32, 2), chainAtBase: chain.toString('hex') })
+      expect(plan).toMatchObject({ what: 'replace', order: { epoch: 4, base: 20 } })
+      return { migration, plan }
+    }
+    const refused = {
+      code: 'CMESH_CONSENSUS_STREAM_OTHER', detail: { reason: 'it was used or made anew while the log was read; look again' },
+    }
+    const used = await planned()
+    await manager.jetstream().publish(orderSubject(STREAM), 'an entry')
+    await expect(used.migration.run(used.plan)).rejects.toMatchObject(refused)
+    expect((await manager.streams.info(STREAM)).state.last_seq).toBe(1)
+
+    await manager.streams.delete(STREAM)
+    const replaced = await planned()
+    await manager.streams.delete(STREAM)
+    const { created } = await manager.streams.add(orderedStream(options, orderBehind({ epoch: 3, seq: 10, chain })))
+    await expect(replaced.migration.run(replaced.plan)).rejects.toMatchObject(refused)
+    expect((await manager.streams.info(STREAM)).created).toBe(created)
   })
 })

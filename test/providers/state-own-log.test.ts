@@ -126,13 +126,63 @@ describe('a node without a log', () => {
     const task = own.catchUp(END, () => {})
     clock.ms = 2_500
     await say([LEFT, wrong.head])
-    await expect(task).rejects.toMatchObject({
-      code: 'CMESH_STATE_CATCH_UP', detail: { reason: 'those that claimed the log are no quorum of the members that it names' },
-    })
+    await expect(task).rejects.toMatchObject({ code: 'CMESH_STATE_UNVOUCHED', detail: { seq: END } })
     expect({ forgotten, noted: noted() }).toEqual({ forgotten: [false], noted: true })
     await store.close()
     store = await logOf(dir, 0)
     expect(store.head.seq).toBe(0)
+  })
+})
+
+describe('a node that was away while the mesh grew', () => {
+  const FOUR = KeyPair.generate()
+  /** What it lacks names three more: two of the three it knew are a quorum no longer. */
+  async function grown(quorumMs: number): Promise<{ readonly own: OwnLog, readonly listensAgain: Promise<void> }> {
+    let listens = 0
+    let again = (): void => {}
+    const listensAgain = new Promise<void>(resolve => { again = resolve })
+    const bus: OwnLogParts['bus'] = {
+      request: (...asked) => broker.core.request(...asked),
+      publish: (...said) => { broker.core.publish(...said) },
+      subscribe: (subject, ...more) => {
+        const subscription = broker.core.subscribe(subject, ...more)
+        if (subject === CLAIM_SUBJECT && ++listens === 2) again()
+        return subscription
+      },
+    }
+    const named = (): string[] => (store.head.seq < END ? [ME, ONE, TWO] : [ME, ONE, TWO, THREE, FOUR]).map(({ did }) => did)
+    return { own: await ownLog(100, [], { bus, members: named, quorumMs }), listensAgain }
+  }
+
+  test('goes on once a quorum of those claims it that the log names now', async () => {
+    const { own, listensAgain } = await grown(10_000)
+    const task = own.catchUp(END, () => {})
+    await say([ONE, whole.head], [TWO, whole.head])
+    await listensAgain
+    await say([ONE, whole.head], [TWO, whole.head], [FOUR, whole.head])
+    await task
+    expect({ head: store.head, forgotten, noted: noted() }).toEqual({ head: whole.head, forgotten: [], noted: false })
+  })
+
+  test('puts its log aside where that quorum claims another', async () => {
+    const { own, listensAgain } = await grown(10_000)
+    const task = own.catchUp(END, () => {})
+    await say([ONE, whole.head], [TWO, whole.head])
+    await listensAgain
+    await say([TWO, wrong.head], [THREE, wrong.head], [FOUR, wrong.head])
+    await expect(task).rejects.toMatchObject({ code: 'CMESH_STATE_DIVERGED' })
+    expect({ forgotten, noted: noted() }).toEqual({ forgotten: [false], noted: true })
+  })
+
+  test('says that its log moved where none does: nobody may go on as if it had not', async () => {
+    const { own } = await grown(300)
+    const task = own.catchUp(END, () => {})
+    await say([ONE, whole.head], [TWO, whole.head])
+    await expect(task).rejects.toMatchObject({
+      code: 'CMESH_STATE_UNVOUCHED',
+      message: `This node took in its log up to sequence ${END} on the word of members that are no quorum of those that it names now. Start the other members, and start this one again.`,
+    })
+    expect({ head: store.head, forgotten, noted: noted() }).toEqual({ head: whole.head, forgotten: [], noted: false })
   })
 })
 

@@ -7,7 +7,7 @@ import { BlockFiles } from '../../providers/state/held-blocks.ts'
 import { StateImage } from '../../providers/state/image.ts'
 import { HypercoreReplica } from '../../providers/state/replica.ts'
 import { chainAfter, emptyChain, encodeBlock } from '../../services/state/block.ts'
-import { loopBlock } from '../support/blocks.ts'
+import { loopBlock, putBlock } from '../support/blocks.ts'
 
 const END = 2_600
 const BLOCKS = Array.from({ length: END }, (_, i) => encodeBlock(loopBlock(i + 1)))
@@ -31,9 +31,24 @@ describe('chain values before a snapshot', () => {
     for (const seq of [2_000, 256, 1_024, 2_048, 2_304, 2_560, 512, 1_792]) expect(await replica.chainAt(seq)).toEqual(CHAINS[seq])
     // But for those behind the last 256th that was asked for.
     expect(read).toBeLessThanOrEqual(END + 256)
+    // Also those before the first of them, which are read for from the beginning.
+    for (let seq = 0; seq < 256; seq += 5) expect(await replica.chainAt(seq)).toEqual(CHAINS[seq])
     read = 0
     expect(await replica.chainAt(1_800)).toEqual(CHAINS[1_800])
     expect(read).toBe(8)
+  })
+})
+
+describe('values that were read back', () => {
+  test('take the memory of those that are left, however often others were written before', () => {
+    const source = new StateImage()
+    const image = new StateImage()
+    const value = 'v'.repeat(100)
+    for (let seq = 1; seq <= 2_000; seq++) image.replay(source.append(putBlock(seq, seq % 50 === 0 ? `key ${seq}` : 'hot', value)), { path: '', block: seq - 1 })
+    const values = [...image.spaces()].flatMap(name => [...image.space(name).values()])
+    const held = [...new Set(values.map(({ buffer }) => buffer))].reduce((sum, { byteLength }) => sum + byteLength, 0)
+    expect(values.length).toBe(41)
+    expect(held).toBeLessThan(41 * 100 + 8_192)
   })
 })
 

@@ -211,10 +211,11 @@ describe('in the sources', () => {
 
   test('the spaces of the store are reached by State and its applier, and by the stores themselves', () => {
     const reached = calls('space').filter(({ file }) => !file.startsWith('providers/state/'))
-    // What deploys and what tries a deployment out are given them by State and its applier; an audit reads a log that no node has open.
+    // What deploys and what tries a deployment out are given them by State and its applier; an audit and a replay read a log that no node has open.
     expect(filesOf(reached)).toEqual([
-      'node/archive/log-audit.ts', 'services/contracts/deployments.ts', 'services/contracts/dry-run.ts', 'services/state/applier.ts',
-      'services/state/checkpoints.ts', 'services/state/service.ts', 'services/state/state-reads.ts', 'services/state/views.ts',
+      'node/archive/log-audit.ts', 'services/contracts/deployments.ts', 'services/contracts/dry-run.ts',
+      'services/replay/pass.ts', 'services/replay/past.ts', 'services/replay/replay.ts', 'services/state/applier.ts',
+      'services/state/checkpoints.ts', 'services/state/service.ts', 'services/state/state-reads.ts', 'services/state/transaction-run.ts', 'services/state/views.ts',
     ])
     // What State hands out of the system space has no way to change it.
     const classes = parsed.flatMap(({ source }) => source.statements.filter(ts.isClassDeclaration))
@@ -225,12 +226,14 @@ describe('in the sources', () => {
 
   test('contracts run in State\'s views and in transactions alone', () => {
     const run = calls('call').filter(({ text }) => /engine\.call\(/.test(text))
-    expect(filesOf(run)).toEqual(['services/contracts/execution.ts', 'services/state/views.ts'])
+    expect(filesOf(run)).toEqual(['services/contracts/execution.ts', 'services/state/view-run.ts'])
+    expect(importsOf('/view-run.ts')).toEqual(['services/replay/past.ts', 'services/replay/replay.ts', 'services/state/views.ts'])
     const tried = calls('dryRun').filter(({ text }) => /engine\.dryRun\(/.test(text))
     expect(filesOf(tried)).toEqual(['services/contracts/dry-run.ts'])
     for (const part of ['/execution.ts', '/deployments.ts', '/deliveries.ts'] as const) {
       expect(importsOf(part).filter(file => !file.startsWith('services/contracts/'))).toEqual({
-        '/execution.ts': ['services/state/views.ts'], '/deployments.ts': ['services/state/log-effects.ts'], '/deliveries.ts': [],
+        '/execution.ts': ['services/replay/past.ts', 'services/state/view-run.ts'],
+        '/deployments.ts': ['services/replay/past.ts', 'services/state/log-effects.ts'], '/deliveries.ts': [],
       }[part])
     }
   })
@@ -238,6 +241,12 @@ describe('in the sources', () => {
   test('a contract\'s context is asked for where its messages are delivered, and nowhere else', () => {
     expect(filesOf(calls('contractPrincipal'))).toEqual(['services/contracts/delivery.ts'])
     expect(importsOf('contracts/delivery.ts')).toEqual(['node/mesh.ts'])
+  })
+
+  test('what replays has a log that is read and an engine of its own, and no mesh has anything of it', () => {
+    expect(found(node => ts.isImportDeclaration(node) && ts.isStringLiteral(node.moduleSpecifier) && node.moduleSpecifier.text.includes('/replay/'))
+      .map(({ file }) => file).filter(file => !file.startsWith('services/replay/') && file !== 'node/archive/replay.ts')).toEqual([])
+    expect(importsOf('/lone-engine.ts')).toEqual(['node/archive/replay.ts'])
   })
 
   test('no mesh has anything of the kit', () => {

@@ -21,12 +21,14 @@ import { MockEvents } from '../../providers/events/mock.ts'
 import { MockStateStore } from '../../providers/state/mock.ts'
 import type { Clock } from '../../services/clock.ts'
 import { Batcher } from '../../services/audit/batcher.ts'
-import { OwnEvidence } from '../../services/audit/evidence.ts'
+import { OutcomesAsker } from '../../services/audit/claims/asker.ts'
+import { EvidenceMaker } from '../../services/audit/evidence.ts'
 import type { AuditLog } from '../../services/audit/provider.ts'
 import { ReceiptWriter } from '../../services/audit/receipts.ts'
 import { ConsensusService } from '../../services/consensus/service.ts'
 import { deliver } from '../../services/contracts/delivery.ts'
 import type { Genesis } from '../../services/contracts/genesis.ts'
+import { readMembers } from '../../services/contracts/members.ts'
 import { Endpoint, type ServiceHandler } from '../../services/endpoint.ts'
 import { EventsService } from '../../services/events/service.ts'
 import { Groups } from '../../services/events/groups.ts'
@@ -45,6 +47,7 @@ import { Dispatcher, type DispatcherParts, type ServiceName } from '../../servic
 import { FrontDoor } from '../../services/router/front-door.ts'
 import type { Traces } from '../../services/router/sealing.ts'
 import { Outbox, type Watermark } from '../../services/state/outbox.ts'
+import { LoggedOutcomes } from '../../services/state/logged-outcomes.ts'
 import { StateService } from '../../services/state/service.ts'
 import type { StateServiceParts } from '../../services/state/service-parts.ts'
 import { startIam, type IamFixture } from './iam.ts'
@@ -231,8 +234,11 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
     log: auditLog, mesh: node, node, certificate: undefined, sign, clock: time, onRoot: record => { roots.push(record) },
     onFailed: error => { halts.push(error) },
   })
-  const evidence = new OwnEvidence({ did: node, sign, certificate: undefined, level: 'memory', version: '1.2.3', out: () => 0, clock: time })
-  const receipts = auditLog && new ReceiptWriter({ log: auditLog, certificate: undefined, guard, evidence: evidence.of })
+  const asker = new OutcomesAsker({
+    bus: undefined, mesh: node, certificate: undefined, member: memberOf(nodeKey), members: () => readMembers(state.system), level: 'memory', clock: time, log,
+  })
+  const outcomes = new LoggedOutcomes({ store, outcome: id => state.outcome(id), applied: (seq, deadlineMs) => state.applied(seq, deadlineMs) })
+  const receipts = auditLog && new ReceiptWriter({ log: auditLog, certificate: undefined, guard, evidence: new EvidenceMaker({ outcomes, asker }) })
   const handlers: Record<ServiceName, ServiceHandler> = {
     iam: iamHandler({
       iam: iam.iam, guard, book, state, now: time.nowMs,

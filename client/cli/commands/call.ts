@@ -11,8 +11,8 @@ import { exitCodeOf, Reported } from '../exit-codes.ts'
 import { failureDocument, printError } from '../failure.ts'
 import { readInput } from '../input.ts'
 import { moment } from '../moment.ts'
-import { writeOutput } from '../output.ts'
 import { withProgress } from '../progress.ts'
+import { keepReceipt, WITNESS } from '../receipt-files.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
 
@@ -22,6 +22,7 @@ interface CallOptions extends MeshOptions {
   readonly body?: string
   readonly bodyFile?: string
   readonly receipt: string
+  readonly witness?: string | boolean
   readonly at?: number
   readonly in?: number
 }
@@ -32,6 +33,8 @@ export function call(program: Command, terminal: Terminal): void {
     .option('--body <text>', 'body of the request; the arguments of a function as a JSON array')
     .option('--body-file <file>', 'body from a file, - for standard input')
     .option('--receipt <level|file>', 'what the reply proves itself by: none, hash or full; or a file, which the whole receipt is written to', 'hash')
+    .option('--witness <file>', 'where the witness of the receipt goes: bodies and arguments, for you alone (default: <receipt>.witness)')
+    .option('--no-witness', 'keep none')
     .addOption(new Option('--at <time>', 'have the mesh make the call then: an ISO 8601 time, or ms since 1970').argParser(moment))
     .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs)).conflicts('at'))
     .addHelpText('after', examples(
@@ -50,7 +53,7 @@ export function call(program: Command, terminal: Terminal): void {
       const reply = await withClient(terminal, options, (client) =>
         withProgress(terminal, `waiting for ${fqmn}`, () => client.call(fqmn, ask)))
       const error = reply.error()
-      if (file !== undefined) await keep(terminal, reply, file)
+      if (file !== undefined) await keep(terminal, reply, file, options.witness)
       if (options.json === true) terminal.printJson(documentOf(reply, error))
       else if (error === undefined) print(terminal, reply)
       if (error === undefined) return
@@ -59,15 +62,11 @@ export function call(program: Command, terminal: Terminal): void {
     })
 }
 
-/** Writes the receipt of a reply, of a refusal too, to a file. */
-async function keep(terminal: Terminal, reply: Reply, file: string): Promise<void> {
-  const receipt = reply.receiptBytes()
-  if (receipt === undefined) {
-    terminal.note(`warning: the reply to ${reply.id} has no receipt, and ${file} was not written`)
-    return
-  }
-  await writeOutput(file, receipt)
-  terminal.note(terminal.styleNote('dim', `receipt in ${file}`))
+/** Keeps the receipt of a reply, of a refusal too, in a file, and its witness beside it or where the user says. */
+async function keep(terminal: Terminal, reply: Reply, file: string, witness: string | boolean | undefined): Promise<void> {
+  const kept = await keepReceipt(reply, { file, witness: witness === false ? undefined : typeof witness === 'string' ? witness : file + WITNESS })
+  if (!kept) terminal.note(`warning: the reply to ${reply.id} has no receipt, and ${file} was not written`)
+  else terminal.note(terminal.styleNote('dim', `receipt in ${file}`))
 }
 
 function delay(terminal: Terminal, fqmn: string, body: Uint8Array | string | undefined, options: CallOptions): Promise<void> {

@@ -1,6 +1,7 @@
 /** `cmesh receipt`: what a receipt says, whether it holds, and where to get one. */
 import { InvalidArgumentError, type Command } from 'commander'
 import { decodeLayer, type DecodedLayer } from '../../../cmtp/layer.ts'
+import { claimants, type Claimants } from '../../../cmtp/receipt/claims.ts'
 import { decodeReceipt, type DecodedReceipt } from '../../../cmtp/receipt/receipt.ts'
 import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
 import { layerSpanId } from '../../../cmtp/trace-context.ts'
@@ -13,6 +14,7 @@ import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
 import { exported } from './receipt-export.ts'
 import { redact } from './receipt-redact.ts'
+import { replay } from './receipt-replay.ts'
 
 interface VerifyOptions extends JsonOption {
   readonly mesh?: string
@@ -28,6 +30,7 @@ export function receipt(program: Command, terminal: Terminal): void {
   redact(command, terminal)
   find(command, terminal)
   exported(command, terminal)
+  replay(command, terminal)
 }
 
 function show(command: Command, terminal: Terminal): void {
@@ -46,7 +49,7 @@ function verify(command: Command, terminal: Terminal): void {
     .argument('<file>', 'the receipt, - for standard input')
     .option('--mesh <did>', 'the mesh that has to stand behind it (default: the mesh that runs on this machine)', didFrom)
     .option('--witness <file>', 'the witness of the receipt: bodies and arguments are checked as well')
-    .option('--claims <n>', 'how many members must have claimed the state behind a write', count)
+    .option('--claims <n>', 'how many members must have claimed a write (default 0)', count)
     .option('--data <dir>', 'data directory of the mesh on this machine, for its DID')
     .addHelpText('after', examples(
       ['cmesh receipt verify hello.receipt --mesh did:key:z6Mk…', 'exit code 0: it holds; 1: it does not; 2: it is none'],
@@ -70,7 +73,7 @@ function verify(command: Command, terminal: Terminal): void {
       printResult(terminal, options, { valid: true, ...documentOf(decoded, layers), claims }, () => [
         `${terminal.style('green', 'valid')}: ${root.node} answered this for ${mesh}`,
         ...linesOf(terminal, decoded, layers),
-        ...claims.map(({ member, epoch, seq, level }) => `claimed by ${member}: block ${seq} of epoch ${epoch}, ${level}`),
+        ...claims.map(({ member, epoch, seq, level }) => `${member}: block ${seq} of epoch ${epoch}, level ${level}`),
       ])
     })
 }
@@ -93,7 +96,7 @@ function count(text: string): number {
 }
 
 function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | undefined)[]): object {
-  const { id, status, sid, sub, final, index, record } = receipt
+  const { id, status, sid, sub, final, index, record, evidence } = receipt
   return {
     id: hex(id), status, session: sid, caller: sub, final: hex(final),
     layers: layers.map((layer) => layer === undefined ? null : layerOf(layer)), keptBack: keptBack(layers),
@@ -101,6 +104,7 @@ function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | un
       mesh: record.mesh, node: record.node, log: hex(record.log), batch: record.batch, request: record.first + index,
       count: record.count, timeUs: record.timeUs,
     },
+    claimed: evidence === undefined ? null : claimedOf(claimants(evidence)),
   }
 }
 
@@ -119,7 +123,7 @@ function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, du
 
 /** The router's layer comes last and spans the others: it is the root of the tree, and they are its branches. */
 function linesOf(terminal: Terminal, receipt: DecodedReceipt, layers: readonly (DecodedLayer | undefined)[]): string[] {
-  const { id, status, sub, record, index } = receipt
+  const { id, status, sub, record, index, evidence } = receipt
   const hidden = keptBack(layers)
   const startUs = layers.at(-1)?.startUs
   const last = layers.length - 1
@@ -143,7 +147,17 @@ function linesOf(terminal: Terminal, receipt: DecodedReceipt, layers: readonly (
       ...(hidden.length === 0 ? [] : [['kept back', `layer ${hidden.join(', ')}: its hash stands for it`] as const]),
     ]),
     ...table(rows, { boxes: terminal.resultsAreSeen, head: ['layer', 'hop', 'address', 'decision', 'status', 'time', 'gas', 'state'], right: [0, 4] }),
+    ...(evidence === undefined ? [] : [claimedBy(claimants(evidence))]),
   ]
+}
+
+function claimedOf({ count, members, level }: Claimants): object {
+  return { by: count, of: members ?? null, level }
+}
+
+function claimedBy({ count, members, level }: Claimants): string {
+  const many = members === undefined ? `${count} ${count === 1 ? 'member' : 'members'}` : `${count} of ${members} ${members === 1 ? 'member' : 'members'}`
+  return `claimed by ${many}, level ${level}`
 }
 
 function hex(bytes: Uint8Array | readonly number[]): string {

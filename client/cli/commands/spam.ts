@@ -1,16 +1,20 @@
 /** `cmesh spam`: a load on the mesh, beside bare NATS in the same run. */
 import { createWriteStream, type WriteStream } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { finished } from 'node:stream/promises'
 import { Option, type Command } from 'commander'
 import type { ReceiptLevel } from '../../../cmtp/wire.ts'
 import type { MeshClient } from '../../mesh-client.ts'
 import { usage } from '../../options.ts'
+import type { Reply } from '../../reply.ts'
 import { checkMix, claimMixName, DEFAULT_MIX, readLog } from '../../spam/mix.ts'
 import { RawBaseline } from '../../spam/raw-baseline.ts'
 import { spam as run, type SpamReport } from '../../spam/spam.ts'
 import { examples, integerFrom, printResult, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
 import { withProgress, type Progress } from '../progress.ts'
+import { keepReceipt, RECEIPT, WITNESS } from '../receipt-files.ts'
 import { spamLines } from '../spam-report.ts'
 import type { Terminal } from '../terminal.ts'
 
@@ -24,6 +28,7 @@ interface SpamOptions extends MeshOptions {
   readonly log?: string
   readonly writeLog?: string
   readonly receipt: ReceiptLevel
+  readonly receipts?: string
   readonly raw: boolean
   readonly coalesce: boolean
 }
@@ -43,6 +48,7 @@ export function spam(program: Command, terminal: Terminal): void {
     .option('--log <file>', 'ask the addresses of a request log, lines <id>;<FQMN>')
     .option('--write-log <file>', 'write such a log of what is sent')
     .addOption(new Option('--receipt <level>', 'what replies prove themselves by').choices(['none', 'hash', 'full']).default('hash'))
+    .option('--receipts <dir>', 'keep the receipt of each request in this directory, and its witness; replies are asked for at full')
     .option('--no-coalesce', 'send each read in a message of its own')
     .option('--no-raw', 'leave bare NATS out')
     .addHelpText('after', examples(
@@ -51,10 +57,13 @@ export function spam(program: Command, terminal: Terminal): void {
       ['cmesh spam --mix 0xS:0x001:hello_world --no-raw', 'one address, the mesh alone'],
       ['cmesh spam --count 1000 --write-log requests.log', 'and keep what was asked'],
       ['cmesh spam --log requests.log --json', 'ask it again'],
+      ['cmesh spam --count 1000 --receipts ./receipts', 'and `cmesh receipt replay ./receipts`'],
     ))
     .action(async (options: SpamOptions) => {
       const mix = await mixOf(options, terminal)
       const log = options.writeLog === undefined ? undefined : await openLog(options.writeLog)
+      const { receipts } = options
+      if (receipts !== undefined) await mkdir(receipts, { recursive: true, mode: 0o700 })
       const concurrency = options.concurrency ?? (options.batch === 1 ? SINGLES : BATCHES)
       const raw = options.raw ? await withProgress(terminal, 'starting bare NATS', () => RawBaseline.start(terminal.env)) : undefined
       let report: SpamReport
@@ -64,11 +73,12 @@ export function spam(program: Command, terminal: Terminal): void {
           return await run({
             client, raw, mix, concurrency, count: options.count, batch: options.batch, rounds: options.rounds, warmUp: options.warmUp,
             coalesce: options.coalesce, signal: terminal.interrupted, onProgress: (_, text) => progress.update(text),
+            ...(receipts !== undefined && { onReply: (reply) => keepIn(receipts, reply) }),
             ...(log !== undefined && { onSent: (id: string, fqmn: string) => { log.write(`${id};${fqmn}\n`) } }),
           })
         }
         report = await withClient(terminal, options, (client) => withProgress(terminal, 'warming up', (progress) => load(client, progress)),
-          { throwOnError: false, receipt: options.receipt, coalesce: options.coalesce })
+          { throwOnError: false, receipt: receipts === undefined ? options.receipt : 'full', coalesce: options.coalesce })
       } finally {
         await raw?.stop()
         log?.end()
@@ -78,6 +88,11 @@ export function spam(program: Command, terminal: Terminal): void {
       if (report.interrupted) throw new Reported(EXIT.interrupted)
       if (report.failed > 0) throw new Reported(EXIT.refused)
     })
+}
+
+async function keepIn(dir: string, reply: Reply): Promise<void> {
+  const file = join(dir, reply.id + RECEIPT)
+  await keepReceipt(reply, { file, witness: file + WITNESS })
 }
 
 async function mixOf({ mix, log }: SpamOptions, terminal: Terminal): Promise<readonly string[]> {

@@ -3,13 +3,13 @@
  * takes, and the rest is `catch-up.ts`'s and `divergence.ts`'s.
  *
  * Invariants: nothing is taken, and no log given up, on the word of fewer than a quorum; a log that turns out to name other members than those
- * that vouched for it is put aside, for the next start would ask those it names.
+ * that vouched for it is put aside, for the next start would ask those it names, and where it goes on from this node's own it waits for those.
  */
 import { CMeshError } from '../../../cmtp/errors.ts'
 import type { Block, LogAnchor } from '../provider.ts'
 import { catchUp, type CatchUpParts } from './catch-up.ts'
 import { divergedAt } from './divergence.ts'
-import { checkTrusted, trustedHead, type TrustedParts } from './trusted.ts'
+import { isTrusted, trustedHead, type Trusted, type TrustedParts } from './trusted.ts'
 
 export interface OwnLogParts extends CatchUpParts, Pick<TrustedParts, 'verify' | 'nowMs'> {
   /** DIDs of the members, as the log names them; none while it is empty. */
@@ -32,21 +32,35 @@ export class OwnLog {
     this.#parts = parts
   }
 
-  /** Brings the log up to `upTo` at least. Rejects as `catchUp` does, and with `CMESH_STATE_CATCH_UP` where no quorum vouches for a log. */
+  /**
+   * Brings the log up to `upTo` at least. Rejects as `catchUp` does, with `CMESH_STATE_CATCH_UP` only while the log is as it was, and with
+   * `CMESH_STATE_UNVOUCHED` where no quorum of the members vouches for it that it names when it is taken in.
+   */
   async catchUp(upTo: number, onBlock: (block: Block) => void): Promise<void> {
     const { store, log, members, present, forget } = this.#parts
     const isEmpty = members().length === 0
     const trusted = await trustedHead(isEmpty ? this.#trusting(present, SETTLE_MS) : this.#trusting(members), upTo)
     log.info({ sequence: store.head.seq, upTo: trusted.seq }, 'catching up with the other members')
     await catchUp(this.#parts, { trusted, onBlock })
+    if (isTrusted(trusted, members())) return
+    if (!isEmpty) return this.#vouched(onBlock)
+    await forget?.()
+    await store.replica?.markDiverged({ seq: trusted.seq, own: `vouched for by ${trusted.by.join(', ')}`, peers: [`it names ${members().join(', ')}`] })
+    throw new CMeshError('CMESH_STATE_UNVOUCHED', { seq: store.head.seq })
+  }
+
+  /** The members are others than the log named before: goes on until a quorum of those vouches for it. */
+  async #vouched(onBlock: (block: Block) => void): Promise<void> {
+    const { store, log, members } = this.#parts
     try {
-      checkTrusted(trusted, members())
-    } catch (error) {
-      if (isEmpty) {
-        await forget?.()
-        await store.replica?.markDiverged({ seq: trusted.seq, own: `vouched for by ${trusted.by.join(', ')}`, peers: [`it names ${members().join(', ')}`] })
+      for (let trusted: Trusted | undefined; trusted === undefined || !isTrusted(trusted, members());) {
+        log.info({ sequence: store.head.seq, members: members().length }, 'waiting for a quorum of the members that the log names now')
+        trusted = await trustedHead(this.#trusting(members), store.head.seq)
+        await catchUp(this.#parts, { trusted, onBlock })
       }
-      throw error
+    } catch (error) {
+      if (!(error instanceof CMeshError) || error.code !== 'CMESH_STATE_CATCH_UP') throw error
+      throw new CMeshError('CMESH_STATE_UNVOUCHED', { seq: store.head.seq }, { cause: error })
     }
   }
 

@@ -70,10 +70,9 @@ export function trustedHead(parts: TrustedParts, upTo: number): Promise<Trusted>
   })
 }
 
-/** Throws `CMESH_STATE_CATCH_UP` when those that claimed a place are no quorum of the members that the log itself names. */
-export function checkTrusted({ by }: Trusted, members: readonly string[]): void {
-  if (by.filter(did => members.includes(did)).length >= quorumOf(members)) return
-  throw new CMeshError('CMESH_STATE_CATCH_UP', { reason: 'those that claimed the log are no quorum of the members that it names' })
+/** Whether those that claimed a place are a quorum of the members that the log itself names. */
+export function isTrusted({ by }: Trusted, members: readonly string[]): boolean {
+  return by.filter(did => members.includes(did)).length >= quorumOf(members)
 }
 
 function quorumOf(members: readonly string[]): number {

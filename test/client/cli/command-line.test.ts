@@ -2,11 +2,13 @@ import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Command } from 'commander'
 import { EXIT, exitCodeOf, Reported } from '../../../client/cli/exit-codes.ts'
 import { buildProgram, run } from '../../../client/cli/program.ts'
 import { CATALOGUE, CMeshError, type ErrorCode } from '../../../cmtp/errors.ts'
+import { readVectors } from '../../support/vectors.ts'
 import { capture } from '../support/capture.ts'
 
 let dir: string
@@ -38,8 +40,8 @@ describe('help', () => {
       'events groups', 'events publish', 'events range', 'events read', 'events remove-group', 'events tail', 'events take',
       'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity next', 'identity rotate', 'identity show',
       'keys drop', 'keys rotate', 'keys show', 'later cancel', 'later ls', 'login', 'mesh certify', 'mesh did', 'mesh init',
-      'operator export', 'operator init', 'operator show', 'receipt export', 'receipt find', 'receipt redact', 'receipt show', 'receipt verify',
-      'register', 'resolve', 'restore', 'spam',
+      'operator export', 'operator init', 'operator show', 'receipt export', 'receipt find', 'receipt redact', 'receipt replay', 'receipt show',
+      'receipt verify', 'register', 'resolve', 'restore', 'spam',
       'state checkpoint', 'state diff', 'state get', 'state verify', 'status', 'up', 'verify', 'whoami',
     ])
   })
@@ -134,6 +136,23 @@ describe('a wrong command line', () => {
     const { terminal, err } = capture({ env: nowhere() })
     expect(await run(['spam', '--mix', '0xQ:x'], terminal)).toBe(EXIT.refused)
     expect(err()).toMatch(/^error CMESH_FQMN_OPCODE: /)
+  })
+})
+
+describe('a receipt of a write', () => {
+  const file = (name: string): string => fileURLToPath(new URL(`../../vectors/receipts/${name}.receipt`, import.meta.url))
+  const { mesh } = readVectors<{ readonly mesh: string }>('receipts/index.json')
+
+  test.each<[string, readonly string[], number, RegExp]>([
+    ['shown', ['show', file('a-write-that-members-claim')], EXIT.ok, /^claimed by 3 of 3 members, level disk$/m],
+    ['from before, shown', ['show', file('a-write')], EXIT.ok, /^claimed by 3 members, level os$/m],
+    ['verified', ['verify', file('a-write-that-members-claim'), '--mesh', mesh, '--claims', '3'], EXIT.ok, /^claimed by 3 of 3 members, level disk\ndid:key:z\w+: block \d+ of epoch 0, level disk\n/m],
+    ['with fewer claims than are asked for', ['verify', file('a-write-that-members-claim'), '--mesh', mesh, '--claims', '4'], EXIT.refused, /^invalid: claims: it has 3 claims where 4 are needed$/m],
+    ['as JSON', ['show', file('a-write-that-members-claim'), '--json'], EXIT.ok, /"claimed": ?\{\s*"by": ?3,\s*"of": ?3,\s*"level": ?"disk"\s*\}/],
+  ])('%s, says how many members claimed it', async (_, args, code, says) => {
+    const { terminal, out } = capture()
+    expect(await run(['receipt', ...args], terminal)).toBe(code)
+    expect(out()).toMatch(says)
   })
 })
 

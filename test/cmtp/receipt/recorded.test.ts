@@ -4,10 +4,9 @@ import { expect, test } from '@jest/globals'
 import { encodeLayers, layerSite, placeOf, sha256, type Layer } from '../../../cmtp/layer.ts'
 import { entryId } from '../../../cmtp/message-id.ts'
 import { encodeBareCertificate } from '../../../cmtp/receipt/bare-certificate.ts'
-import { encodeEvidence } from '../../../cmtp/receipt/evidence.ts'
 import { FullPart, partHead } from '../../../cmtp/receipt/full-part.ts'
 import { MerkleTree } from '../../../cmtp/receipt/merkle.ts'
-import { decodeSealing, encodeReceipt } from '../../../cmtp/receipt/receipt.ts'
+import { decodeSealing, encodeReceipt, evidenceBytes, flagsOf } from '../../../cmtp/receipt/receipt.ts'
 import { encodeRecorded } from '../../../cmtp/receipt/recorded.ts'
 import { LayerSealer } from '../../../cmtp/sealer.ts'
 
@@ -18,9 +17,14 @@ const layer: fc.Arbitrary<Layer> = fc.record({
   decision: fc.constantFrom('none', 'allowed'), grant: fc.string(), status: fc.integer({ min: 100, max: 599 }), startUs: fc.nat(), durationUs: fc.nat(),
   gas: fc.bigInt({ min: 0n, max: 9n }), before: position, after: position, argumentsHash: fc.option(fc.constant(sha256(Buffer.of(1))), { nil: undefined }),
 })
-const evidence = bytes(32).map(member => ({
-  links: [], claims: [{ at: 0, member, level: 'os' as const, out: 1, timeMs: 2, version: '1', certificate: undefined, signature: Buffer.alloc(64, 1) }],
+const links = bytes(32).map(member => ({
+  version: 1 as const, links: [], claims: [{ at: 0, member, level: 'os' as const, out: 1, timeMs: 2, version: '1', certificate: undefined, signature: Buffer.alloc(64, 1) }],
 }))
+const outcome = fc.tuple(bytes(32), fc.array(bytes(32), { maxLength: 8 })).map(([member, path]) => ({
+  version: 2 as const, members: 3, asked: member, result: member, index: 5, count: 200, path,
+  claims: [{ member, level: 'disk' as const, timeMs: 2, certificate: { issued: 7, signature: Buffer.alloc(64, 2) }, signature: Buffer.alloc(64, 1) }],
+}))
+const evidence = fc.oneof(links, outcome)
 
 test('a receipt of a record is, byte for byte, the one of what the record says', () => {
   const sealer = new LayerSealer()
@@ -61,8 +65,9 @@ test('the layers part of a reply at `full` is the layers block and, byte for byt
       const index = nth % count
       const tree = new MerkleTree(Buffer.concat(Array.from({ length: count }, (_, i) => createHash('sha256').update(Buffer.of(i)).digest())))
       const part = new FullPart(head, entryId(batch, nth % 40), final, {
-        index, tree, record: root, certificate: certificate === undefined ? Buffer.alloc(0) : encodeBareCertificate(certificate),
-        evidence: claims === undefined ? Buffer.alloc(0) : encodeEvidence(claims),
+        index, tree, record: root, flags: flagsOf({ certificate, evidence: claims }),
+        certificate: certificate === undefined ? Buffer.alloc(0) : encodeBareCertificate(certificate),
+        evidence: claims === undefined ? Buffer.alloc(0) : evidenceBytes(claims),
       })
       const written = Buffer.alloc(part.length + 2, 0xee)
       part.put(written, 1)

@@ -10,11 +10,12 @@ import fc from 'fast-check'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { layerSite, sha256, type Hop, type Layer } from '../../../cmtp/layer.ts'
 import { decodeReceipt, encodeReceipt, type DecodedReceipt, type ReceiptLayer } from '../../../cmtp/receipt/receipt.ts'
+import type { OutcomeClaim, OutcomeEvidence } from '../../../cmtp/receipt/outcome-evidence.ts'
 import { encodeRootRecord, verifyByKey, type Verify } from '../../../cmtp/receipt/root.ts'
 import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
 import { LayerSealer } from '../../../cmtp/sealer.ts'
 import { damaged } from '../../support/damage.ts'
-import { evidenceOf } from '../../support/evidence.ts'
+import { evidenceOf, outcomeEvidenceOf } from '../../support/evidence.ts'
 import { receiptsOf, toldByRecord } from '../../support/receipt-files.ts'
 import { readVectors } from '../../support/vectors.ts'
 
@@ -105,15 +106,20 @@ function freshReceipts(count: number, each: number): Buffer[] {
     const final = sealer.seal(layers, {
       id, status: 200, sid: `s-${n % 7}`, sub: OTHER.did, requestBodyHash: sha256(Buffer.of(1)), replyBodyHash: sha256(Buffer.of(2)), replyHeaders: Buffer.alloc(draw(40)),
     })
-    const evidence = layers[0]?.after === undefined ? undefined : evidenceOf(position, MESH, [NODE, MESH, OTHER])
+    const [{ after, status, gas }] = layers as [Layer]
+    const members = [NODE, MESH, OTHER]
+    const evidence = after === undefined ? undefined : n % 100 === 0 ? evidenceOf(after, MESH, members) : outcomeEvidenceOf({
+      id, status, gas, after, asked: Buffer.alloc(32, n), result: Buffer.alloc(32, n + 1),
+    }, MESH, members, { index: draw(8), count: 9 })
     return toldByRecord(sealer.record(), layers.map(layer => layer.site.place?.texts ?? Buffer.alloc(0)), final, evidence)
   })
   return Array.from({ length: Math.ceil(count / each) }, (_, batch) =>
     receiptsOf(told.slice(batch * each, (batch + 1) * each), { mesh: MESH, node: batch % 5 === 0 ? MESH : NODE, batch })).flat()
 }
 
-/** One change to a receipt, of the kind that `n` says: a bit, a layer, the path, a key. */
+/** One change to a receipt, of the kind that `n` says: a bit, a layer, the path, a key; now and then to what members say of a write. */
 function changed(receipts: readonly Buffer[], n: number, draw: (n: number) => number): Uint8Array {
+  if (n % 50 === 49) return otherClaims(receipts, draw)
   const bytes = receipts[draw(receipts.length)] as Buffer
   if (n % 4 === 0) {
     const flipped = Buffer.from(bytes)
@@ -152,18 +158,49 @@ function otherKey(receipt: DecodedReceipt, draw: (n: number) => number): Buffer 
   return encodeReceipt({ ...receipt, root })
 }
 
+/** Writes whose claims are of their outcomes, with one part of that changed. */
+function otherClaims(receipts: readonly Buffer[], draw: (n: number) => number): Buffer {
+  const claimed = receipts.map(decodeReceipt).filter(({ evidence }) => evidence?.version === 2)
+  const receipt = claimed[draw(claimed.length)] as DecodedReceipt
+  const evidence = receipt.evidence as OutcomeEvidence
+  const other = claimed[(claimed.indexOf(receipt) + 1) % claimed.length]?.evidence as OutcomeEvidence
+  const at = draw(3)
+  const [claim, from] = [evidence.claims[at] as OutcomeClaim, other.claims[at] as OutcomeClaim]
+  const parts: Partial<OutcomeEvidence>[] = [
+    { members: evidence.members + 1 }, { asked: other.asked }, { result: other.result }, { index: (evidence.index + 1) % 12 }, { count: evidence.count - 1 },
+    { path: evidence.path.slice(1) }, { path: [...evidence.path].reverse() }, { path: other.path.map(() => Buffer.alloc(32)) },
+    ...[{ level: 'os' as const }, { timeMs: claim.timeMs + 1 }, { signature: from.signature }, { certificate: claim.certificate === undefined ? { issued: 1, signature: claim.signature } : undefined }]
+      .map(part => ({ claims: evidence.claims.map((each, i) => i === at ? { ...each, ...part } : each) })),
+    { claims: [{ ...claim, member: KeyPair.fromSeed(Buffer.alloc(32, 0x54)).publicKey.toBytes() }] }, { claims: [{ ...claim, member: Buffer.alloc(32) }] },
+  ]
+  return encodeReceipt({ ...receipt, evidence: { ...evidence, ...parts[draw(parts.length)] } })
+}
+
 describe('both verifiers', () => {
   const fresh = freshReceipts(FRESH, 125)
   const draw = drawOf(99)
   const mutants = Array.from({ length: CHANGED }, (_, n) => ({ receipt: changed(fresh, n, draw) }))
-  const noise = fc.sample(damaged(fc.constantFrom(...fresh.slice(0, 20), golden('a-write.receipt'))), { numRuns: NOISE, seed: 5 }).map(receipt => ({ receipt }))
+  const noise = fc.sample(damaged(fc.constantFrom(...fresh.slice(0, 20), golden('a-write.receipt'), golden('a-write-that-members-claim.receipt'))), { numRuns: NOISE, seed: 5 }).map(receipt => ({ receipt }))
   const verdicts = byTypeScript(mutants)
   const files = GOLDEN.vectors.map(({ file }) => ({ receipt: golden(`${file}.receipt`), witness: golden(`${file}.witness`) }))
 
+  /** Golden ones whose claims are of something else than their witness shows. */
+  const others = files.flatMap(({ receipt: bytes, witness }) => {
+    const receipt = decodeReceipt(bytes)
+    const { evidence } = receipt
+    if (evidence?.version !== 2) return []
+    const parts = [{ asked: Buffer.alloc(32) }, { result: Buffer.alloc(32) }]
+    return parts.map(part => ({ receipt: encodeReceipt({ ...receipt, evidence: { ...evidence, ...part } }), witness }))
+  })
+
   test('accept every golden receipt with its witness', () => {
     expect(GOLDEN.mesh).toBe(MESH.did)
-    expect(files.length).toBeGreaterThanOrEqual(14)
+    expect(files.length).toBeGreaterThanOrEqual(18)
     expect(byTypeScript(files)).toEqual(files.map(() => ({ valid: true })))
+    expect(byTypeScript(others).map(({ at, reason }) => `${at}: ${reason}`)).toEqual([
+      'claims: another request was executed', 'claims: it had another result', 'claims: another request was executed', 'claims: it had another result',
+      'claims: another request was executed', 'claims: the member did not sign it', 'claims: the member did not sign it', 'claims: the member did not sign it',
+    ])
   })
 
   test('accept every fresh receipt, and no changed one', () => {
@@ -178,7 +215,7 @@ describe('both verifiers', () => {
   })
 
   onPython(`say the same of golden, fresh and changed receipts, and of noise${REASON}`, () => {
-    const cases: Case[] = [...files, ...fresh.map(receipt => ({ receipt })), ...mutants, ...noise]
+    const cases: Case[] = [...files, ...others, ...fresh.map(receipt => ({ receipt })), ...mutants, ...noise]
     const one = [...byTypeScript(cases.slice(0, -NOISE - CHANGED)), ...verdicts, ...byTypeScript(noise)]
     const other = byPython(cases)
     expect(other).toHaveLength(cases.length)

@@ -3,6 +3,9 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { layerSite, sha256, type Layer } from '../../../cmtp/layer.ts'
+import { claimants } from '../../../cmtp/receipt/claims.ts'
+import type { LinkEvidence } from '../../../cmtp/receipt/evidence.ts'
+import type { OutcomeClaim, OutcomeEvidence } from '../../../cmtp/receipt/outcome-evidence.ts'
 import { decodeReceipt, decodeSealing, encodeReceipt, RECEIPT_BYTES, redactReceipt, type Receipt, type ReceiptLayer } from '../../../cmtp/receipt/receipt.ts'
 import { verifyReceipt, type VerifyOptions } from '../../../cmtp/receipt/verify.ts'
 import { decodeWitness, encodeWitness, type Witness } from '../../../cmtp/receipt/witness.ts'
@@ -20,6 +23,8 @@ const AREA = /^CMESH_RECEIPT_/
 const golden = (file: string): Buffer => readFileSync(new URL(`../../vectors/receipts/${file}`, import.meta.url))
 const WRITE = golden('a-write.receipt')
 const WRITE_WITNESS = golden('a-write.witness')
+const CLAIMED = golden('a-write-that-members-claim.receipt')
+const CLAIMED_WITNESS = golden('a-write-that-members-claim.witness')
 const VIEW = golden('a-view-read.receipt')
 const VIEW_WITNESS = golden('a-view-read.witness')
 
@@ -37,12 +42,21 @@ const withChange = (bytes: Buffer, change: (receipt: Receipt) => Partial<Receipt
 const layerChanged = (bytes: Buffer, at: number, change: (shown: NonNullable<ReceiptLayer['shown']>) => NonNullable<ReceiptLayer['shown']>): Buffer =>
   withChange(bytes, ({ layers }) => ({ layers: layers.map((layer, i) => i === at && layer.shown ? { ...layer, shown: change(layer.shown) } : layer) }))
 const otherWitness = (bytes: Buffer, change: Partial<Witness>): Buffer => encodeWitness({ ...decodeWitness(bytes), ...change })
-const claimsChanged = (change: (evidence: NonNullable<Receipt['evidence']>) => NonNullable<Receipt['evidence']>): Buffer =>
-  withChange(WRITE, ({ evidence }) => ({ evidence: evidence && change(evidence) }))
+const claimsChanged = (change: (evidence: LinkEvidence) => Omit<LinkEvidence, 'version'>): Buffer =>
+  withChange(WRITE, ({ evidence }) => ({ evidence: { version: 1, ...change(evidence as LinkEvidence) } }))
+const outcomeChanged = (change: (evidence: OutcomeEvidence) => Partial<OutcomeEvidence>, bytes = CLAIMED): Buffer =>
+  withChange(bytes, ({ evidence }) => ({ evidence: { ...evidence as OutcomeEvidence, ...change(evidence as OutcomeEvidence) } }))
+const claimChanged = (at: number, change: (claim: OutcomeClaim) => Partial<OutcomeClaim>): Buffer =>
+  outcomeChanged(({ claims }) => ({ claims: claims.map((claim, i) => i === at ? { ...claim, ...change(claim) } : claim) }))
+/** Which of the claims is whose. */
+const claimOf = (key: KeyPair): number => {
+  const { claims } = decodeReceipt(CLAIMED).evidence as OutcomeEvidence
+  return claims.findIndex(({ member }) => Buffer.compare(member, key.publicKey.toBytes()) === 0)
+}
 
 describe('a receipt', () => {
   test('has one encoding', () => {
-    for (const bytes of [WRITE, VIEW]) expect(encodeReceipt(decodeReceipt(bytes))).toEqual(bytes)
+    for (const bytes of [WRITE, CLAIMED, VIEW]) expect(encodeReceipt(decodeReceipt(bytes))).toEqual(bytes)
     for (const bytes of [WRITE_WITNESS, VIEW_WITNESS]) expect(encodeWitness(decodeWitness(bytes))).toEqual(bytes)
   })
 
@@ -53,6 +67,17 @@ describe('a receipt', () => {
     const members = [MESH, NODE, OTHER].map(({ did }) => expect.objectContaining({ member: did, level: 'os' }) as object)
     expect(verdict).toMatchObject({ claims: expect.arrayContaining(members) as unknown })
     if (verdict.valid) expect(verdict.claims.map(({ seq }) => seq).sort((a, b) => a - b)).toEqual([after, after + 1, after + 2])
+  })
+
+  test('tells who claims the outcome of a write, once that holds', () => {
+    const verdict = verifyReceipt(CLAIMED, MESH.did, { witness: CLAIMED_WITNESS, claims: 3 })
+    const { epoch, seq } = (verdict.valid ? verdict.layers[0]?.after : undefined) ?? {}
+    const members = [MESH, NODE, OTHER].map(({ did }) => ({ member: did, epoch, seq, level: 'disk' }))
+    expect(verdict).toMatchObject({ valid: true, claims: expect.arrayContaining(members) as unknown })
+    expect([CLAIMED, WRITE].map(bytes => decodeReceipt(bytes).evidence).map(evidence => evidence && claimants(evidence))).toEqual([
+      { count: 3, members: 3, level: 'disk' }, { count: 3, members: undefined, level: 'os' },
+    ])
+    expect(verdictOn(outcomeChanged(({ claims }) => ({ claims: claims.slice(1) })), { witness: CLAIMED_WITNESS, claims: 2 })).toBe('valid')
   })
 
   test('still holds with any of its layers kept back, and does not hold what they said', () => {
@@ -94,6 +119,24 @@ describe('a receipt', () => {
     ['a witness that is none', () => verdictOn(VIEW, { witness: VIEW }), 'format: byte 0 is not "CMRW"'],
     ['too few claims', () => verdictOn(WRITE, { claims: 4 }), 'claims: it has 3 claims where 4 are needed'],
     ['no claims', () => verdictOn(withChange(WRITE, () => ({ evidence: undefined })), { claims: 1 }), 'claims: it has 0 claims where 1 are needed'],
+    ['a layer kept back and too few claims', () => verdictOn(redactReceipt(withChange(CLAIMED, () => ({ evidence: undefined })), i => i === 0), { claims: 1 }), 'claims: it has 0 claims where 1 are needed'],
+    ['the layer kept back that its claims are of', () => verdictOn(withChange(CLAIMED, ({ layers }) => ({ layers: layers.map((layer, i) => i === 0 ? { ...layer, shown: undefined } : layer) }))), 'claims: no layer shows where the write left the state'],
+    ['another request claimed', () => verdictOn(outcomeChanged(() => ({ asked: Buffer.alloc(32) })), { witness: CLAIMED_WITNESS }), 'claims: another request was executed'],
+    ['another result claimed', () => verdictOn(outcomeChanged(() => ({ result: Buffer.alloc(32) })), { witness: CLAIMED_WITNESS }), 'claims: it had another result'],
+    ['another request claimed, unwitnessed', () => verdictOn(outcomeChanged(() => ({ asked: Buffer.alloc(32) }))), 'claims 0: the member did not sign it'],
+    ['another result claimed of a failure', () => verdictOn(outcomeChanged(() => ({ result: Buffer.alloc(32) }), golden('a-failure-that-members-claim.receipt')), { witness: golden('a-failure-that-members-claim.witness') }), 'claims 0: the member did not sign it'],
+    ['another transaction of the block claimed', () => verdictOn(outcomeChanged(({ index }) => ({ index: index + 1 }))), 'claims 0: the member did not sign it'],
+    ['a path that is too short', () => verdictOn(outcomeChanged(({ path }) => ({ path: path.slice(1) }))), 'claims: its path leads to no root'],
+    ['a place beyond the last', () => verdictOn(outcomeChanged(({ count }) => ({ index: count }))), 'claims: its path leads to no root'],
+    ['another number of members', () => verdictOn(outcomeChanged(({ members }) => ({ members: members - 1 }))), 'claims 0: the member did not sign it'],
+    ['claims of another write', () => verdictOn(outcomeChanged(() => decodeReceipt(golden('a-write-with-a-body-that-members-claim.receipt')).evidence as OutcomeEvidence)), 'claims 0: the member did not sign it'],
+    ['another level of a claim', () => verdictOn(claimChanged(1, () => ({ level: 'os' }))), 'claims 1: the member did not sign it'],
+    ['another time of a claim', () => verdictOn(claimChanged(2, ({ timeMs }) => ({ timeMs: timeMs + 1 }))), 'claims 2: the member did not sign it'],
+    ['a claim of nobody', () => verdictOn(claimChanged(0, () => ({ member: Buffer.alloc(32) }))), 'claims 0: it names no member'],
+    ['a claim without its certificate', () => verdictOn(claimChanged(claimOf(OTHER), () => ({ certificate: undefined }))), `claims ${claimOf(OTHER)}: the certificate of the member is missing`],
+    ['a claim of the mesh with a certificate', () => verdictOn(claimChanged(claimOf(MESH), () => ({ certificate: { issued: 1, signature: Buffer.alloc(64) } }))), `claims ${claimOf(MESH)}: a certificate is where none is needed`],
+    ['a claim that the mesh does not stand for', () => verdictOn(claimChanged(claimOf(OTHER), () => ({ certificate: { issued: 1, signature: Buffer.alloc(64) } }))), `claims ${claimOf(OTHER)}: the mesh did not sign the certificate of the member`],
+    ['evidence of both kinds', () => verdictOn(Buffer.concat([CLAIMED.subarray(0, 5), Buffer.of(7), CLAIMED.subarray(6)])), 'format: byte 5 is not known flags'],
     ['a missing link', () => verdictOn(claimsChanged(({ links, claims }) => ({ links: links.slice(1), claims: claims.slice(0, 1).map(claim => ({ ...claim, at: 0 })) }))), 'claims: a block does not follow the one before'],
     ['a member that is none', () => verdictOn(claimsChanged(({ links, claims }) => ({ links, claims: [{ ...claims[0] as (typeof claims)[0], member: Buffer.alloc(32) }] }))), 'claims 0: it names no member'],
     ['another level', () => verdictOn(claimsChanged(({ links, claims }) => ({ links, claims: claims.map((claim, i) => i === 1 ? { ...claim, level: 'disk' } : claim) }))), 'claims 1: the member did not sign it'],
@@ -129,11 +172,11 @@ describe('a receipt', () => {
       flipped[at] = byte ^ 1 << at % 8
       if (verifyReceipt(flipped, MESH.did).valid) throw new Error(`it holds with byte ${at} changed`)
     })
-    for (const cut of everyTruncation(WRITE)) expect(decodeTotally(decodeReceipt, cut, AREA).refusal?.code).toBe('CMESH_RECEIPT_FORMAT')
+    for (const whole of [WRITE, CLAIMED]) for (const cut of everyTruncation(whole)) expect(decodeTotally(decodeReceipt, cut, AREA).refusal?.code).toBe('CMESH_RECEIPT_FORMAT')
   })
 
   test('any bytes give a receipt, a witness, a record or a coded error', () => {
-    fc.assert(fc.property(damaged(fc.constantFrom(WRITE, VIEW)), bytes => { decodeTotally(decodeReceipt, bytes, AREA) }), { numRuns: 1_000 })
+    fc.assert(fc.property(damaged(fc.constantFrom(WRITE, CLAIMED, VIEW)), bytes => { decodeTotally(decodeReceipt, bytes, AREA) }), { numRuns: 1_000 })
     fc.assert(fc.property(damaged(fc.constantFrom(WRITE_WITNESS, VIEW_WITNESS)), bytes => { decodeTotally(decodeWitness, bytes, AREA) }), { numRuns: 1_000 })
     const record = Buffer.concat([Buffer.alloc(16), Buffer.of(1), Buffer.alloc(54), Buffer.of(1, 3, 1, 2, 3)])
     expect(decodeSealing(record)).toMatchObject({ sid: '', sub: '', layers: [Buffer.of(1, 2, 3)] })
@@ -147,6 +190,7 @@ describe('a receipt', () => {
     expect(() => withChange(WRITE, () => ({ evidence: { ...evidence, claims: [] } }))).toThrow('at most 1024 links, and 1 to 64 claims')
     expect(() => withChange(WRITE, () => ({ evidence: { ...evidence, claims: evidence.claims.map(claim => ({ ...claim, version: 'a"b' })) } })))
       .toThrow('a version that a receipt can hold has at most 255 printable characters of ASCII')
+    expect(() => outcomeChanged(() => ({ claims: [] }))).toThrow('1 to 64 claims')
     expect(() => layerChanged(WRITE, 0, shown => ({ ...shown, layer: Buffer.alloc(256) }))).toThrow('a layer has 1 to 255 bytes, and its texts 65,535 at most')
   })
 })

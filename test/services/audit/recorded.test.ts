@@ -164,6 +164,15 @@ describe('a receipt that is fetched', () => {
     expect(unknown).toMatchObject({ status: 404, code: 'CMESH_AUDIT_NO_RECEIPT', message: message('0'.repeat(32)) })
   })
 
+  test('of a write has what the members claim of it, as the one that came with the reply', async () => {
+    const id = newIds.next()
+    const answer = await mesh.ask(mesh.root, WRITE, { id, receipt: 'full' })
+    const [came, fetched] = [decodeLayers(answer.frame.layers).receipt, (await mesh.askRaw(mesh.root, `0xC:receipt:${id.toString('hex')}`)).frame.body].map(verified)
+    const evidence = came?.valid === true ? came.receipt.evidence : undefined
+    expect(evidence).toMatchObject({ version: 2, members: 1, claims: [{ level: 'memory' }] })
+    expect(fetched).toMatchObject({ valid: true, claims: [{ member: mesh.node }], receipt: { evidence: { ...evidence, claims: [expect.anything()] } } })
+  })
+
   test.each(['', 'abc', 'A'.repeat(32)])('by the id %p is 400', async id => {
     expect(await mesh.ask(session, `0xC:receipt${id === '' ? '' : `:${id}`}`)).toMatchObject({ status: 400, code: 'CMESH_FQMN_SYNTAX' })
   })

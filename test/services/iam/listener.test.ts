@@ -3,8 +3,13 @@ import { CMeshError } from '../../../cmtp/errors.ts'
 import { encodeRequest } from '../../../cmtp/frame.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { login, type SendStep } from '../../../cmtp/identity/login.ts'
+import { decodeLayers } from '../../../cmtp/layer.ts'
+import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
 import { HELLO_WILDCARD, helloNodeSubject, helloSubject } from '../../../cmtp/subject.ts'
 import type { ReceiptLevel } from '../../../cmtp/wire.ts'
+import { MockAuditLog } from '../../../providers/audit/mock.ts'
+import { Batcher } from '../../../services/audit/batcher.ts'
+import { ReceiptWriter } from '../../../services/audit/receipts.ts'
 import { IamListener, type IamListenerParts } from '../../../services/iam/listener.ts'
 import { HandBus } from '../../support/hand-bus.ts'
 import { startIam, type IamFixture } from '../../support/iam.ts'
@@ -123,6 +128,40 @@ describe('the door for newcomers', () => {
     expect((await ask(step('0xIW:call', body, 'none'))).frame).toMatchObject({ receipt: 'none', finalHash: expect.objectContaining({ length: 0 }) })
   })
 
+  test('records each step with whom it proved, and what came of it: the answer at full has the receipt', async () => {
+    const log = new MockAuditLog({ maxBytes: 1024 ** 3, maxAgeMs: 86_400_000 })
+    const batcher = new Batcher({
+      log, mesh: iam.mesh.did, node: iam.mesh.did, certificate: undefined, sign: data => iam.mesh.sign(data), clock: testClock(iam.clock),
+      onRoot: () => undefined, onFailed: error => { throw error },
+    })
+    await batcher.start()
+    const receipts = new ReceiptWriter({ log, certificate: undefined, guard: iam.guard, evidence: { of: () => undefined, bytes: 0 } })
+    const { ask } = await listening({ audit: { batcher, receipts } })
+    const told: unknown[] = []
+    const send: SendStep = async (action, body, node) => {
+      const { frame } = await ask(step(`0xIW:${action}`, body, 'full'), node)
+      const verdict = verifyReceipt(decodeLayers(frame.layers).receipt, iam.mesh.did)
+      if (!verdict.valid) throw verdict.error
+      const { receipt: { sub, sid }, layers: [layer] } = verdict
+      told.push([action, layer?.hop, layer?.fqmn, layer?.decision, layer?.status, sub, sid])
+      return frame.body
+    }
+    const identity = KeyPair.generate()
+    const { sid } = await login({ identity, send, mesh: iam.mesh.did })
+    await send('call', Buffer.from('noise'), undefined)
+    expect(told).toEqual([
+      ['call', 'iam', '0xIW:call', 'allowed', 200, '', ''], ['confirm', 'iam', '0xIW:confirm', 'allowed', 200, identity.did, ''],
+      ['consent', 'iam', '0xIW:consent', 'allowed', 200, identity.did, sid], ['call', 'iam', '0xIW:call', 'denied', 401, '', ''],
+    ])
+    // At the other levels, and what could not be read but said its id; what does not is not, and promises nothing.
+    for (const data of [step('0xIW:call'), step('0xIW:call', undefined, 'none'), step('hello'), step('0xIW:call').subarray(0, 40), Buffer.from('noise')]) await ask(data)
+    await batcher.flush()
+    expect(batcher.stats.requests).toBe(4 + 4)
+    expect((await ask(Buffer.from('noise'))).frame).toMatchObject({ receipt: 'none', status: 400 })
+    await batcher.stop()
+    expect(await ask(step('0xIW:call'))).toMatchObject({ status: 507, code: 'CMESH_AUDIT_FULL', frame: { receipt: 'none' } })
+  })
+
   test.each([
     '', 'cmesh.v1.mine.x', 'cmesh.v1.req.x', '$JS.API.INFO', '_INBOX.somebody.1', `_INBOX.${CID}`, `_INBOX.${CID}.`, `_INBOX.${CID}X.1`, '_INBOX.>',
   ])('drops and counts what wants the answer at "%s"', async reply => {
@@ -173,7 +212,7 @@ describe('the door for newcomers', () => {
     await listener.drain()
   })
 
-  test('looks into nothing there is no place for, and answers it at its own level', async () => {
+  test('looks into nothing there is no place for, and promises nothing for it', async () => {
     const release: (() => void)[] = []
     const { bus, bring, listener } = await listening({ iam: { handle: () => new Promise(resolve => { release.push(() => { resolve(Buffer.from('{}')) }) }) } })
     for (let i = 0; i < 160; i++) bring(step('0xIW:refresh'))
@@ -181,7 +220,7 @@ describe('the door for newcomers', () => {
     for (const data of [Buffer.from('noise'), none, step('0xS:0x001:hello_world'), step('0xIW:call', none, 'none'), step('0xIW:call', none, 'full')]) bring(data)
     const answers = bus.published.map(({ data }) => readAnswer(data))
     expect(answers.map(({ status, code, frame: { receipt } }) => [status, code, receipt])).toEqual([
-      [429, 'CMESH_IAM_BUSY', 'hash'], [429, 'CMESH_IAM_BUSY', 'hash'], [429, 'CMESH_IAM_BUSY', 'hash'], [429, 'CMESH_IAM_BUSY', 'none'], [429, 'CMESH_IAM_BUSY', 'hash'],
+      [429, 'CMESH_IAM_BUSY', 'none'], [429, 'CMESH_IAM_BUSY', 'none'], [429, 'CMESH_IAM_BUSY', 'none'], [429, 'CMESH_IAM_BUSY', 'none'], [429, 'CMESH_IAM_BUSY', 'none'],
     ])
     expect(answers.map(({ frame: { id } }) => id)).toEqual([Buffer.alloc(16), Buffer.alloc(16), ID, ID, ID])
     for (const each of release) each()

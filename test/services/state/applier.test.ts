@@ -1,14 +1,16 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from '@jest/globals'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { MockStateStore } from '../../../providers/state/mock.ts'
 import { BATCH_LIMITS, type Transaction } from '../../../services/state/batch.ts'
-import { BLOCK_BYTES, emptyChain, encodeBlock } from '../../../services/state/block.ts'
+import { BLOCK_BYTES, emptyChain, encodeBlock, scanBlock } from '../../../services/state/block.ts'
 import type { OwnBatch } from '../../../services/state/own-batches.ts'
 import type { Block } from '../../../services/state/provider.ts'
 import { jsonExecution, type TransactionHandler } from '../../../services/state/transaction.ts'
-import { transactionDigest } from '../../../services/state/transaction-index.ts'
+import { transactionDigest, type TransactionIndex } from '../../../services/state/transaction-index.ts'
 import { contentOf } from '../../support/blocks.ts'
 import { batchOf, entryOf, genesisTransaction, MEMBER, outputOf, replica, START_MS, transactionOf, type Replica } from '../../support/replica.ts'
 
@@ -99,6 +101,52 @@ describe('log time', () => {
     expect(records.map(record => record.status)).toEqual([200, 408])
     expect(outputOf(records[1])).toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
     expect(Object.keys(contentOf(store)['0x000'] ?? {})).toEqual(['.on'])
+  })
+})
+
+describe('a block that was read back', () => {
+  const collect = (setFlagsFromString('--expose-gc'), runInNewContext('gc') as () => void)
+  /** Taken up by an applier; what the store read it from, and whether it is in memory still. */
+  async function restored(transactions: readonly Transaction[]): Promise<{ readonly index: TransactionIndex, readonly isKept: () => Promise<boolean> }> {
+    const first = await opened()
+    first.next(batchOf(transactions))
+    const again = await opened()
+    const take = (): WeakRef<ArrayBufferLike> => {
+      const bytes = new Uint8Array(encodeBlock(first.applied[0] as Block))
+      again.applier.restore(scanBlock(bytes, { path: '', block: 0 }, () => undefined), START)
+      return new WeakRef(bytes.buffer)
+    }
+    const bytes = take()
+    const isKept = async (): Promise<boolean> => {
+      await new Promise(resolve => { setImmediate(resolve) })
+      collect()
+      return bytes.deref() !== undefined
+    }
+    return { index: again.index, isKept }
+  }
+
+  test('is let go of once its outcomes are read, and they know what was asked all the same', async () => {
+    const transactions = [put('a'), put('b')]
+    const { index, isKept } = await restored(transactions)
+    expect(await isKept()).toBe(true)
+    const [one, other] = transactions.map(({ id }) => index.get(id))
+    expect(await isKept()).toBe(false)
+    expect([one?.digest, other?.digest]).toEqual(transactions.map(transactionDigest))
+  })
+
+  test('and is large for its transactions is let go of at once', async () => {
+    const large = { ...put('a'), body: Buffer.alloc(10_000, 1) }
+    const { index, isKept } = await restored([large])
+    expect(await isKept()).toBe(false)
+    expect(index.get(large.id)).toMatchObject({ id: large.id, status: 200, seq: 1, digest: transactionDigest(large) })
+  })
+
+  test('may hold what is no batch', async () => {
+    const { applier, index } = await opened()
+    const message = Buffer.alloc(10_000, 1)
+    const holds = { transactions: 0, writes: 0, events: 0, outputBytes: 0, bytes: 10_100 }
+    applier.restore({ epoch: 0, seq: 1, timeMs: 0, message, transactions: [], holds }, START)
+    expect(index.get('0'.repeat(32))).toBeUndefined()
   })
 })
 

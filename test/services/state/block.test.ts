@@ -95,7 +95,7 @@ describe('the block codec', () => {
       expect(writes).toEqual(transactions.flatMap(each => each.writes))
       expect(holds).toEqual({
         transactions: transactions.length, writes: writes.length, events: events.length,
-        outputBytes: transactions.reduce((sum, { output }) => sum + output.length, 0),
+        outputBytes: transactions.reduce((sum, { output }) => sum + output.length, 0), bytes: bytes.length,
       })
     }), { numRuns: 500 })
   })

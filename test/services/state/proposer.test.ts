@@ -353,6 +353,37 @@ describe('the end', () => {
     await made.drain()
   })
 
+  test('a failure that will not pass says of what is on its way that nobody knows: it may be ordered, and others may execute it', async () => {
+    const { proposer: made, sent } = proposer()
+    const all = Array.from({ length: 256 * 9 }, () => put())
+    const submitted = Promise.allSettled(all.map(each => made.submit(each)))
+    await turn()
+    sent[0]?.commit()
+    const stuck = new CMeshError('CMESH_STATE_STUCK', { seq: 7, epoch: 1, hash: 'ab', reason: 'test' })
+    made.fail(stuck)
+    const reasons = (await submitted).map(each => (each as PromiseRejectedResult).reason as CMeshError)
+    const away = new Set(sent.flatMap(idsOf))
+    expect(away.size).toBe(256 * 8)
+    for (const [i, { id }] of all.entries()) {
+      if (away.has(id)) expect(reasons[i]).toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME', detail: { tx: id }, cause: stuck })
+      else expect(reasons[i]).toBe(stuck)
+    }
+    await expect(made.submit(put())).rejects.toBe(stuck)
+  })
+
+  test('an end gives up what waits: what is on its way is of unknown outcome, the rest was never asked for', async () => {
+    const { proposer: made, sent } = proposer()
+    const all = Array.from({ length: 256 * 9 }, () => put())
+    const submitted = Promise.allSettled(all.map(each => made.submit(each)))
+    await turn()
+    const draining = made.drain()
+    made.giveUp()
+    const codes = (await submitted).map(each => ((each as PromiseRejectedResult).reason as CMeshError).code)
+    await draining
+    expect(codes.filter(code => code === 'CMESH_ROUTER_UNKNOWN_OUTCOME')).toHaveLength(sent.length * 256)
+    expect(codes.filter(code => code === 'CMESH_ROUTER_DRAINING')).toHaveLength(256)
+  })
+
   test('a failure settles everything that waits, queued or on its way, and every later submission', async () => {
     const { proposer: made, sent } = proposer()
     const all = Array.from({ length: 256 * 9 }, () => put())

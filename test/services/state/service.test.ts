@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { decodeClaim } from '../../../cmtp/claim.ts'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
@@ -19,6 +20,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { contractModule } from '../../support/contract-module.ts'
+import { until } from '../../client/support/until.ts'
+import { HandBus } from '../../support/hand-bus.ts'
 import { failureOf } from '../../support/iam.ts'
 import { keptLog, memberOf, memoryWatermark, startMesh, testClock, type TestMesh } from '../../support/mesh.ts'
 import { batchOf, deploymentOf, genesisTransaction, MEMBER, METER, OPERATOR, transactionOf } from '../../support/replica.ts'
@@ -241,7 +244,8 @@ describe('when state halts', () => {
     }
     const { head } = broken.state
     const waiting = [broken.ask(broken.root, '0xSW:0x001:say:["lost"]'), broken.ask(broken.root, '0xSW:0x002:increment')]
-    for (const each of waiting) expect(await each).toMatchObject({ status: 500, code: 'CMESH_CONTRACT_HOST' })
+    // Both are ordered: another member may execute them.
+    for (const each of waiting) expect(await each).toMatchObject({ status: 504, code: 'CMESH_ROUTER_UNKNOWN_OUTCOME' })
     expect(broken.halts.map(error => error.code)).toEqual(['CMESH_CONTRACT_HOST'])
     expect(broken.state.halted?.code).toBe('CMESH_CONTRACT_HOST')
     expect(broken.state.head).toBe(head)
@@ -415,6 +419,54 @@ describe('the life of State', () => {
     expect(state.head.seq).toBe(1)
     expect(state.genesis).toEqual({ operator: OPERATOR.did, members: [MEMBER.did] })
     await state.stop()
+  })
+
+  test('stops though a quorum is away that what it ordered waits for', async () => {
+    const made = parts({ drainMs: 1, replication: { bus: new HandBus(), quorum: true, version: '', out: () => 0 } })
+    const state = new StateService(made)
+    const other = KeyPair.generate().did
+    const started = expect(state.start(() => ({ ...genesis(), members: [MEMBER.did, other] }))).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME' })
+    await until('the beginning is ordered', () => state.head.seq === 1)
+    expect(state.pendingWrites).toBe(1)
+    await state.stop()
+    await started
+    expect(state.pendingWrites).toBe(0)
+  })
+
+  test('claims no more than is durable: neither what the order had for it, nor what comes while that is stored', async () => {
+    const store = new MockStateStore()
+    const bus = new HandBus()
+    const claimed: { readonly seq: number, readonly durable: number }[] = []
+    const waiting: (() => void)[] = []
+    let durable = 0
+    const commit = store.commit.bind(store)
+    store.commit = block => {
+      void commit(block)
+      return new Promise(resolve => { waiting.push(resolve) })
+    }
+    const store1 = (): void => {
+      durable++
+      waiting.shift()?.()
+    }
+    bus.onPublish = (_, data) => { claimed.push({ seq: decodeClaim(data)?.seq ?? 0, durable }) }
+    const made = parts({ store, replication: { bus, quorum: true, version: '', out: () => 0 } })
+    const start = made.consensus.start.bind(made.consensus)
+    made.consensus.start = async (from, deliver) => {
+      const entry = (seq: number): LogEntry => ({ epoch: 0, seq, id: '0'.repeat(32), data: batchOf(seq === 1 ? [genesisTransaction()] : [], { proposedMs: 1 }) })
+      for (const seq of [1, 2, 3]) deliver(entry(seq))
+      store.flush = async () => {
+        store.flush = () => Promise.resolve()
+        for (const seq of [4, 5]) deliver(entry(seq))
+        for (let i = 0; i < 4; i++) store1()
+      }
+      await start({ epoch: 0, seq: 3 }, deliver)
+    }
+    const state = new StateService(made)
+    await state.start(genesis)
+    expect(claimed).toEqual([{ seq: 4, durable: 4 }])
+    store1()
+    await state.stop()
+    expect(claimed.at(-1)).toEqual({ seq: 5, durable: 5 })
   })
 
   test('a log that does not start with genesis is not opened', async () => {

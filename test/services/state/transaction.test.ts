@@ -127,7 +127,7 @@ test('what is read back block by block makes the index that adding it makes, whe
           { id: `${b}.${t}`, status: 200, gas: 0n, output: Buffer.alloc(size), digest: '', seq: b + 1, timeMs: 0, span: undefined }
         ))
         for (const [place, outcome] of outcomes.entries()) if (place >= skip) added.add(outcome, { before: head, skip: place })
-        const holds = { transactions: outputs.length, writes: 0, events: 0, outputBytes: outputs.reduce((sum, size) => sum + size, 0) }
+        const holds = { transactions: outputs.length, writes: 0, events: 0, outputBytes: outputs.reduce((sum, size) => sum + size, 0), bytes: 0 }
         const transactions = outcomes.map(({ id, status, gas, output }) => ({ id, status, gas, output, writes: [], events: [] }))
         const block = { epoch: 0, seq: b + 1, timeMs: 0, message: new Uint8Array(0), transactions, ...(told && { holds }) }
         restored.restore(block, { before: head, skip }, () => {
