@@ -16,6 +16,8 @@ const EVENTS = 'events.state.contracts.0x002.incremented'
 const BEAT_MS = 10
 /** Transactions looked up in one message. */
 const LOOKUPS = 512
+/** So many transactions a mesh knows by id at least (docs/limits.md): of a load with more writes nobody can say what became of each. */
+const KNOWN = 65_536
 /** How long the last events may take to be out, in ms. */
 const EVENTS_MS = 30_000
 
@@ -107,17 +109,19 @@ export class SteadyLoad {
     this.#closePhase()
   }
 
-  /** Compares what was acknowledged with what there is. `boots`: nodes that were started meanwhile. */
+  /** Compares what was acknowledged with what there is. `boots`: nodes that were started meanwhile. Rejects where there were more writes than the mesh can know. */
   async verdict(boots: number): Promise<Verdict> {
+    const writes = this.#phases.reduce((sum, phase) => sum + phase.writes, boots)
+    if (writes > KNOWN) throw new Error(`${writes} writes cannot be looked up: a mesh knows the last ${KNOWN} by id. Ask for fewer a second, or for a shorter time.`)
     const after = await this.#counter()
     const numbers = new Set(this.#acknowledged.values())
     const missing = await this.#missing([...this.#acknowledged.keys()])
     const executed = this.#unknown.length - await this.#missing(this.#unknown)
-    const writes = this.#acknowledged.size - missing + executed
+    const done = this.#acknowledged.size - missing + executed
     return {
       acknowledged: this.#acknowledged.size,
       lost: missing + this.#acknowledged.size - numbers.size,
-      duplicated: after - this.#before - boots - writes,
+      duplicated: after - this.#before - boots - done,
       events: await this.#events(after) - after,
     }
   }

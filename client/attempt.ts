@@ -10,7 +10,8 @@ import type { KeyPair } from '../cmtp/identity/keys.ts'
 import type { ActiveSession } from './active-session.ts'
 import type { RequestOptions } from './link.ts'
 import type { ResolvedRequestDefaults } from './options.ts'
-import { Reply, requestId } from './reply.ts'
+import type { Reply } from './reply.ts'
+import { requestId } from './reply.ts'
 import { ANSWER_MS } from './retry.ts'
 
 /** How one request is asked, every option resolved. */
@@ -113,14 +114,20 @@ export function settle(attempt: Attempt<unknown>, last: Reply | CMeshError): Rep
   return last
 }
 
+/** Whether what became of the last sending leaves open what became of one before it, which nobody answered. */
 function isUnknown({ ask, isTransaction }: Attempt<unknown>, last: Reply | CMeshError, error: CMeshError): boolean {
   // Whoever asked for one attempt is told what became of the connection; a time-out says nothing of what became of the write.
   if (!ask.retry) return error.code === 'CMESH_BUS_TIMEOUT'
   if (error.retry === 'retry') return true
-  // That the last sending came too late says nothing of those before it either.
-  if (!isTransaction) return error.code === 'CMESH_ROUTER_DEADLINE'
-  return last instanceof Reply && transactionOf(last) === undefined
+  // Not answered: no session was to be had, say. Whoever gave up, or could not read its answer, is told that.
+  if (last instanceof CMeshError) return !OWN_WORD.has(error.code)
+  if (isTransaction) return transactionOf(last) === undefined
+  // Nobody keeps its outcome: what guard and router say is of the last sending, and what the service says may be of the first.
+  return error.code.startsWith('CMESH_IAM_') || error.code.startsWith('CMESH_ROUTER_')
 }
+
+/** What this client says of itself. */
+const OWN_WORD: ReadonlySet<string> = new Set(['CMESH_CLIENT_ABORTED', 'CMESH_CLIENT_CLOSED', 'CMESH_CLIENT_REPLY'])
 
 /** The transaction whose outcome a reply is; `undefined` for one that speaks of the request alone. */
 function transactionOf(reply: Reply): string | undefined {

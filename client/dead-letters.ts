@@ -1,4 +1,5 @@
 /** Dead letters, as a client sees and settles them: those of groups it may take from, and of its own delayed calls. */
+import { REQUEST } from '../cmtp/correlate.ts'
 import type { CMeshError } from '../cmtp/errors.ts'
 import { checkOptions, integer } from './options.ts'
 import type { ChannelEvent } from './subscription.ts'
@@ -53,6 +54,8 @@ export interface LetterPage {
 
 const RANGE_CHECKS = { from: integer(1, Number.MAX_SAFE_INTEGER), limit: integer(1, 1_000) }
 const ADDRESS = 'events.dead'
+/** Sent once: what a second sending finds is that the letter is gone, or the first one not yet done. */
+const ONCE = { resendMs: REQUEST.timeoutMaxMs }
 
 export class DeadLetters {
   readonly #call: VerbCall
@@ -75,11 +78,11 @@ export class DeadLetters {
 
   /** Gives the event to its group once more, or makes the call again. False where there is no such letter any more. */
   async replay(id: string, options: VerbOptions = {}): Promise<boolean> {
-    return (await this.#call(`0xEW:${ADDRESS}:${id}:replay`, options)).json<{ readonly replayed: boolean }>().replayed
+    return (await this.#call(`0xEW:${ADDRESS}:${id}:replay`, { ...options, ...ONCE })).json<{ readonly replayed: boolean }>().replayed
   }
 
   /** Removes a letter. False where there is no such letter any more. */
   async drop(id: string, options: VerbOptions = {}): Promise<boolean> {
-    return (await this.#call(`0xEW:${ADDRESS}:${id}:drop`, options)).json<{ readonly dropped: boolean }>().dropped
+    return (await this.#call(`0xEW:${ADDRESS}:${id}:drop`, { ...options, ...ONCE })).json<{ readonly dropped: boolean }>().dropped
   }
 }

@@ -76,8 +76,11 @@ export class MeshClient extends MeshVerbs {
    */
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
-    const plain = options === undefined && this.#parts.trace === undefined && !isSigned(fqmn)
-    const reply = plain ? this.#requester.request(fqmn, undefined, this.#plain) : this.#send(fqmn, options ?? {})
+    const isPlain = options === undefined && this.#parts.trace === undefined && !isSigned(fqmn)
+    return isPlain ? this.#noting(fqmn, this.#requester.request(fqmn, undefined, this.#plain)) : this.#send(fqmn, options ?? {})
+  }
+
+  #noting(fqmn: string, reply: Promise<Reply>): Promise<Reply> {
     return isWrite(fqmn) ? reply.then(this.#noted) : reply
   }
 
@@ -112,7 +115,7 @@ export class MeshClient extends MeshVerbs {
     try {
       checkOptions('a call', options, CALL_CHECKS)
       const parts = partsOf(this.#traced(this.#headed(options)), options.idempotencyKey)
-      return this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options))
+      return this.#noting(fqmn, this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options)))
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }
@@ -126,7 +129,9 @@ export class MeshClient extends MeshVerbs {
     if (this.#closed !== undefined) throw new CMeshError('CMESH_CLIENT_CLOSED')
     checkOptions('a batch', options, BATCH_CHECKS)
     if (entries.length === 0 || entries.length > LIMITS.batchEntries) throw usage(`A batch has 1 to ${LIMITS.batchEntries} entries, not ${entries.length}.`)
-    return await this.#requester.batch(entries.map((entry) => fieldsOf(this.#traced(entry))), this.#ask(options))
+    const replies = await this.#requester.batch(entries.map(entry => fieldsOf(this.#traced(entry))), this.#ask(options))
+    entries.forEach(({ fqmn }, i) => { if (isWrite(fqmn)) this.#noted(replies[i] as Reply) })
+    return replies
   }
 
   /**

@@ -16,7 +16,8 @@ export interface RequestDefaults {
   readonly receipt?: ReceiptLevel | undefined
   /**
    * Whether a request that failed with an error of retry class is sent again, under the same message id, until its deadline.
-   * Default true. A write is executed at most once however often it is sent: its message id is the transaction's id.
+   * Default true. A write is executed at most once however often it is sent: its message id is the transaction's id. That holds as long as it is
+   * one of the last 65,536 transactions of the mesh: with a deadline of 5 s up to some 13,100 a second, of 300 s up to 218.
    */
   readonly retry?: boolean | undefined
   /**

@@ -27,7 +27,7 @@ export interface JetStreamGroupsParts {
   /** The first event of a channel from a sequence on. */
   readonly next: (channel: string, seq: number) => Promise<MeshEvent | undefined>
   /** Stores what was put back. */
-  readonly store: (subject: string, data: Uint8Array) => Promise<unknown>
+  readonly store: (subject: string, data: Uint8Array, id?: string) => Promise<unknown>
 }
 
 /** Waits for a first event are no shorter than this, in ms: an answer that says no costs the broker as much as one that waits. */
@@ -120,9 +120,10 @@ export class JetStreamGroups implements EventGroups {
     return { event: event?.seq === seq ? event : undefined, attempt }
   }
 
-  async putBack(group: string, event: MeshEvent): Promise<void> {
+  async putBack(group: string, event: MeshEvent, id: string): Promise<void> {
     await this.state(event.channel, group)
-    await this.#parts().store(againSubject(event.channel, group), encodeAgain(event))
+    const subject = againSubject(event.channel, group)
+    await this.#parts().store(subject, encodeAgain(event), hash('sha256', `${subject} ${id}`, 'base64url'))
   }
 
   async remove(channel: string, group: string): Promise<void> {

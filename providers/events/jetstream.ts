@@ -239,7 +239,9 @@ export class JetStreamEvents implements EventsProvider {
       eventsStream: new StreamApi(calls, stream, timeoutMs),
       againStream: new StreamApi(calls, dead, timeoutMs),
       next: (channel, seq) => reader.next(channel, seq),
-      store: (subject, data) => publisher.publish({ subject, data, timeoutMs: this.#publishTimeoutMs, signal: this.#stopping.signal }),
+      store: (subject: string, data: Uint8Array, id?: string) => publisher.publish({
+        subject, data, timeoutMs: this.#publishTimeoutMs, signal: this.#stopping.signal, ...(id !== undefined && { id }),
+      }),
     }
   }
 

@@ -32,6 +32,8 @@ interface Group {
   cursor: number
   /** What is in hand, by kind and sequence. */
   readonly hands: Map<string, Hand>
+  /** Under which ids events were put back. */
+  readonly putBack: Set<string>
   readonly wakes: Set<() => void>
 }
 
@@ -51,7 +53,7 @@ export class MockGroups implements EventGroups {
       if (this.#groups.size >= LIMITS.eventGroups) throw tooMany(channel, group, LIMITS.eventGroups)
       const { from } = settings
       const cursor = typeof from === 'number' ? from - 1 : from === 'new' ? this.#parts.head() : 0
-      found = { channel, name: group, settings: { ...settings }, cursor, hands: new Map(), wakes: new Set() }
+      found = { channel, name: group, settings: { ...settings }, cursor, hands: new Map(), putBack: new Set(), wakes: new Set() }
       this.#groups.set(key, found)
     }
     return this.#stateOf(found)
@@ -100,8 +102,10 @@ export class MockGroups implements EventGroups {
     return { event: undefined, attempt }
   }
 
-  async putBack(group: string, event: MeshEvent): Promise<void> {
+  async putBack(group: string, event: MeshEvent, id: string): Promise<void> {
     const own = this.#of(event.channel, group)
+    if (own.putBack.has(id)) return
+    own.putBack.add(id)
     own.hands.set(handKey(true, event.seq), { event, again: true, attempt: 0, dueMs: 0 })
     wake(own)
   }

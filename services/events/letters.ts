@@ -107,7 +107,7 @@ export class Letters {
   async read(action: string, call: Call, auth: AuthContext): Promise<Reply> {
     const args = argumentsIn(call)
     if (action === 'show' && args.length === 1 && typeof args[0] === 'string') {
-      const letter = await this.#seen(args[0], auth)
+      const { letter } = await this.#seen(args[0], auth)
       if (letter === undefined) throw new CMeshError('CMESH_EVENTS_NO_LETTER', { id: args[0].slice(0, 64) })
       return jsonReply(letter)
     }
@@ -120,13 +120,14 @@ export class Letters {
 
   /** `action`: one of `LETTER_ACTIONS`. */
   async settle(id: string, action: string, call: Call, auth: AuthContext, notes: HopNotes): Promise<Reply> {
-    const letter = await this.#seen(id, auth)
+    const { letter, place } = await this.#seen(id, auth)
     const { letters, groups } = this.#parts.provider
     if (action === 'drop') return jsonReply({ id, dropped: letter !== undefined && await letters.remove(id) })
     if (letter === undefined) return jsonReply({ id, replayed: false })
     if (letter.kind === 'event') {
       const { channel, group, seq, eventTimeMs: timeMs, data } = letter
-      await groups.putBack(group, { channel, seq, timeMs, data: dataOf(data) })
+      // An event that dies again has its letter in another place, so that it can be put back again.
+      await groups.putBack(group, { channel, seq, timeMs, data: dataOf(data) }, `letter ${place}`)
     } else {
       if (letter.did !== auth.sub) throw new CMeshError('CMESH_IAM_DENIED', { permission: 'write', fqmn: call.route.bare })
       const reply = await this.#parts.resend(letter, call, auth, notes)
@@ -156,11 +157,11 @@ export class Letters {
     }
   }
 
-  async #seen(id: string, auth: AuthContext): Promise<Letter | undefined> {
-    if (!/^[0-9a-f]{1,64}$/.test(id)) return undefined
-    const stored = await this.#parts.provider.letters.get(id)
+  /** No letter where there is none that the caller may see. */
+  async #seen(id: string, auth: AuthContext): Promise<{ readonly letter: Letter | undefined, readonly place: number }> {
+    const stored = /^[0-9a-f]{1,64}$/.test(id) ? await this.#parts.provider.letters.get(id) : undefined
     const letter = stored === undefined ? undefined : letterOf(stored)
-    return letter !== undefined && this.#maySee(letter, auth) ? letter : undefined
+    return { letter: letter !== undefined && this.#maySee(letter, auth) ? letter : undefined, place: stored?.place ?? 0 }
   }
 
   #maySee(letter: Letter, auth: AuthContext): boolean {

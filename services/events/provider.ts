@@ -96,8 +96,8 @@ export interface EventGroups {
   again(channel: string, group: string, token: string, delayMs: number): Promise<void>
   /** The event and the attempt of a token; no event where the channel keeps it no more. */
   look(channel: string, group: string, token: string): Promise<{ readonly event: MeshEvent | undefined, readonly attempt: number }>
-  /** Gives an event to this group once more, with the attempts counted anew. */
-  putBack(group: string, event: MeshEvent): Promise<void>
+  /** Gives an event to this group once more, with the attempts counted anew. A second time under one id within 120 s is none. */
+  putBack(group: string, event: MeshEvent, id: string): Promise<void>
   /** Ends the group with its position. One that is not there is none. */
   remove(channel: string, group: string): Promise<void>
 }

@@ -44,7 +44,7 @@ export class OtherMember {
   /** `level`: what this node's own copy survives. `claim` is the first that was heard, its signature checked. */
   constructor(level: ClaimLevel, claim: Claim, nowMs: number) {
     this.#level = level
-    this.#newest = this.#hear(claim, nowMs)
+    this.#newest = this.#hear(claim, nowMs, true)
   }
 
   get claim(): Claim {
@@ -56,7 +56,7 @@ export class OtherMember {
     return this.#heardMs
   }
 
-  /** When its last claim came, whenever that was made. */
+  /** When it last said what its clock shows, whatever that was. */
   get cameMs(): number {
     return this.#cameMs
   }
@@ -89,7 +89,7 @@ export class OtherMember {
 
   /** Takes a claim that is news, its signature checked. */
   take(claim: Claim, nowMs: number): void {
-    this.#newest = this.#hear(claim, nowMs)
+    this.#newest = this.#hear(claim, nowMs, claim.timeMs > this.#newest.claim.timeMs)
   }
 
   /** Holds what it said against this node's chain, which goes up to `head`. */
@@ -107,11 +107,14 @@ export class OtherMember {
     return this.#hold(newest, chains) ?? first
   }
 
-  #hear(claim: Claim, nowMs: number): Heard {
+  /** `isLater`: than all that it said. A member whose clock was set back says the same time until that has come again: its clock shows another. */
+  #hear(claim: Claim, nowMs: number, isLater: boolean): Heard {
     const ofNow = Math.abs(nowMs - claim.timeMs) <= OF_NOW_MS
     if (ofNow) this.#heardMs = nowMs
-    this.#cameMs = nowMs
-    this.#behind = [nowMs - claim.timeMs, ...this.#behind].slice(0, TIMES)
+    if (isLater) {
+      this.#cameMs = nowMs
+      this.#behind = [nowMs - claim.timeMs, ...this.#behind].slice(0, TIMES)
+    }
     return { claim, ofNow }
   }
 

@@ -15,15 +15,12 @@ import { LIMITS } from '../../cmtp/limits.ts'
 import type { Clock } from '../clock.ts'
 import type { ConsensusProvider, LogEntry } from '../consensus/provider.ts'
 import { FairQueue } from '../fair-queue.ts'
+import { Barrier } from './barrier.ts'
 import { BATCH_LIMITS, batchOverheadBytes, encodeBatch, transactionBytes, type Transaction } from './batch.ts'
 import { OwnBatches, type OwnBatch } from './own-batches.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
 const BATCHES_IN_FLIGHT = 8
-/** Least time between two empty batches, ms. */
-const BARRIER_MS = 10
-/** Longest that an empty batch is waited for, ms: those that come after it wait for its end. */
-const BARRIER_DEADLINE_MS = 10_000
 
 export interface ProposerParts {
   readonly consensus: Pick<ConsensusProvider, 'propose'>
@@ -56,6 +53,7 @@ export class Proposer {
   readonly #maxBytes: number
   readonly #pending = new Map<string, Pending>()
   readonly #queue = new FairQueue<Pending>()
+  readonly #barrier: Barrier
   readonly #own = new OwnBatches()
   /** Most transactions of the next batch. */
   #size: number = BATCH_LIMITS.transactions
@@ -64,14 +62,11 @@ export class Proposer {
   #inFlight = 0
   #scheduled = false
   #closed: CMeshError | undefined
-  /** Settles when the last empty batch is ordered and a while has gone by. */
-  #barrier: Promise<unknown> = Promise.resolve()
-  /** The one that is not on its way yet: whoever asks now shares it. */
-  #nextBarrier: Promise<number> | undefined
   #idle: (() => void)[] = []
 
   constructor(parts: ProposerParts) {
     this.#parts = parts
+    this.#barrier = new Barrier({ order: deadlineMs => this.#orderNothing(deadlineMs), clock: parts.clock })
     this.#maxPending = parts.maxPending ?? 65_536
     this.#maxBytes = parts.maxPendingBytes ?? 67_108_864
   }
@@ -120,21 +115,10 @@ export class Proposer {
 
   /**
    * Orders an empty batch, which moves log time on, and resolves with its sequence once this node has applied it: everything that was
-   * acknowledged anywhere before the call is applied then, too. Calls of one tick share a batch, and so do those that come while one is
-   * under way, or within `BARRIER_MS` of it: whoever may only read does not fill the log. Rejects as consensus does.
+   * acknowledged anywhere before the call is applied then, too. Many share one (`barrier.ts`). Rejects as consensus does, and with `CMESH_ROUTER_DEADLINE`.
    */
   barrier(deadlineMs: number): Promise<number> {
-    if (this.#closed !== undefined) return Promise.reject(this.#closed)
-    this.#nextBarrier ??= this.#barrier.then(() => new Promise<number>((resolve, reject) => {
-      setImmediate(() => {
-        this.#nextBarrier = undefined
-        const ordered = this.#orderNothing(deadlineMs)
-        const pause = new Promise(done => { setTimeout(done, BARRIER_MS).unref() })
-        this.#barrier = Promise.allSettled([ordered, pause])
-        ordered.then(resolve, reject)
-      })
-    }))
-    return this.#nextBarrier
+    return this.#closed === undefined ? this.#barrier.pass(deadlineMs) : Promise.reject(this.#closed)
   }
 
   async #orderNothing(deadlineMs: number): Promise<number> {
@@ -143,7 +127,7 @@ export class Proposer {
     const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions: [] }, bytes => member.sign(bytes))
     // Under an id of its own: two of one moment have the same content, and the second must not be given the place of the first.
     const id = randomBytes(16).toString('hex')
-    const { seq } = await consensus.propose({ id, data, deadlineMs: Math.min(deadlineMs, clock.nowMs() + BARRIER_DEADLINE_MS) })
+    const { seq } = await consensus.propose({ id, data, deadlineMs })
     return seq
   }
 

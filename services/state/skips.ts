@@ -17,6 +17,8 @@ export interface KeptSkips {
   readonly all: readonly Skip[]
   /** Notes durably where the node halted, before it stops. Throws what keeps it from doing so. */
   halted(halt: Halt): void
+  /** The log goes up to there: a halt that was noted before is none any more. Never throws. */
+  passed(seq: number): void
 }
 
 export interface SkipsParts {
@@ -64,9 +66,10 @@ export class Skips {
     return error
   }
 
-  /** Those of entries that the log has passed, where it has no record of them yet. */
+  /** Those of entries that the log has passed, where it has no record of them yet. What was noted of a halt there is forgotten. */
   async unrecorded(store: Pick<StateStore, 'head' | 'readBack'>): Promise<readonly Skip[]> {
     const { kept, system } = this.#parts
+    kept.passed(store.head.seq)
     const found: Skip[] = []
     for (const skip of kept.all) {
       if (skip.seq > store.head.seq || system.get(skipKey(skip.seq)) !== undefined) continue

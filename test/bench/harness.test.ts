@@ -6,6 +6,8 @@ import {
 } from '../../bench/harness.ts'
 import type { Machine } from '../../bench/machine.ts'
 import { formatted, jsonText, reportOf, resultLines } from '../../bench/report.ts'
+import { SteadyLoad, type Phase } from '../../bench/steady-load.ts'
+import type { MeshClient } from '../../client/index.ts'
 
 describe('figures', () => {
   test('a median is the middle of an odd number of values, in whatever order they came, and halves the gap of an even one', () => {
@@ -73,6 +75,21 @@ describe('rounds', () => {
     expect(times).toHaveLength(5)
     expect(times.every(time => time >= 0)).toBe(true)
   })
+})
+
+test('a steady load of more writes than a mesh knows by id is not judged', async () => {
+  let count = 0
+  const call = async (): Promise<object> => ({ id: String(++count), json: () => 0 })
+  const batch = async (entries: readonly object[]): Promise<object[]> => entries.map(() => ({ ok: true, json: () => ({ status: 200 }) }))
+  const client = { resent: 0, call, batch, count: async () => 0 }
+  const load = new SteadyLoad({ clients: [client as unknown as MeshClient], perSecond: 1 })
+  await load.start('one')
+  await load.stop()
+  const [phase] = load.phases as [Phase]
+  phase.writes = 65_536 - 3
+  expect(await load.verdict(3)).toMatchObject({ lost: 0 })
+  phase.writes++
+  await expect(load.verdict(3)).rejects.toThrow('65537 writes cannot be looked up: a mesh knows the last 65536 by id. Ask for fewer a second, or for a shorter time.')
 })
 
 describe('a scope', () => {

@@ -8,7 +8,7 @@ import { encodeReply } from '../../cmtp/frame.ts'
 import { decodeHeaders } from '../../cmtp/headers.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { entryId, formatMessageId } from '../../cmtp/message-id.ts'
-import { FINAL_HASH, ok, refuse, StandInMesh, type StandInRequest } from './support/stand-in-mesh.ts'
+import { answer, FINAL_HASH, ok, refuse, StandInMesh, type StandInRequest } from './support/stand-in-mesh.ts'
 import { until } from './support/until.ts'
 
 let mesh: StandInMesh
@@ -19,6 +19,7 @@ afterAll(() => mesh.stop())
 afterEach(() => Promise.all(clients.splice(0).map((client) => client.close())))
 beforeEach(() => {
   mesh.behaviour = ok
+  mesh.splitBatches = false
   mesh.sessionTtlMs = 300_000
   mesh.refused.clear()
   mesh.requests.length = 0
@@ -74,6 +75,20 @@ describe('a call', () => {
     expect(decodeHeaders(first.headers)).toEqual([['accept-language', 'de'], ['x-own', 'v'], ['if-match', '"ab"'], ['idempotency-key', 'k1']])
     expect([...second.body]).toEqual([0, 255])
     expect(second.receipt).toBe('none')
+  })
+
+  test.each<[string, (client: MeshClient) => Promise<unknown>]>([
+    ['a call', client => client.call('0xSW:0x001:say')],
+    ['a verb', client => client.removeGroup('news', 'readers')],
+    ['a batch', client => client.batch([{ fqmn: '0xS:0x001:a' }, { fqmn: '0xSW:0x001:say' }])],
+  ])('that reads at `session` asks for what this client wrote before by %s', async (_, write) => {
+    const client = await open()
+    mesh.splitBatches = true
+    mesh.behaviour = ({ frame, send }) => { send(answer(frame, 200, {}, frame.fqmn.includes('W:') ? [['x-cmesh-sequence', '17']] : [])) }
+    await write(client)
+    await client.call('0xS:0x001:said', { read: 'session' })
+    const { frame } = mesh.requests.at(-1)
+    expect(decodeHeaders(frame.headers)).toEqual([['x-cmesh-read', 'session'], ['x-cmesh-after', '17']])
   })
 
   test('goes to the subject of its session with the deadline asked for', async () => {

@@ -110,6 +110,15 @@ describe('a request that nobody answers', () => {
   })
 })
 
+test('a dead letter is replayed and dropped once: a second sending would find it gone, or replay it beside the first', async () => {
+  mesh.behaviour = () => undefined
+  const settled = Promise.allSettled([client.dlq.replay('0a', { timeoutMs: 200 }), client.dlq.drop('0b', { timeoutMs: 200 })])
+  expect((await settled).map(each => each.status === 'rejected' && (each.reason as CMeshError).code)).toEqual(['CMESH_ROUTER_UNKNOWN_OUTCOME', 'CMESH_ROUTER_UNKNOWN_OUTCOME'])
+  mesh.behaviour = ok
+  await client.call('0xS:0x001:c')
+  expect(mesh.requests.map(({ frame }) => frame.fqmn).sort()).toEqual(['0xEW:events.dead:0a:replay', '0xEW:events.dead:0b:drop', '0xS:0x001:c'])
+})
+
 describe('a write that was sent twice', () => {
   test.each([
     ['its deadline', new CMeshError('CMESH_ROUTER_DEADLINE')],
@@ -118,6 +127,30 @@ describe('a write that was sent twice', () => {
     mesh.behaviour = silentOnce(request => { refuse(request, refusal) })
     const failure: unknown = await client.call('0xSW:0x001:say').catch((error: unknown) => error)
     expect(failure).toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME', detail: { tx: idOf(mesh.requests[0] as StandInRequest) }, cause: { code: refusal.code } })
+  })
+
+  test.each<[string, (on: MeshClient) => Promise<unknown>]>([
+    ['of a contract', on => on.call('0xSW:0x001:say')], ['of events', on => on.publish('news', 'x')], ['in a batch', on => on.batch([{ fqmn: '0xSW:0x001:a' }, { fqmn: '0xS:0x001:b' }])],
+  ])('%s, whose session was ended meanwhile and may not be had again, has an unknown outcome', async (_, write) => {
+    const revoked = new CMeshError('CMESH_IAM_REVOKED', { what: 'session' })
+    mesh.behaviour = silentOnce(request => {
+      mesh.refuseHandshakes = revoked
+      refuse(request, new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the session is revoked' }))
+    })
+    try {
+      const failure: unknown = await write(client).catch((error: unknown) => error)
+      expect(failure).toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME', cause: { code: revoked.code } })
+    } finally {
+      mesh.refuseHandshakes = undefined
+    }
+  })
+
+  test('of events and refused the second time by the guard has an unknown outcome, by the service what that says', async () => {
+    const denied = new CMeshError('CMESH_IAM_DENIED', { permission: 'write', fqmn: '0xEW:news:publish' })
+    mesh.behaviour = silentOnce(request => { refuse(request, denied) })
+    await expect(client.publish('news', 'x')).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME', cause: { code: denied.code } })
+    mesh.behaviour = silentOnce(request => { refuse(request, new CMeshError('CMESH_EVENTS_RESERVED', { channel: 'news' })) })
+    await expect(client.publish('news', 'x')).rejects.toMatchObject({ code: 'CMESH_EVENTS_RESERVED' })
   })
 
   test('fails with its own outcome, where that is one', async () => {

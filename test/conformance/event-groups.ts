@@ -129,7 +129,7 @@ export function eventGroupsConformance(name: string, create: () => Promise<Event
       const [taken] = await events.groups.take(channel, 'g', { max: 1, ...SURE })
       await events.groups.done(channel, 'g', taken?.token ?? '')
       if (taken === undefined) throw new Error('nothing was taken')
-      await events.groups.putBack('g', taken.event)
+      await events.groups.putBack('g', taken.event, 'a letter')
       expect(await events.groups.take(channel, 'other', { max: 1, waitMs: 0 })).toEqual([])
       const [again] = await events.groups.take(channel, 'g', { max: 1, ...SURE })
       expect(again).toMatchObject({ attempt: 1, event: { channel, seq: taken.event.seq, timeMs: taken.event.timeMs } })
@@ -139,6 +139,11 @@ export function eventGroupsConformance(name: string, create: () => Promise<Event
       expect(second).toMatchObject({ attempt: 2, event: { seq: taken.event.seq } })
       await events.groups.done(channel, 'g', second?.token ?? '')
       expect((await events.groups.look(channel, 'g', second?.token ?? '')).event).toBeUndefined()
+      // Who was not told that it was put back says so again; another letter of it is another matter.
+      await events.groups.putBack('g', taken.event, 'a letter')
+      expect(await events.groups.take(channel, 'g', { max: 1, waitMs: 0 })).toEqual([])
+      await events.groups.putBack('g', taken.event, 'another letter')
+      expect(await events.groups.take(channel, 'g', { max: 1, ...SURE })).toMatchObject([{ attempt: 1, event: { seq: taken.event.seq } }])
       expect(await events.count(channel)).toBe(1)
     })
 

@@ -1,4 +1,5 @@
 /** An entry that halts every member of a mesh, and the operator's word that lets them pass it: State on real logs, a stream of a real broker. */
+import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
@@ -7,7 +8,7 @@ import { giveSkip, readHalt } from '../../client/skip-file.ts'
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { issueCertificate } from '../../cmtp/identity/certificate.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
-import { signSkip } from '../../cmtp/skip.ts'
+import { HALT_FILE, signSkip } from '../../cmtp/skip.ts'
 import { FileSkips } from '../../node/skips.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { JetStreamConsensus } from '../../providers/consensus/jetstream.ts'
@@ -136,6 +137,9 @@ test('what halts every member is passed by those who have the operator\'s skip; 
   expect(JSON.parse(Buffer.from(back[1].state.system.get(`skip/${halt.seq}`) ?? '').toString())).toEqual(skip)
   for (const { state } of back) for (const did of [before, after]) expect(state.system.get(`grants/${did}`)).toBeDefined()
   expect((await failureOf(() => member(KEYS[2]))).code).toBe('CMESH_STATE_STUCK')
+  // Who is past the place has nothing left to sign for there; who is not still has.
+  await until('the others are past it', () => members.slice(0, 2).every(({ dir }) => !existsSync(path.join(dir, HALT_FILE))), WAIT_MS)
+  expect(await readHalt((members[2] as Member).dir)).toEqual(halt)
 
   const chain = heads(back)
   await Promise.all(back.map(each => each.stop()))

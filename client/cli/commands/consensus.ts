@@ -1,6 +1,6 @@
 /** `cmesh consensus`: an operator's word on how a stopped node goes on: from where its log ends, with a stream that orders for several, past an entry. */
 import { resolve } from 'node:path'
-import { InvalidArgumentError, type Command } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 import { signSkip } from '../../../cmtp/skip.ts'
 import { usage } from '../../options.ts'
 import { defaultDataDir } from '../../descriptor.ts'
@@ -102,7 +102,7 @@ function skip(group: Command, terminal: Terminal): void {
   withJson(group.command('skip').description('let a node pass the entry at which it halted; nothing comes of that entry'))
     .option(DATA, DATA_SAYS)
     .option('--reason <text>', 'why, for the log; 1 to 300 characters')
-    .option('--from <file>', 'take a skip that was signed before, for another node: the file that is printed here')
+    .addOption(new Option('--from <file>', 'take a skip that was signed before, for another node: the file that is printed here').conflicts(['reason', 'identity', 'yes']))
     .option('--identity <name>', 'which of your identities operates the mesh', 'default')
     .option('--yes', 'sign without being asked')
     .addHelpText('after', examples(

@@ -16,6 +16,7 @@ import type { Call } from '../../call.ts'
 import type { Clock } from '../../clock.ts'
 import type { AuthContext, Guard } from '../../iam/guard.ts'
 import type { Log } from '../../log.ts'
+import { AHEAD_MS } from '../claims.ts'
 import type { AtSequence } from './at-sequence.ts'
 import { isComparable, runExactly, type RunView } from './run.ts'
 import { decodeQuestion, encodeAnswer, encodeRefusal } from './wire.ts'
@@ -108,7 +109,8 @@ export class Answerer {
     // With less gas it might end otherwise.
     if (question.gasLimit > gasLimit) throw new CMeshError('CMESH_CONTRACT_OUT_OF_GAS', { contract: route.bare, reason: 'this node lets no view use so much' })
     const nowMs = clock.nowMs()
-    const deadlineMs = Math.min(question.deadlineMs, nowMs + CHECK_MS)
+    // By the asker's clock, which is not this one.
+    const deadlineMs = Math.min(question.deadlineMs + AHEAD_MS, nowMs + CHECK_MS)
     if (deadlineMs < nowMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
     const auth = await guard.check(token, sid)
     guard.authorise(auth, route)

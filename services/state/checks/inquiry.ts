@@ -1,6 +1,7 @@
 /**
  * One read put to the other members: so many are asked as can make a quorum, another where one fails, differs or is slow, and nobody any more
- * once the quorum is there. Where state has changed between this node and another, all run the read again behind one later block.
+ * once the quorum is there. Where state has changed between this node and another, all run the read again behind one later block; whoever is
+ * slow then is waited for no more, and what it still says of the earlier block counts for nothing.
  */
 import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../../cmtp/errors.ts'
@@ -77,23 +78,27 @@ export class Inquiries {
     for (let round = 1; ; round++) {
       const question = encodeQuestion({ ...asked, ...when, nonce: randomBytes(16) })
       const running = round === 1 ? first : again(when)
-      const verdict = await this.#round({ question, running, deadlineMs: asked.deadlineMs, order: this.#order(all), words, quorum, least })
+      const { deadlineMs } = asked
+      const [order, { patienceMs }, isLast] = [this.#order(all), when, round > ROUNDS]
+      const verdict = await this.#round({ question, running, deadlineMs, order, words, quorum, least, patienceMs, isLast })
       ran = await running
       const own = { did, ...ran }
       const heard = [...words.values()]
       if (differing(own, heard).length > 0) evidence = [own, ...heard]
       const ahead = heard.filter(word => !meet(own, word))
-      if (verdict.kind !== 'open' || ahead.length === 0 || round > ROUNDS || clock.nowMs() >= asked.deadlineMs) {
+      if (verdict.kind !== 'open' || ahead.length === 0 || isLast || clock.nowMs() >= deadlineMs) {
         return { ...verdict, ran, quorum, members: all.length, evidence }
       }
       const wish = Math.min(Math.max(ran.to, ...ahead.map(({ to }) => to)), ran.to + AHEAD) + 2 ** round
       when = { ...when, wish, patienceMs: PATIENCE_MS * round }
-      for (const word of ahead) words.delete(word.did)
+      // Who has not come so far is asked again, whether it met this node or not: else those that agree at one block would alternate.
+      for (const word of heard) if (word.to < wish || ahead.includes(word)) words.delete(word.did)
     }
   }
 
-  async #round({ question, running, deadlineMs, order, words, quorum, least }: Round): Promise<Verdict> {
+  async #round({ question, running, deadlineMs, order, words, quorum, least, patienceMs, isLast }: Round): Promise<Verdict> {
     const { member: { did } } = this.#parts
+    let isOver = false
     const asking = new Map<string, Promise<void>>()
     const left = order.filter(other => !words.has(other))
     const next = (): void => {
@@ -101,7 +106,7 @@ export class Inquiries {
       if (other === undefined) return
       asking.set(other, this.#word(other, question, deadlineMs).then(word => {
         asking.delete(other)
-        if (word !== undefined) words.set(other, word)
+        if (word !== undefined && !isOver) words.set(other, word)
       }))
     }
     while (asking.size + words.size + 1 < quorum && left.length > 0) next()
@@ -113,8 +118,13 @@ export class Inquiries {
       const hopeful = heard.filter(word => word.hash === own.hash && meet(own, word)).length
       while (1 + hopeful + asking.size < quorum && left.length > 0) next()
       if (verdict.kind !== 'open' || asking.size === 0) return verdict
-      if (!await isSlow(asking.values())) continue
+      if (!await isSlow(asking.values(), SLOW_MS + patienceMs)) continue
       for (const other of asking.keys()) this.#shun(other)
+      // Only another round can bring the quorum, or those that are silent: they are asked again in it.
+      if (left.length === 0 && !isLast && heard.some(word => !meet(own, word))) {
+        isOver = true
+        return verdict
+      }
       next()
     }
   }
@@ -160,12 +170,15 @@ interface Round {
   readonly words: Map<string, Word>
   readonly quorum: number
   readonly least: number
+  /** How long a member may wait for the block before it answers, in ms. */
+  readonly patienceMs: number
+  readonly isLast: boolean
 }
 
-/** Resolves when one of them did, with false, or when that takes too long. */
-async function isSlow(asking: Iterable<Promise<void>>): Promise<boolean> {
+/** Resolves when one of them did, with false, or when that takes so long. */
+async function isSlow(asking: Iterable<Promise<void>>, slowMs: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined
-  const late = new Promise<boolean>(resolve => { timer = setTimeout(() => { resolve(true) }, SLOW_MS) })
+  const late = new Promise<boolean>(resolve => { timer = setTimeout(() => { resolve(true) }, slowMs) })
   const slow = await Promise.race([late, ...[...asking].map(async answer => {
     await answer
     return false

@@ -115,6 +115,8 @@ describe('a wrong command line', () => {
     [['spam', '--mix', 'a', '--log', 'b'], /Give --mix or --log, not both\./],
     [['spam', '--log', '/nowhere/at/all'], /The request log \/nowhere\/at\/all cannot be read/],
     [['up', '--set', 'novalue'], /It must be KEY=VALUE\./],
+    [['consensus', 'skip', '--from', 'x.json', '--reason', 'why'], /option '--from <file>' cannot be used with option '--reason <text>'/],
+    [['consensus', 'skip', '--from', 'x.json', '--yes'], /option '--from <file>' cannot be used with option '--yes'/],
     [['completion', 'csh'], /Allowed choices are bash, zsh, fish\./],
     [['whoami', '--identity', '../me'], /The name of an identity has 1 to 64 letters/],
   ])('%j ends with 2 and says what is wrong', async (args, message) => {

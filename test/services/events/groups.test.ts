@@ -193,6 +193,8 @@ describe('an event that fails', () => {
     expect(await letters()).toEqual([])
     expect(await die(1)).toBe(id)
     expect(await letters()).toHaveLength(1)
+    expect((await as(mesh.root, `0xEW:events.dead:${id}:replay`)).value).toEqual({ id, replayed: true })
+    expect(await die(1)).toBe(id)
   })
 
   test('is dropped, once', async () => {

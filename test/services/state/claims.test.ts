@@ -331,6 +331,25 @@ describe('among the members', () => {
     claims.stop()
   })
 
+  test('one whose clock was ahead for a moment says nothing of clocks until time has come so far; what it holds counts all the while', () => {
+    const { claims, confirmed, time, hear } = made
+    claims.start(headAt(0))
+    for (let seq = 1; seq <= 4; seq++) claims.durable(headAt(seq))
+    const timeMs = START_MS + 3_600_000
+    hear(ONE, 1, { timeMs })
+    expect(claims.offsets()).toEqual([1 - 3_600_000])
+    for (let seq = 2; seq <= 4; seq++) {
+      time.ms += 2_000
+      hear(ONE, seq, { timeMs })
+    }
+    expect({ offsets: claims.offsets(), confirmed }).toEqual({ offsets: [], confirmed: [1, 2, 3, 4] })
+    for (let i = 0; i < 4; i++) hear(ONE, 4, { timeMs: timeMs + 1 + i })
+    time.ms = timeMs + 10_000
+    for (let i = 1; i <= 4; i++) hear(ONE, 4, { timeMs: timeMs + 10_000 + i })
+    expect(claims.offsets()).toEqual([0])
+    claims.stop()
+  })
+
   test('a second process with this node\'s key is told in the log, once', () => {
     const { claims, confirmed, log, said, hear, raw } = made
     claims.start(headAt(0))

@@ -589,12 +589,30 @@ describe('a barrier', () => {
     expect(sent).toHaveLength(2)
   })
 
+  test('has the time that any batch has, whoever asked first: one without time goes alone', async () => {
+    const sent: { readonly deadlineMs: number, readonly commit: () => void }[] = []
+    const made = new Proposer({
+      index: new TransactionIndex(), member, clock: testClock({ ms: START_MS }),
+      consensus: {
+        propose: ({ deadlineMs }) => new Promise<Committed>(resolve => {
+          sent.push({ deadlineMs, commit: () => { resolve({ epoch: 0, seq: 7, duplicate: false }) } })
+        }),
+      },
+    })
+    const [hasty, patient] = [made.barrier(START_MS), made.barrier(START_MS + 60_000)]
+    await expect(hasty).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+    await until('it is on its way', () => sent.length === 1)
+    expect(sent[0]?.deadlineMs).toBe(START_MS + 10_000)
+    sent[0]?.commit()
+    expect(await patient).toBe(7)
+  })
+
   test('that fails keeps nobody from the next', async () => {
     const made = new Proposer({
       index: new TransactionIndex(), member, clock: testClock({ ms: START_MS }),
-      consensus: { propose: () => Promise.reject(new CMeshError('CMESH_ROUTER_DEADLINE')) },
+      consensus: { propose: () => Promise.reject(new CMeshError('CMESH_CONSENSUS_FULL', { stream: 's', reason: 'r' })) },
     })
-    await expect(made.barrier(START_MS)).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
-    await expect(made.barrier(START_MS)).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+    await expect(made.barrier(START_MS + 10_000)).rejects.toMatchObject({ code: 'CMESH_CONSENSUS_FULL' })
+    await expect(made.barrier(START_MS + 10_000)).rejects.toMatchObject({ code: 'CMESH_CONSENSUS_FULL' })
   })
 })

@@ -15,7 +15,7 @@ const ENTRY: EntryName = { mesh: MEMBER.did, operator: OPERATOR.did, epoch: 0, s
 async function given(...all: readonly Skip[]): Promise<{ readonly made: Replica, readonly log: KeptLog, readonly skips: Skips }> {
   const log = keptLog()
   const made = await replica({ passes: entry => skips.passes(entry) })
-  const skips = new Skips({ kept: { all, halted: () => undefined }, system: made.store.space('0x000'), log })
+  const skips = new Skips({ kept: { all, halted: () => undefined, passed: () => undefined }, system: made.store.space('0x000'), log })
   made.next(GENESIS)
   return { made, log, skips }
 }

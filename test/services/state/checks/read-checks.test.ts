@@ -37,8 +37,17 @@ class Exchange implements Pick<Bus, 'status' | 'request' | 'subscribe' | 'publis
   readonly asked: string[] = []
   /** Nobody's patience ends. */
   patient = false
+  /** Of whom answers are kept back, and those that are. */
+  readonly held = new Map<KeyPair, (() => void)[]>()
 
   publish(subject: string, data: Uint8Array): void {
+    const asked = this.asked[Number(subject.split('.').at(-1)) - 1]
+    const [, kept] = [...this.held].find(([key]) => checkSubject(key.did) === asked) ?? []
+    if (kept === undefined) this.#deliver(subject, data)
+    else kept.push(() => { this.#deliver(subject, data) })
+  }
+
+  #deliver(subject: string, data: Uint8Array): void {
     this.#inboxes.get(subject)?.(data)
   }
 
@@ -163,6 +172,56 @@ describe('under all', () => {
     const reply = await reading
     expect([valueOf(reply), checked(reply)]).toEqual(['new', '2/3 @9'])
     expect([me.events, one.events]).toEqual([[], []])
+  })
+
+  test('a silent member does not keep the others from another round', async () => {
+    exchange.patient = true
+    const [me, two] = [node(ME, {}, { from: 5, value: 'at 5' }), node(TWO, {}, { head: 9, from: 9, value: 'at 9' })]
+    scripted(ONE, () => undefined)
+    const reading = me.read()
+    while (askedOf(TWO) < 2) await turn()
+    for (let seq = 6; seq <= 11; seq++) me.block(`at ${seq}`)
+    for (let seq = 10; seq <= 11; seq++) two.block(`at ${seq}`)
+    const reply = await reading
+    expect([valueOf(reply), checked(reply), me.events]).toEqual(['at 11', '2/3 @11', []])
+    await me.checks.stop()
+  })
+
+  /** Three of five, two of which are away; the view is another one behind each block. */
+  const three = (...heads: readonly number[]): Node[] => [ME, ONE, TWO].map((key, i) =>
+    node(key, { members: () => KEYS.map(({ did }) => did) }, { head: heads[i] ?? 0, from: heads[i] ?? 0, value: `at ${heads[i]}` }))
+  const advance = (nodes: readonly Node[], to: number): void => {
+    for (const { state, block } of nodes) for (let seq = state.head + 1; seq <= to; seq++) block(`at ${seq}`)
+  }
+
+  test('whoever agreed with this node behind an earlier block runs it again with the others', async () => {
+    const nodes = three(5, 5, 6)
+    const [me] = nodes as [Node]
+    const reading = me.read()
+    while (askedOf(TWO) < 2) await turn()
+    advance(nodes, 8)
+    expect(checked(await reading)).toBe('3/5 @8')
+    expect([me.runs, askedOf(ONE), askedOf(TWO)]).toEqual([2, 2, 2])
+  })
+
+  test('what a member says of a round that was given up does not take the place of its later word', async () => {
+    exchange.patient = true
+    const nodes = three(5, 7, 9)
+    const [me] = nodes as [Node]
+    const [first, second]: [(() => void)[], (() => void)[]] = [[], []]
+    exchange.held.set(ONE, first)
+    const reading = me.read()
+    while (first.length === 0) await turn()
+    while (askedOf(TWO) < 1) await turn()
+    await turn()
+    exchange.held.set(TWO, second)
+    while (askedOf(TWO) < 2) await turn()
+    exchange.held.delete(ONE)
+    advance(nodes, 11)
+    while (second.length === 0) await turn()
+    for (const answer of [...first, ...second]) answer()
+    expect(checked(await reading)).toBe('3/5 @11')
+    expect([me.runs, askedOf(ONE), askedOf(TWO)]).toEqual([2, 2, 2])
   })
 
   test('an error that follows from state is checked like a result, and refused where others have one', async () => {
@@ -357,6 +416,15 @@ describe('a member that is asked', () => {
     one.block()
     expect(await waiting).toBe('CMESH_IAM_NO_SESSION')
     expect(one.runs).toBe(1)
+  })
+
+  test('answers one whose clock is as far from its own as those of members may be', async () => {
+    const me = node(ME)
+    for (const aheadMs of [-5_000, 5_000]) {
+      node(ONE, { clock: testClock({ ms: iam.clock.ms + aheadMs }) })
+      expect(checked(await me.read({ deadlineMs: iam.clock.ms + 1_000 }))).toBe('2/3 @5')
+    }
+    expect(await ask({ deadlineMs: iam.clock.ms - 1 })).toBe('CMESH_ROUTER_DEADLINE')
   })
 
   test('tells of no fault of its own but the code', async () => {
