@@ -112,7 +112,8 @@ test('a node that is not the mesh has to show its certificate', async () => {
   await log.open()
   const leaves = Buffer.alloc(48, 1)
   const root = {
-    mesh: own.did, node: node.did, log: log.id, batch: 0, first: 0, count: 1, merkleRoot: merkleRoot(leafHashes(leaves)), previous: Buffer.alloc(32), timeUs: 5_000,
+    mesh: own.did, node: node.did, log: log.id, batch: 0, first: 0, count: 1, merkleRoot: merkleRoot(leafHashes(leaves)),
+    previous: Buffer.alloc(32), timeUs: 5_000,
   }
   await log.append({ number: 0, block: Buffer.concat([encodeRootRecord(root, bytes => node.sign(bytes)), leaves]), notes: new Uint8Array(0), apart: true })
   await log.close()
