@@ -5,6 +5,7 @@
 import { hash } from 'node:crypto'
 import { HASH_BYTES } from '../frame.ts'
 import { LAYER_BYTES, SALT_BYTES } from '../layer.ts'
+import { MESSAGE_ID_BYTES } from '../message-id.ts'
 import { encodeBareCertificate } from './bare-certificate.ts'
 import { evidenceBytes, flagsOf, type Receipt } from './receipt.ts'
 import { ROOT_RECORD_BYTES } from './root.ts'
@@ -18,6 +19,8 @@ export interface Recorded extends Pick<Receipt, 'final' | 'index' | 'path' | 'ro
 
 /** Magic and version. */
 export const RECEIPT_HEAD = Buffer.from('CMRC\x01', 'latin1')
+/** Behind magic, version, flags, version of the final hash and id. */
+const STATUS_AT = RECEIPT_HEAD.length + 1 + 1 + MESSAGE_ID_BYTES
 /** Behind the salt, in a record: version, id, status, content. */
 const SID_AT = SALT_BYTES + 51
 const LAYER_PREFIX = 0x04
@@ -25,6 +28,11 @@ const NOTHING = Buffer.alloc(0)
 
 const scratch = Buffer.alloc(1 + LAYER_BYTES)
 scratch[0] = LAYER_PREFIX
+
+/** The status of the reply that a receipt is of; for one that was not checked. */
+export function statusOfReceipt(receipt: Uint8Array): number {
+  return ((receipt[STATUS_AT] ?? 0) << 8) | (receipt[STATUS_AT + 1] ?? 0)
+}
 
 /** The receipt, the caller's to keep. */
 export function encodeRecorded({ record, texts, final, index, path, root, certificate, evidence }: Recorded): Buffer {

@@ -5,12 +5,14 @@
  * 1. Nobody is believed that a caller may have a receipt: a question brings the caller's token, and the guard of the node that has the receipt
  *    checks it and decides, as at its own front door. Who asks needs no right, and learns nothing but what goes to the caller.
  * 2. A question is answered from that node's own log alone: it goes no further.
- * 3. Each other member is asked once, all at a time, and the first receipt counts; what nobody has given by then is not waited for.
+ * 3. Each other member is asked once, all at a time, and the first receipt counts; what nobody has given by then is not waited for. A receipt of a
+ *    401 counts where there is no other: the client asked again under the same id, of another node perhaps.
  * 4. So many searches are under way, of one caller and in all, and so many questions answered, and no more.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { encodeReply, encodeRequest, ReplyFrame, RequestFrame } from '../../cmtp/frame.ts'
+import { statusOfReceipt } from '../../cmtp/receipt/recorded.ts'
 import { controlSubject } from '../../cmtp/subject.ts'
 import { isInbox, sendAnswer } from '../bus/answer.ts'
 import type { Bus, BusMessage, BusSubscription } from '../bus/provider.ts'
@@ -18,7 +20,7 @@ import { errorReply, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Log } from '../log.ts'
-import type { ReceiptWriter } from './receipts.ts'
+import { UNAUTHENTICATED, type ReceiptWriter } from './receipts.ts'
 
 /** Longest that a member is waited for, in ms. */
 const ASK_MS = 2_000
@@ -74,22 +76,25 @@ export class ReceiptFinder {
    */
   async fetch(id: string, auth: AuthContext, deadlineMs: number): Promise<Reply> {
     const { receipts, did, members } = this.#parts
+    let own: Reply | undefined
     try {
-      return await receipts.fetch(id, auth)
+      own = await receipts.fetch(id, auth)
     } catch (error) {
       if (auth.sid === '' || !isNone(error)) throw error
     }
     const others = members().filter(member => member !== did)
+    if (own !== undefined && (!isPreliminary(own) || others.length === 0 || auth.sid === '')) return own
     if (others.length === 0) throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id })
     this.#enter(auth.sub)
     try {
-      return await this.#search(id, auth, deadlineMs, others)
+      return await this.#search(id, auth, deadlineMs, others, own)
     } finally {
       this.#leave(auth.sub)
     }
   }
 
-  async #search(id: string, auth: AuthContext, deadlineMs: number, others: readonly string[]): Promise<Reply> {
+  /** `own`: what this node has, where that is worth less than what another may have. */
+  async #search(id: string, auth: AuthContext, deadlineMs: number, others: readonly string[], own: Reply | undefined): Promise<Reply> {
     const { guard, clock } = this.#parts
     const timeoutMs = Math.max(1, Math.min(ASK_MS, deadlineMs - clock.nowMs()))
     const question = encodeRequest({
@@ -97,10 +102,17 @@ export class ReceiptFinder {
       headers: NO_BYTES, body: Buffer.from(auth.sid, 'utf8'),
     })
     const found = new AbortController()
+    let preliminary = own
     try {
-      return await Promise.any(others.map(member => this.#ask(member, question, timeoutMs, found.signal)))
+      return await Promise.any(others.map(async member => {
+        const reply = await this.#ask(member, question, timeoutMs, found.signal)
+        if (!isPreliminary(reply)) return reply
+        preliminary ??= reply
+        throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id })
+      }))
     } catch (thrown) {
       if (!(thrown instanceof AggregateError)) throw thrown
+      if (preliminary !== undefined) return preliminary
       const silent = thrown.errors.filter(error => !isNone(error)).length
       if (silent === 0) throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id })
       throw new CMeshError('CMESH_AUDIT_UNHEARD', { id, silent, asked: others.length })
@@ -168,6 +180,10 @@ export class ReceiptFinder {
     guard.authorise(auth, route)
     return receipts.fetch(id, auth)
   }
+}
+
+function isPreliminary({ body }: Reply): boolean {
+  return statusOfReceipt(body) === UNAUTHENTICATED
 }
 
 function isNone(thrown: unknown): boolean {

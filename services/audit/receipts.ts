@@ -43,6 +43,8 @@ export interface ReceiptWriterParts {
   readonly evidence: Pick<EvidenceMaker, 'of' | 'bytes'>
 }
 
+/** Who asks is told to show its session, and asks again under the same id. */
+export const UNAUTHENTICATED = 401
 const NOTHING = Buffer.alloc(0)
 const ANYBODYS = parseFqmn('0xE:audit:receipts')
 const ID = /^[0-9a-f]{32}$/
@@ -83,21 +85,26 @@ export class ReceiptWriter {
     return encodeRecorded({ record, texts, final, index: rooted.index, path: rooted.path, root: rooted.record, certificate: this.#bare, evidence })
   }
 
-  /** `0xC:receipt:<id>`: the receipt of the newest request with this id that the caller may have. Rejects with `CMESH_AUDIT_NO_RECEIPT`. */
+  /**
+   * `0xC:receipt:<id>`: the receipt of the newest request with this id that the caller may have; one that was answered by asking for the session
+   * again, and then sent again under the same id, only where there is no other. Rejects with `CMESH_AUDIT_NO_RECEIPT`.
+   */
   async fetch(id: string, auth: AuthContext): Promise<Reply> {
     if (!ID.test(id)) throw new CMeshError('CMESH_FQMN_SYNTAX', { offset: '0xC:receipt:'.length, expected: 'a message id of 32 lower-case hex digits' })
-    for (const entry of await this.#parts.log.find(Buffer.from(id, 'hex'))) {
+    const found = (await this.#parts.log.find(Buffer.from(id, 'hex'))).flatMap(entry => {
       const record = Buffer.from(entry.sealed)
       const sealing = decodeSealing(record)
       const own = sealing.sub === auth.sub || (sealing.sub === '' && sealing.sid !== '' && sealing.sid === auth.sid)
-      if (!own && !this.#mayHaveAnybodys(auth)) continue
-      const body = await this.#receiptOf(entry, record, sealing)
-      const headers = encodeHeaders([
-        ['content-type', 'application/cmesh-receipt'], ...(own ? [['x-cmesh-salt', Buffer.from(sealing.salt).toString('hex')] as const] : []),
-      ])
-      return { status: 200, headers, body }
-    }
-    throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id })
+      return own || this.#mayHaveAnybodys(auth) ? [{ entry, record, sealing, own }] : []
+    })
+    const [newest] = found
+    if (newest === undefined) throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id })
+    const { entry, record, sealing, own } = found.find(each => each.sealing.status !== UNAUTHENTICATED) ?? newest
+    const body = await this.#receiptOf(entry, record, sealing)
+    const headers = encodeHeaders([
+      ['content-type', 'application/cmesh-receipt'], ...(own ? [['x-cmesh-salt', Buffer.from(sealing.salt).toString('hex')] as const] : []),
+    ])
+    return { status: 200, headers, body }
   }
 
   async #receiptOf({ batch, index, textOf }: AuditEntry, record: Buffer, { layers }: Sealing): Promise<Buffer> {

@@ -99,6 +99,25 @@ test('what it has not another gives, and decides for itself who asks', async () 
   await expect(find(caller('somebody'))).rejects.toMatchObject({ code: 'CMESH_AUDIT_NO_RECEIPT', detail: { id: ID } })
 })
 
+test('a receipt of a 401, after which the client asked again under the same id, is given only where there is no other', async () => {
+  /** As far as the finder looks: the status stands behind magic, versions, flags and id. */
+  const receiptOf = (status: number, of: string): Reply => {
+    const body = Buffer.from(`${' '.repeat(25)}${of}`)
+    body.writeUInt16BE(status, 23)
+    return { ...reply(''), body }
+  }
+  const found = async (): Promise<string> => (await find()).slice(-1)
+  at('a').has = () => Promise.resolve(receiptOf(401, 'a'))
+  at('b').has = () => Promise.resolve(receiptOf(401, 'b'))
+  expect(await found()).toBe('a')
+  at('c').has = () => Promise.resolve(receiptOf(200, 'c'))
+  expect(await found()).toBe('c')
+  at('a').has = undefined
+  expect(await found()).toBe('c')
+  at('c').has = undefined
+  expect(await found()).toBe('b')
+})
+
 test('where all have answered that they have none, there is none', async () => {
   await expect(find()).rejects.toMatchObject({ code: 'CMESH_AUDIT_NO_RECEIPT' })
   for (const did of members) expect(at(did).asked).toEqual([`me ${ID}`])

@@ -177,6 +177,15 @@ describe('a receipt that is fetched', () => {
     expect(await mesh.ask(session, `0xC:receipt${id === '' ? '' : `:${id}`}`)).toMatchObject({ status: 400, code: 'CMESH_FQMN_SYNTAX' })
   })
 
+  test('is that of the answer, not of the 401 under the same id that asked for the session', async () => {
+    const id = newIds.next()
+    for (const by of [undefined, session, undefined]) {
+      await mesh.ask(by, VIEW, { id })
+      await mesh.batcher?.flush()
+    }
+    expect(verified((await mesh.askRaw(mesh.root, `0xC:receipt:${id.toString('hex')}`)).frame.body)).toMatchObject({ valid: true, receipt: { status: 200, sub: session.sub } })
+  })
+
   test('is there for a denial without a session only to who may have anybody\'s', async () => {
     const id = newIds.next()
     await mesh.ask(undefined, VIEW, { id })
