@@ -23,7 +23,7 @@ import { readBatchReply, readReply, type Reply } from './reply.ts'
 import type { SessionKeeper } from './session.ts'
 
 /** Most requests in one frame: several frames on the way keep client, broker and node busy at the same time. */
-export const COALESCED = 64
+const COALESCED = 64
 /** Longest body with its headers that shares a frame, in bytes: what is long costs more than its frame. */
 const SHARED_BYTES = 4_096
 /** Longest address that does. */

@@ -53,7 +53,7 @@ export async function migrate({ dir, settings, dryRun }: MigrateAsk, env: NodeJS
       seen.check(facts.seq)
       if (facts.mesh !== wanted) throw new CMeshError('CMESH_STATE_OTHER_MESH', { found: facts.mesh, wanted })
       const chain = Buffer.from(facts.chain, 'hex')
-      const plan = migration.plan({ epoch: Math.max(facts.epoch, seen.epoch), seq: facts.seq, chain, begun: true, chainAtBase: seen.chainAtBase })
+      const plan = migration.plan({ epoch: Math.max(facts.epoch, seen.epoch), seq: facts.seq, chain, chainAtBase: seen.chainAtBase })
       if (!dryRun) await migration.run(plan)
       const { what, stream, order: { epoch: newEpoch, base } } = plan
       return { ...facts, stream, newEpoch, base, what }

@@ -8,7 +8,7 @@
  * nothing but the log is kept.
  */
 import { hash } from 'node:crypto'
-import type { ConsensusMember, LogPosition } from '../../services/consensus/provider.ts'
+import { quorumOf, type ConsensusMember, type LogPosition } from '../../services/consensus/provider.ts'
 
 interface AppendEntry {
   readonly term: number
@@ -62,7 +62,7 @@ export class SimulatedRaft {
     this.#lastIndex = from.seq
     this.#commitIndex = from.seq
     this.#members = members.map(id => new Member(id, this.#term, from.seq))
-    this.quorum = Math.floor(members.length / 2) + 1
+    this.quorum = quorumOf(members)
   }
 
   get term(): number {

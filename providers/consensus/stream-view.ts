@@ -7,7 +7,7 @@
  * no leader speaks for itself alone: one that was killed and reads its copy back says for seconds that the stream ends where it has come to.
  */
 import type { CMeshError } from '../../cmtp/errors.ts'
-import type { ConsensusMember, ConsensusStatus } from '../../services/consensus/provider.ts'
+import { quorumOf, type ConsensusMember, type ConsensusStatus } from '../../services/consensus/provider.ts'
 import type { StreamReport } from '../jetstream/stream-api.ts'
 import { lostStream, readOrder, type Order } from './ordered-stream.ts'
 
@@ -65,7 +65,7 @@ export class StreamView {
     const { epoch, base } = this.#order
     const index = base + high
     const members = this.#standing(index)
-    const quorum = Math.floor(members.length / 2) + 1
+    const quorum = quorumOf(members)
     return { provider: 'jetstream', epoch, term: this.#term, leader: this.#leader, lastIndex: index, commitIndex: index, quorum, members }
   }
 

@@ -13,6 +13,11 @@ export interface LogPosition {
   readonly seq: number
 }
 
+/** How many of the members make a quorum. */
+export function quorumOf(members: readonly unknown[]): number {
+  return Math.floor(members.length / 2) + 1
+}
+
 /** Where a log ends. */
 export interface LogHead extends LogPosition {
   /** What the newest entry holds, where there is one: a provider that keeps entries holds it against its own. */

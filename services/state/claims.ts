@@ -14,6 +14,7 @@ import { decodeClaim, encodeClaim, signClaim, verifyClaim, type Claim, type Clai
 import { CLAIM_SUBJECT } from '../../cmtp/subject.ts'
 import type { Bus, BusSubscription } from '../bus/provider.ts'
 import type { Clock } from '../clock.ts'
+import { quorumOf } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
 import { ChainRing } from './chain-ring.ts'
 import { OtherMember } from './other-member.ts'
@@ -24,7 +25,7 @@ export const BEAT_MS = 1_000
 /** How long who is not asked to speak first waits for the others, ms. */
 const SILENCE_MS = 25
 /** How long after its last word a member is taken to be away, ms. */
-export const AWAY_MS = 5_000
+const AWAY_MS = 5_000
 /** How long a member that is away keeps the stream from being trimmed, ms; then it has to catch up from another. */
 const MISSED_MS = 60_000
 /** How far a block's time may be ahead of the clock, and clocks of members apart, ms. */
@@ -87,7 +88,7 @@ export class Claims {
 
   /** Members whose agreement makes a quorum, this one included. */
   get quorum(): number {
-    return Math.floor(this.#parts.members().length / 2) + 1
+    return quorumOf(this.#parts.members())
   }
 
   /** Takes up the position that the log has when it is open; blocks behind it may have become durable before. */

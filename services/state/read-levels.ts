@@ -14,8 +14,8 @@ import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import type { Call } from '../call.ts'
 import type { Clock } from '../clock.ts'
 
-export const READ_HEADER = 'x-cmesh-read'
-export const AFTER_HEADER = 'x-cmesh-after'
+const READ_HEADER = 'x-cmesh-read'
+const AFTER_HEADER = 'x-cmesh-after'
 
 export interface ReadLevelsParts {
   /** The sequence of the last applied block. */

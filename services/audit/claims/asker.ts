@@ -17,6 +17,7 @@ import { MOST_OUTCOMES, signOutcomes, verifyOutcomes, type OutcomesClaim } from 
 import type { OutcomeClaim, OutcomeEvidence } from '../../../cmtp/receipt/outcome-evidence.ts'
 import type { Bus } from '../../bus/provider.ts'
 import type { Clock } from '../../clock.ts'
+import { quorumOf } from '../../consensus/provider.ts'
 import type { Log } from '../../log.ts'
 import { outcomesSubject, PATIENCE_MS } from './answerer.ts'
 import { decodeAnswer, encodeQuestion, type AskedOutcome } from './wire.ts'
@@ -130,7 +131,7 @@ export class OutcomesAsker {
       claims.push({ member: decodeDid(member.did), level, timeMs, certificate: certificate && bareCertificate(certificate), signature })
     }
     const others = this.#others(all)
-    if (others.length > 0) await this.#hear(others, encodeQuestion(asked), of, claims, Math.floor(all.length / 2) + 1)
+    if (others.length > 0) await this.#hear(others, encodeQuestion(asked), of, claims, quorumOf(all))
     return claims
   }
 

@@ -6,6 +6,7 @@ import { decodeClaim, verifyClaim } from '../../../cmtp/claim.ts'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { CLAIM_SUBJECT } from '../../../cmtp/subject.ts'
 import type { Bus } from '../../bus/provider.ts'
+import { quorumOf } from '../../consensus/provider.ts'
 import type { LogAnchor } from '../provider.ts'
 
 export interface TrustedParts {
@@ -73,8 +74,4 @@ export function trustedHead(parts: TrustedParts, upTo: number): Promise<Trusted>
 /** Whether those that claimed a place are a quorum of the members that the log itself names. */
 export function isTrusted({ by }: Trusted, members: readonly string[]): boolean {
   return by.filter(did => members.includes(did)).length >= quorumOf(members)
-}
-
-function quorumOf(members: readonly string[]): number {
-  return Math.floor(members.length / 2) + 1
 }

@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import type { Bus } from '../../bus/provider.ts'
 import type { Clock } from '../../clock.ts'
+import { quorumOf } from '../../consensus/provider.ts'
 import type { Log } from '../../log.ts'
 import { checkSubject } from './answerer.ts'
 import type { When } from './at-sequence.ts'
@@ -69,7 +70,7 @@ export class Inquiries {
     const { member: { did }, members, clock } = this.#parts
     const all = members()
     if (!all.includes(did)) throw new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it' })
-    const quorum = Math.floor(all.length / 2) + 1
+    const quorum = quorumOf(all)
     const least = first.to
     const words = new Map<string, Word>()
     let ran = first
