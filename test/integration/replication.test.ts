@@ -259,7 +259,8 @@ describe('three members', () => {
     const did = KeyPair.generate().did
     let acknowledged = false
     const waiting = write(one, did).then(() => { acknowledged = true })
-    await until('the write is applied where it was asked', () => granted(one, did), WAIT_MS)
+    const claimed = (): number | undefined => one.state.replicas?.members.find(({ self }) => self)?.seq
+    await until('the write is applied where it was asked, and claimed by that one', () => granted(one, did) && claimed() === one.state.head.seq, WAIT_MS)
     expect(acknowledged).toBe(false)
     const back = await member(keys[2], { stream })
     await waiting

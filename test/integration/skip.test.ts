@@ -128,7 +128,7 @@ test('what halts every member is passed by those who have the operator\'s skip; 
   const skip = signSkip(halt, 'a name that no version takes', OPERATOR)
   for (const each of members.slice(0, 2)) await giveSkip(each.dir, skip)
   const starting = member(KEYS[0])
-  // One alone passes it and is no quorum: nothing behind it is acknowledged.
+  // Neither comes up alone: two are a quorum, and what is written behind the place is acknowledged by it.
   const second = member(KEYS[1])
   const back = await Promise.all([starting, second])
   const after = KeyPair.generate().did
