@@ -17,6 +17,9 @@ const INSTALL_MS = 120_000
 
 export type Peer = '@ethereumjs/evm' | '@ethereumjs/util' | 'hyperbee' | 'moleculer'
 
+/** Under way, or over; resolves with what went wrong. */
+let installing: Promise<string | undefined> | undefined
+
 const peers = createRequire(path.join(DIRECTORY, 'package.json'))
 
 /** The package, of a type that the caller vouches for. Throws when it is not installed. */
@@ -29,9 +32,12 @@ export function loadPeer<T>(peer: Peer): T {
  * that cannot be made is left out, and said to be.
  */
 export async function obtainPeer(peer: Peer, log: (line: string) => void): Promise<string | undefined> {
+  // What is being installed for another benchmark is half there.
+  await installing
   if (isInstalled(peer)) return undefined
-  log('installing the peers of the comparisons into bench/peers (once)')
-  const failure = await install()
+  if (installing === undefined) log('installing the peers of the comparisons into bench/peers (once)')
+  installing ??= install()
+  const failure = await installing
   if (isInstalled(peer)) return undefined
   return `${peer} is not installed and could not be: ${failure ?? 'npm did not say why'}`
 }
