@@ -88,11 +88,6 @@ export class CliHome {
       return result
     }
     ran.add(kind)
-    return await this.alone(args, input)
-  }
-
-  /** Runs a command to its end, as a process of its own. */
-  async alone(args: readonly string[], input = ''): Promise<CliResult> {
     const run = this.start(args)
     run.child.stdin?.end(input)
     return await run.result
