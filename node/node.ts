@@ -16,6 +16,7 @@ import { Patience } from '../providers/bus/patience.ts'
 import { NODE_SET } from '../services/iam/grants.ts'
 import type { Log } from '../services/log.ts'
 import { selfTestIam } from '../services/iam/self-test.ts'
+import { within } from '../services/within.ts'
 import { closeBuses, openBuses, type Buses } from './bus.ts'
 import { DataLock } from './data-lock.ts'
 import { packageVersion, removeDescriptor, writeDescriptor, type MeshDescriptor } from './descriptor.ts'
@@ -393,15 +394,4 @@ class Boot {
 function made<T>(value: T | undefined): T {
   if (value === undefined) throw new TypeError('a step of the boot ran before what it needs')
   return value
-}
-
-/** Resolves when `work` does, at the latest after `ms`. */
-async function within(work: Promise<unknown>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>(resolve => { timer = setTimeout(resolve, ms) })
-  try {
-    await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

@@ -30,7 +30,7 @@ export class LoggedOutcomes {
     this.#parts = parts
   }
 
-  /** The outcome where it is remembered whole. Whoever was told of it knows that it is durable; others ask `durably`. */
+  /** The outcome where it is remembered whole. Whoever was told of it knows that it is durable; others ask for `durable` first. */
   remembered(id: string, seq: number): LoggedOutcome | undefined {
     const outcome = this.#parts.outcome(id)
     const after = outcome?.span?.after

@@ -23,6 +23,7 @@ import type { HopNotes } from '../endpoint.ts'
 import { DelayedTransactions } from '../later/records.ts'
 import type { LaterRunner } from '../later/runner.ts'
 import type { AuthContext } from '../iam/guard.ts'
+import { within } from '../within.ts'
 import { Applier } from './applier.ts'
 import { verifyBatch } from './batch.ts'
 import { Checkpoints } from './checkpoints.ts'
@@ -314,12 +315,4 @@ export class StateService {
     if (this.#wrong !== undefined) throw this.#wrong
     if (this.#applier.halted !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: this.#applier.halted.code })
   }
-}
-
-/** Resolves when `work` does, at the latest after `ms`. */
-async function within(work: Promise<void>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>(resolve => { timer = setTimeout(resolve, ms) })
-  await Promise.race([work, late])
-  clearTimeout(timer)
 }

@@ -10,6 +10,7 @@ import type { Layer } from '../../cmtp/layer.ts'
 import { formatMessageId } from '../../cmtp/message-id.ts'
 import { SAMPLED } from '../../cmtp/trace-context.ts'
 import type { Log } from '../log.ts'
+import { within } from '../within.ts'
 import type { TraceExporter } from './provider.ts'
 import { spansOf, type TracedRequest } from './spans.ts'
 import { callersTrace, Trace } from './trace.ts'
@@ -146,15 +147,4 @@ export class Tracer {
 function isTraced(id: Uint8Array, oneIn: number): boolean {
   if (oneIn <= 1) return oneIn === 1
   return hash('sha256', id, 'buffer').readUInt32BE(0) % oneIn === 0
-}
-
-/** Resolves when `work` does, at the latest after `ms`. */
-async function within(work: Promise<unknown>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>(resolve => { timer = setTimeout(resolve, ms) })
-  try {
-    await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
