@@ -230,8 +230,8 @@ export class Claims {
     if (!members().includes(claim.did)) return
     const known = this.#peers.get(claim.did)
     // Older ones and repeated ones say nothing new, and cost no look at a signature.
-    if (known?.isNews(claim) === false || !verifyClaim(claim, member.verify)) return
     const nowMs = clock.nowMs()
+    if (known?.isNews(claim, nowMs) === false || !verifyClaim(claim, member.verify)) return
     if (known === undefined) this.#peers.set(claim.did, new OtherMember(level, claim, nowMs))
     else known.take(claim, nowMs)
     this.#compare(claim.did)

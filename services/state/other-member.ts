@@ -3,7 +3,7 @@
  * this file says what is news, what shows that the member is there, and what of it counts.
  *
  * Invariants:
- * 1. A claim that is not newer than the last one changes nothing; one that was made long before it came neither shows that the member is
+ * 1. A claim that is not newer than the last one changes nothing, unless that is of a time still to come; one that was made long before it came neither shows that the member is
  *    there nor that its log is another.
  * 2. What it agrees on never goes back. It counts towards a quorum where its own copy survives what this node's does.
  * 3. A log that differs at one place differs behind it. A member that agrees there later has another log now: it was healed.
@@ -81,10 +81,15 @@ export class OtherMember {
     return this.#differs
   }
 
-  /** Whether the claim says anything that the last one did not; asked before its signature is looked at. */
-  isNews({ epoch, seq, timeMs }: Claim): boolean {
+  /**
+   * Whether the claim says anything that the last one did not; asked before its signature is looked at. Where the last one is of a time still to
+   * come, one of now does: the member's clock was ahead, and it was started again since.
+   */
+  isNews({ epoch, seq, timeMs }: Claim, nowMs: number): boolean {
     const last = this.#newest.claim
-    return epoch >= last.epoch && (timeMs > last.timeMs || (timeMs === last.timeMs && seq > last.seq))
+    if (epoch < last.epoch) return false
+    if (timeMs > last.timeMs || (timeMs === last.timeMs && seq > last.seq)) return true
+    return last.timeMs > nowMs + OF_NOW_MS && Math.abs(nowMs - timeMs) <= OF_NOW_MS
   }
 
   /** Takes a claim that is news, its signature checked. */

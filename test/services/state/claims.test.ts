@@ -350,6 +350,20 @@ describe('among the members', () => {
     claims.stop()
   })
 
+  test('one whose clock was ahead and that was started again with the right time is heard again at once, but not by old words of it', () => {
+    const { claims, confirmed, time, hear } = made
+    claims.start(headAt(0))
+    for (let seq = 1; seq <= 3; seq++) claims.durable(headAt(seq))
+    hear(ONE, 1, { timeMs: START_MS + 3_600_000 })
+    time.ms += 120_000
+    hear(ONE, 2, { timeMs: START_MS + 1_000 })
+    expect(confirmed).toEqual([1])
+    for (let i = 0; i < 2; i++) hear(ONE, 2 + i, { timeMs: time.ms + i })
+    expect(confirmed).toEqual([1, 2, 3])
+    expect(claims.states().find(({ did }) => did === ONE.did)).toMatchObject({ seq: 3, heardMs: 0 })
+    claims.stop()
+  })
+
   test('a second process with this node\'s key is told in the log, once', () => {
     const { claims, confirmed, log, said, hear, raw } = made
     claims.start(headAt(0))
