@@ -2,6 +2,7 @@
 import type { WireError } from '../../cmtp/errors.ts'
 import { fields } from './command.ts'
 import { EXIT } from './exit-codes.ts'
+import { hopTree } from './hop-tree.ts'
 import { table } from './table.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -117,14 +118,12 @@ function told(terminal: Terminal, receipts: ReplayAnswer['receipts']): string[] 
   return lines
 }
 
-/** The router's layer comes last and spans the others: it is the root of the tree, and they are its branches. */
 function oneLines(terminal: Terminal, receipt: ReplayAnswer['receipts'][number]): string[] {
   if (receipt.verdict === 'none') return [verdictLine(terminal, receipt)]
   const { id, seq, layers, witnessed } = receipt
-  const last = layers.length - 1
-  const rows = [last, ...layers.keys()].filter((at, i) => i === 0 || at !== last).map((at, i) => {
+  const rows = hopTree(layers.length).map(({ at, branch }) => {
     const { hop = '', address = '', outcome = '' } = layers[at] ?? {}
-    return [`${i === 0 ? '' : i === last ? '└─ ' : '├─ '}${hop}`, address, outcome === 'differs' ? terminal.style('red', outcome) : outcome]
+    return [`${branch}${hop}`, address, outcome === 'differs' ? terminal.style('red', outcome) : outcome]
   })
   return [
     ...fields(terminal, [

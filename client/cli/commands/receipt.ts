@@ -8,6 +8,7 @@ import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { usage } from '../../options.ts'
 import { didFrom, examples, fields, meshOf, printResult, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
+import { hopTree } from '../hop-tree.ts'
 import { readInput } from '../input.ts'
 import { writeOutput } from '../output.ts'
 import { table } from '../table.ts'
@@ -121,15 +122,12 @@ function layerOf({ hop, node, fqmn, target, decision, grant, status, startUs, du
   }
 }
 
-/** The router's layer comes last and spans the others: it is the root of the tree, and they are its branches. */
 function linesOf(terminal: Terminal, receipt: DecodedReceipt, layers: readonly (DecodedLayer | undefined)[]): string[] {
   const { id, status, sub, record, index, evidence } = receipt
   const hidden = keptBack(layers)
   const startUs = layers.at(-1)?.startUs
-  const last = layers.length - 1
-  const rows = [last, ...layers.keys()].filter((at, i) => i === 0 || at !== last).map((at, i) => {
+  const rows = hopTree(layers.length).map(({ at, branch }) => {
     const layer = layers[at]
-    const branch = i === 0 ? '' : i === last ? '└─ ' : '├─ '
     if (layer === undefined) return [String(at), `${branch}kept back`, `hash ${hex(receipt.layers[at]?.hash ?? []).slice(0, 16)}`, '', '', '', '', '']
     const since = startUs === undefined ? '' : `+${layer.startUs - startUs} µs`
     const { after, before } = layer

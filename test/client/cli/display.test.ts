@@ -3,6 +3,7 @@ import { table } from '../../../client/cli/table.ts'
 import { Progress, withProgress } from '../../../client/cli/progress.ts'
 import { spamLines } from '../../../client/cli/spam-report.ts'
 import { capture } from '../support/capture.ts'
+import { hopTree } from '../../../client/cli/hop-tree.ts'
 
 describe('a table', () => {
   const rows = [['a', '1'], ['\u001b[1mlonger\u001b[22m', '10']]
@@ -102,4 +103,9 @@ describe('the report of a load', () => {
       '256 requests in flight, reads of one turn in one frame; medians of 5 rounds',
     ])
   })
+})
+
+test('the last layer of a receipt is the root of its tree, the others are branches in their order', () => {
+  expect(hopTree(3)).toEqual([{ at: 2, branch: '' }, { at: 0, branch: '├─ ' }, { at: 1, branch: '└─ ' }])
+  expect([hopTree(1), hopTree(0)]).toEqual([[{ at: 0, branch: '' }], []])
 })
