@@ -48,6 +48,7 @@ import { Dispatcher, type ServiceName } from '../services/router/dispatcher.ts'
 import { FrontDoor } from '../services/router/front-door.ts'
 import { RemoteCalls, ServiceListener } from '../services/router/remote.ts'
 import { Router } from '../services/router/service.ts'
+import type { OrderBegun } from '../services/state/catch-up/executed.ts'
 import { OwnLog } from '../services/state/catch-up/own-log.ts'
 import { BlockServer } from '../services/state/catch-up/server.ts'
 import type { ReadCheckMode } from '../services/state/checks/read-checks.ts'
@@ -205,9 +206,11 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
       readChecks: {
         mode: checked, oneIn: config['consensus.sample'], bus: buses.core, guard, audit: (data: Uint8Array, id: string) => events.publish(AUDIT_CHANNEL, data, { id }),
       },
-      catchUp: (upTo: number, onBlock: (block: Block) => void) => ownLog.catchUp(upTo, onBlock),
+      catchUp: (upTo: number, onBlock: (block: Block) => void, begun?: OrderBegun) => ownLog.catchUp(upTo, onBlock, begun),
       diverged: (place: LogAnchor) => ownLog.diverged(place),
     }),
+    // Before it waits for any of them: they may need what it has before they can be there.
+    onCaughtUp: () => { blocks?.start() },
     clock,
     log,
     viewCache: { entries: config['state.viewCache'] },

@@ -263,7 +263,6 @@ class Boot {
         const report = await state.start(() => genesisOf({
           operator: book.operator, node, certificate: this.#certificate, meter: { ...engine.meter, transactionGas: config['contracts.transactionGas'] },
         }))
-        this.mesh.blocks?.start()
         this.mesh.answerer?.start()
         log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
         const { operator } = book

@@ -3,10 +3,10 @@
  * quicker than executing the entries again. Where the stream has everything, it does without them.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { CatchUpLog, LogHead } from '../../services/consensus/provider.ts'
+import type { CatchUpLog, LogBefore, LogHead } from '../../services/consensus/provider.ts'
 import type { Log } from '../../services/log.ts'
 import type { StreamReport } from '../jetstream/stream-api.ts'
-import { readOrder } from './ordered-stream.ts'
+import { readOrder, type Order } from './ordered-stream.ts'
 
 /** Entries that are executed sooner than others are asked for their blocks. */
 const WORTH = 1_000
@@ -21,7 +21,7 @@ export async function caughtUp(
   const trimmed = before > from.seq
   if (!trimmed && order.base + state.last_seq - from.seq < WORTH) return from
   try {
-    const head = await catchUp(before)
+    const head = await catchUp(before, before === order.base ? logBefore(order, from) : undefined)
     return head.seq === from.seq ? from : head
   } catch (thrown) {
     const error = CMeshError.from(thrown, 'catching up')
@@ -29,4 +29,9 @@ export async function caughtUp(
     log.info({ from: from.seq, reason: error.message }, 'no other member gives the blocks that this node lacks; it executes the entries again')
     return from
   }
+}
+
+/** The log that the stream was begun behind, where this one may be its beginning: an epoch follows on those before it. */
+function logBefore({ epoch, base, chain }: Order, from: LogHead): LogBefore | undefined {
+  return chain === undefined || base <= from.seq || epoch <= from.epoch ? undefined : { seq: base, chain: Buffer.from(chain, 'hex') }
 }

@@ -86,6 +86,13 @@ export class BlockFiles implements HeldBlocks {
     return this.#parts.head()
   }
 
+  async *read(parts: readonly number[]): AsyncGenerator<readonly Uint8Array[]> {
+    for (const part of parts) {
+      yield* this.#groups(part)
+      await this.drop(part)
+    }
+  }
+
   async discard(): Promise<void> {
     await rm(this.#dir, { recursive: true, force: true })
   }

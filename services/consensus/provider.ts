@@ -33,11 +33,19 @@ export interface LogHead extends LogPosition {
   readonly claimed?: number
 }
 
+/** The end of a log that an order begins behind, as the order names it. */
+export interface LogBefore {
+  readonly seq: number
+  /** The chain value there, 32 bytes. */
+  readonly chain: Uint8Array
+}
+
 /**
  * Brings the log at least up to sequence `upTo` by what other members hold of it, and gives where it ends then. Rejects with
- * `CMESH_STATE_CATCH_UP` when none of them can, and the log is as it was.
+ * `CMESH_STATE_CATCH_UP` when none of them can, and the log is as it was. `before`, where the order begins there and names the log that it
+ * goes on behind: what this one lacks of that may be executed where no quorum says how the log goes on.
  */
-export type CatchUpLog = (upTo: number) => Promise<LogHead>
+export type CatchUpLog = (upTo: number, before?: LogBefore) => Promise<LogHead>
 
 export interface LogEntry extends LogPosition {
   /** The proposal's id. */

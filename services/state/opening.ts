@@ -7,7 +7,7 @@ import { encodeGenesis, readGenesis, readMesh, type Genesis, type GenesisRecord 
 import { EPOCH_FQMN } from '../contracts/epochs.ts'
 import { GENESIS_FQMN, isMember, JOIN_FQMN } from '../contracts/members.ts'
 import { SKIPPED_FQMN } from '../contracts/skips.ts'
-import type { LogHead } from '../consensus/provider.ts'
+import type { LogBefore, LogEntry, LogHead } from '../consensus/provider.ts'
 import type { Applier } from './applier.ts'
 import type { Checkpoints } from './checkpoints.ts'
 import { ClaimCheck } from './last-claim.ts'
@@ -113,7 +113,7 @@ export class Opening {
     await consensus.start(from, entry => {
       applier.apply(entry)
       claim.see(store.head)
-    }, catchUp && (upTo => this.#catchUp(upTo)))
+    }, catchUp && ((upTo, before) => this.#catchUp(upTo, before)))
   }
 
   /** From where blocks have to be seen again: outcomes that are remembered, events that are not out, and the last checkpoint. */
@@ -122,19 +122,30 @@ export class Opening {
     return since !== undefined && Math.min(oldest ?? Infinity, needs ?? Infinity) >= since.seq ? since : undefined
   }
 
-  /** Before the order is taken up: blocks of other members come into the log as if they had been read back. */
-  async #catchUp(upTo: number): Promise<LogHead> {
+  /**
+   * Before the order is taken up: blocks of other members come into the log as if they had been read back, or what the order begins behind is
+   * executed as if it had come from there.
+   */
+  async #catchUp(upTo: number, begins: LogBefore | undefined): Promise<LogHead> {
     const { store, applier, checkpoints, effects, outbox, catchUp } = this.#parts
     let newest: Block | undefined
+    let executed: LogEntry | undefined
     let before: StateHead = store.head
     await catchUp?.(upTo, block => {
       applier.restore(block, { before, skip: 0 })
       checkpoints.restore(block, { before })
       this.#claim.see(before = store.head)
       newest = block
+    }, begins && {
+      before: begins,
+      execute: entry => {
+        applier.apply(executed = entry)
+        this.#claim.see(store.head)
+        if (applier.halted !== undefined) throw applier.halted
+      },
     })
     const { epoch, seq, chain } = store.head
-    if (newest === undefined) return { epoch, seq, chain, begun: seq > 0 }
+    if (newest === undefined) return { epoch, seq, chain, begun: seq > 0, ...(executed !== undefined && { data: executed.data }) }
     outbox.passed(newest)
     effects.install()
     await this.#takeUpStep()

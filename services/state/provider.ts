@@ -123,6 +123,8 @@ export interface HeldBlocks {
    * those before it stay: who calls has checked the bytes. Nothing else may be committed meanwhile.
    */
   ingest(parts: readonly number[], onBlock: (block: Block) => void): Promise<StateHead>
+  /** The bytes of the blocks in the parts, in the order given, in memory of their own; several at once. Rejects with `CMESH_STATE_CORRUPT`. */
+  read(parts: readonly number[]): AsyncIterable<readonly Uint8Array[]>
   /** Forgets everything. Idempotent. */
   discard(): Promise<void>
 }

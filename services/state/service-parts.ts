@@ -11,6 +11,7 @@ import type { Guard } from '../iam/guard.ts'
 import type { LaterRunnerParts } from '../later/runner.ts'
 import type { Log } from '../log.ts'
 import type { Authority } from './authority.ts'
+import type { OrderBegun } from './catch-up/executed.ts'
 import type { LastClaim } from './last-claim.ts'
 import type { Outbox } from './outbox.ts'
 import type { Block, LogAnchor, StateStore } from './provider.ts'
@@ -47,10 +48,12 @@ export interface StateServiceParts {
   /** How old the newest block grows before it is followed by an empty one, ms. Default 10,000. */
   readonly tickMs?: number
   /**
-   * Brings the store up to sequence `upTo` at least, with the blocks of other members (`catch-up/catch-up.ts`); rejects as that does.
+   * Brings the store up to sequence `upTo` at least, with the blocks of other members (`catch-up/own-log.ts`); rejects as that does.
    * Default: what the order has no more is missing.
    */
-  readonly catchUp?: (upTo: number, onBlock: (block: Block) => void) => Promise<unknown>
+  readonly catchUp?: (upTo: number, onBlock: (block: Block) => void, begun?: OrderBegun) => Promise<unknown>
+  /** The log stands where the order does, so that others can be given its blocks. Called once. */
+  readonly onCaughtUp?: () => void
   /** Notes that the log differs from what the others claim at that place, and from where on; resolves with the error to stop with. Default: nothing is noted. */
   readonly diverged?: (place: LogAnchor) => Promise<CMeshError>
   /** Entries that the operator lets pass, and where this node halts. Default: none is passed. For an order that keeps its entries. */

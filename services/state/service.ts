@@ -254,7 +254,10 @@ export class StateService {
       const opening = new Opening({
         ...this.#parts, applier: this.#applier, checkpoints: this.#checkpoints, index: this.#index, skips: this.#skips, effects: this.#effects,
         writes: this.#writes, system: this.system, applied: seq => this.#levels.reached(seq, this.#parts.clock.nowMs() + EPOCH_DEADLINE_MS),
-        onCaughtUp: head => { this.#replication.start(head) },
+        onCaughtUp: head => {
+          this.#replication.start(head)
+          this.#parts.onCaughtUp?.()
+        },
       })
       const opened = await opening.run(genesis)
       this.#genesis = opened.genesis

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import { jetstreamManager } from '@nats-io/jetstream'
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { issueCertificate } from '../../cmtp/identity/certificate.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
@@ -10,6 +11,7 @@ import { decodeHeaders, encodeHeaders, headerValue, type HeaderList } from '../.
 import { genesisOf } from '../../node/genesis.ts'
 import type { Call, Reply } from '../../services/call.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
+import { OrderMigration } from '../../providers/consensus/order-migration.ts'
 import { JetStreamConsensus } from '../../providers/consensus/jetstream.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
 import { MockEvents } from '../../providers/events/mock.ts'
@@ -72,10 +74,12 @@ interface MemberOptions {
   /** Of the mesh, where this member begins it. */
   readonly operator?: string
   readonly reads?: ReadCheckMode
+  /** How long it waits for a quorum to say how the log goes on, ms. */
+  readonly quorumMs?: number
 }
 
 /** Starts the member of that key on its own directory. */
-async function member(key: KeyPair, { stream, certificate = true, operator = OPERATOR.did, reads = 'none' }: MemberOptions): Promise<Member> {
+async function member(key: KeyPair, { stream, certificate = true, operator = OPERATOR.did, reads = 'none', quorumMs }: MemberOptions): Promise<Member> {
   const bus = await connectNats({ servers: broker.url, onError: () => undefined })
   const halts: CMeshError[] = []
   const dir = path.join(root, stream, key.did.slice(-12))
@@ -84,11 +88,15 @@ async function member(key: KeyPair, { stream, certificate = true, operator = OPE
   const events = new MockEvents({})
   // Of one time: who was made to leave since does not come back by it.
   const shown = certificate ? issueCertificate(key.did, MESH, ISSUED_MS) : undefined
+  const ownLog = new OwnLog({
+    bus, did: key.did, store, log: SILENT_LOG, members: () => readMembers(state.system), present: () => [], verify: memberOf(key).verify,
+    ...(quorumMs !== undefined && { quorumMs }),
+  })
   const state: StateService = new StateService({
     store,
-    diverged: place => new OwnLog({
-      bus, did: key.did, store, log: SILENT_LOG, members: () => readMembers(state.system), present: () => [], verify: memberOf(key).verify,
-    }).diverged(place),
+    catchUp: (upTo, onBlock, begun) => ownLog.catchUp(upTo, onBlock, begun),
+    diverged: place => ownLog.diverged(place),
+    onCaughtUp: () => { blocks.start() },
     consensus: new JetStreamConsensus(
       { bus, nodeId: key.did, log: SILENT_LOG, onFailed: error => { halts.push(error) } }, { stream, maxBytes: 64 * 1024 * 1024, checkMs: 50 },
     ),
@@ -121,7 +129,6 @@ async function member(key: KeyPair, { stream, certificate = true, operator = OPE
     await made.stop()
     throw error
   }
-  blocks.start()
   return made
 }
 
@@ -266,6 +273,40 @@ describe('three members', () => {
     await waiting
     expect(granted(back, did)).toBe(true)
     expect(alike([one, back])).toBe(true)
+  })
+
+  test('go on in a new order behind the log of one, where the others stopped before it did and no quorum has that log', async () => {
+    const stream = `MOVED${++streams}`
+    const members = await Promise.all(keys.map(key => member(key, { stream })))
+    const [one, two, three] = members as [Member, Member, Member]
+    await until('all are members everywhere', () => members.every(({ state }) => readMembers(state.system).length === 3), WAIT_MS)
+    await three.stop()
+    await increment(one)
+    await two.stop()
+    const did = KeyPair.generate().did
+    void write(one, did).catch(() => undefined)
+    void increment(one).catch(() => undefined)
+    await until('the last one has what nobody else has', () => granted(one, did) && one.state.pendingWrites === 2, WAIT_MS)
+    await one.stop()
+    const { head } = one.state
+    expect(new Set(members.map(({ state }) => state.head.seq)).size).toBe(3)
+
+    const bus = await connectNats({ servers: broker.url, onError: () => undefined })
+    await (await jetstreamManager(bus.connection)).streams.delete(stream)
+    const migration = await OrderMigration.begin(bus, { stream, replicas: 1, maxBytes: 64 * 1024 * 1024 })
+    await migration.run(migration.plan({ ...head, chainAtBase: undefined }))
+    await bus.close()
+
+    const back = await Promise.all(keys.map(key => member(key, { stream, quorumMs: 300 }))) as [Member, Member, Member]
+    await write(back[2], KeyPair.generate().did)
+    await until('all are at one head', () => alike(back), WAIT_MS)
+    expect(back[0].state.head).toMatchObject({ epoch: 1 })
+    for (const each of back) {
+      expect(granted(each, did)).toBe(true)
+      expect(await each.store.replica.chainAt(head.seq)).toEqual(head.chain)
+      expect((await ask(each)).value).toBe(2)
+    }
+    expect(back.flatMap(({ halts }) => halts)).toEqual([])
   })
 
   test('one that came to another result is named by the sequence and stops; its next start puts its log aside and has the others\'', async () => {

@@ -55,6 +55,21 @@ describe('a log that is to go on with a stream', () => {
     expect(await caughtUp(foreign, from, none, log)).toBe(from)
   })
 
+  test.each([
+    ['of an epoch before is told what the order begins behind', 1, { epoch: 2, seq: 7 }, { seq: 10, chain: Buffer.alloc(32, 0xab) }],
+    ['is not, where the order has lost its beginning', 2, { epoch: 2, seq: 7 }, undefined],
+    ['is not, where it is of that epoch itself', 1, { epoch: 3, seq: 7 }, undefined],
+    ['is not, where it lacks nothing of that', 1, { epoch: 2, seq: 10 }, undefined],
+  ])('that %s', async (_, first, from, told) => {
+    const named = { config: { description: describeOrder({ epoch: 3, base: 10, chain: 'ab'.repeat(32) }) }, state: { first_seq: first, last_seq: 2_000 } } as StreamReport
+    const asked: unknown[] = []
+    await caughtUp(named, from, (_upTo, before) => {
+      asked.push(before)
+      return Promise.resolve(at(900))
+    }, log)
+    expect(asked).toEqual([told])
+  })
+
   test('keeps what it knows of its newest entry where nothing was added', async () => {
     const from = at(10)
     expect(await caughtUp(stream(1, 2_000), from, () => Promise.resolve({ epoch: 3, seq: 10 }), log)).toBe(from)

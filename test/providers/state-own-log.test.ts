@@ -9,6 +9,7 @@ import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { CLAIM_SUBJECT } from '../../cmtp/subject.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { HypercoreStateStore } from '../../providers/state/hypercore.ts'
+import type { OrderBegun } from '../../services/state/catch-up/executed.ts'
 import { OwnLog, type OwnLogParts } from '../../services/state/catch-up/own-log.ts'
 import type { LogAnchor, StateHead } from '../../services/state/provider.ts'
 import { commitBlock, loopBlock, putBlock } from '../support/blocks.ts'
@@ -183,6 +184,55 @@ describe('a node that was away while the mesh grew', () => {
       message: `This node took in its log up to sequence ${END} on the word of members that are no quorum of those that it names now. Start the other members, and start this one again.`,
     })
     expect({ head: store.head, forgotten, noted: noted() }).toEqual({ head: whole.head, forgotten: [], noted: false })
+  })
+})
+
+describe('a node that lacks what a new order begins behind', () => {
+  /** What a node makes of the entries; `at` 40 another one than the log `wrong` has. */
+  const begun = ({ head: { seq, chain } }: HypercoreStateStore): OrderBegun => ({
+    before: { seq, chain },
+    execute: entry => {
+      expect(Buffer.from(entry.data).toString()).toBe(Buffer.from(loopBlock(entry.seq).message).toString())
+      void commitBlock(store, loopBlock(entry.seq))
+    },
+  })
+  const kept = (): unknown => ({ forgotten, noted: noted() })
+
+  test('executes it where no quorum says how the log goes on', async () => {
+    const own = await ownLog(30, [ME, ONE, TWO], { quorumMs: 20 })
+    await own.catchUp(END, () => { throw new Error('blocks were believed') }, begun(whole))
+    expect(store.head).toEqual(whole.head)
+  })
+
+  test('takes it from a quorum where there is one', async () => {
+    const own = await ownLog(30, [ME, ONE, TWO])
+    const task = own.catchUp(END, () => {}, { ...begun(wrong), execute: () => { throw new Error('it was executed') } })
+    await say([ONE, whole.head], [TWO, whole.head])
+    await task
+    expect(store.head).toEqual(whole.head)
+  })
+
+  test('stops at the first block that is not what it makes of the entry: no state is believed', async () => {
+    const own = await ownLog(30, [ME, ONE, TWO], { quorumMs: 20 })
+    await expect(own.catchUp(END, () => {}, begun(wrong))).rejects.toMatchObject({
+      code: 'CMESH_STATE_DIVERGED',
+      message: 'This node holds another log than the members whose log the order goes on behind, by sequence 40 at the latest. It answers for nothing until it is rebuilt from them; start it again.',
+    })
+    expect(store.head).toMatchObject({ seq: 40, chain: await whole.replica.chainAt(40) })
+    expect(kept()).toEqual({ forgotten: [], noted: false })
+  })
+
+  test('stops, and keeps its own, where that is no beginning of it', async () => {
+    const own = await ownLog(100, [ME, ONE, TWO], { quorumMs: 20 })
+    const { head } = store
+    await expect(own.catchUp(END, () => {}, begun(wrong))).rejects.toMatchObject({ code: 'CMESH_STATE_DIVERGED', detail: { seq: 100 } })
+    expect({ head: store.head, ...kept() as object }).toEqual({ head, forgotten: [], noted: false })
+  })
+
+  test('believes nobody where it has no log: it does not know whose batches count', async () => {
+    const own = await ownLog(0, [], { quorumMs: 20 })
+    await expect(own.catchUp(END, () => {}, begun(whole))).rejects.toMatchObject({ code: 'CMESH_STATE_CATCH_UP' })
+    expect(store.head.seq).toBe(0)
   })
 })
 

@@ -7,6 +7,7 @@
  */
 import { CMeshError } from '../../../cmtp/errors.ts'
 import type { Bus } from '../../bus/provider.ts'
+import type { LogBefore } from '../../consensus/provider.ts'
 import type { Log } from '../../log.ts'
 import type { Block, HeldBlocks, LogAnchor, StateHead, StateStore } from '../provider.ts'
 import { Descent } from './descent.ts'
@@ -26,7 +27,7 @@ export interface CatchUpParts {
   readonly bus: Pick<Bus, 'request' | 'subscribe' | 'publish'>
   /** DID of this node. */
   readonly did: string
-  readonly store: Pick<StateStore, 'head' | 'replica'>
+  readonly store: Pick<StateStore, 'head' | 'replica' | 'flush'>
   readonly log: Log
   /** How long one answer may take, in ms. Default 5,000. */
   readonly timeoutMs?: number
@@ -70,8 +71,10 @@ export async function catchUp(parts: CatchUpParts, task: CatchUpTask): Promise<S
   }
 }
 
-/** Holds everything between the log and the trusted place. */
-async function receive(parts: CatchUpParts, { trusted, onProgress, signal }: CatchUpTask, held: HeldBlocks): Promise<Descent> {
+/** Holds everything between the log and the trusted place. Rejects with `CMESH_STATE_CATCH_UP` where no other replica could give it. */
+export async function receive(
+  parts: CatchUpParts, { trusted, onProgress, signal }: Pick<CatchUpTask, 'onProgress' | 'signal'> & { readonly trusted: LogBefore }, held: HeldBlocks,
+): Promise<Descent> {
   const { bus, did, store: { head: from }, log, timeoutMs = 5_000, answerMs = 1_000, rounds = 3 } = parts
   const descent = new Descent({
     held, from, trusted, onProgress: (blocks, bytes) => { onProgress?.({ blocks, of: trusted.seq - from.seq, bytes }) },

@@ -1,14 +1,15 @@
 /**
  * What a node does where its log is not the members': it takes what it lacks, or notes that its own is another one. It decides whose word that
- * takes, and the rest is `catch-up.ts`'s and `divergence.ts`'s.
+ * takes, and the rest is `catch-up.ts`'s, `executed.ts`'s and `divergence.ts`'s.
  *
- * Invariants: nothing is taken, and no log given up, on the word of fewer than a quorum; a log that turns out to name other members than those
+ * Invariants: no state is taken, and no log given up, on the word of fewer than a quorum; a log that turns out to name other members than those
  * that vouched for it is put aside, for the next start would ask those it names, and where it goes on from this node's own it waits for those.
  */
 import { CMeshError } from '../../../cmtp/errors.ts'
 import type { Block, LogAnchor } from '../provider.ts'
 import { catchUp, type CatchUpParts } from './catch-up.ts'
 import { divergedAt } from './divergence.ts'
+import { executeUpTo, type OrderBegun } from './executed.ts'
 import { isTrusted, trustedHead, type Trusted, type TrustedParts } from './trusted.ts'
 
 export interface OwnLogParts extends CatchUpParts, Pick<TrustedParts, 'verify' | 'nowMs'> {
@@ -33,13 +34,21 @@ export class OwnLog {
   }
 
   /**
-   * Brings the log up to `upTo` at least. Rejects as `catchUp` does, with `CMESH_STATE_CATCH_UP` only while the log is as it was, and with
+   * Brings the log up to `upTo` at least; by what the order says of its beginning where there is no quorum to ask. Rejects as `catchUp` and
+   * `executeUpTo` do, with `CMESH_STATE_CATCH_UP` only while the log is as it was, and with
    * `CMESH_STATE_UNVOUCHED` where no quorum of the members vouches for it that it names when it is taken in.
    */
-  async catchUp(upTo: number, onBlock: (block: Block) => void): Promise<void> {
+  async catchUp(upTo: number, onBlock: (block: Block) => void, begun?: OrderBegun): Promise<void> {
     const { store, log, members, present, forget } = this.#parts
     const isEmpty = members().length === 0
-    const trusted = await trustedHead(isEmpty ? this.#trusting(present, SETTLE_MS) : this.#trusting(members), upTo)
+    let trusted: Trusted
+    try {
+      trusted = await trustedHead(isEmpty ? this.#trusting(present, SETTLE_MS) : this.#trusting(members), upTo)
+    } catch (error) {
+      if (begun === undefined || isEmpty) throw error
+      log.warn({ sequence: store.head.seq, upTo: begun.before.seq }, 'no quorum says how the log goes on: executing what the order begins behind')
+      return executeUpTo(this.#parts, begun)
+    }
     log.info({ sequence: store.head.seq, upTo: trusted.seq }, 'catching up with the other members')
     await catchUp(this.#parts, { trusted, onBlock })
     if (isTrusted(trusted, members())) return
