@@ -48,8 +48,11 @@ export const EVENT_STORED = Object.freeze({ wildcard: `${EVENT_WILDCARD}.stored`
 
 const LETTER_PREFIX = `${ROOT}.dead.`
 const AGAIN_PREFIX = `${ROOT}.again.`
-/** Dead letters, each under its id; and what was put back for one group alone: `again.<channel>.<group>`. */
-export const LETTER_WILDCARD = `${LETTER_PREFIX}*`
+/**
+ * Dead letters: `dead.<id>.<owner>.<ms since 1970>.<bytes>`, by which the broker tells how much an owner has without reading any; older ones are
+ * at `dead.<id>`. And what was put back for one group alone: `again.<channel>.<group>`.
+ */
+export const LETTER_WILDCARD = `${LETTER_PREFIX}>`
 export const AGAIN_WILDCARD = `${AGAIN_PREFIX}*.*`
 
 /** Where proposals go to get their place in the order that a stream keeps, and where that stream republishes what it stored. */
@@ -141,12 +144,39 @@ export function channelOfSubject(subject: string): string | undefined {
   return subject.startsWith(EVENT_PREFIX) ? decodeToken(subject.slice(EVENT_PREFIX.length)) : undefined
 }
 
-export function letterSubject(id: string): string {
+/** Where letters of before they had owners are. */
+export function oldLetterSubject(id: string): string {
   return LETTER_PREFIX + encodeToken(id)
 }
 
+/** The letter of that id, whoever's it is. */
+export function letterOfId(id: string): string {
+  return `${oldLetterSubject(id)}.>`
+}
+
+/** All letters of an owner. */
+export function lettersOf(owner: string): string {
+  return `${LETTER_PREFIX}*.${encodeToken(owner)}.>`
+}
+
+export interface LetterPlace {
+  readonly owner: string
+  readonly timeMs: number
+  readonly bytes: number
+}
+
+export function letterSubject(id: string, { owner, timeMs, bytes }: LetterPlace): string {
+  return `${oldLetterSubject(id)}.${encodeToken(owner)}.${timeMs}.${bytes}`
+}
+
 export function letterOfSubject(subject: string): string | undefined {
-  return subject.startsWith(LETTER_PREFIX) ? plain(subject.slice(LETTER_PREFIX.length)) : undefined
+  return subject.startsWith(LETTER_PREFIX) ? plain(subject.slice(LETTER_PREFIX.length).split('.', 1)[0] as string) : undefined
+}
+
+/** When a letter was written, and its size; `undefined` for any other subject. */
+export function letterSize(subject: string): Pick<LetterPlace, 'timeMs' | 'bytes'> | undefined {
+  const [timeMs, bytes] = subject.startsWith(LETTER_PREFIX) ? subject.slice(LETTER_PREFIX.length).split('.').slice(2).map(Number) : []
+  return Number.isSafeInteger(timeMs) && Number.isSafeInteger(bytes) ? { timeMs: timeMs as number, bytes: bytes as number } : undefined
 }
 
 export function againSubject(channel: string, group: string): string {

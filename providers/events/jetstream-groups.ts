@@ -23,7 +23,7 @@ export interface JetStreamGroupsParts {
   readonly events: ConsumerApi
   readonly again: ConsumerApi
   readonly eventsStream: Pick<StreamApi, 'report' | 'failed'>
-  readonly againStream: Pick<StreamApi, 'message' | 'direct' | 'remove'>
+  readonly againStream: Pick<StreamApi, 'message' | 'direct' | 'remove' | 'report' | 'purgeOldest'>
   /** The first event of a channel from a sequence on. */
   readonly next: (channel: string, seq: number) => Promise<MeshEvent | undefined>
   /** Stores what was put back. */

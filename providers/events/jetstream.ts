@@ -43,7 +43,7 @@ export interface JetStreamEventsOptions {
    * long as none follows it. Default 0.
    */
   readonly maxAgeMs?: number
-  /** Most bytes of dead letters, and of what was put back; past it the oldest go. Default 64 MiB. */
+  /** Most bytes of dead letters, and of what was put back; past it the oldest go, and past an eighth of it the oldest of one owner. Default 64 MiB. */
   readonly letterBytes?: number
   /** How long a dead letter is kept, in ms, from 120,000; 0 for ever. Default 30 days. */
   readonly letterAgeMs?: number
@@ -93,7 +93,7 @@ interface Running {
 
 export class JetStreamEvents implements EventsProvider {
   readonly groups = new JetStreamGroups(() => this.#live().groups)
-  readonly letters = new JetStreamLetters(() => this.#live().groups)
+  readonly letters: JetStreamLetters
   readonly #parts: JetStreamEventsParts
   readonly #stream: WantedStream
   readonly #letters: WantedStream
@@ -116,6 +116,7 @@ export class JetStreamEvents implements EventsProvider {
     this.#checkMs = options.checkMs ?? 2_000
     this.#readyMs = options.readyMs
     this.#stream = streamConfig(options)
+    this.letters = new JetStreamLetters(() => this.#live().groups, options.letterBytes ?? LETTER_BYTES)
     this.#letters = lettersConfig({
       name: `${this.#stream.name}_DEAD`, replicas: options.replicas ?? 1, maxBytes: options.letterBytes ?? LETTER_BYTES,
       maxAgeMs: options.letterAgeMs ?? LETTER_AGE_MS, windowMs: DUPLICATE_WINDOW_MS,

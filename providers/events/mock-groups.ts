@@ -95,9 +95,11 @@ export class MockGroups implements EventGroups {
   }
 
   async look(channel: string, group: string, token: string): Promise<{ readonly event: MeshEvent | undefined, readonly attempt: number }> {
-    const { delivered: attempt, again, seq } = parseToken(channel, group, token)
+    const { delivered, again, seq } = parseToken(channel, group, token)
     const own = this.#of(channel, group)
-    if (again) return { event: own.hands.get(handOf(channel, group, token))?.event, attempt }
+    const hand = own.hands.get(handOf(channel, group, token))
+    const attempt = hand?.attempt ?? delivered
+    if (again) return { event: hand?.event, attempt }
     for (const event of this.#parts.events(channel)) if (event.seq === seq) return { event, attempt }
     return { event: undefined, attempt }
   }

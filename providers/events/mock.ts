@@ -20,7 +20,7 @@ export interface MockEventsOptions {
   readonly duplicateWindowMs?: number
   /** Most ids remembered; the oldest is forgotten first. Default 100,000. */
   readonly maxIds?: number
-  /** Most bytes of dead letters; past it the oldest go. Default 64 MiB. */
+  /** Most bytes of dead letters; past it the oldest go, and past an eighth of it the oldest of one owner. Default 64 MiB. */
   readonly letterBytes?: number
   /** Wall clock, ms since 1970. */
   readonly now?: () => number

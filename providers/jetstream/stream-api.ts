@@ -86,6 +86,11 @@ export class StreamApi {
     this.#checked(await this.#ask('STREAM.PURGE', { seq }))
   }
 
+  /** Removes every message of those subjects but the newest `keep`. */
+  async purgeOldest(filter: string, keep: number): Promise<void> {
+    this.#checked(await this.#ask('STREAM.PURGE', keep === 0 ? { filter } : { filter, keep }))
+  }
+
   failed(reason: string): CMeshError {
     return new CMeshError('CMESH_BUS_STORE', { stream: this.#stream, reason })
   }

@@ -94,14 +94,14 @@ export class Letters {
     const { channel, seq, timeMs: eventTimeMs } = event
     const id = hash('sha256', `event\0${channel}\0${group}\0${seq}`, 'hex').slice(0, 32)
     const fields = { error: shortened(error), attempts, channel, group, seq, eventTimeMs, data: compactJson(event.data) }
-    await this.#write({ kind: 'event', id, timeMs: this.#parts.now(), ...fields })
+    await this.#write({ kind: 'event', id, timeMs: this.#parts.now(), ...fields }, `${channel} ${group}`)
     return id
   }
 
   /** Writes the letter of a delayed call, under its id. */
   async ofCall({ id, did, fqmn, body, atMs }: DelayedCall, { error, attempts, layers }: LaterFailure): Promise<void> {
     const fields = { error: shortened(error), attempts, did, fqmn, body: compactJson(body), atMs, layers: letterLayers(layers) }
-    await this.#write({ kind: 'call', id, timeMs: this.#parts.now(), ...fields })
+    await this.#write({ kind: 'call', id, timeMs: this.#parts.now(), ...fields }, did)
   }
 
   async read(action: string, call: Call, auth: AuthContext): Promise<Reply> {
@@ -137,8 +137,8 @@ export class Letters {
     return jsonReply({ id, replayed: true })
   }
 
-  async #write(letter: Letter): Promise<void> {
-    await this.#parts.provider.letters.put(letter.id, Buffer.from(JSON.stringify(letter)))
+  async #write(letter: Letter, owner: string): Promise<void> {
+    await this.#parts.provider.letters.put(letter.id, Buffer.from(JSON.stringify(letter)), owner)
   }
 
   /** Those that the caller may see, without what was in them: `show` has that. */

@@ -94,7 +94,10 @@ export interface EventGroups {
   done(channel: string, group: string, token: string): Promise<void>
   /** Let go: it comes again after so many ms. */
   again(channel: string, group: string, token: string, delayMs: number): Promise<void>
-  /** The event and the attempt of a token; no event where the channel keeps it no more. */
+  /**
+   * The event of a token, and how often it was handed out: as the provider has counted, where it can tell, else as the token says. No event
+   * where the channel keeps it no more.
+   */
   look(channel: string, group: string, token: string): Promise<{ readonly event: MeshEvent | undefined, readonly attempt: number }>
   /** Gives an event to this group once more, with the attempts counted anew. A second time under one id within 120 s is none. */
   putBack(group: string, event: MeshEvent, id: string): Promise<void>
@@ -112,8 +115,8 @@ export interface StoredLetter {
 
 /** Dead letters, the oldest of which go when there is no room. An id is 1 to 64 lower-case hex digits. */
 export interface DeadLetters {
-  /** Keeps a letter; one of that id that is there stays as it is. */
-  put(id: string, data: Uint8Array): Promise<void>
+  /** Keeps a letter; one of that id that is there stays as it is. Of one owner, which is any text, there is room for a part of all: past it its oldest go. */
+  put(id: string, data: Uint8Array, owner: string): Promise<void>
   get(id: string): Promise<StoredLetter | undefined>
   /** From a place on, the oldest first. */
   list(from: number, limit: number): Promise<readonly StoredLetter[]>

@@ -12,6 +12,8 @@ import type { EventsUnderTest } from './events.ts'
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 const texts = (taken: readonly Taken[]): string[] => taken.map(({ event }) => Buffer.from(event.data).toString())
 const fresh = (): string => `group.${randomBytes(8).toString('hex')}`
+const OWNER = 'somebody'
+
 const letterId = (): string => randomBytes(16).toString('hex')
 
 /** Long enough for any test, so that nothing comes again by itself unless a test says so. */
@@ -195,9 +197,9 @@ export function eventGroupsConformance(name: string, create: () => Promise<Event
     describe('dead letters', () => {
       test('a letter is kept under its id, once, and listed in order until it is removed', async () => {
         const [one, two] = [letterId(), letterId()]
-        await events.letters.put(one, bytes('one'))
-        await events.letters.put(one, bytes('again'))
-        await events.letters.put(two, bytes('two'))
+        await events.letters.put(one, bytes('one'), OWNER)
+        await events.letters.put(one, bytes('again'), OWNER)
+        await events.letters.put(two, bytes('two'), OWNER)
         const first = await events.letters.get(one)
         expect(first).toMatchObject({ id: one })
         expect(Buffer.from(first?.data ?? []).toString()).toBe('one')
@@ -212,15 +214,24 @@ export function eventGroupsConformance(name: string, create: () => Promise<Event
 
       test('one that was removed may come again', async () => {
         const id = letterId()
-        await events.letters.put(id, bytes('one'))
+        await events.letters.put(id, bytes('one'), OWNER)
         await events.letters.remove(id)
-        await events.letters.put(id, bytes('two'))
+        await events.letters.put(id, bytes('two'), OWNER)
         expect(Buffer.from((await events.letters.get(id))?.data ?? []).toString()).toBe('two')
       })
 
+      test('those of one owner have a part of the room: its oldest go, and nobody else\'s', async () => {
+        const [others, ...own] = Array.from({ length: 34 }, letterId) as [string, ...string[]]
+        await events.letters.put(others, bytes('of another'), `${OWNER} too`)
+        for (const id of own) await events.letters.put(id, new Uint8Array(LIMITS.letterBytes), `${OWNER} else`)
+        const gone = await Promise.all([others, ...own].map(async id => await events.letters.get(id) === undefined))
+        expect(gone).toEqual([false, true, true, ...Array<boolean>(31).fill(false)])
+        await Promise.all(own.map(id => events.letters.remove(id)))
+      })
+
       test('one that is too large is refused', async () => {
-        await events.letters.put(letterId(), new Uint8Array(LIMITS.letterBytes))
-        await expect(events.letters.put(letterId(), new Uint8Array(LIMITS.letterBytes + 1))).rejects.toMatchObject({
+        await events.letters.put(letterId(), new Uint8Array(LIMITS.letterBytes), OWNER)
+        await expect(events.letters.put(letterId(), new Uint8Array(LIMITS.letterBytes + 1), OWNER)).rejects.toMatchObject({
           code: 'CMESH_FRAME_TOO_LARGE', message: 'The dead letter has 262145 bytes; at most 262144 are allowed.',
         })
       })

@@ -8,7 +8,7 @@ import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { verifyLog } from '../../../node/archive/verify.ts'
 import { until } from '../../client/support/until.ts'
 import { Draw } from '../../support/draw.ts'
-import { DrillCluster, NODES } from './drill-cluster.ts'
+import { DrillCluster } from './drill-cluster.ts'
 import { drawDrill, drillOf, rollingRestart, TALLIES, type Drill, type Tally } from './drills.ts'
 import { Ledger, ReplicaBook, type Fault } from './ledger.ts'
 import { checkHistory, COUNTER, REGISTER, type Verdict } from './linearizability.ts'
@@ -47,10 +47,15 @@ export class Campaign {
   readonly #ledger: Ledger
   readonly #replicas: readonly { readonly log: ReplicaLog, readonly book: ReplicaBook }[]
 
-  static async start(dir: string): Promise<Campaign> {
+  static async start(dir: string, nodes?: number): Promise<Campaign> {
     const operator = KeyPair.generate()
-    const [cluster, wasm] = await Promise.all([DrillCluster.start(dir, operator.did), tallyModule()])
+    return Campaign.on(await DrillCluster.start(dir, operator.did, nodes), operator)
+  }
+
+  /** On a cluster that runs, and that ends with it. */
+  static async on(cluster: DrillCluster, operator: KeyPair): Promise<Campaign> {
     try {
+      const wasm = await tallyModule()
       const ledger = new Ledger()
       const { url, mesh } = cluster
       return new Campaign(cluster, await Workload.open({ url, mesh, identity: operator, ledger, wasm }), ledger)
@@ -146,7 +151,7 @@ export class Campaign {
   async #compare(): Promise<readonly Fault[]> {
     const last = this.#ledger.acknowledged.reduce((most, number) => Math.max(most, this.#ledger.entry(number)?.seq ?? 0), 0)
     await until(`every replica has block ${last}`, async () => {
-      const heads = await Promise.all(Array.from({ length: NODES }, (_, i) => this.#cluster.sequenceOf(i)))
+      const heads = await Promise.all(Array.from({ length: this.#cluster.nodes.length }, (_, i) => this.#cluster.sequenceOf(i)))
       return heads.every(head => head !== undefined && head >= last)
     }, CATCH_UP_MS)
     return await this.#read()

@@ -1,5 +1,5 @@
 /**
- * The cluster that the drills are done to: the files that `cmesh up --nodes 3` makes, the same brokers and nodes as processes of their own, kept up as its
+ * The cluster that the drills are done to: the files that `cmesh up --nodes` makes, the same brokers and nodes as processes of their own, kept up as its
  * supervisor keeps them. Between each node and each broker, and between each two brokers, lies a link that can be cut. The ledger's clients connect to the
  * brokers themselves.
  */
@@ -19,7 +19,8 @@ import { TestNode } from '../../support/node-process.ts'
 import { Keeper, type Life } from './keeper.ts'
 import { Link, type Cut } from './link.ts'
 
-export const NODES = 3
+/** Nodes by default. */
+const NODES = 3
 const ORDER = 'CMESH_ORDER'
 const READY_MS = 120_000
 
@@ -44,10 +45,19 @@ export class DrillCluster {
   readonly #operator: string
 
   /** Resolves when all of it serves. */
-  static async start(dir: string, operator: string): Promise<DrillCluster> {
-    const [plan, binary] = await Promise.all([planCluster({ dir, nodes: NODES }), locateNatsServer({ obtain: false })])
-    const each = <T>(make: (index: number) => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length: BROKERS }, (_, i) => make(i)))
-    const nodeLinks = await each(() => each(to => Link.open(plan.brokers[to]?.client as number)))
+  static async start(dir: string, operator: string, nodes = NODES): Promise<DrillCluster> {
+    const cluster = await DrillCluster.make(dir, operator, nodes)
+    await cluster.startBrokers()
+    await cluster.startNodes()
+    return cluster
+  }
+
+  /** Its files and links; nothing runs. */
+  static async make(dir: string, operator: string, nodes = NODES): Promise<DrillCluster> {
+    const [plan, binary] = await Promise.all([planCluster({ dir, nodes }), locateNatsServer({ obtain: false })])
+    const times = <T>(length: number, make: (index: number) => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length }, (_, i) => make(i)))
+    const each = <T>(make: (index: number) => Promise<T>): Promise<T[]> => times(BROKERS, make)
+    const nodeLinks = await times(nodes, () => each(to => Link.open(plan.brokers[to]?.client as number)))
     const routeLinks = await each(from => each(async to => (from === to ? undefined : Link.open(plan.brokers[to]?.route as number))))
     const gossipLinks = await each(to => Link.open(plan.brokers[to]?.route as number))
     const files = await clusterFiles(dir, plan, {
@@ -58,20 +68,35 @@ export class DrillCluster {
         'bus.url': (nodeLinks[i] as Link[]).map(({ port }) => `nats://127.0.0.1:${port}`).join(','),
       }),
     })
-    const cluster = new DrillCluster(operator, { plan, binary, files, nodeLinks, routeLinks, gossipLinks })
-    try {
-      for (const broker of cluster.brokers) broker.release()
-      await until('the brokers serve', () => cluster.brokers.every(({ isUp }) => isUp), READY_MS)
-      await cluster.asking(api => api.ready(READY_MS))
+    return new DrillCluster(operator, { plan, binary, files, nodeLinks, routeLinks, gossipLinks })
+  }
+
+  /** Rejects, and ends all of it, where they do not serve in time. */
+  startBrokers(): Promise<void> {
+    return this.#starting(async () => {
+      for (const broker of this.brokers) broker.release()
+      await until('the brokers serve', () => this.brokers.every(({ isUp }) => isUp), READY_MS)
+      await this.asking(api => api.ready(READY_MS))
+    })
+  }
+
+  /** The same of the nodes. */
+  startNodes(): Promise<void> {
+    return this.#starting(async () => {
       // Whoever comes second finds a log, and joins it.
-      for (const wave of [cluster.nodes.slice(0, 1), cluster.nodes.slice(1)]) {
+      for (const wave of [this.nodes.slice(0, 1), this.nodes.slice(1)]) {
         for (const node of wave) node.release()
         await until('the nodes serve', () => wave.every(({ isUp }) => isUp), READY_MS)
       }
-      return cluster
+    })
+  }
+
+  async #starting(start: () => Promise<void>): Promise<void> {
+    try {
+      await start()
     } catch (error) {
-      const said = JSON.stringify(cluster.ended)
-      await cluster.stop()
+      const said = JSON.stringify(this.ended)
+      await this.stop()
       throw new Error(`the cluster did not start: ${said}`, { cause: error })
     }
   }
@@ -100,6 +125,11 @@ export class DrillCluster {
   /** DID of the mesh. */
   get mesh(): string {
     return this.#files.mesh
+  }
+
+  /** Of each node, as `--config` has them. */
+  settingsOf(node: number): string {
+    return this.#files.nodes[node]?.settings ?? ''
   }
 
   get dirs(): readonly string[] {

@@ -3,8 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readdir, stat } from 'node:fs/promises'
 import path from 'node:path'
+import { BROKERS } from '../../../node/cluster/plan.ts'
 import type { Draw } from '../../support/draw.ts'
-import { NODES, type DrillCluster } from './drill-cluster.ts'
+import type { DrillCluster } from './drill-cluster.ts'
 import type { Keeper } from './keeper.ts'
 import { CUTS } from './link.ts'
 
@@ -48,20 +49,20 @@ export const DRILLS: readonly Drill[] = [
     const leader = await leaderOf(cluster)
     return leader === undefined ? {} : await pause(leader, draw)
   } },
-  { name: 'node-cut', weight: 24, does: 'the links of a node to all brokers cut', run: (cluster, draw) => hold([cluster.nodeCut(draw.below(NODES), draw.of(CUTS))], draw) },
+  { name: 'node-cut', weight: 24, does: 'the links of a node to all brokers cut', run: (cluster, draw) => hold([cluster.nodeCut(draw.below(cluster.nodes.length), draw.of(CUTS))], draw) },
   { name: 'route-cut', weight: 18, does: 'the link between two brokers cut', run: (cluster, draw) => {
-    const one = draw.below(NODES)
-    return hold([cluster.routeCut(one, (one + 1) % NODES, draw.of(CUTS))], draw)
+    const one = draw.below(BROKERS)
+    return hold([cluster.routeCut(one, (one + 1) % BROKERS, draw.of(CUTS))], draw)
   } },
   { name: 'leader-apart', weight: 8, does: 'the links between the stream\'s leader and both other brokers cut', run: async (cluster, draw) => {
     const leader = await cluster.leader()
     if (leader === undefined) return {}
     const kind = draw.of(CUTS)
-    return await hold([1, 2].map(step => cluster.routeCut(leader, (leader + step) % NODES, kind)), draw)
+    return await hold([1, 2].map(step => cluster.routeCut(leader, (leader + step) % BROKERS, kind)), draw)
   } },
   { name: 'stepdown', weight: 6, does: 'the stream\'s leader made to step down', run: async cluster => ({ stepdowns: await cluster.stepDown() ? 1 : 0 }) },
   { name: 'drain', weight: 4, does: 'a node drained by SIGTERM and started again', run: async ({ nodes }, draw) => ({ drains: await draw.of(nodes).end('SIGTERM') ? 1 : 0 }) },
-  { name: 'full-disk', weight: 2, does: 'a node whose disk takes no more, which stops by itself and is started again', run: (cluster, draw) => fillDisk(cluster, draw.below(NODES)) },
+  { name: 'full-disk', weight: 2, does: 'a node whose disk takes no more, which stops by itself and is started again', run: (cluster, draw) => fillDisk(cluster, draw.below(cluster.nodes.length)) },
 ]
 
 /** The drill of that name. */
