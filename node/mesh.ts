@@ -207,6 +207,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
         mode: checked, oneIn: config['consensus.sample'], bus: buses.core, guard, audit: (data: Uint8Array, id: string) => events.publish(AUDIT_CHANNEL, data, { id }),
       },
       catchUp: (upTo: number, onBlock: (block: Block) => void, begun?: OrderBegun) => ownLog.catchUp(upTo, onBlock, begun),
+      vouch: (onBlock: (block: Block) => void) => ownLog.vouch(onBlock),
       diverged: (place: LogAnchor) => ownLog.diverged(place),
     }),
     // Before it waits for any of them: they may need what it has before they can be there.

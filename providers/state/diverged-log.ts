@@ -5,29 +5,18 @@
  * Invariant: wherever the putting aside is cut off, the next opening ends it, and never takes a new log for the diverged one.
  */
 import { existsSync } from 'node:fs'
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { mkdir, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { DivergenceNote } from '../../services/state/provider.ts'
-import { readError, writeError } from './log-error.ts'
+import { readError } from './log-error.ts'
+import { TAKEN_NOTE, writeNote } from './log-notes.ts'
 
 const NOTE = 'diverged.json'
 
 /** Resolves when the note is on the disk. Rejects with `CMESH_STATE_FULL`. */
-export async function writeDivergence(dir: string, note: DivergenceNote): Promise<void> {
-  const path = join(dir, NOTE)
-  try {
-    const file = await open(`${path}.part`, 'w', 0o600)
-    try {
-      await file.writeFile(`${JSON.stringify(note, undefined, 2)}\n`)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(`${path}.part`, path)
-  } catch (thrown) {
-    throw writeError(thrown)
-  }
+export function writeDivergence(dir: string, note: DivergenceNote): Promise<void> {
+  return writeNote(dir, NOTE, note)
 }
 
 /** Puts a diverged log aside, if there is a note of one. Rejects with `CMESH_STATE_CORRUPT` for a note that cannot be read. */
@@ -38,7 +27,7 @@ export async function putAside(dir: string): Promise<void> {
     const seq = sequenceOf(await readFile(path, 'utf8'), path)
     const kept = await placeFor(dir, seq)
     // The note goes along last: what is still here by then is to follow.
-    for (const name of ['log', 'key']) {
+    for (const name of [TAKEN_NOTE, 'log', 'key']) {
       const from = join(dir, name)
       if (existsSync(from)) await rename(from, join(kept, name))
     }

@@ -5,11 +5,12 @@
 import { join } from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { chainAfter } from '../../services/state/block.ts'
-import type { DivergenceNote, HeldBlocks, ReplicaLog } from '../../services/state/provider.ts'
+import type { DivergenceNote, HeldBlocks, ReplicaLog, TakenNotes } from '../../services/state/provider.ts'
 import { writeDivergence } from './diverged-log.ts'
 import { BlockFiles } from './held-blocks.ts'
 import type { StateImage } from './image.ts'
 import type { HypercoreLog } from './log.ts'
+import { takenNotes } from './log-notes.ts'
 
 export interface HypercoreReplicaParts {
   readonly dir: string
@@ -26,10 +27,12 @@ export interface HypercoreReplicaParts {
 const ENOUGH = new Error('enough was read')
 
 export class HypercoreReplica implements ReplicaLog {
+  readonly taken: TakenNotes
   readonly #parts: HypercoreReplicaParts
 
   constructor(parts: HypercoreReplicaParts) {
     this.#parts = parts
+    this.taken = takenNotes(parts.dir)
   }
 
   async read(from: number, to: number, maxBytes: number): Promise<readonly Uint8Array[]> {

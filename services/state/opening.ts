@@ -18,7 +18,7 @@ import type { Skips } from './skips.ts'
 import type { TransactionIndex } from './transaction-index.ts'
 import type { Writes } from './writes.ts'
 
-export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consensus' | 'outbox' | 'lastClaim' | 'catchUp' | 'member' | 'certificate' | 'log'> {
+export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consensus' | 'outbox' | 'lastClaim' | 'catchUp' | 'vouch' | 'member' | 'certificate' | 'log'> {
   readonly applier: Pick<Applier, 'restore' | 'apply' | 'stepped' | 'halted'>
   readonly skips: Pick<Skips, 'unrecorded'> | undefined
   readonly checkpoints: Pick<Checkpoints, 'restore' | 'needs' | 'start'>
@@ -51,12 +51,13 @@ export class Opening {
 
   /** Once. Rejects with what keeps the mesh from coming up; whoever called then closes what was opened. */
   async run(genesis: () => Genesis): Promise<Opened> {
-    const { store, checkpoints, effects, system } = this.#parts
+    const { store, checkpoints, effects, system, vouch } = this.#parts
     const { report, newest } = await this.#readBack()
     this.#claim.checkChain()
     effects.install()
     await this.#takeUpStep()
-    await this.#takeUpOrder(newest)
+    const vouched = await this.#takeIn(onBlock => vouch?.(onBlock))
+    await this.#takeUpOrder(vouched ?? newest)
     const { halted } = this.#parts.applier
     if (halted !== undefined) throw halted
     this.#claim.check(store.head.seq)
@@ -127,29 +128,38 @@ export class Opening {
    * executed as if it had come from there.
    */
   async #catchUp(upTo: number, begins: LogBefore | undefined): Promise<LogHead> {
-    const { store, applier, checkpoints, effects, outbox, catchUp } = this.#parts
-    let newest: Block | undefined
+    const { store, applier, catchUp } = this.#parts
     let executed: LogEntry | undefined
-    let before: StateHead = store.head
-    await catchUp?.(upTo, block => {
-      applier.restore(block, { before, skip: 0 })
-      checkpoints.restore(block, { before })
-      this.#claim.see(before = store.head)
-      newest = block
-    }, begins && {
+    const begun = begins && {
       before: begins,
-      execute: entry => {
+      execute: (entry: LogEntry) => {
         applier.apply(executed = entry)
         this.#claim.see(store.head)
         if (applier.halted !== undefined) throw applier.halted
       },
-    })
+    }
+    const newest = await this.#takeIn(onBlock => catchUp?.(upTo, onBlock, begun))
     const { epoch, seq, chain } = store.head
-    if (newest === undefined) return { epoch, seq, chain, begun: seq > 0, ...(executed !== undefined && { data: executed.data }) }
+    const data = newest?.message ?? executed?.data
+    return { epoch, seq, chain, begun: seq > 0, ...(data !== undefined && { data }) }
+  }
+
+  /** Blocks that `take` brings are remembered as those are that were read back. Resolves with the newest one. */
+  async #takeIn(take: (onBlock: (block: Block) => void) => Promise<unknown> | undefined): Promise<Block | undefined> {
+    const { store, applier, checkpoints, effects, outbox } = this.#parts
+    let newest: Block | undefined
+    let before: StateHead = store.head
+    await take(block => {
+      applier.restore(block, { before, skip: 0 })
+      checkpoints.restore(block, { before })
+      this.#claim.see(before = store.head)
+      newest = block
+    })
+    if (newest === undefined) return undefined
     outbox.passed(newest)
     effects.install()
     await this.#takeUpStep()
-    return { epoch, seq, chain, begun: true, data: newest.message }
+    return newest
   }
 
   /** Puts the epoch on record where the log has no entry of it yet. */

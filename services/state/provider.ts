@@ -140,8 +140,27 @@ export interface ReplicaLog {
   chainAt(seq: number): Promise<Uint8Array>
   /** An empty place for received blocks; what an earlier one left behind is gone. */
   hold(): Promise<HeldBlocks>
+  readonly taken: TakenNotes
   /** Notes durably that this log is not the quorum's from `seq` on: the next opening puts it and its key aside and begins an empty one. */
   markDiverged(note: DivergenceNote): Promise<void>
+}
+
+/** On whose word blocks of others were taken in. */
+export interface TakenNote {
+  /** Where the log ended before, and where it was to end. */
+  readonly from: number
+  readonly seq: number
+  /** DIDs of those that vouched for it. */
+  readonly by: readonly string[]
+}
+
+/** One note, which goes with the log where that is put aside. */
+export interface TakenNotes {
+  /** Rejects with `CMESH_STATE_CORRUPT` for one that cannot be read. */
+  read(): Promise<TakenNote | undefined>
+  /** Resolves when it is on the disk. Rejects with `CMESH_STATE_FULL`. */
+  write(note: TakenNote): Promise<void>
+  forget(): Promise<void>
 }
 
 export interface DivergenceNote {

@@ -52,6 +52,8 @@ export interface StateServiceParts {
    * Default: what the order has no more is missing.
    */
   readonly catchUp?: (upTo: number, onBlock: (block: Block) => void, begun?: OrderBegun) => Promise<unknown>
+  /** At a start, where the log has blocks that no quorum of those vouched for that it names: asks those, and rejects as `catchUp` does. */
+  readonly vouch?: (onBlock: (block: Block) => void) => Promise<void>
   /** The log stands where the order does, so that others can be given its blocks. Called once. */
   readonly onCaughtUp?: () => void
   /** Notes that the log differs from what the others claim at that place, and from where on; resolves with the error to stop with. Default: nothing is noted. */

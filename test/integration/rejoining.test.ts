@@ -118,6 +118,12 @@ describe('a member whose log lacks what the stream has no more', () => {
     expect(again.system.get(`grants/${did}`)).toBeDefined()
   })
 
+  test('is stopped before it takes up the order where no quorum vouches for what it has', async () => {
+    const error = new CMeshError('CMESH_STATE_UNVOUCHED', { seq: 7 })
+    const state = serviceIn('unvouched', { vouch: () => Promise.reject(error), catchUp: () => { throw new Error('it was asked') } })
+    await expect(state.start(() => genesis)).rejects.toBe(error)
+  })
+
   test('stops where nobody has it, and where it has no way to ask, and its log stays empty', async () => {
     const refusal = (state: StateService): Promise<unknown> => state.start(() => genesis).then(() => 'it started', (error: unknown) => error)
     expect(await refusal(empty('alone'))).toMatchObject({

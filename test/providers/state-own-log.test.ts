@@ -1,6 +1,6 @@
 /** Whose word it takes to take a log, or to give one up: real logs, a real broker, and members whose claims are made by hand. */
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
@@ -85,8 +85,10 @@ async function ownLog(end: number, names: readonly KeyPair[], parts: Partial<Own
   })
 }
 
+type Said = readonly (readonly [KeyPair, LogAnchor])[]
+
 /** All of it has reached the node when this resolves. */
-async function say(...claims: readonly (readonly [KeyPair, LogAnchor])[]): Promise<void> {
+async function say(...claims: Said): Promise<void> {
   await broker.core.flush()
   for (const [key, { epoch, seq, chain }] of claims) {
     const text = Buffer.from(chain).toString('hex')
@@ -94,6 +96,24 @@ async function say(...claims: readonly (readonly [KeyPair, LogAnchor])[]): Promi
   }
   await far.flush()
   await broker.core.flush()
+}
+
+/** The bus of a node, and when it has begun to listen to claims for so many times. */
+function heard(times: number): { readonly bus: OwnLogParts['bus'], readonly listens: Promise<void> } {
+  let [count, begun] = [0, (): void => {}]
+  const listens = new Promise<void>(resolve => { begun = resolve })
+  return {
+    listens,
+    bus: {
+      request: (...asked) => broker.core.request(...asked),
+      publish: (...said) => { broker.core.publish(...said) },
+      subscribe: (subject, ...more) => {
+        const subscription = broker.core.subscribe(subject, ...more)
+        if (subject === CLAIM_SUBJECT && ++count === times) begun()
+        return subscription
+      },
+    },
+  }
 }
 
 describe('a node without a log', () => {
@@ -139,18 +159,7 @@ describe('a node that was away while the mesh grew', () => {
   const FOUR = KeyPair.generate()
   /** What it lacks names three more: two of the three it knew are a quorum no longer. */
   async function grown(quorumMs: number): Promise<{ readonly own: OwnLog, readonly listensAgain: Promise<void> }> {
-    let listens = 0
-    let again = (): void => {}
-    const listensAgain = new Promise<void>(resolve => { again = resolve })
-    const bus: OwnLogParts['bus'] = {
-      request: (...asked) => broker.core.request(...asked),
-      publish: (...said) => { broker.core.publish(...said) },
-      subscribe: (subject, ...more) => {
-        const subscription = broker.core.subscribe(subject, ...more)
-        if (subject === CLAIM_SUBJECT && ++listens === 2) again()
-        return subscription
-      },
-    }
+    const { bus, listens: listensAgain } = heard(2)
     const named = (): string[] => (store.head.seq < END ? [ME, ONE, TWO] : [ME, ONE, TWO, THREE, FOUR]).map(({ did }) => did)
     return { own: await ownLog(100, [], { bus, members: named, quorumMs }), listensAgain }
   }
@@ -184,6 +193,70 @@ describe('a node that was away while the mesh grew', () => {
       message: `This node took in its log up to sequence ${END} on the word of members that are no quorum of those that it names now. Start the other members, and start this one again.`,
     })
     expect({ head: store.head, forgotten, noted: noted() }).toEqual({ head: whole.head, forgotten: [], noted: false })
+    expect(await store.replica.taken.read()).toEqual({ from: 100, seq: END, by: [ONE.did, TWO.did] })
+  })
+})
+
+describe('a node that stopped with blocks that no quorum of those vouched for that its log names', () => {
+  const FIVE = KeyPair.generate()
+  const now = [ME, ONE, TWO, THREE, FIVE] as const
+  /** Its log is open again, and names `names`. */
+  async function again(names: readonly KeyPair[] = now, parts: Partial<OwnLogParts> = { quorumMs: 20 }): Promise<OwnLog> {
+    await store.close()
+    return ownLog(0, [], { members: () => names.map(({ did }) => did), ...parts })
+  }
+  /** The same, and what it is told once it asks. */
+  async function told(...claims: Said): Promise<{ readonly vouched: Promise<void> }> {
+    const { bus, listens } = heard(1)
+    const vouched = (await again(now, { bus, quorumMs: 10_000 })).vouch(() => {})
+    vouched.catch(() => undefined)
+    await listens
+    await say(...claims)
+    return { vouched }
+  }
+  const note = (): boolean => existsSync(join(dir, 'taken.json'))
+
+  beforeEach(async () => {
+    store = await logOf(dir, END)
+    await store.replica.taken.write({ from: 100, seq: END, by: [ONE.did, TWO.did] })
+  })
+
+  test('asks those at each start, until a quorum has', async () => {
+    await expect((await again()).vouch(() => {})).rejects.toMatchObject({ code: 'CMESH_STATE_UNVOUCHED', detail: { seq: END } })
+    await (await told([ONE, whole.head], [TWO, whole.head], [FIVE, whole.head])).vouched
+    expect({ head: store.head, note: note(), noted: noted() }).toEqual({ head: whole.head, note: false, noted: false })
+    await (await again()).vouch(() => {})
+  })
+
+  test('puts its log aside where that quorum claims another, and begins with nothing', async () => {
+    const { vouched } = await told([TWO, wrong.head], [THREE, wrong.head], [FIVE, wrong.head])
+    await expect(vouched).rejects.toMatchObject({ code: 'CMESH_STATE_DIVERGED' })
+    await (await again()).vouch(() => {})
+    expect({ seq: store.head.seq, note: note() }).toEqual({ seq: 0, note: false })
+  })
+
+  test('asks nobody where those that vouched are a quorum after all, or where nothing was taken in', async () => {
+    await (await again([ME, ONE, TWO])).vouch(() => {})
+    expect(note()).toBe(false)
+    await store.replica.taken.write({ from: END, seq: END + 1, by: [] })
+    await (await again()).vouch(() => {})
+    expect({ seq: store.head.seq, note: note() }).toEqual({ seq: END, note: false })
+  })
+
+  test('puts aside what it took with an empty log, where it was killed before it could', async () => {
+    await store.replica.taken.write({ from: 0, seq: END, by: [LEFT.did] })
+    await expect((await again()).vouch(() => {})).rejects.toMatchObject({ code: 'CMESH_STATE_UNVOUCHED', detail: { seq: END } })
+    expect(noted()).toBe(true)
+    await again()
+    expect({ seq: store.head.seq, note: note() }).toEqual({ seq: 0, note: false })
+  })
+
+  test('stops where it cannot read on whose word it has them', async () => {
+    const own = await again()
+    await writeFile(join(dir, 'taken.json'), '{"from":1}')
+    await expect(own.vouch(() => {})).rejects.toMatchObject({
+      code: 'CMESH_STATE_CORRUPT', detail: { path: join(dir, 'taken.json'), reason: 'it does not say on whose word blocks were taken in' },
+    })
   })
 })
 

@@ -16,7 +16,7 @@ export function honestGiver(bus: NatsBus, did: string, store: StateStore, onRead
   const kept = store.replica as ReplicaLog
   const asked: number[] = []
   const replica: ReplicaLog = {
-    chainAt: seq => kept.chainAt(seq), hold: () => kept.hold(), markDiverged: note => kept.markDiverged(note),
+    chainAt: seq => kept.chainAt(seq), hold: () => kept.hold(), markDiverged: note => kept.markDiverged(note), taken: kept.taken,
     read: async (from, to, bytes) => {
       asked.push(from)
       await onRead(from)

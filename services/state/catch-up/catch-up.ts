@@ -44,6 +44,8 @@ export interface CatchUpTask {
   readonly trusted: LogAnchor
   /** Sees each block, in order, after its writes are in the spaces. */
   readonly onBlock: (block: Block) => void
+  /** Called once all of it is held and checked, and waited for before any of it gets into the log. */
+  readonly onHeld?: () => Promise<void>
   readonly onProgress?: (progress: CatchUpProgress) => void
   readonly signal?: AbortSignal
 }
@@ -63,6 +65,7 @@ export async function catchUp(parts: CatchUpParts, task: CatchUpTask): Promise<S
   try {
     const descent = await receive(parts, task, held)
     if (!same(descent.low.chain, from.chain)) throw await divergedAt(parts, { epoch: trusted.epoch, ...descent.low })
+    await task.onHeld?.()
     const head = await held.ingest(descent.parts, onBlock)
     if (head.seq === trusted.seq && head.epoch === trusted.epoch && same(head.chain, trusted.chain)) return head
     throw new CMeshError('CMESH_STATE_HALTED', { reason: `what was received up to ${trusted.seq} changed on the disk before it was taken in` })

@@ -6,7 +6,7 @@
  * that vouched for it is put aside, for the next start would ask those it names, and where it goes on from this node's own it waits for those.
  */
 import { CMeshError } from '../../../cmtp/errors.ts'
-import type { Block, LogAnchor } from '../provider.ts'
+import type { Block, LogAnchor, TakenNote } from '../provider.ts'
 import { catchUp, type CatchUpParts } from './catch-up.ts'
 import { divergedAt } from './divergence.ts'
 import { executeUpTo, type OrderBegun } from './executed.ts'
@@ -39,7 +39,7 @@ export class OwnLog {
    * `CMESH_STATE_UNVOUCHED` where no quorum of the members vouches for it that it names when it is taken in.
    */
   async catchUp(upTo: number, onBlock: (block: Block) => void, begun?: OrderBegun): Promise<void> {
-    const { store, log, members, present, forget } = this.#parts
+    const { store, log, members, present } = this.#parts
     const isEmpty = members().length === 0
     let trusted: Trusted
     try {
@@ -49,13 +49,37 @@ export class OwnLog {
       log.warn({ sequence: store.head.seq, upTo: begun.before.seq }, 'no quorum says how the log goes on: executing what the order begins behind')
       return executeUpTo(this.#parts, begun)
     }
-    log.info({ sequence: store.head.seq, upTo: trusted.seq }, 'catching up with the other members')
-    await catchUp(this.#parts, { trusted, onBlock })
-    if (isTrusted(trusted, members())) return
-    if (!isEmpty) return this.#vouched(onBlock)
-    await forget?.()
-    await store.replica?.markDiverged({ seq: trusted.seq, own: `vouched for by ${trusted.by.join(', ')}`, peers: [`it names ${members().join(', ')}`] })
-    throw new CMeshError('CMESH_STATE_UNVOUCHED', { seq: store.head.seq })
+    const { seq: from } = store.head
+    log.info({ sequence: from, upTo: trusted.seq }, 'catching up with the other members')
+    // Whoever is killed in the midst of it, or waits for others in vain, knows at its next start on whose word it has what it has.
+    const onHeld = async (): Promise<void> => { await store.replica?.taken.write({ from, seq: trusted.seq, by: trusted.by }) }
+    await catchUp(this.#parts, { trusted, onBlock, onHeld })
+    return this.#judge({ from, by: trusted.by }, onBlock)
+  }
+
+  /**
+   * At a start, before anything is made of the log: where it took in blocks on the word of members that are no quorum of those that it names,
+   * asks those as `catchUp` does, and rejects as that does.
+   */
+  async vouch(onBlock: (block: Block) => void): Promise<void> {
+    const { store } = this.#parts
+    const note = await store.replica?.taken.read()
+    if (note === undefined) return
+    if (store.head.seq > note.from) await this.#judge(note, onBlock)
+    else await store.replica?.taken.forget()
+  }
+
+  async #judge({ from, by }: Pick<TakenNote, 'from' | 'by'>, onBlock: (block: Block) => void): Promise<void> {
+    const { store, members, forget } = this.#parts
+    if (!isTrusted({ by }, members())) {
+      if (from === 0) {
+        await forget?.()
+        await store.replica?.markDiverged({ seq: store.head.seq, own: `vouched for by ${by.join(', ')}`, peers: [`it names ${members().join(', ')}`] })
+        throw new CMeshError('CMESH_STATE_UNVOUCHED', { seq: store.head.seq })
+      }
+      await this.#vouched(onBlock)
+    }
+    await store.replica?.taken.forget()
   }
 
   /** The members are others than the log named before: goes on until a quorum of those vouches for it. */

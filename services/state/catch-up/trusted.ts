@@ -72,6 +72,6 @@ export function trustedHead(parts: TrustedParts, upTo: number): Promise<Trusted>
 }
 
 /** Whether those that claimed a place are a quorum of the members that the log itself names. */
-export function isTrusted({ by }: Trusted, members: readonly string[]): boolean {
+export function isTrusted({ by }: Pick<Trusted, 'by'>, members: readonly string[]): boolean {
   return by.filter(did => members.includes(did)).length >= quorumOf(members)
 }
