@@ -17,6 +17,7 @@ import { TestNode } from '../support/node-process.ts'
 import { ROOT } from '../support/sources.ts'
 import { Campaign, type RoundResult } from './support/campaign.ts'
 import { DrillCluster } from './support/drill-cluster.ts'
+import { ReplicaLog } from './support/replica-log.ts'
 import { LONG, SEED } from './support/results.ts'
 
 const WAIT_MS = 120_000
@@ -34,6 +35,11 @@ function told(result: RoundResult): RoundResult {
   const { round, drills, tally: { kills }, asked, acknowledged, refused, unknown, ended, seconds } = result
   process.stdout.write(`${JSON.stringify({ round, drills, kills, asked, acknowledged, refused, unknown, ended, seconds })}\n`)
   return result
+}
+
+/** Of its first node. */
+async function settingsOf(cluster: DrillCluster): Promise<Readonly<Record<string, string>>> {
+  return JSON.parse(await readFile(cluster.settingsOf(0), 'utf8')) as Readonly<Record<string, string>>
 }
 
 async function rounds(campaign: Campaign, drills: readonly (readonly string[] | number)[]): Promise<void> {
@@ -59,7 +65,7 @@ async function rounds(campaign: Campaign, drills: readonly (readonly string[] | 
     const operator = KeyPair.generate()
     const cluster = await DrillCluster.make(dir, operator.did)
     const home = cluster.dirs[0] as string
-    const { 'bus.accounts': accounts, 'bus.url': url, ...settings } = JSON.parse(await readFile(cluster.settingsOf(0), 'utf8')) as Readonly<Record<string, string>>
+    const settings = await settingsOf(cluster)
     const alone = (): Promise<TestNode> => new TestNode({
       dir: home, args: ['--operator', operator.did], set: { 'mesh.certificate': settings['mesh.certificate'] as string, 'log.level': 'warn' },
     }).ready()
@@ -87,15 +93,14 @@ async function rounds(campaign: Campaign, drills: readonly (readonly string[] | 
     expect(new Set([...acknowledged.values()].map(({ value }) => value)).size).toBe(acknowledged.size)
 
     await cluster.startBrokers()
-    const order = { ...settings, 'bus.accounts': accounts as string, 'bus.url': url as string, 'log.level': 'warn' }
     for (const ms of [50, 200, 400]) {
-      const child = fork(path.join(ROOT, 'dist', 'node', 'archive', 'main.js'), ['migrate', JSON.stringify({ dir: home, settings: order, dryRun: false })], { execArgv: [], stdio: 'ignore' })
+      const child = fork(path.join(ROOT, 'dist', 'node', 'archive', 'main.js'), ['migrate', JSON.stringify({ dir: home, settings, dryRun: false })], { execArgv: [], stdio: 'ignore' })
       const gone = new Promise(resolve => { child.once('exit', resolve) })
       await delay(ms)
       child.kill('SIGKILL')
       await gone
     }
-    const moved = await migrate({ dir: home, settings: order, dryRun: false }, {}, () => undefined)
+    const moved = await migrate({ dir: home, settings, dryRun: false }, {}, () => undefined)
     expect(moved).toMatchObject({ newEpoch: 1, mesh: cluster.mesh })
     await cluster.startNodes()
 
@@ -113,6 +118,49 @@ async function rounds(campaign: Campaign, drills: readonly (readonly string[] | 
       await rounds(campaign, [['node-kill', 'leader-kill', 'all-nodes', 'broker-kill', 'node-cut', 'all'], 24])
     } finally {
       await campaign.stop()
+    }
+  }, TEST_MS)
+})
+
+;(LONG ? describe : describe.skip)('a cluster of three that lost its order', () => {
+  test('goes on behind the log of one node, though both others had stopped before it and no quorum has that log', async () => {
+    const operator = KeyPair.generate()
+    const cluster = await DrillCluster.start(dir, operator.did)
+    const client = await quiet(cluster.url, cluster.mesh, operator)
+    const increment = (): Promise<number> => client.call('0xSW:0x002:increment', { timeoutMs: 60_000 }).then(reply => reply.json<number>())
+    const [one, two, three] = cluster.nodes as [DrillCluster['nodes'][number], DrillCluster['nodes'][number], DrillCluster['nodes'][number]]
+    try {
+      for (let i = 0; i < 20; i++) await increment()
+      await three.hold()
+      for (let i = 0; i < 20; i++) await increment()
+      const acknowledged = await increment()
+      await two.hold()
+      const before = await cluster.sequenceOf(0) ?? 0
+      // Ordered, and acknowledged to nobody.
+      const asked = [0, 1, 2].map(() => client.call('0xSW:0x002:increment', { timeoutMs: 3_000 }).catch(() => undefined))
+      await until('it has what nobody else has', async () => (await cluster.sequenceOf(0) ?? 0) > before, WAIT_MS)
+      await Promise.all(asked)
+      await one.hold('SIGTERM')
+      await cluster.loseOrder()
+      const moved = await migrate({ dir: cluster.dirs[0] as string, settings: await settingsOf(cluster), dryRun: false }, {}, () => undefined)
+      expect(moved).toMatchObject({ what: 'make', newEpoch: 1 })
+      expect(moved.base).toBeGreaterThan(before)
+      await cluster.heal()
+      expect(await increment()).toBeGreaterThan(acknowledged)
+      await until('all stand behind that', async () => {
+        const heads = await Promise.all(cluster.nodes.map((_, i) => cluster.sequenceOf(i)))
+        return heads.every(head => head !== undefined && head > moved.base)
+      }, WAIT_MS)
+      process.stdout.write(`${JSON.stringify({ acknowledged, base: moved.base, ended: cluster.ended })}\n`)
+      await Promise.all(cluster.nodes.map(node => node.hold('SIGTERM')))
+      const logs = cluster.dirs.map(each => new ReplicaLog(each))
+      for (const log of logs) await log.read(() => undefined)
+      const least = Math.min(...logs.map(({ seq }) => seq))
+      expect(least).toBeGreaterThan(moved.base)
+      for (const at of [moved.base, least]) expect(new Set(logs.map(log => log.chainAt(at))).size).toBe(1)
+    } finally {
+      await client.close()
+      await cluster.stop()
     }
   }, TEST_MS)
 })

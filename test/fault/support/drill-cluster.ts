@@ -155,6 +155,11 @@ export class DrillCluster {
     return asked !== undefined && Buffer.from(asked).includes('"success":true')
   }
 
+  /** The order is gone, as with a broker's disk. */
+  async loseOrder(): Promise<void> {
+    await this.#onBus(bus => bus.request(`$JS.API.STREAM.DELETE.${ORDER}`, new Uint8Array(), { timeoutMs: 10_000 }))
+  }
+
   asking<T>(use: (api: JetStreamApi) => Promise<T>): Promise<T> {
     return this.#onBus(bus => use(new JetStreamApi(bus)))
   }
