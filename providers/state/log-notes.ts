@@ -52,5 +52,5 @@ function noteIn(text: string, path: string): TakenNote {
   const { from, seq, by } = (typeof value === 'object' && value !== null ? value : {}) as Partial<TakenNote>
   const sound = Number.isSafeInteger(from) && Number.isSafeInteger(seq) && Array.isArray(by) && by.every(did => typeof did === 'string')
   if (!sound) throw new CMeshError('CMESH_STATE_CORRUPT', { path, block: 0, reason: 'it does not say on whose word blocks were taken in' })
-  return { from: from as number, seq: seq as number, by: by as readonly string[] }
+  return { from: from as number, seq: seq as number, by: by }
 }
