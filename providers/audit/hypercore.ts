@@ -79,7 +79,7 @@ export class HypercoreAuditLog implements AuditLog {
       const length = log.length + batches.length
       const noted = Math.max(await this.#notes.open(log.length), beyond ?? -1)
       if (noted > length || beyond !== undefined) throw new CMeshError('CMESH_AUDIT_BEHIND', { path: log.path, length, noted: noted + 1 })
-      await this.#notes.write(batches)
+      await this.#notes.recover(batches)
       if (batches.length > 0) await log.append(batches.map(({ block }) => block))
       this.#log = log
       this.#length = length

@@ -56,6 +56,14 @@ export class Notes {
     return newest
   }
 
+  /** Writes what those batches brought that were on their way onto the log: they go on in the newest segment, whose texts they need. */
+  async recover(batches: readonly AuditBatch[]): Promise<void> {
+    if (batches.length === 0) return
+    this.#newest = this.#segments.at(-1)
+    await this.#newest?.resume()
+    await this.write(batches)
+  }
+
   /** Writes what batches brought, which follow on each other. */
   async write(batches: readonly AuditBatch[]): Promise<void> {
     const { now, sync } = this.#options

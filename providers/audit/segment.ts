@@ -4,7 +4,7 @@
  *   frame   "CMNF" (4) · batch (6) · length (4) · CRC-32 of the notes (4) · notes
  *
  * While it is the newest its index is in memory; once it is followed by another the index lies beside it, and the file is never written to
- * again. What follows the last whole frame was being written when the process ended, and is cut off.
+ * again, but by a start that goes on where a kill left off. What follows the last whole frame was being written when the process ended, and is cut off.
  */
 import { open, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
@@ -75,6 +75,12 @@ export class Segment {
     const last = await segment.#scan(length)
     await segment.seal()
     return { segment, last }
+  }
+
+  /** Takes it up again where it ends: what follows needs notes that are in it. */
+  async resume(): Promise<void> {
+    await rm(`${this.#path}.idx`, { force: true })
+    await this.#scan(Infinity)
   }
 
   /** Writes the notes of batches that follow on each other. With `sync` they are on the disk when this resolves. */

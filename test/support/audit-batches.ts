@@ -2,6 +2,9 @@
 import { NOTE_HEADER_BYTES, putNoteHeader } from '../../services/audit/messages.ts'
 import type { AuditBatch } from '../../services/audit/provider.ts'
 
+/** Of the one text of these batches. */
+export const TEXT_KEY = Buffer.alloc(16, 7)
+
 /** A note with `payload`. */
 export function note(kind: number, batch: number, index: number, key: Uint8Array, payload: string): Buffer {
   const bytes = Buffer.alloc(NOTE_HEADER_BYTES + payload.length)
