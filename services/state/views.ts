@@ -152,7 +152,7 @@ export class Views {
       stats.contractFailures++
       return failedView(result)
     }
-    const reply: Reply = { status: 200, headers: this.#headersOf(result.gas), body: result.output, bodyHash: sha256(result.output) }
+    const reply = new ViewReply(this.#headersOf(result.gas), result.output)
     if (call.body.length > 0 || gasLimit !== this.gasLimit) return reply
     this.#cache.set(call.route, auth.sub, head.seq, result.observed, this.#versionsOf(result.observed), reply)
     return reply
@@ -186,5 +186,22 @@ export class Views {
       this.#versions.set(space, version)
     }
     return version
+  }
+}
+
+/** A view's result. Its hash is made when somebody asks for it, and once, however many requests it answers. */
+class ViewReply implements Reply {
+  readonly status = 200
+  readonly headers: Uint8Array
+  readonly body: Uint8Array
+  #bodyHash: string | undefined
+
+  constructor(headers: Uint8Array, body: Uint8Array) {
+    this.headers = headers
+    this.body = body
+  }
+
+  get bodyHash(): string {
+    return this.#bodyHash ??= sha256(this.body)
   }
 }
