@@ -17,10 +17,13 @@ export interface Home {
   sorted: SortedKeys | undefined
 }
 
+const NOTHING: ReadonlyMap<string, Uint8Array | undefined> = new Map()
+
 /** One space as the call sees it. */
 export class Draft {
   readonly home: Home
-  readonly #pending = new Map<string, Uint8Array | undefined>()
+  /** Most calls write nothing. */
+  #pending: Map<string, Uint8Array | undefined> | undefined
   /** The pending keys in order, once the call scanned this space. */
   #sorted: SortedKeys | undefined
 
@@ -29,29 +32,30 @@ export class Draft {
   }
 
   get pending(): ReadonlyMap<string, Uint8Array | undefined> {
-    return this.#pending
+    return this.#pending ?? NOTHING
   }
 
   get sorted(): SortedKeys {
-    return this.#sorted ??= new SortedKeys(this.#pending.keys())
+    return this.#sorted ??= new SortedKeys(this.pending.keys())
   }
 
   get(key: string): Uint8Array | undefined {
-    return this.#pending.size > 0 && this.#pending.has(key) ? this.#pending.get(key) : this.home.space.get(key)
+    return this.#pending?.has(key) === true ? this.#pending.get(key) : this.home.space.get(key)
   }
 
   has(key: string): boolean {
-    return this.#pending.has(key)
+    return this.#pending?.has(key) === true
   }
 
   put(key: string, value: Uint8Array | undefined): void {
+    this.#pending ??= new Map()
     this.#pending.set(key, value)
     this.#sorted?.add(key)
   }
 
   /** Takes back the first touch of a key. */
   forget(key: string): void {
-    this.#pending.delete(key)
+    this.#pending?.delete(key)
     this.#sorted?.delete(key)
   }
 }
@@ -138,6 +142,7 @@ export class Journal {
 
   /** Puts everything into the spaces and gives it as writes. When a space fails, puts back what they had taken and throws. */
   commit(): Write[] {
+    if (this.#size === 0) return []
     const homes: Home[] = []
     const before: (Uint8Array | undefined)[] = []
     const writes: Write[] = []
