@@ -8,7 +8,7 @@ import type { Route } from '../../cmtp/fqmn.ts'
 import { encodeHeaders } from '../../cmtp/headers.ts'
 import { sha256 } from '../../cmtp/layer.ts'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
-import { argumentsOf, type Call, type Reply } from '../call.ts'
+import type { Call, Reply } from '../call.ts'
 import { DryRun } from '../contracts/dry-run.ts'
 import { isMeterKey, type Metering } from '../contracts/metering.ts'
 import type { ContractEngine, Observed } from '../contracts/provider.ts'
@@ -17,6 +17,7 @@ import { contractReply, systemReply } from '../contracts/system-reads.ts'
 import type { Clock } from '../clock.ts'
 import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
+import { ArgumentBytes } from './argument-bytes.ts'
 import type { Block, StateHead, StateStore } from './provider.ts'
 import { STATE_READS, type StateReads } from './state-reads.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
@@ -64,6 +65,7 @@ export class Views {
   readonly #dryRun: DryRun
   readonly #turns = new Turns()
   readonly #cache: ViewCache
+  readonly #arguments = new ArgumentBytes()
   readonly #versions = new Map<string, ContractVersion>()
   /** By gas. */
   readonly #headers = new TwoGenerations<number, Buffer>({ entries: 1_024 })
@@ -142,7 +144,7 @@ export class Views {
     const { engine, metering, stats, store: { head } } = this.#parts
     const gasLimit = exact?.gasLimit ?? this.gasLimit
     const result = runView(engine, metering, head, this.#seedOf(head), {
-      contract, function: name, input: () => argumentsOf(call), caller: auth.sub, gasLimit,
+      contract, function: name, input: () => this.#arguments.of(call), caller: auth.sub, gasLimit,
     })
     notes.gas = BigInt(result.gas)
     stats.viewGas += result.gas
