@@ -172,7 +172,8 @@ export class Journal {
   }
 
   #homeOf({ space }: Write): Home {
-    return (this.#drafts?.get(space) ?? this.#first as Draft).home
+    const draft = (this.#drafts?.get(space) ?? this.#first) as Draft
+    return draft.home
   }
 }
 
