@@ -9,6 +9,8 @@ import type { Scope } from './harness.ts'
 export interface ChildStart {
   readonly entry: URL
   readonly args?: readonly string[]
+  /** Options of Node.js, before those that this process has. */
+  readonly flags?: readonly string[]
   /** Sent as the first message, where secrets may stand; nothing is sent without it. */
   readonly open?: object
   /** What a message must hold to be the one that says ready. */
@@ -28,8 +30,9 @@ export class Child<R extends object> {
   }
 
   /** Resolves when it is ready; rejects when it ends before. */
-  static async start<R extends object>(scope: Scope, { entry, args = [], open, isReady }: ChildStart): Promise<Child<R>> {
-    const child = fork(entry, args, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced' })
+  static async start<R extends object>(scope: Scope, { entry, args = [], flags = [], open, isReady }: ChildStart): Promise<Child<R>> {
+    const execArgv = [...flags, ...process.execArgv]
+    const child = fork(entry, args, { execArgv, stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced' })
     const kill = (): void => { child.kill('SIGKILL') }
     process.once('exit', kill)
     child.once('exit', () => { process.off('exit', kill) })

@@ -2,6 +2,7 @@
  * The processes of the benchmarks of several servers: a cluster as `cmesh up --nodes 3` starts it, and three servers alone for its baseline,
  * with the same configuration and the same routes. All on loopback, each ended with the scope it was started in.
  */
+import { NODE_FLAGS } from '../client/cli/node-process.ts'
 import { KeyPair } from '../client/index.ts'
 import { loginsOf, type BrokerLogin } from '../node/broker/accounts.ts'
 import { Brokers } from '../node/cluster/brokers.ts'
@@ -29,6 +30,7 @@ export async function startCluster(scope: Scope, settings: Readonly<Record<strin
   const child = await Child.start<{ readonly descriptor: ClusterDescriptor }>(scope, {
     entry: new URL('../node/cluster/main.js', import.meta.url),
     args: ['--data', await scratch(scope), '--nodes', String(NODES), '--operator', operator.did, '--log-level', 'error', ...given],
+    flags: NODE_FLAGS,
     isReady: message => 'descriptor' in message,
   })
   const { url, did, parts } = child.ready.descriptor

@@ -5,6 +5,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { NODE_FLAGS } from '../client/cli/node-process.ts'
 import { KeyPair, type MeshClient } from '../client/index.ts'
 import { inboxPrefix } from '../cmtp/subject.ts'
 import { BROKER_FILES } from '../node/broker/config.ts'
@@ -45,6 +46,7 @@ export async function startMesh(scope: Scope, settings: Readonly<Record<string, 
   const child = await Child.start<{ readonly descriptor: MeshDescriptor }>(scope, {
     entry: new URL('../node/main.js', import.meta.url),
     args: ['--data', dir, '--operator', operator.did, '--log-level', 'error', ...given],
+    flags: NODE_FLAGS,
     isReady: message => 'descriptor' in message,
   })
   const { url, did } = child.ready.descriptor

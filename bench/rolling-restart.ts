@@ -3,6 +3,7 @@
  * became of every request is counted. Status 0 where none failed, none was lost and none was done twice.
  */
 import { parseArgs } from 'node:util'
+import { NODE_FLAGS } from '../client/cli/node-process.ts'
 import { connect, KeyPair, type MeshClient } from '../client/index.ts'
 import { askSupervisor } from '../client/cluster-control.ts'
 import type { MeshDescriptor } from '../node/descriptor.ts'
@@ -35,6 +36,7 @@ async function run(): Promise<number> {
   const cluster = await Child.start<{ readonly descriptor: MeshDescriptor }>(scope, {
     entry: new URL('../node/cluster/main.js', import.meta.url),
     args: ['--data', dir, '--nodes', nodes, '--operator', operator.did, '--log-level', level],
+    flags: NODE_FLAGS,
     isReady: message => 'descriptor' in message,
   })
   const { url, did } = cluster.ready.descriptor

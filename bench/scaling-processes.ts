@@ -5,6 +5,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { NODE_FLAGS } from '../client/cli/node-process.ts'
 import { KeyPair } from '../client/index.ts'
 import { serverConfig, type BrokerAccounts } from '../cmtp/identity/nats-accounts.ts'
 import { changedAccountJwt, decodeNatsJwt } from '../cmtp/identity/nats-jwt.ts'
@@ -50,7 +51,7 @@ export async function startRouters(scope: Scope, nodes: number): Promise<Routers
 
   const operator = KeyPair.generate()
   const start = ({ settings }: { readonly settings: string }): Promise<Child<{ readonly descriptor: MeshDescriptor }>> => Child.start(scope, {
-    entry: new URL('../node/main.js', import.meta.url), args: ['--config', settings, '--operator', operator.did, '--log-level', 'error'],
+    entry: new URL('../node/main.js', import.meta.url), args: ['--config', settings, '--operator', operator.did, '--log-level', 'error'], flags: NODE_FLAGS,
     isReady: message => 'descriptor' in message,
   })
   const [first, ...others] = files.nodes.slice(0, nodes)

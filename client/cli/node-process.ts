@@ -35,6 +35,12 @@ interface NodeMessage {
   readonly message?: unknown
 }
 
+/**
+ * Options of Node.js for a node. With room for 32 MB of what was just made, in place of 16, a request is over before the collector sees it: it
+ * copies less, for up to 48 MB more of memory under load. Of `process.execArgv`, which comes behind, each counts instead.
+ */
+export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=32']
+
 /** Last lines of the log that a failed boot shows. */
 const LOG_LINES = 20
 
@@ -68,7 +74,7 @@ export class NodeProcess {
   private constructor({ entry: name = 'node/main', args, env, onLog }: NodeProcessOptions) {
     // The node beside this file: dist/node/main.js when built, node/main.ts when a test runs the sources.
     const entry = fileURLToPath(new URL(`../../${name}${extname(fileURLToPath(import.meta.url))}`, import.meta.url))
-    this.#child = spawn(process.execPath, [...process.execArgv, entry, ...args], {
+    this.#child = spawn(process.execPath, [...NODE_FLAGS, ...process.execArgv, entry, ...args], {
       env, detached: true, stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     })
     this.exited = new Promise((resolve) => {

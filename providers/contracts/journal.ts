@@ -17,12 +17,12 @@ export interface Home {
   sorted: SortedKeys | undefined
 }
 
-const NOTHING: ReadonlyMap<string, Uint8Array | undefined> = new Map()
-
-/** One space as the call sees it. */
+/** One space as the call sees it. Most calls change no key of a space or one: a map is made for the second. */
 export class Draft {
   readonly home: Home
-  /** Most calls write nothing. */
+  #key: string | undefined
+  #value: Uint8Array | undefined
+  /** All pending keys, once there were two. */
   #pending: Map<string, Uint8Array | undefined> | undefined
   /** The pending keys in order, once the call scanned this space. */
   #sorted: SortedKeys | undefined
@@ -31,32 +31,49 @@ export class Draft {
     this.home = home
   }
 
-  get pending(): ReadonlyMap<string, Uint8Array | undefined> {
-    return this.#pending ?? NOTHING
+  /** Keys that the call changed. */
+  get size(): number {
+    return this.#pending?.size ?? (this.#key === undefined ? 0 : 1)
   }
 
   get sorted(): SortedKeys {
-    return this.#sorted ??= new SortedKeys(this.pending.keys())
+    return this.#sorted ??= new SortedKeys(this.#pending?.keys() ?? (this.#key === undefined ? [] : [this.#key]))
   }
 
   get(key: string): Uint8Array | undefined {
-    return this.#pending?.has(key) === true ? this.#pending.get(key) : this.home.space.get(key)
+    if (!this.has(key)) return this.home.space.get(key)
+    return this.#pending === undefined ? this.#value : this.#pending.get(key)
   }
 
   has(key: string): boolean {
-    return this.#pending?.has(key) === true
+    return this.#pending === undefined ? key === this.#key : this.#pending.has(key)
   }
 
   put(key: string, value: Uint8Array | undefined): void {
-    this.#pending ??= new Map()
-    this.#pending.set(key, value)
     this.#sorted?.add(key)
+    if (this.#pending === undefined) {
+      if (this.#key === undefined || this.#key === key) {
+        this.#key = key
+        this.#value = value
+        return
+      }
+      this.#pending = new Map([[this.#key, this.#value]])
+    }
+    this.#pending.set(key, value)
   }
 
   /** Takes back the first touch of a key. */
   forget(key: string): void {
-    this.#pending?.delete(key)
     this.#sorted?.delete(key)
+    if (this.#pending === undefined) this.#key = this.#value = undefined
+    else this.#pending.delete(key)
+  }
+
+  /** What is pending, in the order of first touch. */
+  writes(): Write[] {
+    const space = this.home.address
+    if (this.#pending === undefined) return this.#key === undefined ? [] : [{ space, key: this.#key, value: this.#value }]
+    return Array.from(this.#pending, ([key, value]) => ({ space, key, value }))
   }
 }
 
@@ -133,42 +150,34 @@ export class Journal {
   }
 
   writes(): Write[] {
-    const writes: Write[] = []
-    for (const { home: { address }, pending } of this.#all) {
-      for (const [key, value] of pending) writes.push({ space: address, key, value })
-    }
-    return writes
+    if (this.#drafts !== undefined) return [...this.#drafts.values()].flatMap(draft => draft.writes())
+    return this.#first?.writes() ?? []
   }
 
   /** Puts everything into the spaces and gives it as writes. When a space fails, puts back what they had taken and throws. */
   commit(): Write[] {
-    if (this.#size === 0) return []
-    const homes: Home[] = []
-    const before: (Uint8Array | undefined)[] = []
-    const writes: Write[] = []
+    const writes = this.writes()
+    const before = writes.map(write => this.#homeOf(write).space.get(write.key))
+    let taken = 0
     try {
-      for (const { home, pending } of this.#all) {
-        for (const [key, value] of pending) {
-          homes.push(home)
-          before.push(home.space.get(key))
-          writes.push({ space: home.address, key, value })
-          apply(home, key, value)
-        }
-      }
+      for (; taken < writes.length; taken++) apply(this.#homeOf(writes[taken] as Write), writes[taken] as Write)
     } catch (thrown) {
-      for (let i = writes.length - 1; i >= 0; i--) apply(homes[i] as Home, (writes[i] as Write).key, before[i])
+      for (; taken >= 0; taken--) {
+        const write = writes[taken] as Write
+        apply(this.#homeOf(write), { ...write, value: before[taken] })
+      }
       throw thrown
     }
     return writes
   }
 
-  get #all(): Iterable<Draft> {
-    if (this.#drafts !== undefined) return this.#drafts.values()
-    return this.#first === undefined ? [] : [this.#first]
+  #homeOf({ space }: Write): Home {
+    const draft = (this.#drafts?.get(space) ?? this.#first) as Draft
+    return draft.home
   }
 }
 
-function apply({ space, sorted }: Home, key: string, value: Uint8Array | undefined): void {
+function apply({ space, sorted }: Home, { key, value }: Write): void {
   if (value === undefined) {
     space.delete(key)
     sorted?.delete(key)

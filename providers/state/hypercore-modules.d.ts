@@ -60,9 +60,14 @@ declare module 'hypercore' {
     readonly byteLength: number
     readonly state: CoreState
     readonly manifest: Manifest | null
-    readonly core: { readonly verifier: { verify(tree: TreeBatch, signature: Uint8Array): boolean } }
+    readonly core: {
+      readonly verifier: { verify(tree: TreeBatch, signature: Uint8Array): boolean }
+      /** What is written of the log beside its blocks. `contiguousLength`: up to where it has no hole. */
+      readonly header: { readonly hints: { contiguousLength: number } }
+    }
     ready(): Promise<void>
-    append(blocks: readonly Uint8Array[], options: { readonly keyPair: KeyPair }): Promise<{ readonly length: number }>
+    /** `postappend` is awaited once the blocks are written, before anybody is told. */
+    append(blocks: readonly Uint8Array[], options: { readonly keyPair: KeyPair, readonly postappend?: () => undefined }): Promise<{ readonly length: number }>
     /** Without `wait` a block that is not there is `null`, and no peer is waited for. */
     get(index: number, options: { readonly wait: false }): Promise<Buffer | null>
     /** The hash over the roots of the tree of the first blocks. */

@@ -40,8 +40,15 @@ export class HypercoreLog extends LogReader {
 
   /** Appends blocks as one. Resolves when they are as durable as asked for; rejects with `CMESH_STATE_FULL`. */
   async append(blocks: readonly Uint8Array[]): Promise<void> {
+    const core = this.#core
+    const { core: { header: { hints } }, length } = core
+    const postappend = (): undefined => {
+      // The length stands in the batch of the blocks themselves, where the log had no hole: Hypercore would write it once more, and wait for that.
+      if (hints.contiguousLength === length) hints.contiguousLength = core.length
+      return undefined
+    }
     try {
-      await this.#core.append(blocks, { keyPair: this.#keyPair })
+      await core.append(blocks, { keyPair: this.#keyPair, postappend })
       await this.#sync?.sync()
     } catch (thrown) {
       throw writeError(thrown)

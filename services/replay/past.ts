@@ -116,8 +116,8 @@ export class Past {
         if (transaction !== undefined) {
           const room = BLOCK_BYTES - bytes
           const replayed = this.#coded(seq, timeMs, () => {
-            this.#run.begin(seq)
-            return this.#run.execute(transaction, place, room)
+            this.#run.begin(place)
+            return this.#run.execute(transaction, room)
           })
           each({ transaction, recorded, replayed })
           this.#takeOff()

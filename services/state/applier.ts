@@ -20,11 +20,9 @@ import { BATCH_VERSION, decodeBatch, movesBySteps, newerBatch, type Batch, type 
 import { BLOCK_BYTES, BLOCK_OVERHEAD_BYTES, recordBytes } from './block.ts'
 import type { OwnBatch } from './own-batches.ts'
 import type { Block, ReadBack, StateHead, StateStore, TransactionRecord } from './provider.ts'
-import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
+import { outcomesOf, recalled } from './recorded-outcomes.ts'
+import type { Outcome, TransactionIndex } from './transaction-index.ts'
 import { TransactionRun, type TransactionRunParts } from './transaction-run.ts'
-
-/** Most bytes of a block, and again for each of its transactions, that are kept to be read later. */
-const KEPT_BYTES = 1_024
 
 export interface ApplierParts extends Pick<TransactionRunParts, 'handlers' | 'authority'> {
   readonly store: StateStore
@@ -44,8 +42,11 @@ export interface ApplierParts extends Pick<TransactionRunParts, 'handlers' | 'au
   readonly log: Log
   /** A block is applied; it is not durable yet. */
   readonly onApplied: (block: Block) => void
-  /** A block is durable, `head` the position behind it; `outcomes` are those of its transactions, and of earlier ones proposed again. */
-  readonly onDurable: (block: Block, outcomes: readonly Outcome[], head: StateHead) => void
+  /**
+   * A block is durable, `head` the position behind it; `outcomes` are those of its transactions, and of earlier ones proposed again. `asked`: the
+   * transactions themselves that the first of them are of.
+   */
+  readonly onDurable: (block: Block, outcomes: readonly Outcome[], head: StateHead, asked: readonly Transaction[]) => void
   /** The applier stopped for good. Called once. */
   readonly onHalt: (error: CMeshError) => void
 }
@@ -105,16 +106,17 @@ export class Applier {
     const time = timeOf(batch, entry.data, head, this.#stepMs)
     const { timeMs } = time
     const transactions = batch?.transactions ?? []
-    const place = { seq: entry.seq, timeMs, chain: head.chain, ...(entry.epoch > head.epoch && { begins: entry.epoch }) }
     const records: TransactionRecord[] = []
-    /** Where in the batch each of them stands. */
-    const executed: number[] = []
+    /** The transactions that they are of. */
+    const executed: Transaction[] = []
     const repeated: Outcome[] = []
     const inBlock = new Set<string>()
     let bytes = BLOCK_OVERHEAD_BYTES + entry.data.length
-    if (transactions.length > 0) this.#run.begin(entry.seq)
+    if (transactions.length > 0) {
+      this.#run.begin({ seq: entry.seq, timeMs, chain: head.chain, dueMs: time.dueMs, ...(entry.epoch > head.epoch && { begins: entry.epoch }) })
+    }
     const mostGas = this.#parts.blockGas?.(entry.seq) ?? Infinity
-    let gas = 0n
+    let gas = 0
     let taken = 0
     for (; taken < transactions.length; taken++) {
       const transaction = transactions[taken] as Transaction
@@ -124,16 +126,17 @@ export class Applier {
         continue
       }
       if (gas >= mostGas) break
-      const record = this.#run.execute(transaction, { ...place, dueMs: time.dueMs }, BLOCK_BYTES - bytes)
+      const record = this.#run.execute(transaction, BLOCK_BYTES - bytes)
       bytes += recordBytes(record)
-      gas += record.gas
+      // Less than 2^53, as a call's is, until it is past the bound: a number says the same of that on every replica.
+      gas += Number(record.gas)
       inBlock.add(transaction.id)
       records.push(record)
-      executed.push(taken)
+      executed.push(transaction)
     }
     if (own !== undefined) {
       own.taken = taken
-      own.load = Number(gas) / mostGas
+      own.load = gas / mostGas
     }
 
     const made: Block = { epoch: entry.epoch, seq: entry.seq, timeMs, message: entry.data, transactions: records }
@@ -142,14 +145,12 @@ export class Applier {
     this.#stepMs = head.seq === 0 ? 0 : timeMs - head.timeMs
     const reached = store.head
     const span = { before: position(head), after: position(reached) }
-    const outcomes = records.map((record, i) => {
-      const at = executed[i] as number
-      return outcomeOf(record, own?.digests[at] ?? transactionDigest(transactions[at] as Transaction), block, span)
-    })
-    for (const [place, outcome] of outcomes.entries()) index.add(outcome, { before: span.before, skip: place })
+    const outcomes = outcomesOf(block, span)
+    for (let place = 0; place < outcomes.length; place++) index.add(outcomes[place] as Outcome, { before: span.before, skip: place })
+    for (const outcome of repeated) outcomes.push(outcome)
     this.#parts.onApplied(block)
     durable.then(
-      () => { this.#parts.onDurable(block, [...outcomes, ...repeated], reached) },
+      () => { this.#parts.onDurable(block, outcomes, reached, executed) },
       (thrown: unknown) => {
         const error = CMeshError.from(thrown, 'the state store', entry.id)
         // A block that has no bytes never will have any; a store that failed may be well again.
@@ -184,51 +185,6 @@ export class Applier {
   }
 }
 
-/**
- * The outcomes of a block that was read back. Most are forgotten again before anybody asks for them: a block is kept as it is until then, but
- * for one that is large for its transactions, which is read at once. Nothing that is given keeps the block.
- */
-function recalled(block: Block): () => readonly Outcome[] {
-  const { message, holds } = block
-  const count = holds?.transactions ?? block.transactions.length
-  // What was ordered there may be no batch.
-  if (count === 0) return readAlready([])
-  const most = KEPT_BYTES * (1 + count)
-  if ((holds?.bytes ?? message.length) <= most) return () => outcomesRead(block, new AskedOf(new Uint8Array(message)))
-  return readAlready(outcomesRead(block, new AskedOf(message.length <= most ? new Uint8Array(message) : digestsOf(message))))
-}
-
-/** In a scope of its own: what a function can reach, it keeps. */
-function readAlready(outcomes: readonly Outcome[]): () => readonly Outcome[] {
-  return () => outcomes
-}
-
-function outcomesRead({ seq, timeMs, transactions }: Block, asked: AskedOf): Outcome[] {
-  return transactions.map(record => outcomeRead(record, seq, timeMs, asked))
-}
-
-function outcomeRead({ id, status, gas, output }: TransactionRecord, seq: number, timeMs: number, asked: AskedOf): Outcome {
-  return { id, status, gas, output, seq, timeMs, span: undefined, get digest() { return asked.digest(id) } }
-}
-
-/** What the transactions of a block asked for: read from its batch when somebody wants to know. */
-class AskedOf {
-  #message: Uint8Array | undefined
-  #digests: ReadonlyMap<string, string> | undefined
-
-  /** A message of its own, for that of a block keeps the whole block; or what it says. */
-  constructor(asked: Uint8Array | ReadonlyMap<string, string>) {
-    if (asked instanceof Uint8Array) this.#message = asked
-    else this.#digests = asked
-  }
-
-  digest(id: string): string {
-    if (this.#message !== undefined) this.#digests = digestsOf(this.#message)
-    this.#message = undefined
-    return this.#digests?.get(id) ?? ''
-  }
-}
-
 /** The time of the block, and the one that deadlines of its transactions are held against. */
 function timeOf(
   batch: Pick<BatchContent, 'proposedMs'> | undefined, message: Uint8Array, head: StateHead, stepMs: number,
@@ -243,16 +199,6 @@ function timeOf(
   return { timeMs: head.seq === 0 ? proposedMs : timeBehind({ beforeMs: head.timeMs, stepMs, proposedMs }), dueMs: proposedMs }
 }
 
-function digestsOf(message: Uint8Array): ReadonlyMap<string, string> {
-  // Of two with one id the first was executed.
-  return new Map(decodeBatch(message).transactions.toReversed().map(transaction => [transaction.id, transactionDigest(transaction)]))
-}
-
 function position(head: StateHead): StatePosition {
   return { epoch: head.epoch, seq: head.seq, chain: head.chain }
-}
-
-function outcomeOf(record: TransactionRecord, digest: string, block: Block, span?: Outcome['span']): Outcome {
-  const { id, status, gas, output } = record
-  return { id, status, gas, output, seq: block.seq, timeMs: block.timeMs, span, digest }
 }

@@ -34,7 +34,7 @@ export class LoggedOutcomes {
   remembered(id: string, seq: number): LoggedOutcome | undefined {
     const outcome = this.#parts.outcome(id)
     const after = outcome?.span?.after
-    return outcome === undefined || outcome.seq !== seq || after === undefined ? undefined : { ...outcome, after }
+    return outcome === undefined || outcome.seq !== seq || after === undefined ? undefined : { ...outcome, digest: outcome.digest, after }
   }
 
   /** The same, from the log where need be; `undefined` where that block holds no such transaction, or none is kept. Rejects as the store does. */

@@ -11,8 +11,6 @@ import type { BatchContent } from './batch.ts'
 
 export interface OwnBatch extends BatchContent {
   readonly data: Uint8Array
-  /** Digest of each transaction (`transactionDigest`). */
-  readonly digests: readonly string[]
   /** How many of its transactions, from the first on, its block has taken in; `undefined` until it is applied. */
   taken: number | undefined
   /** What part of its block's gas these used; 0 where a block has no bound. */
@@ -30,9 +28,9 @@ export class OwnBatches {
   }
 
   /** A batch that is about to be proposed, under its proposal's id. */
-  add(id: string, data: Uint8Array, content: BatchContent, digests: readonly string[]): OwnBatch {
+  add(id: string, data: Uint8Array, content: BatchContent): OwnBatch {
     const { member, proposedMs, transactions } = content
-    const own: OwnBatch = { member, proposedMs, transactions, data, digests, taken: undefined, load: 0 }
+    const own: OwnBatch = { member, proposedMs, transactions, data, taken: undefined, load: 0 }
     this.#proposed.set(id, own)
     return own
   }

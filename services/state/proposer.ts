@@ -37,14 +37,18 @@ export interface ProposerParts {
   readonly maxPendingBytes?: number
 }
 
-interface Pending {
+/** Somebody who waits for an outcome. Neither may throw. */
+interface Waiting {
+  readonly settled: (outcome: Outcome) => void
+  readonly failed: (error: CMeshError) => void
+}
+
+interface Pending extends Waiting {
   /** In which it was submitted. */
   readonly order: number
   readonly transaction: Transaction
-  readonly digest: string
-  readonly promise: Promise<Outcome>
-  readonly resolve: (outcome: Outcome) => void
-  readonly reject: (error: CMeshError) => void
+  /** Who submitted the same again. */
+  again: Waiting[] | undefined
 }
 
 export class Proposer {
@@ -82,30 +86,32 @@ export class Proposer {
    * `_UNKNOWN_OUTCOME`, `CMESH_STATE_NOT_MEMBER`, `CMESH_STATE_HALTED`.
    */
   submit(transaction: Transaction): Promise<Outcome> {
+    return this.answer(transaction, outcome => outcome)
+  }
+
+  /** The same, and resolves with what `told` makes of the outcome, or rejects with what it throws. */
+  answer<T>(transaction: Transaction, told: (outcome: Outcome) => T): Promise<T> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed)
-    const digest = transactionDigest(transaction)
     const pending = this.#pending.get(transaction.id)
     const done = this.#parts.index.get(transaction.id)
-    if ((pending ?? done ?? { digest }).digest !== digest) return Promise.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: transaction.id }))
-    if (pending !== undefined) return pending.promise
+    const known = pending === undefined ? done?.digest : transactionDigest(pending.transaction)
+    if (known !== undefined && known !== transactionDigest(transaction)) return Promise.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: transaction.id }))
+    if (pending !== undefined) {
+      return new Promise((resolve, failed) => { (pending.again ??= []).push({ settled: telling(told, resolve, failed), failed }) })
+    }
     // What another node proposed may be done here and held by nobody else yet. It is ordered again then, which changes nothing and waits for that.
-    if (done !== undefined && done.seq <= (this.#parts.reached?.() ?? Infinity)) return Promise.resolve(done)
+    if (done !== undefined && done.seq <= (this.#parts.reached?.() ?? Infinity)) return Promise.resolve(told(done))
     const bytes = bytesOf(transaction)
     if (this.#pending.size >= this.#maxPending || this.#bytes + bytes > this.#maxBytes) {
       return Promise.reject(new CMeshError('CMESH_ROUTER_BUSY', { what: 'consensus', limit: this.#pending.size, retryAfterMs: 100 }))
     }
-    let resolve!: (outcome: Outcome) => void
-    let reject!: (error: CMeshError) => void
-    const promise = new Promise<Outcome>((yes, no) => {
-      resolve = yes
-      reject = no
+    return new Promise((resolve, failed) => {
+      const entry: Pending = { order: this.#submitted++, transaction, settled: telling(told, resolve, failed), failed, again: undefined }
+      this.#pending.set(transaction.id, entry)
+      this.#bytes += bytes
+      this.#queue.push(transaction.sub, entry)
+      this.#schedule()
     })
-    const entry: Pending = { order: this.#submitted++, transaction, digest, promise, resolve, reject }
-    this.#pending.set(transaction.id, entry)
-    this.#bytes += bytes
-    this.#queue.push(transaction.sub, entry)
-    this.#schedule()
-    return promise
   }
 
   /** Whether the transaction is under way here, or was executed: what it was submitted for then cannot be refused any more. */
@@ -142,14 +148,20 @@ export class Proposer {
     this.#schedule()
   }
 
-  /** Outcomes of a durable block. */
-  settle(outcomes: readonly Outcome[]): void {
-    for (const outcome of outcomes) {
+  /** Outcomes of a durable block. `asked`: the transactions themselves that the first of them are of. */
+  settle(outcomes: readonly Outcome[], asked: readonly Transaction[] = []): void {
+    for (let i = 0; i < outcomes.length; i++) {
+      const outcome = outcomes[i] as Outcome
       const entry = this.#pending.get(outcome.id)
       if (entry === undefined) continue
       this.#forget(entry)
-      if (entry.digest === outcome.digest) entry.resolve(outcome)
-      else entry.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: outcome.id }))
+      // What came back as it was proposed need not be compared by what it says.
+      if (entry.transaction === asked[i] || transactionDigest(entry.transaction) === outcome.digest) {
+        entry.settled(outcome)
+        for (const { settled } of entry.again ?? []) settled(outcome)
+      } else {
+        refuse(entry, new CMeshError('CMESH_ROUTER_DUPLICATE', { id: outcome.id }))
+      }
     }
   }
 
@@ -221,7 +233,7 @@ export class Proposer {
       let deadlineMs = first.transaction.deadlineMs
       for (const { transaction } of batch) deadlineMs = Math.max(deadlineMs, transaction.deadlineMs)
       id = idOf(data)
-      const own = this.#own.add(id, data, content, batch.map(entry => entry.digest))
+      const own = this.#own.add(id, data, content)
       await consensus.propose({ id, data, deadlineMs: Math.min(deadlineMs, nowMs + LIMITS.deadlineAheadMs) })
       this.#again(batch, own)
     } catch (thrown) {
@@ -256,7 +268,7 @@ export class Proposer {
 
   #abandon(entry: Pending, error: CMeshError): void {
     this.#forget(entry)
-    entry.reject(error)
+    refuse(entry, error)
   }
 
   #forget(entry: Pending): void {
@@ -264,6 +276,21 @@ export class Proposer {
     if (this.#pending.size > 0) return
     for (const resolve of this.#idle.splice(0)) resolve()
   }
+}
+
+function telling<T>(told: (outcome: Outcome) => T, resolve: (value: T) => void, failed: (error: unknown) => void): (outcome: Outcome) => void {
+  return outcome => {
+    try {
+      resolve(told(outcome))
+    } catch (error) {
+      failed(error)
+    }
+  }
+}
+
+function refuse({ failed, again = [] }: Pending, error: CMeshError): void {
+  failed(error)
+  for (const other of again) other.failed(error)
 }
 
 function bytesOf({ fqmn, body }: Transaction): number {

@@ -25,7 +25,7 @@ import type { LaterRunner } from '../later/runner.ts'
 import type { AuthContext } from '../iam/guard.ts'
 import { within } from '../within.ts'
 import { Applier } from './applier.ts'
-import { verifyBatch } from './batch.ts'
+import { verifyBatch, type Transaction } from './batch.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { ReadChecks } from './checks/read-checks.ts'
 import type { RunView } from './checks/run.ts'
@@ -129,7 +129,7 @@ export class StateService {
         this.#checks?.applied(block.seq)
         parts.onApplied?.(block)
       },
-      onDurable: (block, outcomes, head) => { this.#durable(block, outcomes, head) },
+      onDurable: (block, outcomes, head, asked) => { this.#durable(block, outcomes, head, asked) },
       onHalt: error => {
         this.#proposer.fail(error)
         this.#levels.fail(error)
@@ -270,12 +270,12 @@ export class StateService {
     }
   }
 
-  #durable(block: Block, outcomes: readonly Outcome[], head: StateHead): void {
+  #durable(block: Block, outcomes: readonly Outcome[], head: StateHead, asked: readonly Transaction[]): void {
     const { store, consensus, outbox, lastClaim } = this.#parts
     this.#proposer.durable(block.seq)
     outbox.add(block)
     this.#effects.takeUp(block)
-    this.#replication.durable(head, outcomes.length === 0 ? undefined : () => { this.#proposer.settle(outcomes) })
+    this.#replication.durable(head, outcomes.length === 0 ? undefined : () => { this.#proposer.settle(outcomes, asked) })
     // What is in memory alone has to be ordered again when the node starts.
     if (store.durability === 'memory') return
     consensus.trim?.(this.#replication.held(block.seq))

@@ -16,7 +16,7 @@ import { checkKnown } from '../contracts/metering.ts'
 import type { HopNotes } from '../endpoint.ts'
 import type { AuthContext } from '../iam/guard.ts'
 import { GRANTSEQ_KEY, readSeq } from '../iam/records.ts'
-import { NO_PROOF } from './batch.ts'
+import { NO_PROOF, type Transaction } from './batch.ts'
 import { OutcomeHeaders, outcomeHeaders } from './outcome-headers.ts'
 import type { Outbox } from './outbox.ts'
 import type { Proposer } from './proposer.ts'
@@ -37,7 +37,7 @@ const CONDITION = /^"[0-9a-f]{64}"$/
 export interface WritesParts extends Pick<StateServiceParts, 'engine' | 'guard' | 'clock'> {
   readonly outbox: Pick<Outbox, 'pending'>
   readonly member: Pick<StateServiceParts['member'], 'did'>
-  readonly proposer: Pick<Proposer, 'submit' | 'knows'>
+  readonly proposer: Pick<Proposer, 'submit' | 'answer' | 'knows'>
   readonly system: Pick<Space, 'get'>
   /** What an acknowledged write survives. */
   readonly durability: Durability
@@ -57,16 +57,8 @@ export class Writes {
 
   /** Resolves when it is durable; rejects when it was not proposed, or nobody knows what became of it. Never throws. */
   write(call: Call, auth: AuthContext, notes: HopNotes, route: Route): Promise<Reply> {
-    const { stats } = this.#parts
     try {
-      return this.#propose(call, auth, route).then(outcome => {
-        stats.transactions++
-        stats.transactionGas += Number(outcome.gas)
-        notes.gas = outcome.gas
-        notes.before = outcome.span?.before
-        notes.after = outcome.span?.after
-        return this.#replyOf(outcome)
-      })
+      return this.#parts.proposer.answer(this.#transactionOf(call, auth, route), outcome => this.#told(outcome, notes))
     } catch (error) {
       return Promise.reject(CMeshError.from(error, 'state'))
     }
@@ -93,14 +85,13 @@ export class Writes {
     if (outcome.status >= 400) throw errorOf(outcome)
   }
 
-  #propose(call: Call, auth: AuthContext, route: Route): Promise<Outcome> {
-    const { guard, outbox, proposer, refusal, system } = this.#parts
+  #transactionOf(call: Call, auth: AuthContext, route: Route): Transaction {
+    const { guard, outbox, refusal, system } = this.#parts
     guard.confirm(auth)
     const refused = refusal()
     if (refused !== undefined) throw refused
     const id = formatMessageId(call.id)
-    // One that was asked before has its outcome, whatever would become of it now.
-    if (route.service === 'S' && !proposer.knows(id)) this.#checkWritable(route)
+    if (route.service === 'S') this.#checkWritable(route, id)
     if (outbox.pending > OUTBOX_LIMIT) {
       throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the outbox of events', limit: OUTBOX_LIMIT, retryAfterMs: 1_000 })
     }
@@ -116,20 +107,35 @@ export class Writes {
     }
     const condition = conditionOf(call, route)
     call.proposed = true
-    return proposer.submit({
-      id, sub: auth.sub, sid: auth.sid, jti: auth.jti, grantSeq: readSeq(system, GRANTSEQ_KEY), fqmn: route.text, body, deadlineMs, proof,
-      ...(condition !== undefined && { condition }),
-    })
+    const { sub, sid, jti } = auth
+    const grantSeq = readSeq(system, GRANTSEQ_KEY)
+    // Written out twice: of a spread object each field would be copied once more.
+    if (condition === undefined) return { id, sub, sid, jti, grantSeq, fqmn: route.text, body, deadlineMs, proof }
+    return { id, sub, sid, jti, grantSeq, fqmn: route.text, body, deadlineMs, proof, condition }
   }
 
-  /** Refuses a write that can only fail, before it costs a place in the log. */
-  #checkWritable(route: Route): void {
-    const { engine } = this.#parts
+  /** Refuses a write that can only fail, before it costs a place in the log: but one that was asked before has its outcome, whatever would become of it now. */
+  #checkWritable(route: Route, id: string): void {
+    const { engine, proposer } = this.#parts
     const [contract = '', name] = route.segments
-    if (contract !== SYSTEM_SPACE) return checkCallable(engine, contract, name)
-    if (name === undefined || !SYSTEM_FUNCTIONS.includes(name)) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name ?? '(none)' })
-    // In the log it would halt every node that does not know it, this one first.
-    if (name === 'meter') checkKnown(engine, meterArguments(route))
+    try {
+      if (contract !== SYSTEM_SPACE) return checkCallable(engine, contract, name)
+      if (name === undefined || !SYSTEM_FUNCTIONS.includes(name)) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name ?? '(none)' })
+      // In the log it would halt every node that does not know it, this one first.
+      if (name === 'meter') checkKnown(engine, meterArguments(route))
+    } catch (error) {
+      if (!proposer.knows(id)) throw error
+    }
+  }
+
+  #told(outcome: Outcome, notes: HopNotes): Reply {
+    const { stats } = this.#parts
+    stats.transactions++
+    stats.transactionGas += Number(outcome.gas)
+    notes.gas = outcome.gas
+    notes.before = outcome.span?.before
+    notes.after = outcome.span?.after
+    return this.#replyOf(outcome)
   }
 
   #replyOf(outcome: Outcome): Reply {

@@ -66,6 +66,19 @@ describe('the files of a log', () => {
     expect((await again.open(() => {})).head.chain).toEqual(chain)
   })
 
+  test('says that it has no hole up to its last block, of blocks that were appended alone and together', async () => {
+    await written(3)
+    const store = make()
+    await store.open(() => {})
+    for (const seq of [4, 5]) await commitBlock(store, loopBlock(seq))
+    await store.close()
+    // Opened to be written, it would be put right.
+    const core = new Hypercore(Hypercore.defaultStorage(join(dir, 'log'), { allowBackup: true, readOnly: true }), { createIfMissing: false })
+    await core.ready()
+    expect([core.length, core.core.header.hints.contiguousLength]).toEqual([5, 5])
+    await core.close()
+  })
+
   test('a copy of the directory opens as the same log, and goes on by itself', async () => {
     const chain = await written(20)
     const copy = join(dir, 'copy')

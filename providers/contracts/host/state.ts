@@ -94,7 +94,7 @@ class MergedKeys {
   constructor({ draft }: Frame, from: string, to: string | undefined, reverse: boolean) {
     const { home } = draft
     home.sorted ??= new SortedKeys(home.space.keys())
-    const sources = draft.pending.size === 0 ? [home.sorted] : [home.sorted, draft.sorted]
+    const sources = draft.size === 0 ? [home.sorted] : [home.sorted, draft.sorted]
     this.#cursors = sources.map((keys) => reverse ? keys.descending(to) : keys.ascending(from))
     this.#beyond = reverse ? (key) => key < from : (key) => to !== undefined && key >= to
     this.#reverse = reverse

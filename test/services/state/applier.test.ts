@@ -408,7 +408,7 @@ describe('a block ends when its gas is used', () => {
 
 describe('a batch that this node proposed itself', () => {
   const ownOf = (transactions: readonly Transaction[], data: Uint8Array): OwnBatch => (
-    { member: MEMBER.did, proposedMs: START_MS + 7, transactions, data, digests: transactions.map(transactionDigest), taken: undefined, load: 0 }
+    { member: MEMBER.did, proposedMs: START_MS + 7, transactions, data, taken: undefined, load: 0 }
   )
 
   test('ends as one that was decoded and verified does: the same blocks, outcomes and chain', async () => {

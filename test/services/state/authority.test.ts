@@ -63,6 +63,12 @@ describe('three replicas', () => {
     expect(records[2]?.status).toBe(401)
   })
 
+  test('refuse who takes its own right away the same order in the same batch again', () => {
+    ordered(grantOf(ANN.did, 'write 0xIW:ban'))
+    const ban = (did: string): Transaction => orderOf(ANN, 'ban', { did })
+    expect(ordered(ban(BEN.did), ban(ANN.did), ban(BEN.did)).map(told)).toEqual([200, 200, 'The identity was revoked before the transaction was ordered.'])
+  })
+
   test('refuse what a session asked that was ended by order, and nothing of its identity\'s other sessions', () => {
     ordered(grantOf(ANN.did, 'write 0xSW:0x002:>'), orderOf(OPERATOR, 'ban', { sid: 'session-1' }))
     expect(ordered(increment(ANN, { sid: 'session-1' }), increment(ANN, { sid: 'session-2' })).map(told)).toEqual(['The session was revoked before the transaction was ordered.', 200])

@@ -3,10 +3,21 @@ import { CMeshError } from '../../../cmtp/errors.ts'
 import { decodeHeaders, encodeHeaders, headerValue } from '../../../cmtp/headers.ts'
 import { formatMessageId, MessageIds } from '../../../cmtp/message-id.ts'
 import { WasmEngine } from '../../../providers/contracts/wasm.ts'
+import type { Transaction } from '../../../services/state/batch.ts'
+import type { Proposer } from '../../../services/state/proposer.ts'
+import type { Outcome } from '../../../services/state/transaction-index.ts'
 import { Writes } from '../../../services/state/writes.ts'
 import { testCall } from '../../support/calls.ts'
 import { startIam } from '../../support/iam.ts'
 import { testClock } from '../../support/mesh.ts'
+
+/** A proposer whose transactions come to this at once. */
+function answering(outcomeOf: (transaction: Transaction) => Outcome): Pick<Proposer, 'submit' | 'answer'> {
+  return {
+    submit: transaction => Promise.resolve(outcomeOf(transaction)),
+    answer: (transaction, told) => Promise.resolve(told(outcomeOf(transaction))),
+  }
+}
 
 const failure = new CMeshError('CMESH_STATE_NO_FUNCTION', { contract: '0x000', function: 'x' })
 
@@ -19,7 +30,7 @@ describe('the reply to a write', () => {
       stats: { transactions: 0, transactionGas: 0, contractFailures: 0 },
       proposer: {
         knows: () => false,
-        submit: ({ id }) => Promise.resolve({ id, status, gas: 7n, output: Buffer.from(JSON.stringify(output)), digest: '', seq: 3, timeMs: 0, span: undefined }),
+        ...answering(({ id }) => ({ id, status, gas: 7n, output: Buffer.from(JSON.stringify(output)), digest: '', seq: 3, timeMs: 0, span: undefined })),
       },
     })
     const call = testCall('0xRW:release:shop.mcom')
@@ -37,7 +48,7 @@ test('a write whose outcome is known gets it, though it would be refused now', a
     outbox: { pending: 0 }, member: { did: 'z6Mk' }, stats: { transactions: 0, transactionGas: 0, contractFailures: 0 },
     proposer: {
       knows: id => id === formatMessageId(known.id),
-      submit: ({ id }) => Promise.resolve({ id, status: 200, gas: 7n, output: Buffer.from('1'), digest: '', seq: 3, timeMs: 0, span: undefined }),
+      ...answering(({ id }) => ({ id, status: 200, gas: 7n, output: Buffer.from('1'), digest: '', seq: 3, timeMs: 0, span: undefined })),
     },
   })
   const auth = await iam.enter(await iam.open())
@@ -58,10 +69,10 @@ describe('the header if-match', () => {
       outbox: { pending: 0 }, member: { did: 'z6Mk' }, stats: { transactions: 0, transactionGas: 0, contractFailures: 0 },
       proposer: {
         knows: () => true,
-        submit: ({ id, condition }) => {
+        ...answering(({ id, condition }) => {
           conditions.push(condition)
-          return Promise.resolve({ id, status: 200, gas: 7n, output: Buffer.from('1'), digest: '', seq: 3, timeMs: 0, span: undefined })
-        },
+          return { id, status: 200, gas: 7n, output: Buffer.from('1'), digest: '', seq: 3, timeMs: 0, span: undefined }
+        }),
       },
     })
     const call = testCall(fqmn, { headers: encodeHeaders([['if-match', value]]) })
