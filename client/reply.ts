@@ -88,8 +88,7 @@ export class Reply {
 
   /** What each hop did, the router last; empty unless the receipt level is `full`. Throws `CMESH_CLIENT_REPLY`. */
   layers(): readonly DecodedLayer[] {
-    const block = this.#parts.layers
-    return block.length === 0 ? [] : this.#read(() => decodeLayers(block).layers)
+    return this.#decodedLayers()?.layers ?? []
   }
 
   /**
@@ -97,16 +96,13 @@ export class Reply {
    * For the caller alone: whoever has it can try guesses. Throws `CMESH_CLIENT_REPLY`.
    */
   salt(): Uint8Array | undefined {
-    const block = this.#parts.layers
-    return block.length === 0 ? undefined : this.#read(() => decodeLayers(block).salt)
+    return this.#decodedLayers()?.salt
   }
 
   /** The receipt at `full`, to be kept; `undefined` at any other level, and where the node keeps none. Throws `CMESH_CLIENT_REPLY`. */
   receiptBytes(): Uint8Array | undefined {
-    const block = this.#parts.layers
-    if (block.length === 0) return undefined
-    const { receipt } = this.#read(() => decodeLayers(block))
-    return receipt.length === 0 ? undefined : receipt
+    const { receipt } = this.#decodedLayers() ?? {}
+    return receipt === undefined || receipt.length === 0 ? undefined : receipt
   }
 
   /**
@@ -132,6 +128,13 @@ export class Reply {
       wire = cause
     }
     return CMeshError.fromWire(wire)
+  }
+
+  #decodedLayers(): ReturnType<typeof decodeLayers> | undefined {
+    return this.#read(() => {
+      const { layers } = this.#parts
+      return layers.length === 0 ? undefined : decodeLayers(layers)
+    })
   }
 
   #read<T>(decode: () => T, reason?: string): T {

@@ -7,7 +7,10 @@ import { CMeshError } from './errors.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
 import { TOKEN_REFERENCE_BYTES } from './identity/token.ts'
-import { MESSAGE_ID_BYTES } from './message-id.ts'
+import { entryId, MESSAGE_ID_BYTES } from './message-id.ts'
+import {
+  encodeSharedPart, ENTRY_PART_BYTES, putEntryIndex, putEntryPart, SharedPart, type EntryPart, type SharedEvidence, type SharedRoot, type SharingEntry,
+} from './receipt/shared-part.ts'
 import {
   asBuffer, checkPart, expectKind, KIND_BATCH_REPLY, KIND_BATCH_REQUEST, MAGIC_0, MAGIC_1, malformed, OWN_TOKENS_FLAG, receiptFlags, receiptOf, VERSION,
   type ReceiptLevel,
@@ -191,26 +194,12 @@ export class BatchFrame {
  * batch reply: 0 magic 2 · 2 version 1 · 3 kind 1 · 4 flags 2 · 6 count 2 · 8 id 16 · 24 entries
  * entry:       status 2 · header length 2 · layers length 4 · body length 4 · [final hash 32, unless the level is none]
  *              headers · layers · body
+ * Behind the entries, at `full`: what their layers share (receipt/shared-part.ts)
  */
 const BATCH_REPLY_HEADER_BYTES = 24
 const REPLY_ENTRY_HEADER_BYTES = 12
 /** What an entry of a batch reply takes beside its headers, layers and body. */
 export const REPLY_ENTRY_BYTES = REPLY_ENTRY_HEADER_BYTES + HASH_BYTES
-
-/** Bytes that are written where they go once there is room for them. */
-export interface WrittenPart {
-  readonly length: number
-  /** Writes so many bytes. */
-  put(target: Buffer, at: number): void
-}
-
-/** The bytes of a part, in memory of their own where they were not written yet. */
-export function writtenPart(part: Uint8Array | WrittenPart): Uint8Array {
-  if (part instanceof Uint8Array) return part
-  const bytes = Buffer.allocUnsafe(part.length)
-  part.put(bytes, 0)
-  return bytes
-}
 
 /** Builds a batch reply entry by entry into one growing buffer, so that a reply costs its own bytes and nothing more. */
 export class BatchReplyWriter {
@@ -236,17 +225,18 @@ export class BatchReplyWriter {
     return this.#at
   }
 
-  /** Appends the next entry. `finalHash` is 32 latin1 characters; ignored when the level is `none`. */
-  add(status: number, finalHash: string, headers: Uint8Array, layers: Uint8Array | WrittenPart, body: Uint8Array): void {
+  /** Appends the next entry. `finalHash` is 32 latin1 characters; ignored when the level is `none`. `layers`: at `full`, of an entry that has some. */
+  add(status: number, finalHash: string, headers: Uint8Array, layers: EntryPart | undefined, body: Uint8Array): void {
     const hashBytes = this.#receipt === 'none' ? 0 : HASH_BYTES
-    const end = this.#at + REPLY_ENTRY_HEADER_BYTES + hashBytes + headers.length + layers.length + body.length
+    const layersBytes = layers === undefined ? 0 : ENTRY_PART_BYTES
+    const end = this.#at + REPLY_ENTRY_HEADER_BYTES + hashBytes + headers.length + layersBytes + body.length
     const frame = this.#reach(end)
     let at = this.#at
     frame[at] = status >> 8
     frame[at + 1] = status & 0xff
     frame[at + 2] = headers.length >> 8
     frame[at + 3] = headers.length & 0xff
-    frame.writeUInt32BE(layers.length, at + 4)
+    frame.writeUInt32BE(layersBytes, at + 4)
     frame.writeUInt32BE(body.length, at + 8)
     at += REPLY_ENTRY_HEADER_BYTES
     if (hashBytes !== 0 && frame.write(finalHash, at, hashBytes, 'latin1') !== hashBytes) {
@@ -255,26 +245,21 @@ export class BatchReplyWriter {
     at += hashBytes
     if (headers.length !== 0) frame.set(headers, at)
     at += headers.length
-    if (!(layers instanceof Uint8Array)) layers.put(frame, at)
-    else if (layers.length !== 0) frame.set(layers, at)
-    at += layers.length
+    if (layers !== undefined) putEntryPart(frame, at, layers)
+    at += layersBytes
     if (body.length !== 0) frame.set(body, at)
     this.#at = end
   }
 
-  /** Appends the entry in `[start, end)`, which was added before, again with another final hash. */
-  repeat(start: number, end: number, finalHash: string): void {
+  /** Appends the entry in `[start, end)`, which was added before, again with another final hash; where it has layers, `index` is that of its own leaf. */
+  repeat(start: number, end: number, finalHash: string, index = 0): void {
     const at = this.#at
     const next = at + end - start
     const frame = this.#reach(next)
     frame.copyWithin(at, start, end)
     if (this.#receipt !== 'none') frame.write(finalHash, at + REPLY_ENTRY_HEADER_BYTES, HASH_BYTES, 'latin1')
+    if (this.#receipt === 'full') putEntryIndex(frame, at + REPLY_ENTRY_BYTES + frame.readUInt16BE(at + 2), index)
     this.#at = next
-  }
-
-  /** Makes room for so many bytes of entries, so that none of them is copied for the next. */
-  reserve(bytes: number): void {
-    this.#reach(this.#at + bytes)
   }
 
   /** The frame, with room up to `end`. */
@@ -287,7 +272,13 @@ export class BatchReplyWriter {
     return this.#frame
   }
 
-  finish(): Buffer {
+  /** The frame; at `full` with what its entries share. */
+  finish(roots: readonly SharedRoot[] = [], heads: readonly Uint8Array[] = [], evidence: readonly SharedEvidence[] = []): Buffer {
+    if (this.#receipt === 'full') {
+      const shared = encodeSharedPart(roots, heads, evidence)
+      this.#reach(this.#at + shared.length).set(shared, this.#at)
+      this.#at += shared.length
+    }
     return this.#frame.subarray(0, this.#at)
   }
 }
@@ -301,9 +292,12 @@ export class BatchReplyEntry {
   readonly #layersAt: number
   readonly #bodyAt: number
   readonly #end: number
+  readonly #layers: () => Buffer
 
-  constructor(bytes: Buffer, status: number, hashAt: number, headersAt: number, layersAt: number, bodyAt: number, end: number) {
+  /** `layers` puts the layers part together. */
+  constructor(bytes: Buffer, status: number, hashAt: number, headersAt: number, layersAt: number, bodyAt: number, end: number, layers: () => Buffer) {
     this.status = status
+    this.#layers = layers
     this.#bytes = bytes
     this.#hashAt = hashAt
     this.#headersAt = headersAt
@@ -321,7 +315,13 @@ export class BatchReplyEntry {
     return this.#bytes.subarray(this.#headersAt, this.#layersAt)
   }
 
+  /** The layers part, as a reply alone has it: put together when it is asked for. Throws `CMESH_FRAME_MALFORMED` where that cannot be. */
   get layers(): Buffer {
+    return this.#layers()
+  }
+
+  /** What the entry says of its layers itself. */
+  get ownPart(): Buffer {
     return this.#bytes.subarray(this.#layersAt, this.#bodyAt)
   }
 
@@ -344,19 +344,30 @@ export function decodeBatchReply(data: Uint8Array): BatchReply {
   const hashBytes = receipt === 'none' ? 0 : HASH_BYTES
   const count = bytes.readUInt16BE(6)
   checkPart('batch', count, LIMITS.batchEntries)
+  const id = bytes.subarray(8, 8 + MESSAGE_ID_BYTES)
   const entries: BatchReplyEntry[] = []
+  let shared: SharedPart | undefined
+  let sharing: readonly SharingEntry[] | undefined
+  const layersOf = (nth: number): Buffer => {
+    if (shared === undefined) return EMPTY
+    sharing ??= entries.map(({ finalHash, ownPart }, i) => ({ id: entryId(id, i), final: finalHash, part: ownPart }))
+    return shared.layersPart(nth, sharing)
+  }
   let at = BATCH_REPLY_HEADER_BYTES
   for (let i = 0; i < count; i++) {
     if (at + REPLY_ENTRY_HEADER_BYTES > bytes.length) throw malformed(at, `entry ${i} of ${count}`)
     const hashAt = at + REPLY_ENTRY_HEADER_BYTES
     const headersAt = hashAt + hashBytes
+    const layersBytes = bytes.readUInt32BE(at + 4)
     const layersAt = headersAt + bytes.readUInt16BE(at + 2)
-    const bodyAt = layersAt + bytes.readUInt32BE(at + 4)
+    const bodyAt = layersAt + layersBytes
     const end = bodyAt + bytes.readUInt32BE(at + 8)
     if (end > bytes.length) throw malformed(at, `entry ${i} to lie within the frame`)
-    entries.push(new BatchReplyEntry(bytes, bytes.readUInt16BE(at), hashAt, headersAt, layersAt, bodyAt, end))
+    if (layersBytes !== 0 && receipt !== 'full') throw malformed(at + 4, 'no layers at this level')
+    entries.push(new BatchReplyEntry(bytes, bytes.readUInt16BE(at), hashAt, headersAt, layersAt, bodyAt, end, () => layersOf(i)))
     at = end
   }
-  if (at !== bytes.length) throw malformed(at, 'the end of the frame')
-  return { id: bytes.subarray(8, 8 + MESSAGE_ID_BYTES), receipt, entries }
+  if (receipt === 'full') shared = new SharedPart(bytes, at)
+  else if (at !== bytes.length) throw malformed(at, 'the end of the frame')
+  return { id, receipt, entries }
 }

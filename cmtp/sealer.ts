@@ -79,10 +79,10 @@ export class LayerSealer {
     return hash('sha256', final, 'binary')
   }
 
-  /** What `seal` hashes, for `sealAs` to hash it under other ids. The caller's to keep. */
-  preimage(layers: readonly Layer[], binding: Binding): Preimages {
-    const { content, layers: each, final } = this.#prepare(layers, binding, undefined)
-    return { content: Buffer.from(content), layers: each.map(layer => Buffer.from(layer)), final: Buffer.from(final) }
+  /** All that was hashed for the message that was sealed last, for `sealAs` to hash it under other ids. The caller's to keep. */
+  kept(): Preimages {
+    const { content, layers, final } = this.last
+    return { content: Buffer.from(content), layers: layers.map(layer => Buffer.from(layer)), final: Buffer.from(final) }
   }
 
   /** The final hash of the message in `preimage` as entry `index` of the batch with id `batch`. */

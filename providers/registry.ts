@@ -12,6 +12,7 @@ import type { Log } from '../services/log.ts'
 import type { MinerSource } from '../services/miner/provider.ts'
 import type { StateStore } from '../services/state/provider.ts'
 import type { TraceExporter } from '../services/traces/provider.ts'
+import { aheadOf } from './audit/ahead.ts'
 import { HypercoreAuditLog } from './audit/hypercore.ts'
 import { MockAuditLog } from './audit/mock.ts'
 import { segmentsIn } from './audit/note-reader.ts'
@@ -44,8 +45,8 @@ export { IRMA_CHECKS, OTLP_CHECKS }
 export { Compilations }
 /** For who copies, checks or makes a log that no node runs on. */
 export { HypercoreLog, LogCheck, LogCopy }
-/** For who reads all that is kept beside an audit log. */
-export { segmentsIn }
+/** For who reads all that is kept beside an audit log, and what is on its way onto it. */
+export { aheadOf, segmentsIn }
 /** For who gives such a log a stream. */
 export { OrderMigration, type MigrationPlan }
 

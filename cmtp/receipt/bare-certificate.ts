@@ -13,7 +13,7 @@ export interface BareCertificate {
   readonly signature: Uint8Array
 }
 
-const CERTIFICATE_BYTES = 72
+export const CERTIFICATE_BYTES = 72
 
 export function bareCertificate({ issued, signature }: Certificate): BareCertificate {
   return { issued, signature: Buffer.from(signature, 'base64url') }

@@ -1,30 +1,29 @@
 /**
- * The layers part of a reply at `full`: the layers block (`layer.ts`), and behind it the receipt (`receipt.ts`). All but its end is known when the
- * message is sealed, and is the same for messages that repeat it, but for id and final hash; the end, once the root is on the log. So it is written
- * in two steps, the second straight into the frame that leaves. Layouts are normative in `SPEC.md`, sections 8 and 15.
+ * The layers part of a reply at `full`: the layers block (`layer.ts`), and behind it the receipt (`receipt.ts`). All but the receipt's end is
+ * known when the message is sealed: its head. The end is known once the root is on the log. Messages that repeat another have its head and
+ * ends of their own. Layouts are normative in `SPEC.md`, sections 7, 8 and 15.
+ *
+ *     head = salt ‖ binding of the final hash, without the id ‖ count ‖ layers, as they stand in a receipt
  */
-import type { WrittenPart } from '../batch.ts'
 import { HASH_BYTES } from '../frame.ts'
-import { putHash, SALT_BYTES } from '../layer.ts'
+import { SALT_BYTES } from '../layer.ts'
+import { LIMITS } from '../limits.ts'
 import { MESSAGE_ID_BYTES } from '../message-id.ts'
-import type { Preimages } from '../sealed.ts'
-import type { MerkleTree } from './merkle.ts'
-import { putEnd, RECEIPT_HEAD } from './recorded.ts'
-import { ROOT_RECORD_BYTES } from './root.ts'
-
-/** What is known of a layers part when its message is sealed. */
-export interface PartHead {
-  readonly bytes: Buffer
-  /** Where the receipt begins. */
-  readonly receiptAt: number
-}
+import { Reader } from '../reader.ts'
+import { ID_AT, type Preimages } from '../sealed.ts'
+import { malformed } from '../wire.ts'
+import { RECEIPT_HEAD } from './recorded.ts'
 
 /** What is known once the root is on the log. */
 export interface PartEnd {
+  readonly id: Uint8Array
+  /** 32 bytes. */
+  readonly final: Uint8Array
   readonly index: number
-  readonly tree: MerkleTree
+  /** 32 bytes for each step. */
+  readonly path: Uint8Array
   /** The root record. */
-  readonly record: Uint8Array
+  readonly root: Uint8Array
   /** What else the receipt has (`flagsOf`). */
   readonly flags: number
   /** As they stand in a receipt; empty where there is none. */
@@ -32,78 +31,63 @@ export interface PartEnd {
   readonly evidence: Uint8Array
 }
 
-const FLAGS_AT = RECEIPT_HEAD.length
-/** In what the final hash is of: behind its prefix, as it stands in a receipt. */
-const BOUND_AT = 1
-/** Behind flags and version of the final hash. */
-const ID_AT = FLAGS_AT + 2
+/** In what the content is of: behind its prefix. */
 const SALT_AT = 1
+/** In what the final hash is of: behind its prefix. */
+const VERSION_AT = 1
+/** Status and content of the binding. */
+const STATUS_BYTES = 2
 
 /** What was sealed, and the texts of its layers' places. */
-export function partHead({ content, layers, final }: Preimages, texts: readonly Uint8Array[]): PartHead {
+export function partHead({ content, layers, final }: Preimages, texts: readonly Uint8Array[]): Buffer {
   const bound = final.length - layers.length * HASH_BYTES
-  let shown = 0
-  for (let i = 0; i < layers.length; i++) shown += (layers[i] as Buffer).length - 1 + (texts[i] as Uint8Array).length
-  const receiptAt = SALT_BYTES + 1 + 4 * layers.length + shown
-  const bytes = Buffer.allocUnsafe(receiptAt + FLAGS_AT + 1 + bound - BOUND_AT + (HASH_BYTES + 3) * layers.length + shown)
-  content.copy(bytes, 0, SALT_AT, SALT_AT + SALT_BYTES)
-  bytes[SALT_BYTES] = layers.length
+  const idEnd = ID_AT + MESSAGE_ID_BYTES
+  let size = SALT_BYTES + 1 + bound - idEnd
+  for (let i = 0; i < layers.length; i++) size += HASH_BYTES + (layers[i] as Buffer).length + 2 + (texts[i] as Uint8Array).length
+  const head = Buffer.allocUnsafe(size)
+  content.copy(head, 0, SALT_AT, SALT_AT + SALT_BYTES)
+  head[SALT_BYTES] = final[VERSION_AT] as number
   let at = SALT_BYTES + 1
-  bytes.set(RECEIPT_HEAD, receiptAt)
-  let to = receiptAt + FLAGS_AT + 1
-  to += final.copy(bytes, to, BOUND_AT, bound)
+  at += final.copy(head, at, idEnd, bound)
   for (let i = 0; i < layers.length; i++) {
     const layer = layers[i] as Buffer
     const own = texts[i] as Uint8Array
-    const length = layer.length - 1
-    at = bytes.writeUInt32BE(length + own.length, at)
-    at += layer.copy(bytes, at, 1)
-    bytes.set(own, at)
+    at += final.copy(head, at, bound + i * HASH_BYTES, bound + (i + 1) * HASH_BYTES)
+    // Its length stands where its prefix does in what is hashed.
+    layer.copy(head, at)
+    head[at] = layer.length - 1
+    at = head.writeUInt16BE(own.length, at + layer.length)
+    head.set(own, at)
     at += own.length
-    to += final.copy(bytes, to, bound + i * HASH_BYTES, bound + (i + 1) * HASH_BYTES)
-    bytes[to++] = length
-    to += layer.copy(bytes, to, 1)
-    to = bytes.writeUInt16BE(own.length, to)
-    bytes.set(own, to)
-    to += own.length
   }
-  return { bytes, receiptAt }
+  return head
 }
 
-/** All that there is of it where nothing is recorded. */
-export function layersBlock({ bytes, receiptAt }: PartHead): Buffer {
-  return bytes.subarray(0, receiptAt)
-}
-
-/** The whole part, written when its reply is. */
-export class FullPart implements WrittenPart {
-  readonly length: number
-  readonly #head: PartHead
-  readonly #id: Uint8Array
-  readonly #final: string
-  readonly #end: PartEnd
-
-  /** Of the message with this id and final hash, 32 latin1 characters: the one that was sealed, or one that repeats it. */
-  constructor(head: PartHead, id: Uint8Array, final: string, end: PartEnd) {
-    this.#head = head
-    this.#id = id
-    this.#final = final
-    this.#end = end
-    const { tree, index, certificate, evidence } = end
-    this.length = head.bytes.length + HASH_BYTES + 5 + tree.pathBytes(index) + ROOT_RECORD_BYTES + certificate.length + evidence.length
+/** The whole part; without an end the layers block alone, where nothing is recorded. Throws `CMESH_FRAME_MALFORMED` for a head that is none. */
+export function layersPart(head: Buffer, end?: PartEnd): Buffer {
+  const reader = new Reader(head, 0, malformed)
+  const parts: Uint8Array[] = [reader.take(SALT_BYTES, 'a salt')]
+  reader.take(1 + STATUS_BYTES + HASH_BYTES, 'version, status and content')
+  reader.text()
+  reader.text()
+  const count = reader.byte('a count')
+  if (count === 0 || count > LIMITS.layers) throw reader.fault(`1 to ${LIMITS.layers} layers`, 1)
+  parts.push(Buffer.of(count))
+  for (let i = 0; i < count; i++) {
+    reader.take(HASH_BYTES, 'a hash')
+    const layer = reader.take(reader.byte('a length of a layer'), 'a layer')
+    const texts = reader.take(reader.take(2, 'a length of texts').readUInt16BE(0), 'texts')
+    const length = Buffer.allocUnsafe(4)
+    length.writeUInt32BE(layer.length + texts.length)
+    parts.push(length, layer, texts)
   }
-
-  put(target: Buffer, start: number): void {
-    const { bytes, receiptAt } = this.#head
-    const { index, tree, record, flags, certificate, evidence } = this.#end
-    target.set(bytes, start)
-    const receipt = start + receiptAt
-    target[receipt + FLAGS_AT] = flags
-    for (let i = 0; i < MESSAGE_ID_BYTES; i++) target[receipt + ID_AT + i] = this.#id[i] as number
-    putHash(target, this.#final, start + bytes.length)
-    const at = target.writeUInt32BE(index, start + bytes.length + HASH_BYTES)
-    const end = tree.putPath(index, target, at + 1)
-    target[at] = (end - at - 1) / HASH_BYTES
-    putEnd(target, end, record, certificate, evidence)
-  }
+  reader.end()
+  if (end === undefined) return Buffer.concat(parts)
+  const numbers = Buffer.allocUnsafe(5)
+  numbers.writeUInt32BE(end.index)
+  numbers[4] = end.path.length / HASH_BYTES
+  return Buffer.concat([
+    ...parts, RECEIPT_HEAD, Buffer.of(end.flags), head.subarray(SALT_BYTES, SALT_BYTES + 1), end.id, head.subarray(SALT_BYTES + 1),
+    end.final, numbers, end.path, end.root, end.certificate, end.evidence,
+  ])
 }

@@ -18,7 +18,7 @@ export const LEAF_BYTES = MESSAGE_ID_BYTES + HASH_BYTES
 export const MOST_PATH = 32
 
 const LEAF_PREFIX = 0x00
-const NODE_PREFIX = 0x01
+export const NODE_PREFIX = 0x01
 
 /** The hash of one leaf, 32 bytes. */
 export function leafHash(id: Uint8Array, final: Uint8Array): Buffer {
@@ -54,33 +54,34 @@ export class MerkleTree {
     return Buffer.from(this.#levels.at(-1) as Buffer)
   }
 
+  /** How many leaves it has. */
+  get count(): number {
+    return (this.#levels[0] as Buffer).length / HASH_BYTES
+  }
+
+  /** Writes the hash at a place of a level, the leaves' being 0. */
+  putHash(depth: number, at: number, target: Buffer, to: number): void {
+    ;(this.#levels[depth] as Buffer).copy(target, to, at * HASH_BYTES, (at + 1) * HASH_BYTES)
+  }
+
   /** What leads from leaf `index` to the root: the hash beside it on each level that has one, from the leaf upwards. */
   path(index: number): Buffer[] {
-    const count = (this.#levels[0] as Buffer).length / HASH_BYTES
-    if (!Number.isInteger(index) || index < 0 || index >= count) throw new RangeError(`a tree of ${count} leaves has no leaf ${index}`)
-    const path = Buffer.allocUnsafe(this.pathBytes(index))
-    this.putPath(index, path, 0)
+    const path = this.pathBytes(index)
     return Array.from({ length: path.length / HASH_BYTES }, (_, step) => path.subarray(step * HASH_BYTES, (step + 1) * HASH_BYTES))
   }
 
-  /** How long the path of a leaf of the tree is. */
-  pathBytes(index: number): number {
-    let bytes = 0
-    for (let depth = 0; depth + 1 < this.#levels.length; depth++) {
-      if (((index >>> depth) ^ 1) * HASH_BYTES < (this.#levels[depth] as Buffer).length) bytes += HASH_BYTES
-    }
-    return bytes
-  }
-
-  /** Writes the path of a leaf of the tree, and gives where it ends. */
-  putPath(index: number, target: Buffer, start: number): number {
-    let at = start
+  /** The same, one hash behind the other. */
+  pathBytes(index: number): Buffer {
+    const { count } = this
+    if (!Number.isInteger(index) || index < 0 || index >= count) throw new RangeError(`a tree of ${count} leaves has no leaf ${index}`)
+    const path = Buffer.allocUnsafe((this.#levels.length - 1) * HASH_BYTES)
+    let end = 0
     for (let depth = 0; depth + 1 < this.#levels.length; depth++) {
       const level = this.#levels[depth] as Buffer
       const beside = ((index >>> depth) ^ 1) * HASH_BYTES
-      if (beside < level.length) at += level.copy(target, at, beside, beside + HASH_BYTES)
+      if (beside < level.length) end += level.copy(path, end, beside, beside + HASH_BYTES)
     }
-    return at
+    return path.subarray(0, end)
   }
 }
 

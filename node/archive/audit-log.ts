@@ -3,12 +3,13 @@
  * of the one before it, no batch and no request is left out. Held to copies of the log, and to roots that others have seen of it, the first
  * batch that differs is named, and the first that the log has no more. In memory is a stretch of a log at a time.
  */
+import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseCertificate, type Certificate } from '../../cmtp/identity/certificate.ts'
 import { LEAF_BYTES, leafHashes, merkleRoot } from '../../cmtp/receipt/merkle.ts'
 import { decodeRootRecord, isSigned, ROOT_RECORD_BYTES, rootRecordHash, verifyRootRecord, type AuditRoot } from '../../cmtp/receipt/root.ts'
 import { asBuffer } from '../../cmtp/wire.ts'
-import type { LogCopy } from '../../providers/registry.ts'
+import { aheadOf, type LogCopy } from '../../providers/registry.ts'
 import { SeenRoots, type SeenFacts } from './seen-roots.ts'
 import { withLog, type OnProgress } from './source.ts'
 
@@ -56,7 +57,8 @@ export function verifyAuditLogs({ dirs, mesh, certificate, seen }: AuditAsk, onP
   return withLog(dir, async log => {
     const own = new Walk(dir, mesh, known)
     const rounds = 1 + copies.length
-    const facts = await walk(log, own, seen, done => { onProgress(done, log.length * rounds) })
+    const { batches } = await aheadOf(path.join(dir, 'audit'), log.length)
+    const facts = await walk(log, batches.map(({ block }) => asBuffer(block)), own, seen, done => { onProgress(done, log.length * rounds) })
     const lengths: number[] = []
     for (const [i, copy] of copies.entries()) {
       const other = new Walk(copy, mesh, known)
@@ -66,7 +68,8 @@ export function verifyAuditLogs({ dirs, mesh, certificate, seen }: AuditAsk, onP
   }, 'audit')
 }
 
-async function walk(log: LogCopy, own: Walk, seen: AuditAsk['seen'], onProgress: (done: number) => void): Promise<SeenFacts | undefined> {
+/** `ahead`: blocks that a node wrote ahead of the log, and puts onto it in a moment, or when it starts again. */
+async function walk(log: LogCopy, ahead: readonly Buffer[], own: Walk, seen: AuditAsk['seen'], onProgress: (done: number) => void): Promise<SeenFacts | undefined> {
   const roots = seen && new SeenRoots(seen.file, seen.from, log.key)
   try {
     await log.read((bytes, index) => {
@@ -75,7 +78,12 @@ async function walk(log: LogCopy, own: Walk, seen: AuditAsk['seen'], onProgress:
       if (index % PROGRESS_BATCHES === 0) onProgress(index)
     })
     own.end(log)
-    return roots?.end(own.path, log.length, log.length === 0 ? undefined : own.record)
+    for (const [i, block] of ahead.entries()) {
+      own.take(block, log.key)
+      roots?.check(own.path, log.length + i, own.record, own.head)
+    }
+    const length = log.length + ahead.length
+    return roots?.end(own.path, length, length === 0 ? undefined : own.record)
   } finally {
     roots?.close()
   }

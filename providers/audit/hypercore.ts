@@ -1,14 +1,23 @@
 /**
- * The audit log on a Hypercore, one block a batch, and the notes in segments beside it: `<dir>/log`, `<dir>/key`, `<dir>/layers`.
+ * The audit log on a Hypercore, one block a batch, and the notes in segments beside it: `<dir>/log`, `<dir>/key`, `<dir>/layers`. Appending to a
+ * Hypercore costs nearly the same for one block and for many, and what somebody waits for comes in small batches; so a batch is first written ahead
+ * (`ahead.ts`), by which it is durable, and put onto the log with others soon after.
  *
- * Invariants: notes are written before their block, so that a block on the log has notes; notes of batches that the log does not have are cut
- * off when it opens, and where they are of more than the one batch that was under way the log has lost blocks that were there, which stops it.
+ * Invariants: a batch is ahead before its notes, and these are written before its block, so that a block on the log has notes; what is ahead
+ * of the log when it opens is put onto it then; notes of batches that neither has are cut off, and where they are of more than one batch, or what
+ * is ahead does not follow on the log, this has lost blocks that were there, which stops it.
  */
 import { join } from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { AuditBatch, AuditEntry, AuditHead, AuditLog } from '../../services/audit/provider.ts'
 import { HypercoreLog } from '../state/log.ts'
+import { Ahead, aheadOf } from './ahead.ts'
 import { Notes, type NotesOptions } from './notes.ts'
+
+/** How often batches are put onto the log at most, ms; the first one after a while is at once. */
+const PUT_EVERY_MS = 20
+/** So many bytes of them are put onto it before another is taken. */
+const MOST_AHEAD = 16 * 1024 * 1024
 
 export interface HypercoreAuditOptions extends Pick<NotesOptions, 'maxBytes' | 'maxAgeMs'> {
   readonly dir: string
@@ -23,6 +32,17 @@ export class HypercoreAuditLog implements AuditLog {
   readonly #dir: string
   readonly #notes: Notes
   #log: HypercoreLog | undefined
+  #ahead: Ahead | undefined
+  /** Batches, those that are ahead of the log among them. */
+  #length = 0
+  /** Written ahead, and not on their way onto the log yet. */
+  #waiting: AuditBatch[] = []
+  #waitingBytes = 0
+  /** On their way onto the log. */
+  #leaving: readonly AuditBatch[] = []
+  #putting: Promise<void> = Promise.resolve()
+  #timer: NodeJS.Timeout | undefined
+  #putMs = 0
   #opening: Promise<AuditHead> | undefined
   #closing: Promise<void> | undefined
   #failure: CMeshError | undefined
@@ -55,13 +75,20 @@ export class HypercoreAuditLog implements AuditLog {
     let log: HypercoreLog | undefined
     try {
       log = await HypercoreLog.open({ dir: this.#dir, durability: this.durability, keyPair: undefined })
-      const { length } = log
-      const noted = await this.#notes.open(length)
-      if (noted > length) throw new CMeshError('CMESH_AUDIT_BEHIND', { path: log.path, length, noted: noted + 1 })
+      const { batches, beyond } = await aheadOf(this.#dir, log.length)
+      const length = log.length + batches.length
+      const noted = Math.max(await this.#notes.open(log.length), beyond ?? -1)
+      if (noted > length || beyond !== undefined) throw new CMeshError('CMESH_AUDIT_BEHIND', { path: log.path, length, noted: noted + 1 })
+      await this.#notes.write(batches)
+      if (batches.length > 0) await log.append(batches.map(({ block }) => block))
       this.#log = log
+      this.#length = length
+      this.#ahead = await Ahead.open(this.#dir, this.durability === 'disk')
       return { length, last: length === 0 ? undefined : await this.read(length - 1) }
     } catch (thrown) {
       this.#log = undefined
+      await this.#ahead?.close(false)
+      this.#ahead = undefined
       await log?.close()
       throw asAudit(thrown)
     }
@@ -70,26 +97,69 @@ export class HypercoreAuditLog implements AuditLog {
   append(batch: AuditBatch): Promise<void> {
     const appended = this.#newest.then(() => this.#append(batch))
     this.#newest = appended.catch(() => undefined)
-    return appended
+    return appended.then(() => (this.#waitingBytes > MOST_AHEAD ? this.#put() : undefined))
   }
 
   async #append(batch: AuditBatch): Promise<void> {
     if (this.#closing !== undefined) throw new CMeshError('CMESH_AUDIT_FULL', { reason: 'the log is closed' })
     if (this.#failure !== undefined) throw this.#failure
-    const log = this.#opened()
-    if (batch.number !== log.length) throw new RangeError(`batch ${log.length} comes next, not ${batch.number}`)
+    if (batch.number !== this.#length) throw new RangeError(`batch ${this.#length} comes next, not ${batch.number}`)
     try {
-      await this.#notes.write(batch)
-      await log.append([batch.block])
+      await (this.#ahead as Ahead).write(batch)
     } catch (thrown) {
-      // What may have been written in part is not written to again.
-      this.#failure = writeFailure(thrown)
-      throw this.#failure
+      throw this.#failed(thrown)
     }
+    this.#length++
+    // Its notes are the caller's again once this resolves.
+    this.#waiting.push({ ...batch, notes: Buffer.from(batch.notes) })
+    this.#waitingBytes += batch.block.length + batch.notes.length
+    this.#timer ??= setTimeout(() => { void this.#put() }, Math.max(0, this.#putMs + PUT_EVERY_MS - performance.now()))
+  }
+
+  /** Puts what is ahead onto the log. Never rejects: what fails here fails the log for good. */
+  #put(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#putting = this.#putting.then(() => this.#putWaiting())
+    return this.#putting
+  }
+
+  async #putWaiting(): Promise<void> {
+    // Between two batches: one that is being written stands in the file that is turned away from, or in the next one.
+    const turned = this.#newest.then(() => this.#turn())
+    this.#newest = turned
+    const done = await turned
+    if (done === undefined) return
+    try {
+      await this.#notes.write(this.#leaving)
+      await this.#opened().append(this.#leaving.map(({ block }) => block))
+      await done()
+    } catch (thrown) {
+      this.#failed(thrown)
+    }
+    this.#leaving = []
+  }
+
+  /** All that is ahead leaves; gives what is to be called once it is on the log, or nothing where none is. */
+  #turn(): (() => Promise<void>) | undefined {
+    if (this.#waiting.length === 0 || this.#failure !== undefined) return undefined
+    this.#putMs = performance.now()
+    this.#leaving = this.#waiting
+    this.#waiting = []
+    this.#waitingBytes = 0
+    return this.#ahead?.turn()
+  }
+
+  /** What may have been written in part is not written to again. */
+  #failed(thrown: unknown): CMeshError {
+    this.#failure ??= writeFailure(thrown)
+    return this.#failure
   }
 
   async read(number: number): Promise<Uint8Array> {
     const log = this.#opened()
+    const ahead = [...this.#leaving, ...this.#waiting].find(each => each.number === number)
+    if (ahead !== undefined) return ahead.block
     if (!Number.isInteger(number) || number < 0 || number >= log.length) throw new RangeError(`there is no batch ${number}`)
     let block: Uint8Array | undefined
     try {
@@ -101,6 +171,7 @@ export class HypercoreAuditLog implements AuditLog {
   }
 
   async find(id: Uint8Array): Promise<readonly AuditEntry[]> {
+    await this.#put()
     const { length } = this.#opened()
     // Notes are there before their block.
     return (await this.#notes.find(id)).filter(({ batch }) => batch < length)
@@ -114,8 +185,10 @@ export class HypercoreAuditLog implements AuditLog {
   async #close(): Promise<void> {
     await Promise.allSettled([this.#opening])
     await this.#newest
+    await this.#put()
     // A disk that takes nothing more takes no index either; it is made anew when the log opens.
     await Promise.allSettled([this.#notes.close()])
+    await this.#ahead?.close(this.#failure === undefined)
     await this.#log?.close()
   }
 

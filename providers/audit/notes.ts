@@ -56,15 +56,20 @@ export class Notes {
     return newest
   }
 
-  async write({ number, notes, apart }: AuditBatch): Promise<void> {
+  /** Writes what batches brought, which follow on each other. */
+  async write(batches: readonly AuditBatch[]): Promise<void> {
     const { now, sync } = this.#options
-    if (apart || this.#newest === undefined) {
-      await this.#newest?.seal()
-      this.#newest = await Segment.make(this.#pathOf(this.#next++), now(), this.#newest)
-      this.#segments.push(this.#newest)
+    for (let from = 0, to = 1; from < batches.length; from = to, to++) {
+      // One that needs none before it may begin a segment.
+      while (to < batches.length && batches[to]?.apart === false) to++
+      if (batches[from]?.apart === true || this.#newest === undefined) {
+        await this.#newest?.seal()
+        this.#newest = await Segment.make(this.#pathOf(this.#next++), now(), this.#newest)
+        this.#segments.push(this.#newest)
+      }
+      await this.#newest.write(batches.slice(from, to), now(), sync)
+      await this.#prune()
     }
-    await this.#newest.write(number, Buffer.from(notes.buffer, notes.byteOffset, notes.length), now(), sync)
-    await this.#prune()
   }
 
   async find(id: Uint8Array): Promise<AuditEntry[]> {

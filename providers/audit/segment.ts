@@ -6,10 +6,12 @@
  * While it is the newest its index is in memory; once it is followed by another the index lies beside it, and the file is never written to
  * again. What follows the last whole frame was being written when the process ended, and is cut off.
  */
-import { writev } from 'node:fs'
 import { open, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
+import { asBuffer } from '../../cmtp/wire.ts'
+import type { AuditBatch } from '../../services/audit/provider.ts'
 import { eachKey, NOTE_HEADER_BYTES, readNote, type Note } from '../../services/audit/messages.ts'
+import { written } from './ahead.ts'
 import { NoteIndex, offsetsIn, readIndexHeader } from './note-index.ts'
 
 const MAGIC = 0x434d_4e46
@@ -75,21 +77,21 @@ export class Segment {
     return { segment, last }
   }
 
-  /** Writes the notes of a batch. With `sync` they are on the disk when this resolves. */
-  async write(batch: number, notes: Buffer, nowMs: number, sync: boolean): Promise<void> {
+  /** Writes the notes of batches that follow on each other. With `sync` they are on the disk when this resolves. */
+  async write(batches: readonly Pick<AuditBatch, 'number' | 'notes'>[], nowMs: number, sync: boolean): Promise<void> {
     const writing = this.#open()
-    const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES)
-    header.writeUInt32BE(MAGIC, 0)
-    header.writeUIntBE(batch, 4, 6)
-    header.writeUInt32BE(notes.length, 10)
-    header.writeUInt32BE(crc32(notes), 14)
-    const whole = FRAME_HEADER_BYTES + notes.length
-    const bytesWritten = await written(writing.file, [header, notes], this.#bytes)
+    const frames = batches.flatMap(({ number, notes }) => [headerOf(number, notes), notes])
+    const whole = frames.reduce((bytes, frame) => bytes + frame.length, 0)
+    const bytesWritten = await written(writing.file, frames, this.#bytes)
     if (bytesWritten !== whole) throw new Error(`no space left: ${bytesWritten} of ${whole} bytes were written`)
     if (sync) await writing.file.datasync()
-    addAll(writing.index, notes, this.#bytes + FRAME_HEADER_BYTES)
-    writing.last = batch
-    this.#bytes += whole
+    let at = this.#bytes
+    for (const { number, notes } of batches) {
+      addAll(writing.index, asBuffer(notes), at + FRAME_HEADER_BYTES)
+      at += FRAME_HEADER_BYTES + notes.length
+      writing.last = number
+    }
+    this.#bytes = at
     this.#newestMs = nowMs
   }
 
@@ -170,6 +172,15 @@ export class Segment {
   }
 }
 
+function headerOf(batch: number, notes: Uint8Array): Buffer {
+  const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES)
+  header.writeUInt32BE(MAGIC, 0)
+  header.writeUIntBE(batch, 4, 6)
+  header.writeUInt32BE(notes.length, 10)
+  header.writeUInt32BE(crc32(notes), 14)
+  return header
+}
+
 /** The whole frame at an offset of a file of so many bytes; `undefined` where there is none. */
 export async function readFrame(file: FileHandle, at: number, size: number): Promise<NoteFrame | undefined> {
   if (at + FRAME_HEADER_BYTES > size) return undefined
@@ -185,16 +196,6 @@ export async function readFrame(file: FileHandle, at: number, size: number): Pro
 
 function addAll(index: NoteIndex, notes: Buffer, offset: number): void {
   eachKey(notes, (keyAt, at) => { index.add(notes, keyAt, offset + at) })
-}
-
-/** By the call with a callback, which costs half of what that of the handle does. */
-function written(file: FileHandle, buffers: readonly Buffer[], position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    writev(file.fd, buffers, position, (error, bytesWritten) => {
-      if (error === null) resolve(bytesWritten)
-      else reject(error)
-    })
-  })
 }
 
 /** What `use` makes of the index beside a segment; `undefined` where there is none. */

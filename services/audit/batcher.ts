@@ -18,9 +18,6 @@ import { Recording, type Marked, type Noted } from './recording.ts'
 
 /** The oldest that a request gets before its batch is closed, in ms. */
 const LATEST_MS = 5
-/** So many that wait have others of their kind on the way: then the next batch gets so many ms more, since what an append costs is nearly all its own. */
-const MANY_WAITING = 32
-const GATHER_MS = 1
 /** Requests, and bytes of notes, that may wait for the append under way before new requests are refused. */
 const MOST_LEAVES = 16_384
 const MOST_NOTES = 16 * 1024 * 1024
@@ -44,17 +41,13 @@ export interface BatcherParts {
   readonly onFailed: (error: CMeshError) => void
 }
 
-/** Where a request stands in its batch, once that is on the log. */
+/** A batch that is on the log. */
 export interface Rooted {
-  readonly index: number
   readonly tree: MerkleTree
   readonly record: Buffer
 }
 
-interface Waiting {
-  readonly index: number
-  readonly settled: (rooted: Rooted | CMeshError) => void
-}
+type Settled = (rooted: Rooted | CMeshError) => void
 
 export interface BatcherStats {
   batches: number
@@ -67,7 +60,7 @@ export class Batcher {
   readonly #parts: BatcherParts
   #filling = new Recording()
   #spare: Recording | undefined = new Recording()
-  #waiting: Waiting[] = []
+  #waiting: Settled[] = []
   /** Notes of one volume are in one segment; the texts that were noted in it. */
   #volume: object = {}
   #texts = new Set<string>()
@@ -81,8 +74,6 @@ export class Batcher {
   #failure: CMeshError | undefined
   #timer: NodeJS.Timeout | undefined
   #soon = false
-  /** The timer is that of a batch which somebody waits for. */
-  #gathering = false
   #running: Promise<void> | undefined
 
   constructor(parts: BatcherParts) {
@@ -92,6 +83,11 @@ export class Batcher {
   /** Requests that are not on the log yet, those of the append under way left out. */
   get pending(): number {
     return this.#filling.count
+  }
+
+  /** Number of the batch that is being filled. */
+  get filling(): number {
+    return this.#filling.batch
   }
 
   /** Opens the log and goes on behind it. Rejects as `AuditLog.open` does, and with `CMESH_AUDIT_CORRUPT` for a log that is not this node's. */
@@ -123,34 +119,38 @@ export class Batcher {
   }
 
   /**
-   * Takes a request that is answered: its id, its final hash as 32 latin1 characters, what else is kept of it, its layers. `settled`, when given, is
-   * told where it stands. All but `layers` may be reused after the call.
+   * Takes a request that is answered: its id, its final hash as 32 latin1 characters, what else is kept of it, its layers. All but `layers` may be
+   * reused after the call. Gives its index in the batch that is being filled; what comes of that is told to who asks for it (`wait`).
    */
-  add(id: Uint8Array, final: string, source: Noted, layers: readonly Layer[], marked?: Marked, settled?: (rooted: Rooted | CMeshError) => void): void {
-    if (this.#failure !== undefined) {
-      settled?.(this.#failure)
-      return
-    }
+  add(id: Uint8Array, final: string, source: Noted, layers: readonly Layer[], marked?: Marked): number {
+    if (this.#failure !== undefined) return 0
     const recording = this.#filling
     const index = recording.add(id, final, source, layers, this.#volume, this.#texts, marked)
     this.stats.requests++
-    if (settled !== undefined) this.#waiting.push({ index, settled })
-    if (this.#running !== undefined) return
-    if (recording.count >= FULL_LEAVES || (settled !== undefined && !this.#gathering)) this.#runSoon()
+    if (this.#running !== undefined) return index
+    if (recording.count >= FULL_LEAVES) this.#runSoon()
     else if (index === 0) this.#timer = setTimeout(this.#run, LATEST_MS)
+    return index
   }
 
   /** Takes a request that was answered as the one with the id `of`, which was added in this turn of the event loop, and differs from it in its id alone. */
-  repeat(id: Uint8Array, final: string, of: Uint8Array, settled?: (rooted: Rooted | CMeshError) => void): void {
-    if (this.#failure !== undefined) {
-      settled?.(this.#failure)
-      return
-    }
+  repeat(id: Uint8Array, final: string, of: Uint8Array): number {
+    if (this.#failure !== undefined) return 0
     const index = this.#filling.repeat(id, final, of)
     this.stats.requests++
     // The one it repeats has seen to it that the batch is closed.
-    if (settled !== undefined) this.#waiting.push({ index, settled })
     if (this.#running === undefined && this.#filling.count >= FULL_LEAVES) this.#runSoon()
+    return index
+  }
+
+  /** Calls back once the batch that is being filled, which has a request, is on the log, or never will be; that is then seen to at once. */
+  wait(settled: Settled): void {
+    if (this.#failure !== undefined) {
+      settled(this.#failure)
+      return
+    }
+    this.#waiting.push(settled)
+    if (this.#running === undefined) this.#runSoon()
   }
 
   /** Resolves when what was added is on the log, or never will be. */
@@ -179,36 +179,26 @@ export class Batcher {
   readonly #run = (): void => {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    this.#soon = this.#gathering = false
+    this.#soon = false
     if (this.#running !== undefined || this.#filling.count === 0 || this.#failure !== undefined) return
-    this.#running = this.#appendNext().finally(() => {
-      this.#running = undefined
-      this.#goOn()
-    })
-  }
-
-  /** What came while the last batch was appended, and in the turns between that and its end, is the next. */
-  #goOn(): void {
-    if (this.#failure !== undefined || this.#filling.count === 0) return
-    const waiting = this.#waiting.length
-    this.#gathering = waiting >= MANY_WAITING && this.#filling.count < FULL_LEAVES
-    if (this.#gathering) this.#timer = setTimeout(this.#run, GATHER_MS)
-    else if (waiting > 0 || this.#filling.count >= FULL_LEAVES) this.#runSoon()
-    else this.#timer = setTimeout(this.#run, LATEST_MS)
-  }
-
-  /** Never rejects. */
-  async #appendNext(): Promise<void> {
     const recording = this.#filling
     const waiting = this.#waiting
     this.#turnOver(recording)
-    try {
-      await this.#append(recording, waiting)
-    } catch (thrown) {
-      this.#fail(CMeshError.from(thrown, 'the audit log'), waiting)
-      return
-    }
-    this.#spare = recording
+    this.#running = this.#append(recording).then(rooted => {
+      this.#running = undefined
+      this.#spare = recording
+      // The next one is on its way while those that waited for this one are told.
+      this.#goOn()
+      for (const settled of waiting) settled(rooted)
+      this.#parts.onRoot(rooted.record)
+    }, (thrown: unknown) => { this.#fail(CMeshError.from(thrown, 'the audit log'), waiting) })
+  }
+
+  /** What came while the last batch was appended is the next. */
+  #goOn(): void {
+    if (this.#failure !== undefined || this.#filling.count === 0) return
+    if (this.#waiting.length > 0 || this.#filling.count >= FULL_LEAVES) this.#run()
+    else this.#timer = setTimeout(this.#run, LATEST_MS)
   }
 
   /** From here on requests are of the next batch. */
@@ -227,9 +217,8 @@ export class Batcher {
     this.#waiting = []
   }
 
-  async #append(recording: Recording, waiting: readonly Waiting[]): Promise<void> {
-    const { log, clock, onRoot } = this.#parts
-    const { batch, apart, count, leaves, notes } = recording
+  async #append({ batch, apart, count, leaves, notes }: Recording): Promise<Rooted> {
+    const { log, clock } = this.#parts
     const tree = new MerkleTree(leafHashes(leaves))
     const record = (this.#roots as RootWriter).write({
       batch, first: this.#first, count, merkleRoot: tree.root, previous: this.#previous, timeUs: clock.nowUs(),
@@ -241,15 +230,14 @@ export class Batcher {
     this.#first += count
     this.#previous = rootRecordHash(record)
     this.stats.batches++
-    for (const { index, settled } of waiting) settled({ index, tree, record })
-    onRoot(record)
+    return { tree, record }
   }
 
-  #fail(error: CMeshError, waiting: readonly Waiting[]): void {
+  #fail(error: CMeshError, waiting: readonly Settled[]): void {
     this.#failure = error
     const all = [...waiting, ...this.#waiting]
     this.#waiting = []
-    for (const { settled } of all) settled(error)
+    for (const settled of all) settled(error)
     this.#parts.onFailed(error)
   }
 }

@@ -4,8 +4,8 @@
  *
  * Invariants a provider keeps, proven by `test/conformance/audit.ts`:
  * 1. Batches are numbered from 0, densely: `append` takes `length` only.
- * 2. An `append` that resolved survives what `durability` says, with its notes: the notes are written before the block. One that failed fails
- *    the log for good: every later one rejects with the same error.
+ * 2. An `append` that resolved survives what `durability` says, with its notes, and `read` and `find` see it. One that failed fails the log for
+ *    good, and so does what is done for it afterwards: every later one rejects with the same error.
  * 3. After `open`, the log is exactly what was appended, or a prefix of it where the machine itself went down; notes without a block are gone.
  * 4. Blocks are kept for ever. Notes go, the oldest first, a whole segment at a time, by age and by bytes. The newest segment always stays.
  * 5. `find` of an id that is not there costs a few reads of each segment, however much is kept.

@@ -12,7 +12,7 @@ import { encodeHeaders } from '../../cmtp/headers.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import { ACTIONS } from '../../cmtp/permission.ts'
 import { bareCertificate, encodeBareCertificate, type BareCertificate } from '../../cmtp/receipt/bare-certificate.ts'
-import { FullPart, type PartHead } from '../../cmtp/receipt/full-part.ts'
+import { layersPart } from '../../cmtp/receipt/full-part.ts'
 import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
 import { decodeSealing, evidenceBytes, flagsOf, type Evidence, type Sealing } from '../../cmtp/receipt/receipt.ts'
 import { encodeRecorded } from '../../cmtp/receipt/recorded.ts'
@@ -32,7 +32,7 @@ interface Recorded {
   readonly record: Buffer
   /** Of each layer's place; `undefined` where they are not kept. */
   readonly texts: readonly (Uint8Array | undefined)[]
-  readonly rooted: Pick<Rooted, 'index' | 'record'> & { readonly path: readonly Buffer[] }
+  readonly rooted: Pick<Rooted, 'record'> & { readonly index: number, readonly path: readonly Buffer[] }
   readonly evidence: Evidence | undefined
 }
 
@@ -54,13 +54,13 @@ const PLACE_AT = 26
 export class ReceiptWriter {
   readonly #parts: ReceiptWriterParts
   readonly #bare: BareCertificate | undefined
-  /** As it stands in a receipt. */
-  readonly #certificate: Buffer
+  /** The node's certificate, as it stands in a receipt; empty where its key is the mesh's. */
+  readonly certificate: Buffer
 
   constructor(parts: ReceiptWriterParts) {
     this.#parts = parts
     this.#bare = parts.certificate && bareCertificate(parts.certificate)
-    this.#certificate = this.#bare === undefined ? NOTHING : encodeBareCertificate(this.#bare)
+    this.certificate = this.#bare === undefined ? NOTHING : encodeBareCertificate(this.#bare)
   }
 
   /** What goes into the receipt of a write beside its record; `undefined` for anything else. Never rejects. */
@@ -73,10 +73,11 @@ export class ReceiptWriter {
     return this.#parts.evidence.bytes
   }
 
-  /** The layers part of a reply that waited for its root. */
-  part(head: PartHead, id: Uint8Array, final: string, { index, tree, record }: Rooted, evidence: Evidence | undefined): FullPart {
-    return new FullPart(head, id, final, {
-      index, tree, record, flags: flagsOf({ certificate: this.#bare, evidence }), certificate: this.#certificate,
+  /** The layers part of a reply that waited for its root; `final`: 32 latin1 characters. */
+  part(head: Buffer, id: Uint8Array, final: string, index: number, { tree, record }: Rooted, evidence: Evidence | undefined): Buffer {
+    return layersPart(head, {
+      id, final: Buffer.from(final, 'latin1'), index, path: tree.pathBytes(index), root: record,
+      flags: flagsOf({ certificate: this.#bare, evidence }), certificate: this.certificate,
       evidence: evidence === undefined ? NOTHING : evidenceBytes(evidence),
     })
   }

@@ -8,7 +8,6 @@
  * 3. Steps whose end the identity provider decides take a part of the places and never all.
  * 4. A step that is looked into is recorded before it is answered, whatever came of it; what there is no place for is not, and promises nothing.
  */
-import { writtenPart, type WrittenPart } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
@@ -16,7 +15,7 @@ import type { HandshakeAction } from '../../cmtp/identity/messages.ts'
 import { decodeToken } from '../../cmtp/identity/token.ts'
 import { EMPTY_HASH, layerSite, placeOf, sha256, type Decision, type Layer } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
-import { layersBlock, partHead, type PartHead } from '../../cmtp/receipt/full-part.ts'
+import { layersPart, partHead } from '../../cmtp/receipt/full-part.ts'
 import { LayerSealer } from '../../cmtp/sealer.ts'
 import { connectionOfHello, HELLO_WILDCARD, helloNodeSubject, IAM_QUEUE, isReplyOf } from '../../cmtp/subject.ts'
 import { sendAnswer } from '../bus/answer.ts'
@@ -179,17 +178,16 @@ export class IamListener {
       return encodeReply({ id, status, receipt, headers, body, ...(receipt === 'hash' && { finalHash }) })
     }
     const head = partHead(this.#sealer.last, layers.map(({ site, grant }) => placeOf(site, grant).texts))
-    const part = audit === undefined ? layersBlock(head) : await this.#recorded(audit, id, finalHash, layers, head)
+    const part = audit === undefined ? layersPart(head) : await this.#recorded(audit, id, finalHash, layers, head)
     if (part instanceof CMeshError) return unrecorded(id, errorReply(part))
-    return encodeReply({ id, status, receipt, finalHash, headers, body, layers: writtenPart(part) })
+    return encodeReply({ id, status, receipt, finalHash, headers, body, layers: part })
   }
 
   /** Records what was sealed last, and gives its layers part once it is on the log, or why there is none. */
-  #recorded({ batcher, receipts }: Audit, id: Uint8Array, finalHash: string, layers: readonly Layer[], head: PartHead): Promise<WrittenPart | CMeshError> {
+  #recorded({ batcher, receipts }: Audit, id: Uint8Array, finalHash: string, layers: readonly Layer[], head: Buffer): Promise<Buffer | CMeshError> {
+    const index = batcher.add(id, finalHash, this.#sealer, layers)
     return new Promise(resolve => {
-      batcher.add(id, finalHash, this.#sealer, layers, undefined, rooted => {
-        resolve(rooted instanceof CMeshError ? rooted : receipts.part(head, id, finalHash, rooted, undefined))
-      })
+      batcher.wait(rooted => { resolve(rooted instanceof CMeshError ? rooted : receipts.part(head, id, finalHash, index, rooted, undefined)) })
     })
   }
 }

@@ -7,12 +7,13 @@
  * known session that reads allocates no promise and runs to its end in one go; what is answered is recorded, and what could not be is
  * not begun: the one reply that leaves no trace is the one that says so.
  */
-import { BatchFrame, BatchReplyWriter, REPLY_ENTRY_BYTES, type BatchEntry, writtenPart } from '../../cmtp/batch.ts'
+import { BatchFrame, BatchReplyWriter, REPLY_ENTRY_BYTES, type BatchEntry } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
-import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
+import { encodeReply, HASH_BYTES, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import { ENTRY_PART_BYTES, SHARED_EVIDENCE_BYTES, SHARED_HEAD_BYTES, SHARED_ROOT_BYTES } from '../../cmtp/receipt/shared-part.ts'
 import { Salts } from '../../cmtp/salts.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, type Reply } from '../call.ts'
@@ -58,8 +59,9 @@ const EMPTY = Buffer.alloc(0)
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
 /** Kept free in a batch reply for each entry still to come, so that one which does not fit is refused on its own; that takes about 300. */
 const REFUSED_ENTRY_BYTES = 512
-/** What the end of a receipt takes, reckoned high: root, certificate, path. */
-const RECEIPT_END_BYTES = 1_536
+/** The path of an entry at `full`, reckoned as that of a leaf of a million, though most of it is shared; and all that it may take besides its head. */
+const PATH_BYTES = 20 * HASH_BYTES
+const FULL_ENTRY_BYTES = ENTRY_PART_BYTES + PATH_BYTES + SHARED_ROOT_BYTES + SHARED_HEAD_BYTES + SHARED_EVIDENCE_BYTES
 
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
@@ -136,7 +138,9 @@ export class FrontDoor {
     // Replies leave in the order of the entries; one that is early waits in `parked`.
     const parked = new Map<number, () => void>()
     let next = 0
-    const fully = new FullEntries(writer, entries.length, answer)
+    const fully = new FullEntries(writer, entries.length, this.#sealing.audit, told => {
+      answer(told instanceof CMeshError ? this.#unrecorded(id, told) : told)
+    })
     const write = (passage: Passage | undefined, entry: Uint8Array, asked: Reply): void => {
       const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
       let reply = saying(passage?.trace, asked)
@@ -152,15 +156,21 @@ export class FrontDoor {
       }
       this.#counted(reply)
       if (receipt === 'full') {
-        const index = next
         fully.bytes += fits ? own : REFUSED_ENTRY_BYTES
-        const { finalHash } = sealed
-        this.#sealing.recordFully(entry, sealed, layers => { fully.add(index, reply, finalHash, fits || layers instanceof CMeshError ? layers : EMPTY) })
+        const evidence = this.#sealing.evidence(sealed)
+        fully.add(reply, sealed.finalHash, fits ? sealed.head : undefined, this.#sealing.record(entry, sealed), evidence)
       } else {
         this.#sealing.record(entry, sealed)
-        writer.add(reply.status, sealed.finalHash, reply.headers, EMPTY, reply.body)
+        writer.add(reply.status, sealed.finalHash, reply.headers, undefined, reply.body)
       }
       next++
+    }
+    const unpark = (): void => {
+      for (let waiting = parked.get(next); waiting !== undefined; waiting = parked.get(next)) {
+        parked.delete(next)
+        waiting()
+      }
+      if (next === entries.length && receipt !== 'full') answer(writer.finish())
     }
     const settle = (index: number, passage: Passage | undefined, entry: Uint8Array, reply: Reply): void => {
       if (index !== next) {
@@ -168,11 +178,7 @@ export class FrontDoor {
         return
       }
       write(passage, entry, reply)
-      for (let waiting = parked.get(next); waiting !== undefined; waiting = parked.get(next)) {
-        parked.delete(next)
-        waiting()
-      }
-      if (next === entries.length && receipt !== 'full') answer(writer.finish())
+      unpark()
     }
     // Reads without a body that were answered at once: nothing can change before the last entry is looked at.
     const answered: Answered[] = []
@@ -181,7 +187,7 @@ export class FrontDoor {
       const bare = end === fqmnEnd
       const auth = frame.ownTokens ? this.#checkCarried(frame.referenceOf(entries[i] as BatchEntry), origin, envelopeAuth) : envelopeAuth
       const before = bare && i === next ? sameAsked(answered, auth, bytes, fqmnStart, fqmnEnd) : undefined
-      if (before !== undefined && this.#repeat(before, receipt === 'full' ? fully : writer, id, i, entries.length)) {
+      if (before !== undefined && this.#repeat(before, writer, receipt === 'full' ? fully : undefined, id, i, entries.length)) {
         if (++next === entries.length && receipt !== 'full') answer(writer.finish())
         continue
       }
@@ -199,31 +205,35 @@ export class FrontDoor {
       if (route.write) answered.length = 0
       if (reply instanceof Promise) this.#await(passage, reply, late => { settle(i, passage, entry, late) })
       else {
-        const alone = i === next
         const replyStart = writer.length
         const fullStart = fully.bytes
-        settle(i, passage, entry, reply)
+        if (i !== next) {
+          settle(i, passage, entry, reply)
+          continue
+        }
+        write(passage, entry, reply)
         // What was too large for the frame was not sent.
-        const sent = alone && (!this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status)
+        const sent = !this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status
         if (bare && sent && reply.status < 400 && !route.write && answered.length < DISTINCT) {
           const taken = { replyStart, replyEnd: writer.length, bytes: fully.bytes - fullStart }
-          answered.push({ passage, reply, ...taken, start: fqmnStart, end: fqmnEnd, preimage: undefined })
+          answered.push({ passage, reply, ...taken, start: fqmnStart, end: fqmnEnd, made: this.#sealing.kept(receipt) })
         }
+        unpark()
       }
     }
   }
 
   /** Answers an entry with what an earlier one of its batch was told, under its own id; false when that does not fit. */
-  #repeat(answered: Answered, replies: BatchReplyWriter | FullEntries, id: Buffer, index: number, count: number): boolean {
+  #repeat(answered: Answered, writer: BatchReplyWriter, fully: FullEntries | undefined, id: Buffer, index: number, count: number): boolean {
     const { reply, replyStart, replyEnd } = answered
     const limit = LIMITS.frameBytes - (count - index - 1) * REFUSED_ENTRY_BYTES
-    if (replies instanceof FullEntries) {
-      if (replies.bytes + answered.bytes > limit) return false
-      replies.bytes += answered.bytes
-      this.#sealing.repeatFully(answered, id, index, (finalHash, layers) => { replies.add(index, reply, finalHash, layers) })
-    } else {
-      if (replies.length + replyEnd - replyStart > limit) return false
-      replies.repeat(replyStart, replyEnd, this.#sealing.repeat(answered, id, index))
+    const bytes = replyEnd - replyStart + (fully === undefined ? 0 : PATH_BYTES)
+    if ((fully?.bytes ?? writer.length) + bytes > limit) return false
+    const { finalHash, recorded } = this.#sealing.repeat(answered, id, index)
+    if (fully === undefined) writer.repeat(replyStart, replyEnd, finalHash)
+    else {
+      fully.bytes += bytes
+      fully.repeat(replyStart, replyEnd, finalHash, recorded)
     }
     this.#counted(reply)
     this.stats.repeated++
@@ -365,7 +375,7 @@ export class FrontDoor {
     }
     const { finalHash } = sealed
     this.#sealing.recordFully(id, sealed, layers => {
-      answer(layers instanceof CMeshError ? this.#unrecorded(id, layers) : frameOf(id, receipt, reply, finalHash, writtenPart(layers)))
+      answer(layers instanceof CMeshError ? this.#unrecorded(id, layers) : frameOf(id, receipt, reply, finalHash, layers))
     })
   }
 }
@@ -376,7 +386,7 @@ function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body 
 
 /** What an entry of a batch reply takes; at `full` reckoned high. */
 function entryBytes({ headers, body }: Reply, { head }: SealedReply, evidence: number): number {
-  return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.bytes.length + RECEIPT_END_BYTES + evidence)
+  return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.length + FULL_ENTRY_BYTES + evidence)
 }
 
 /** A read that was answered at once: what whoever asks the same in the same batch is answered with. */

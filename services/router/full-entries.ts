@@ -1,41 +1,113 @@
-/** The entries of one batch at `full`: they wait for their roots, in whatever order those come, and leave together in their own. */
-import { REPLY_ENTRY_BYTES, type BatchReplyWriter, type WrittenPart } from '../../cmtp/batch.ts'
+/**
+ * The reply to a batch at `full`: its entries are written as they are answered, and it leaves once all of their roots are on the log. What they
+ * have in common is told once behind them: heads of entries that one execution answers, roots, with what the paths of all of their leaves need,
+ * and what members say of the writes among them.
+ */
+import type { BatchReplyWriter } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { errorReply, type Reply } from '../call.ts'
+import { hashesBeside } from '../../cmtp/receipt/merkle-paths.ts'
+import { evidenceBytes, flagsOf, type Evidence } from '../../cmtp/receipt/receipt.ts'
+import type { SharedEvidence, SharedRoot } from '../../cmtp/receipt/shared-part.ts'
+import type { Batcher, Rooted } from '../audit/batcher.ts'
+import type { ReceiptWriter } from '../audit/receipts.ts'
+import type { Reply } from '../call.ts'
 
-const EMPTY = Buffer.alloc(0)
-const NO_HASH = '\0'.repeat(32)
+/** Where a request was recorded. */
+export interface Recorded {
+  /** Number of its batch: the one that is being filled. */
+  readonly batch: number
+  readonly index: number
+}
 
-interface Entry {
-  readonly reply: Reply
-  readonly finalHash: string
-  readonly layers: Uint8Array | WrittenPart
+interface Audit {
+  readonly batcher: Pick<Batcher, 'wait'>
+  readonly receipts: Pick<ReceiptWriter, 'certificate'>
+}
+
+/** A batch of the log. */
+interface Under {
+  readonly nth: number
+  rooted: Rooted | undefined
+  /** Of leaves that have a receipt, rising. */
+  readonly indexes: number[]
 }
 
 export class FullEntries {
   /** What they take, reckoned high. */
-  bytes = 0
+  bytes: number
   readonly #writer: BatchReplyWriter
-  readonly #answer: (frame: Buffer) => void
-  readonly #entries: Entry[]
+  readonly #audit: Audit | undefined
+  readonly #answer: (frame: Buffer | CMeshError) => void
+  readonly #heads: Buffer[] = []
+  readonly #unders = new Map<number, Under>()
+  readonly #evidence: SharedEvidence[] = []
+  #entries = 0
+  /** Entries, roots and evidence that are still to come. */
   #left: number
+  #failure: CMeshError | undefined
 
-  constructor(writer: BatchReplyWriter, count: number, answer: (frame: Buffer) => void) {
+  /** `answer` is told the frame, or why its requests could not be recorded. `audit`: none where nothing is. */
+  constructor(writer: BatchReplyWriter, count: number, audit: Audit | undefined, answer: (frame: Buffer | CMeshError) => void) {
     this.#writer = writer
+    this.#audit = audit
     this.#answer = answer
-    this.#entries = new Array<Entry>(count)
     this.#left = count
     this.bytes = writer.length
   }
 
-  /** An entry and its layers part, or why it has no receipt: then it says that instead. */
-  add(index: number, reply: Reply, finalHash: string, layers: Uint8Array | WrittenPart | CMeshError): void {
-    this.#entries[index] = layers instanceof CMeshError ? { reply: errorReply(layers), finalHash: NO_HASH, layers: EMPTY } : { reply, finalHash, layers }
+  /** The next entry, which was just recorded, or, where nothing is, only sealed. `head`: of its layers part; without one it tells of no layers. */
+  add(reply: Reply, finalHash: string, head: Buffer | undefined, recorded: Recorded | undefined, evidence?: Promise<Evidence | undefined>): void {
+    const { status, headers, body } = reply
+    const entry = this.#entries++
+    const under = recorded && this.#underOf(recorded.batch)
+    const index = recorded?.index ?? 0
+    if (head !== undefined) under?.indexes.push(index)
+    this.#writer.add(status, finalHash, headers, head && { head: this.#heads.push(head) - 1, root: under?.nth, index }, body)
+    if (evidence !== undefined && head !== undefined) {
+      this.#left++
+      void evidence.then(told => {
+        if (told !== undefined) this.#evidence.push({ entry, flags: flagsOf({ certificate: undefined, evidence: told }), bytes: evidenceBytes(told) })
+        this.#done()
+      })
+    }
+    this.#done()
+  }
+
+  /** The next entry, which is answered as the one in `[start, end)` of the frame, and recorded in the same batch. */
+  repeat(start: number, end: number, finalHash: string, recorded: Recorded | undefined): void {
+    this.#entries++
+    if (recorded !== undefined) this.#underOf(recorded.batch).indexes.push(recorded.index)
+    this.#writer.repeat(start, end, finalHash, recorded?.index)
+    this.#done()
+  }
+
+  #underOf(batch: number): Under {
+    const known = this.#unders.get(batch)
+    if (known !== undefined) return known
+    const under: Under = { nth: this.#unders.size, rooted: undefined, indexes: [] }
+    this.#unders.set(batch, under)
+    this.#left++
+    this.#audit?.batcher.wait(rooted => {
+      if (rooted instanceof CMeshError) this.#failure = rooted
+      else under.rooted = rooted
+      this.#done()
+    })
+    return under
+  }
+
+  #done(): void {
     if (--this.#left > 0) return
-    let bytes = 0
-    for (const { reply: { headers, body }, layers: part } of this.#entries) bytes += REPLY_ENTRY_BYTES + headers.length + part.length + body.length
-    this.#writer.reserve(bytes)
-    for (const { reply: { status, headers, body }, finalHash: hash, layers: part } of this.#entries) this.#writer.add(status, hash, headers, part, body)
-    this.#answer(this.#writer.finish())
+    if (this.#failure !== undefined) {
+      this.#answer(this.#failure)
+      return
+    }
+    const { certificate = NOTHING } = this.#audit?.receipts ?? {}
+    const roots = Array.from(this.#unders.values(), ({ rooted, indexes }): SharedRoot => {
+      const { record, tree } = rooted as Rooted
+      return { record, certificate, besides: hashesBeside(tree, indexes) }
+    })
+    this.#answer(this.#writer.finish(roots, this.#heads, this.#evidence))
   }
 }
+
+const NOTHING = Buffer.alloc(0)

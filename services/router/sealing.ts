@@ -4,30 +4,30 @@
  *
  * Invariant: what is sealed is recorded before anything else is sealed, since the bytes that were hashed lie in the sealer's memory.
  */
-import type { WrittenPart } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
 import { EMPTY_HASH, layerSite, placeOf, sha256, siteAt, type Layer, type LayerSite } from '../../cmtp/layer.ts'
 import { MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
-import { layersBlock, partHead, type PartHead } from '../../cmtp/receipt/full-part.ts'
+import { layersPart, partHead } from '../../cmtp/receipt/full-part.ts'
 import type { Evidence } from '../../cmtp/receipt/receipt.ts'
 import type { Salts } from '../../cmtp/salts.ts'
 import type { Preimages } from '../../cmtp/sealed.ts'
 import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
-import type { Batcher, Rooted } from '../audit/batcher.ts'
+import type { Batcher } from '../audit/batcher.ts'
 import type { ReceiptWriter } from '../audit/receipts.ts'
 import { NO_BODY, type Reply } from '../call.ts'
 import type { Clock } from '../clock.ts'
 import { hashArguments } from '../endpoint.ts'
 import type { Trace } from '../traces/trace.ts'
 import type { Tracer } from '../traces/tracer.ts'
+import type { Recorded } from './full-entries.ts'
 import type { Passage } from './passage.ts'
 
 /** Where requests are recorded, and what writes a receipt of one that is. */
 export interface Audit {
-  readonly batcher: Pick<Batcher, 'refusal' | 'add' | 'repeat'>
-  readonly receipts: Pick<ReceiptWriter, 'part' | 'evidence' | 'evidenceBytes'>
+  readonly batcher: Pick<Batcher, 'refusal' | 'filling' | 'add' | 'repeat' | 'wait'>
+  readonly receipts: Pick<ReceiptWriter, 'part' | 'certificate' | 'evidence' | 'evidenceBytes'>
 }
 
 /** Where a request's layers are handed on as spans. */
@@ -45,24 +45,25 @@ export interface SealingParts {
 export interface SealedReply {
   /** 32 latin1 characters. */
   readonly finalHash: string
-  /** The layers part but for its end, at `full`. */
-  readonly head: PartHead | undefined
+  /** Of the layers part, at `full`. */
+  readonly head: Buffer | undefined
   readonly hops: readonly Layer[]
   readonly trace: Trace | undefined
 }
 
 /** What a reply at `full` carries as its layers part, or why it carries none. */
-export type FullLayers = Uint8Array | WrittenPart | CMeshError
+export type FullLayers = Buffer | CMeshError
 
 /** A read whose answer others of its batch get as well. */
 export interface Repeatable {
   readonly passage: Passage
   readonly reply: Reply
-  /** What the final hash of a repetition is made of, from the first one on, and whose id that one has; the id is written anew for each. */
-  preimage: { readonly made: Preimages, readonly id: Buffer, readonly head: PartHead | undefined } | undefined
+  /** What its final hash was made of: that of a repetition has another id. */
+  readonly made: Preimages | undefined
 }
 
 const EMPTY = Buffer.alloc(0)
+const UNREPEATED = { finalHash: '', recorded: undefined }
 const UNSEALED: SealedReply = { finalHash: '', head: undefined, hops: [], trace: undefined }
 
 export class Sealing {
@@ -75,6 +76,11 @@ export class Sealing {
     this.#parts = parts
     this.#sealer = new LayerSealer(parts.salts)
     this.#unread = layerSite('router', parts.node, '')
+  }
+
+  /** Where a batch at `full` waits for its roots. */
+  get audit(): Audit | undefined {
+    return this.#parts.audit
   }
 
   /** Why nothing may be begun just now, for want of a place to record it. */
@@ -107,43 +113,19 @@ export class Sealing {
     return { finalHash, head: receipt === 'full' ? partHead(this.#sealer.last, textsOf(hops)) : undefined, hops, trace }
   }
 
-  /** The final hash of the same answer under the id of another entry, which is recorded; nothing at `none` where nothing is recorded. */
-  repeat(answered: Repeatable, batch: Uint8Array, index: number): string {
-    if (!this.seals(answered.passage.receipt)) return ''
-    const { finalHash, of } = this.#sealAgain(answered, batch, index)
-    const { batcher } = this.#parts.audit ?? {}
-    if (of === undefined) batcher?.add(this.#entryId, finalHash, this.#sealer, answered.passage.layers)
-    else batcher?.repeat(this.#entryId, finalHash, of)
-    this.#traceRepeat(finalHash, answered.passage)
-    return finalHash
+  /** What the final hash that was made last is of, for a repetition; `undefined` where none was. */
+  kept(receipt: ReceiptLevel): Preimages | undefined {
+    return this.seals(receipt) ? this.#sealer.kept() : undefined
   }
 
-  /** The same at `full`: calls back once it is on the log, with final hash and layers part. */
-  repeatFully(answered: Repeatable, batch: Uint8Array, index: number, told: (finalHash: string, layers: FullLayers) => void): void {
-    const { finalHash, of, head } = this.#sealAgain(answered, batch, index)
-    const { audit } = this.#parts
-    this.#traceRepeat(finalHash, answered.passage)
-    if (audit === undefined) {
-      told(finalHash, layersBlock(head as PartHead))
-      return
-    }
-    const id = Buffer.from(this.#entryId)
-    const settled = (rooted: Rooted | CMeshError): void => {
-      told(finalHash, rooted instanceof CMeshError ? rooted : audit.receipts.part(head as PartHead, id, finalHash, rooted, undefined))
-    }
-    if (of === undefined) audit.batcher.add(id, finalHash, this.#sealer, answered.passage.layers, undefined, settled)
-    else audit.batcher.repeat(id, finalHash, of, settled)
-  }
-
-  /** `of`: whose repetition it is; `undefined` for the first one, whose layers have salts of their own, which those after it repeat. */
-  #sealAgain(answered: Repeatable, batch: Uint8Array, index: number): Pick<SealedReply, 'finalHash' | 'head'> & { readonly of: Buffer | undefined } {
-    const { passage, reply, preimage } = answered
+  /** The final hash of the same answer under the id of another entry, and where that is recorded; nothing at `none` where nothing is. */
+  repeat({ passage, made }: Repeatable, batch: Uint8Array, index: number): { readonly finalHash: string, readonly recorded: Recorded | undefined } {
+    if (made === undefined) return UNREPEATED
     putEntryId(this.#entryId, batch, index)
-    if (preimage !== undefined) return { finalHash: this.#sealer.sealAs(preimage.made, batch, index), of: preimage.id, head: preimage.head }
-    const made = this.#sealer.preimage(passage.layers, this.#binding(passage, passage.id, reply, passage.salt))
-    const head = passage.receipt === 'full' ? partHead(made, textsOf(passage.layers)) : undefined
-    answered.preimage = { made, id: Buffer.from(this.#entryId), head }
-    return { finalHash: this.#sealer.sealAs(made, batch, index), of: undefined, head }
+    const finalHash = this.#sealer.sealAs(made, batch, index)
+    this.#traceRepeat(finalHash, passage)
+    const { batcher } = this.#parts.audit ?? {}
+    return { finalHash, recorded: batcher && { batch: batcher.filling, index: batcher.repeat(this.#entryId, finalHash, passage.id) } }
   }
 
   /** A repetition has no headers: its trace begins with it. */
@@ -152,27 +134,35 @@ export class Sealing {
     if (trace !== undefined) this.#parts.traces?.add(this.#entryId, finalHash, layers, trace)
   }
 
-  /** Records what was sealed last. */
-  record(id: Uint8Array, { finalHash, hops, trace }: SealedReply): void {
-    if (trace !== undefined) this.#parts.traces?.add(id, finalHash, hops, trace)
-    this.#parts.audit?.batcher.add(id, finalHash, this.#sealer, hops, this.#sealer.template)
-  }
-
-  /** Records what was sealed last at `full`, and calls back once it is on the log. At once where nothing is recorded. */
-  recordFully(id: Uint8Array, { finalHash, head, hops, trace }: SealedReply, told: (layers: FullLayers) => void): void {
+  /** Records what was sealed last, and gives where; `undefined` where nothing is recorded. */
+  record(id: Uint8Array, { finalHash, hops, trace }: SealedReply): Recorded | undefined {
     const { audit, traces } = this.#parts
     if (trace !== undefined) traces?.add(id, finalHash, hops, trace)
-    if (audit === undefined) {
-      told(layersBlock(head as PartHead))
+    if (audit === undefined) return undefined
+    const { batcher } = audit
+    return { batch: batcher.filling, index: batcher.add(id, finalHash, this.#sealer, hops, this.#sealer.template) }
+  }
+
+  /** What members say of the write that was sealed last; `undefined` where it is none. They are asked while its root is on the way to the log. */
+  evidence({ hops }: SealedReply): Promise<Evidence | undefined> | undefined {
+    return hops.some(({ after }) => after !== undefined) ? this.#parts.audit?.receipts.evidence(this.#sealer.record()) : undefined
+  }
+
+  /** Records what was sealed last at `full`, and calls back with its layers part once it is on the log. At once where nothing is recorded. */
+  recordFully(id: Uint8Array, sealed: SealedReply, told: (layers: FullLayers) => void): void {
+    const { audit } = this.#parts
+    const head = sealed.head as Buffer
+    const evidence = this.evidence(sealed)
+    const recorded = this.record(id, sealed)
+    if (audit === undefined || recorded === undefined) {
+      told(layersPart(head))
       return
     }
-    // The members are asked while the root is on its way to the log.
-    const gathering = hops.some(({ after }) => after !== undefined) ? audit.receipts.evidence(this.#sealer.record()) : undefined
-    audit.batcher.add(id, finalHash, this.#sealer, hops, this.#sealer.template, rooted => {
+    audit.batcher.wait(rooted => {
       if (rooted instanceof CMeshError) return told(rooted)
-      const say = (evidence: Evidence | undefined): void => { told(audit.receipts.part(head as PartHead, id, finalHash, rooted, evidence)) }
-      if (gathering === undefined) say(undefined)
-      else void gathering.then(say)
+      const say = (claimed: Evidence | undefined): void => { told(audit.receipts.part(head, id, sealed.finalHash, recorded.index, rooted, claimed)) }
+      if (evidence === undefined) say(undefined)
+      else void evidence.then(say)
     })
   }
 

@@ -211,7 +211,7 @@ describe('reading replies', () => {
   const good = (id: Uint8Array): Buffer => encodeReply({ id, status: 200, receipt: 'hash', finalHash: FINAL_HASH, body: Buffer.from('{}') })
   const goodBatch = ((): Buffer => {
     const writer = new BatchReplyWriter(batch.subarray(16, 32), 2, 'hash')
-    for (let i = 0; i < 2; i++) writer.add(200, FINAL_HASH, Buffer.alloc(0), Buffer.alloc(0), Buffer.from('{}'))
+    for (let i = 0; i < 2; i++) writer.add(200, FINAL_HASH, Buffer.alloc(0), undefined, Buffer.from('{}'))
     return writer.finish()
   })()
 

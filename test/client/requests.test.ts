@@ -312,8 +312,8 @@ describe('a batch', () => {
     const writer = new BatchReplyWriter(batch.id, batch.entries.length, batch.receipt)
     batch.entries.forEach(({ fqmnStart, fqmnEnd, headersEnd, end }, i) => {
       const body = Buffer.from(JSON.stringify([data.toString('utf8', fqmnStart, fqmnEnd), data.toString('utf8', headersEnd, end)]))
-      if (i === 1) writer.add(404, FINAL_HASH, Buffer.alloc(0), Buffer.alloc(0), Buffer.from(JSON.stringify(new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name: 'b.mcom' }).toWire())))
-      else writer.add(200, FINAL_HASH, Buffer.alloc(0), Buffer.alloc(0), body)
+      if (i === 1) writer.add(404, FINAL_HASH, Buffer.alloc(0), undefined, Buffer.from(JSON.stringify(new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name: 'b.mcom' }).toWire())))
+      else writer.add(200, FINAL_HASH, Buffer.alloc(0), undefined, body)
     })
     send(writer.finish())
   }

@@ -56,7 +56,7 @@ describe('the token', () => {
       const batch = BatchFrame.decode(request.data)
       const writer = new BatchReplyWriter(batch.id, batch.entries.length, batch.receipt)
       const body = isWhole(request) ? '"done"' : JSON.stringify(UNKNOWN.toWire())
-      for (const _ of batch.entries) writer.add(isWhole(request) ? 200 : 401, FINAL_HASH, Buffer.alloc(0), Buffer.alloc(0), Buffer.from(body))
+      for (const _ of batch.entries) writer.add(isWhole(request) ? 200 : 401, FINAL_HASH, Buffer.alloc(0), undefined, Buffer.from(body))
       request.send(writer.finish())
     }
     const replies = await client.batch([{ fqmn: '0xS:0x001:a' }, { fqmn: '0xS:0x001:b' }])

@@ -5,6 +5,7 @@ import {
 } from '../../cmtp/batch.ts'
 import { decodeHeaders, encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
+import type { EntryPart } from '../../cmtp/receipt/shared-part.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
 import {
@@ -61,16 +62,20 @@ const replyMeaning = ({ id, receipt, entries }: BatchReply): ReplyMeaning => ({
   id: id.toString('hex'), receipt,
   entries: entries.map(entry => ({
     status: entry.status, finalHash: entry.finalHash.toString('hex'), headers: decodeHeaders(entry.headers),
-    layers: entry.layers.toString('hex'), body: entry.body.toString('hex'),
+    layers: entry.ownPart.toString('hex'), body: entry.body.toString('hex'),
   })),
 })
 const replyBytes = ({ id, receipt, entries }: ReplyMeaning): Buffer => {
   const writer = new BatchReplyWriter(bytesOf(id), entries.length, receipt)
   for (const { status, finalHash, headers, layers, body } of entries) {
-    writer.add(status, bytesOf(finalHash).toString('latin1'), encodeHeaders(headers), bytesOf(layers), bytesOf(body))
+    writer.add(status, bytesOf(finalHash).toString('latin1'), encodeHeaders(headers), ownPart(bytesOf(layers)), bytesOf(body))
   }
   return writer.finish()
 }
+
+const ownPart = (bytes: Buffer): EntryPart | undefined => (bytes.length === 0 ? undefined : {
+  head: bytes.readUInt16BE(0), root: bytes.readUInt16BE(2), index: bytes.readUInt32BE(4),
+})
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 const anyPlainBatch: fc.Arbitrary<BatchMeaning> = fc.record({
@@ -80,12 +85,13 @@ const anyPlainBatch: fc.Arbitrary<BatchMeaning> = fc.record({
 })
 const anyBatch = fc.tuple(anyPlainBatch, fc.option(fc.array(anyMessageId.map(hex), { minLength: 5, maxLength: 5 })))
   .map(([meaning, references]): BatchMeaning => (references === null ? meaning : { ...meaning, references: references.slice(0, meaning.entries.length) }))
+const anyOwnPart = fc.oneof(fc.constant(''), fc.uint8Array({ minLength: 8, maxLength: 8 }).map(hex))
 const anyReply: fc.Arbitrary<ReplyMeaning> = anyLevel.chain(receipt => fc.record({
   id: anyMessageId.map(hex), receipt: fc.constant(receipt),
   entries: fc.array(fc.record({
     status: anyStatus,
     finalHash: receipt === 'none' ? fc.constant('') : anyHash.map(hash => Buffer.from(hash, 'latin1').toString('hex')),
-    headers: anyHeaders, layers: anyBytes.map(hex), body: anyBytes.map(hex),
+    headers: anyHeaders, layers: (receipt === 'full' ? anyOwnPart : fc.constant('')), body: anyBytes.map(hex),
   }), { maxLength: 5 }),
 }))
 
@@ -196,7 +202,7 @@ describe('the batch reply frame', () => {
     const writer = new BatchReplyWriter(Buffer.alloc(16, 7), 3, 'none')
     const bodies = [10, 100_000, 1].map(length => Buffer.alloc(length, length))
     const lengths = bodies.map(body => {
-      writer.add(200, '', Buffer.alloc(0), Buffer.alloc(0), body)
+      writer.add(200, '', Buffer.alloc(0), undefined, body)
       return writer.length
     })
     expect(lengths).toEqual([46, 100_058, 100_071])
@@ -205,7 +211,7 @@ describe('the batch reply frame', () => {
 
   test('an entry that promises a final hash is not written without one', () => {
     const nothing = Buffer.alloc(0)
-    expect(() => new BatchReplyWriter(Buffer.alloc(16), 1, 'hash').add(200, 'short', nothing, nothing, nothing))
+    expect(() => new BatchReplyWriter(Buffer.alloc(16), 1, 'hash').add(200, 'short', nothing, undefined, nothing))
       .toThrow('an entry that promises a final hash needs its 32 bytes')
   })
 })

@@ -4,8 +4,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
-import { NOTE_HEADER_BYTES, NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from '../../services/audit/messages.ts'
-import type { AuditBatch, AuditLog } from '../../services/audit/provider.ts'
+import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT } from '../../services/audit/messages.ts'
+import type { AuditLog } from '../../services/audit/provider.ts'
+import { batchOf, note } from '../support/audit-batches.ts'
 
 export interface AuditOptions {
   readonly maxBytes: number
@@ -14,17 +15,6 @@ export interface AuditOptions {
 
 const DAY_MS = 86_400_000
 const ROOMY: AuditOptions = { maxBytes: 1024 ** 3, maxAgeMs: DAY_MS }
-
-/** A note with `payload`. */
-export function note(kind: number, batch: number, index: number, key: Uint8Array, payload: string): Buffer {
-  const bytes = Buffer.alloc(NOTE_HEADER_BYTES + payload.length)
-  bytes.write(payload, putNoteHeader(bytes, 0, kind, batch, index, payload.length, key), 'latin1')
-  return bytes
-}
-
-export function batchOf(number: number, notes: readonly Buffer[], apart = number === 0): AuditBatch {
-  return { number, block: Buffer.from(`block ${number}`), notes: Buffer.concat(notes), apart }
-}
 
 const textOf = (bytes: Uint8Array | undefined): string | undefined => bytes && Buffer.from(bytes).toString('latin1')
 

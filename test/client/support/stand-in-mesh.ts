@@ -272,8 +272,8 @@ function entriesOf(data: Buffer, send: (bytes: Uint8Array) => void): (readonly [
     if (answers.size < batch.entries.length) return
     const writer = new BatchReplyWriter(batch.id, batch.entries.length, receipt)
     for (let i = 0; i < batch.entries.length; i++) {
-      const { status, finalHash, headers, layers, body } = answers.get(i) as ReplyFrame
-      writer.add(status, finalHash.toString('latin1'), headers, layers, body)
+      const { status, finalHash, headers, body } = answers.get(i) as ReplyFrame
+      writer.add(status, finalHash.toString('latin1'), headers, undefined, body)
     }
     send(writer.finish())
   }

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { HypercoreAuditLog } from '../../../providers/audit/hypercore.ts'
 import { NoteIndex } from '../../../providers/audit/note-index.ts'
 import { NOTE_OF_REQUEST } from '../../../services/audit/messages.ts'
-import { batchOf, note } from '../../conformance/audit.ts'
+import { batchOf, note } from '../../support/audit-batches.ts'
 
 let room: string
 let dir: string
@@ -112,13 +112,21 @@ describe('a log', () => {
   test('that cannot be written fails for good, with the reason', async () => {
     const log = await opened('failed')
     await log.append(batchOf(0, [note(NOTE_OF_REQUEST, 0, 0, randomBytes(16), 'x')]))
+    expect(await log.find(randomBytes(16))).toEqual([])
     // Nothing can be made where a file stands in the place of the directory.
     await rm(path.join(dir, 'layers'), { recursive: true })
     await writeFile(path.join(dir, 'layers'), '')
     await chmod(path.join(dir, 'layers'), 0o400)
-    const next = batchOf(1, [note(NOTE_OF_REQUEST, 1, 0, randomBytes(16), 'y')], true)
+    const id = randomBytes(16)
+    // It is ahead, and durable by that; what cannot be done is to put it onto the log.
+    await log.append(batchOf(1, [note(NOTE_OF_REQUEST, 1, 0, id, 'y')], true))
+    await log.find(id).catch(() => undefined)
+    const next = batchOf(2, [note(NOTE_OF_REQUEST, 2, 0, randomBytes(16), 'z')], true)
     await expect(log.append(next)).rejects.toMatchObject({ code: 'CMESH_AUDIT_FULL' })
     await rm(path.join(dir, 'layers'))
     await expect(log.append(next)).rejects.toMatchObject({ code: 'CMESH_AUDIT_FULL' })
+    await log.close()
+    const again = await opened('failed')
+    expect([(await again.open()).length, await found(again, [id])]).toEqual([2, [1]])
   })
 })

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, jest, test } from '@jest/globals'
+import { describe, expect, test } from '@jest/globals'
 import type { CMeshError } from '../../../cmtp/errors.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { LEAF_BYTES } from '../../../cmtp/receipt/merkle.ts'
@@ -27,8 +27,10 @@ async function begun(log = new MockAuditLog(RETENTION)): Promise<{ readonly batc
 }
 
 const id = (n: number): Buffer => Buffer.alloc(LEAF_BYTES - 32, n)
-const rooted = (batcher: Batcher, n: number): Promise<Rooted | CMeshError> =>
-  new Promise(resolve => { batcher.add(id(n), FINAL, NOTHING, [], undefined, resolve) })
+const rooted = (batcher: Batcher, n: number): Promise<Rooted | CMeshError> => {
+  batcher.add(id(n), FINAL, NOTHING, [])
+  return new Promise(resolve => { batcher.wait(resolve) })
+}
 
 describe('a request that comes while an append ends', () => {
   const turns = Array.from({ length: 12 }, (_, i) => i)
@@ -40,7 +42,7 @@ describe('a request that comes while an append ends', () => {
     let told: Rooted | CMeshError | undefined
     void rooted(batcher, 2).then(root => { told = root })
     await until('it is told', () => told !== undefined)
-    expect(told).toMatchObject({ index: 0, tree: { root: expect.any(Buffer) } })
+    expect(told).toMatchObject({ tree: { count: 1 }, record: expect.any(Buffer) })
     await batcher.stop()
   })
 
@@ -55,46 +57,25 @@ describe('a request that comes while an append ends', () => {
   })
 })
 
-describe('of those that wait while an append is under way', () => {
-  /** Adds some while the first batch is appended. */
+test('what comes while an append is under way is the next batch, and on its way before those that waited are told', async () => {
+  const events: string[] = []
+  let meanwhile = (): void => undefined
   class BusyLog extends MockAuditLog {
-    meanwhile: (() => void) | undefined
-
     override async append(batch: AuditBatch): Promise<void> {
+      events.push(`append ${batch.number}`)
       await Promise.resolve()
-      this.meanwhile?.()
-      this.meanwhile = undefined
+      meanwhile()
+      meanwhile = () => undefined
       await super.append(batch)
     }
   }
-  const turns = async (): Promise<void> => { for (let i = 0; i < 5; i++) await new Promise(resolve => { setImmediate(resolve) }) }
-  const behindAnAppend = async (count: number): Promise<Awaited<ReturnType<typeof begun>>> => {
-    jest.useFakeTimers({ doNotFake: ['setImmediate', 'clearImmediate', 'nextTick', 'queueMicrotask', 'hrtime', 'performance', 'Date'] })
-    const log = new BusyLog(RETENTION)
-    const made = await begun(log)
-    log.meanwhile = () => { for (let i = 0; i < count; i++) void rooted(made.batcher, i) }
-    await rooted(made.batcher, 1)
-    await turns()
-    return made
-  }
-  afterEach(() => { jest.useRealTimers() })
-
-  test('a few are the next batch at once', async () => {
-    const { batcher, counts } = await behindAnAppend(31)
-    expect(counts).toEqual([1, 31])
-    await batcher.stop()
-  })
-
-  test('many are the next batch with what comes within a millisecond', async () => {
-    const { batcher, counts } = await behindAnAppend(32)
-    void rooted(batcher, 99)
-    await turns()
-    expect(counts).toEqual([1])
-    jest.advanceTimersByTime(1)
-    await turns()
-    expect(counts).toEqual([1, 33])
-    await rooted(batcher, 100)
-    expect(counts).toEqual([1, 33, 1])
-    await batcher.stop()
-  })
+  const { batcher, counts } = await begun(new BusyLog(RETENTION))
+  const told = (n: number): Promise<unknown> => rooted(batcher, n).then(() => events.push(`told ${n}`))
+  const later: Promise<unknown>[] = []
+  meanwhile = () => { for (let n = 2; n < 5; n++) later.push(told(n)) }
+  await told(1)
+  await Promise.all(later)
+  expect(counts).toEqual([1, 3])
+  expect(events).toEqual(['append 0', 'append 1', 'told 1', 'told 2', 'told 3', 'told 4'])
+  await batcher.stop()
 })

@@ -1,0 +1,144 @@
+/** What is written ahead of the audit log: put onto it when it opens, after a kill at any moment and whatever became of the file's end. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import { Ahead, aheadOf } from '../../../providers/audit/ahead.ts'
+import { HypercoreAuditLog } from '../../../providers/audit/hypercore.ts'
+import { NOTE_OF_REQUEST } from '../../../services/audit/messages.ts'
+import { batchOf, note } from '../../support/audit-batches.ts'
+import { everyBitFlip } from '../../support/damage.ts'
+
+const WRITER = ['--import', new URL('../../typescript-hooks.mjs', import.meta.url).href, fileURLToPath(new URL('../../support/audit-writer.ts', import.meta.url))]
+
+let room: string
+/** A log of three batches, closed. */
+let three: string
+const open: HypercoreAuditLog[] = []
+const idOf = (n: number): Buffer => {
+  const id = Buffer.alloc(16)
+  id.writeUInt32BE(n)
+  return id
+}
+const made = (n: number, apart = false): ReturnType<typeof batchOf> => batchOf(n, [note(NOTE_OF_REQUEST, n, 0, idOf(n), `request ${n}`)], apart)
+const logOf = (dir: string, durability: 'os' | 'disk' = 'os'): HypercoreAuditLog => {
+  const log = new HypercoreAuditLog({ dir, durability, maxBytes: 1024 ** 3, maxAgeMs: 1e9 })
+  open.push(log)
+  return log
+}
+
+beforeAll(async () => {
+  room = await mkdtemp(path.join(os.tmpdir(), 'cmesh-ahead-'))
+  three = path.join(room, 'three')
+  const log = logOf(three)
+  await log.open()
+  for (let n = 0; n < 3; n++) await log.append(made(n, n === 0))
+  await log.close()
+})
+afterEach(async () => { for (const log of open.splice(0)) await log.close() })
+afterAll(() => rm(room, { recursive: true, force: true }))
+
+/** Writes batches ahead of a copy of the log of three, as a node does that is killed then. */
+async function killed(name: string, numbers: readonly number[]): Promise<string> {
+  const dir = path.join(room, name)
+  await cp(three, dir, { recursive: true })
+  const ahead = await Ahead.open(dir, false)
+  for (const number of numbers) await ahead.write(made(number))
+  await ahead.close(false)
+  return dir
+}
+
+/** How many batches it has, and of which of them the request is found. */
+async function state(dir: string): Promise<{ readonly length: number, readonly found: readonly number[] }> {
+  const log = logOf(dir)
+  const { length } = await log.open()
+  const found: number[] = []
+  for (let n = 0; n < length; n++) {
+    expect(Buffer.from(await log.read(n)).toString()).toBe(`block ${n}`)
+    if ((await log.find(idOf(n))).length === 1) found.push(n)
+  }
+  return { length, found }
+}
+
+test('a log that was closed leaves nothing ahead', async () => {
+  expect((await readdir(three)).sort()).toEqual(['key', 'layers', 'log'])
+})
+
+test('what is ahead is on the log when it opens, with its notes, once', async () => {
+  const dir = await killed('ahead', [3, 4, 5])
+  expect(await state(dir)).toEqual({ length: 6, found: [0, 1, 2, 3, 4, 5] })
+  const log = open.at(-1)
+  await log?.append(made(6))
+  await log?.close()
+  expect(await state(dir)).toEqual({ length: 7, found: [0, 1, 2, 3, 4, 5, 6] })
+})
+
+test('what the log has already is not put onto it again', async () => {
+  expect(await state(await killed('twice', [1, 2, 3]))).toEqual({ length: 4, found: [0, 1, 2, 3] })
+})
+
+test('what does not follow on the log stops it: it has lost blocks', async () => {
+  await expect(logOf(await killed('gap', [5, 6])).open()).rejects.toMatchObject({ code: 'CMESH_AUDIT_BEHIND', detail: { length: 3, noted: 6 } })
+})
+
+describe('the end of the file', () => {
+  test('that was torn anywhere, or turned at any bit, gives whole batches in a row and no other', async () => {
+    const dir = await killed('torn', [3, 4])
+    const file = path.join(dir, 'ahead-0')
+    const whole = await readFile(file)
+    const frame = whole.length / 2
+    const numbers = async (bytes: Uint8Array): Promise<number[]> => {
+      await writeFile(file, bytes)
+      return (await aheadOf(dir, 3)).batches.map(({ number, block }) => {
+        expect(Buffer.from(block).toString()).toBe(`block ${number}`)
+        return number
+      })
+    }
+    expect(await numbers(whole)).toEqual([3, 4])
+    for (let length = 0; length < whole.length; length++) expect(await numbers(whole.subarray(0, length))).toEqual(length < frame ? [] : [3])
+    let at = 0
+    for (const flipped of everyBitFlip(whole)) expect(await numbers(flipped)).toEqual(Math.floor(at++ / 8) < frame ? [] : [3])
+  })
+
+  test('that an earlier, longer use left there is not taken for what follows', async () => {
+    const dir = path.join(room, 'again')
+    await cp(three, dir, { recursive: true })
+    const ahead = await Ahead.open(dir, false)
+    for (let n = 3; n < 8; n++) await ahead.write(made(n))
+    const done = ahead.turn()
+    await ahead.write(made(8))
+    await done()
+    const doneToo = ahead.turn()
+    await ahead.write(made(9))
+    await doneToo()
+    await ahead.close(false)
+    const numbers = async (length: number): Promise<number[]> => (await aheadOf(dir, length)).batches.map(({ number }) => number)
+    // 9 was written over 3; 4 to 7 stand behind it.
+    expect([await numbers(8), await numbers(9), await numbers(10)]).toEqual([[8, 9], [9], []])
+    expect(await aheadOf(dir, 4)).toEqual({ batches: [], beyond: 8 })
+  })
+})
+
+test.each(['os', 'disk'] as const)('a process that is killed with SIGKILL loses no batch that it acknowledged, nor its notes (%s)', async durability => {
+  const dir = path.join(room, `killed ${durability}`)
+  let acknowledged = -1
+  for (const after of [1, 7, 60 + Math.floor(Math.random() * 200)]) {
+    const child = spawn(process.execPath, [...WRITER, dir, durability], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const exited = once(child, 'exit')
+    let acks = 0
+    for await (const line of createInterface({ input: child.stdout })) {
+      acknowledged = Number(line.slice(4))
+      if (++acks === after) child.kill('SIGKILL')
+    }
+    await exited
+    expect(child.signalCode).toBe('SIGKILL')
+    const { length, found } = await state(dir)
+    expect(length).toBeGreaterThan(acknowledged)
+    expect(found).toEqual(Array.from({ length }, (_, n) => n))
+    await open.pop()?.close()
+  }
+})
