@@ -3,8 +3,10 @@
  * address that was not parsed before, so nothing that was remembered of it is used.
  */
 import { parseFqmn } from '../../cmtp/fqmn.ts'
+import { StateImage } from '../../providers/state/image.ts'
 import { nameKey, TERM_MS } from '../../services/registrar/records.ts'
 import { Resolver } from '../../services/registrar/resolver.ts'
+import { SYSTEM_SPACE } from '../../services/state/provider.ts'
 import type { Driver } from './index.ts'
 
 export interface NamesOptions {
@@ -17,7 +19,7 @@ const ASKED = 1_000
 const OWNER = 'did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK'
 
 export function openNames({ names }: NamesOptions): Promise<Driver> {
-  const records = new Map<string, Uint8Array>()
+  const records = new StateImage().space(SYSTEM_SPACE)
   for (let i = 0; i < names; i++) {
     const record = {
       name: nameOf(i), target: '0xS:0x001:hello_world', owner: OWNER, sequence: 1, registeredAtMs: TIME_MS, expiresAtMs: TIME_MS + TERM_MS, signature: 'A'.repeat(86),

@@ -8,25 +8,25 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import { chainAfter, decodeBlock, emptyChain, encodeBlock, scanBlock } from '../../services/state/block.ts'
 import type { BlockSource, ReadBlock } from '../../services/state/block.ts'
-import type { Block, Space, StateHead } from '../../services/state/provider.ts'
+import { SYSTEM_SPACE, type Block, type StateHead } from '../../services/state/provider.ts'
 import { ChainIndex } from './chain-index.ts'
-import { Slabs } from './slabs.ts'
+import { PackedSpace, type ByteSpace } from './packed-space.ts'
+import { RememberedSpace } from './remembered-space.ts'
 
 export class StateImage {
   /** Chain values of older sequences. */
   readonly chains = new ChainIndex()
-  readonly #spaces = new Map<string, Space>()
-  readonly #values = new Slabs()
+  readonly #spaces = new Map<string, ByteSpace>()
   #head: StateHead = { epoch: 0, seq: 0, timeMs: 0, chain: emptyChain() }
 
   get head(): StateHead {
     return this.#head
   }
 
-  space(name: string): Space {
+  space(name: string): ByteSpace {
     let space = this.#spaces.get(name)
     if (space === undefined) {
-      space = new Map()
+      space = emptySpace(name)
       this.#spaces.set(name, space)
     }
     return space
@@ -49,7 +49,7 @@ export class StateImage {
   }
 
   /** Begins with what a snapshot holds. A space that somebody has asked for already stays the one that it is. */
-  load(spaces: ReadonlyMap<string, Space>, before: Omit<StateHead, 'timeMs'>): void {
+  load(spaces: ReadonlyMap<string, ByteSpace>, before: Omit<StateHead, 'timeMs'>): void {
     for (const [name, keys] of spaces) {
       const there = this.#spaces.get(name)
       if (there === undefined) this.#spaces.set(name, keys)
@@ -83,12 +83,11 @@ export class StateImage {
    */
   replay(bytes: Uint8Array, source: BlockSource): ReadBlock {
     let name: string | undefined
-    let space: Space | undefined
-    const block = scanBlock(bytes, source, (of, key, value) => {
+    let space: ByteSpace | undefined
+    const block = scanBlock(bytes, source, (of, keyAt, keyBytes, valueAt, valueBytes) => {
       if (space === undefined || of !== name) space = this.space(name = of)
-      if (value === undefined) space.delete(key)
-      // One that comes in the place of another may be gone soon, too: in a slab it would keep the memory of all that were there before it.
-      else space.set(key, space.has(key) ? new Uint8Array(value) : this.#values.copy(value))
+      if (valueAt < 0) space.deleteBytes(bytes, keyAt, keyBytes)
+      else space.setBytes(bytes, keyAt, keyBytes, valueAt, valueBytes)
     })
     const misfit = this.#misfit(block)
     if (misfit !== undefined) throw new CMeshError('CMESH_STATE_CORRUPT', { ...source, reason: misfit })
@@ -108,4 +107,9 @@ export class StateImage {
     this.#head = { epoch, seq, timeMs, chain: chainAfter(this.#head.chain, bytes) }
     this.chains.add(this.#head)
   }
+}
+
+/** A space of that name without keys. */
+export function emptySpace(name: string): ByteSpace {
+  return name === SYSTEM_SPACE ? new RememberedSpace() : new PackedSpace()
 }

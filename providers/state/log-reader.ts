@@ -55,29 +55,34 @@ export class LogReader {
     return this.length === 0 || (state.signature !== null && core.verifier.verify(state.createTreeBatch(), state.signature))
   }
 
-  /**
-   * The storage's own stream, read by events: several times as fast as the public read stream awaited block by block.
-   * Rejects with `StorageFailure` when the storage fails, and with what `each` throws.
-   */
-  #scan(each: (bytes: Uint8Array, index: number) => void, from: number, to: number): Promise<void> {
+  /** One trip fetches blocks while those of the last are handed on. Rejects with `StorageFailure` when the storage fails, and with what `each` throws. */
+  async #scan(each: (bytes: Uint8Array, index: number) => void, from: number, to: number): Promise<void> {
     const { length, byteLength } = this.#core
-    if (to <= from) return Promise.resolve()
+    const step = Math.max(1, Math.min(READ_BLOCKS, Math.floor(READ_BYTES * length / byteLength)))
+    const trip = (at: number): Promise<readonly StoredBlock[]> => at < to ? this.#fetch(at, Math.min(at + step, to)) : Promise.resolve([])
+    let next = trip(from)
+    try {
+      for (let at = from; at < to; at += step) {
+        const blocks = await next
+        next = trip(at + step)
+        for (const { index, value } of blocks) each(value, index)
+      }
+    } finally {
+      // Nothing is read any more once this has settled, whatever ended it.
+      await Promise.allSettled([next])
+    }
+  }
+
+  /** The storage's own stream, read by events: several times as fast as the public read stream awaited block by block. */
+  #fetch(from: number, to: number): Promise<readonly StoredBlock[]> {
     const stream = this.#core.state.storage.createBlockStream({ gte: from, lt: to })
-    fetchAtOnce(stream, Math.max(1, Math.min(READ_BLOCKS, Math.floor(READ_BYTES * length / byteLength))))
-    return new Promise<void>((resolve, reject) => {
-      let ended = false
-      stream.on('data', ({ index, value }) => {
-        if (ended) return
-        try {
-          each(value, index)
-        } catch (thrown) {
-          ended = true
-          reject(thrown)
-          stream.destroy()
-        }
-      })
+    // Room for one more, so that the trip sees the end.
+    fetchAtOnce(stream, to - from + 1)
+    return new Promise((resolve, reject) => {
+      const blocks: StoredBlock[] = []
+      stream.on('data', block => { blocks.push(block) })
       stream.on('error', error => reject(new StorageFailure(error)))
-      stream.on('close', resolve)
+      stream.on('close', () => resolve(blocks))
     })
   }
 
@@ -96,6 +101,12 @@ export class LogReader {
   #corrupt(block: number, reason: string): CMeshError {
     return new CMeshError('CMESH_STATE_CORRUPT', { path: this.path, block, reason })
   }
+}
+
+/** As the storage's stream gives it. */
+interface StoredBlock {
+  readonly index: number
+  readonly value: Uint8Array
 }
 
 /** Tells a failure of the storage from one of whom the blocks are handed to. */

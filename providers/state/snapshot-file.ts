@@ -10,7 +10,9 @@
  */
 import { hash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import type { Recollection, Space, StateHead } from '../../services/state/provider.ts'
+import type { Recollection, StateHead } from '../../services/state/provider.ts'
+import { emptySpace } from './image.ts'
+import type { ByteSpace } from './packed-space.ts'
 
 export const SNAPSHOT_MAGIC = 'CMESHSN1'
 const ENTRY_BYTES = 10
@@ -30,7 +32,7 @@ export interface Snapshot {
   readonly root: string
   /** From where blocks are to be seen again, though their writes are in the spaces. */
   readonly since: Recollection
-  readonly spaces: ReadonlyMap<string, Space>
+  readonly spaces: ReadonlyMap<string, ByteSpace>
 }
 
 export function snapshotHeader(head: StateHead, root: Uint8Array, since: Recollection): string {
@@ -72,9 +74,9 @@ export async function readSnapshot(path: string): Promise<Snapshot> {
   if ((v as number) !== 1) throw new Error('it is of another version')
   const count = body.readUInt32LE(headerEnd)
   at = headerEnd + 4
-  const spaces = new Map<string, Space>()
+  const spaces = new Map<string, ByteSpace>()
   let last = ''
-  let space: { readonly name: string, readonly keys: Space } | undefined
+  let space: { readonly name: string, readonly keys: ByteSpace } | undefined
   for (let i = 0; i < count; i++) {
     const keyAt = at + ENTRY_BYTES + body.readUInt16LE(at)
     const valueAt = keyAt + body.readUInt32LE(at + 2)
@@ -83,9 +85,8 @@ export async function readSnapshot(path: string): Promise<Snapshot> {
     if (end < valueAt || end > body.length || order <= last) throw new Error(`its entry ${i} is out of order`)
     last = order
     const name = body.toString('utf8', at + ENTRY_BYTES, keyAt)
-    if (space?.name !== name) spaces.set(name, (space = { name, keys: new Map<string, Uint8Array>() }).keys)
-    // A copy: a value is never a view into something larger.
-    space.keys.set(body.toString('latin1', keyAt, valueAt), new Uint8Array(body.subarray(valueAt, end)))
+    if (space?.name !== name) spaces.set(name, (space = { name, keys: emptySpace(name) }).keys)
+    space.keys.setBytes(body, keyAt, valueAt - keyAt, valueAt, end - valueAt)
     at = end
   }
   if (at !== body.length) throw new Error('something comes behind its entries')

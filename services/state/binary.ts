@@ -187,9 +187,9 @@ export class ByteReader {
     return this.raw(this.integer(expected), expected)
   }
 
-  /** Passes bytes that nobody asks for. */
-  pass(length: number, expected: string): void {
-    this.#take(length, expected)
+  /** Passes bytes and gives where they start. */
+  pass(length: number, expected: string): number {
+    return this.#take(length, expected)
   }
 
   latin1(expected: string): string {

@@ -31,7 +31,8 @@ export const BLOCK_OVERHEAD_BYTES = CHECKPOINT_HEAD_BYTES + 2 * BOUND.integer
 /** Smallest encodings, so that a count in hostile bytes allocates nothing the bytes could not hold. */
 const LEAST = Object.freeze({ transaction: 28, write: 3, event: 3 })
 
-const HASH_AT_ONCE = 65_536
+/** Up to here joining bytes costs less than a hash object. */
+const HASH_AT_ONCE = 4_096
 const CHAIN_BYTES = 32
 
 /** An upper bound of what one transaction adds to a block, in bytes; follows from the record alone. */
@@ -118,11 +119,14 @@ export function decodeBlock(bytes: Uint8Array, source: BlockSource = { path: 'me
   return { ...head, transactions }
 }
 
+/** Takes a write as ranges of the block's bytes; `valueAt` is −1 for a deletion. */
+export type ScanWrite = (space: string, keyAt: number, keyBytes: number, valueAt: number, valueBytes: number) => void
+
 /**
- * The same for a block whose writes alone are wanted: `write` gets each, its value a view into `bytes`, and the transactions are decoded when
- * somebody asks for them, which nobody does for most blocks of a log that is read back. Refuses what `decodeBlock` refuses.
+ * The same for a block whose writes alone are wanted: `write` gets each, and the transactions are decoded when somebody asks for them, which
+ * nobody does for most blocks of a log that is read back. Refuses what `decodeBlock` refuses.
  */
-export function scanBlock(bytes: Uint8Array, source: BlockSource, write: (space: string, key: string, value: Uint8Array | undefined) => void): ReadBlock {
+export function scanBlock(bytes: Uint8Array, source: BlockSource, write: ScanWrite): ReadBlock {
   const from = new ByteReader(bytes, refusalOf(source))
   const head = readHead(from)
   const transactions = from.count(LEAST.transaction, 'a count of transactions')
@@ -134,9 +138,11 @@ export function scanBlock(bytes: Uint8Array, source: BlockSource, write: (space:
     const written = from.count(LEAST.write, 'a count of writes')
     for (let w = 0; w < written; w++) {
       const space = from.reference('a space')
-      const key = from.latin1('a key')
+      const keyBytes = from.integer('a key')
+      const keyAt = from.pass(keyBytes, 'a key')
       const length = from.integer('a length of a value')
-      write(space, key, length === 0 ? undefined : from.raw(length - 1, 'a value'))
+      if (length === 0) write(space, keyAt, keyBytes, -1, 0)
+      else write(space, keyAt, keyBytes, from.pass(length - 1, 'a value'), length - 1)
     }
     const emitted = from.count(LEAST.event, 'a count of events')
     for (let e = 0; e < emitted; e++) readEvent(from)

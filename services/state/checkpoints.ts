@@ -110,7 +110,7 @@ export class Checkpoints {
       written += writes.length
     }
     const order = this.#parts.store.space(SYSTEM_SPACE).get(CHECKPOINT_KEY)
-    const ordered = order !== this.#order
+    const ordered = order !== undefined && (this.#order === undefined || Buffer.compare(order, this.#order) !== 0)
     this.#order = order
     this.#follow(block)
     // A busy thread leaves little room between its turns: then each block does more of the work than it makes.

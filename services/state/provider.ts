@@ -12,8 +12,22 @@
  *    oldest blocks, as `Recall` says.
  */
 
-/** One contract's state: keys are byte strings in latin1, values are never views into something larger. */
-export type Space = Map<string, Uint8Array>
+/** One contract's state: keys are byte strings in latin1. Values are never written again, neither those handed over nor those handed out. */
+export interface Space {
+  readonly size: number
+  get(key: string): Uint8Array | undefined
+  has(key: string): boolean
+  set(key: string, value: Uint8Array): unknown
+  /** Gives whether it was there. */
+  delete(key: string): boolean
+  clear(): void
+  /** In no order that means anything. What changes meanwhile may be met as it was or as it is, and more than once. */
+  keys(): Iterable<string>
+  [Symbol.iterator](): Iterator<[string, Uint8Array]>
+}
+
+/** The space that holds the mesh's own records: contracts, names, grants, members. */
+export const SYSTEM_SPACE = '0x000'
 
 export interface Write {
   readonly space: string

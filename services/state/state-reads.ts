@@ -23,7 +23,7 @@ import { capabilitiesKey, grantsKey, readRecord } from '../iam/records.ts'
 import { heirOf } from '../iam/rotations.ts'
 import type { Checkpoints } from './checkpoints.ts'
 import { History } from './history.ts'
-import type { StateStore } from './provider.ts'
+import type { Space, StateStore } from './provider.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
 
 /** Who signs proofs here. */
@@ -161,7 +161,7 @@ export function valueReply(store: Pick<StateStore, 'head' | 'space'>, contract: 
 }
 
 /** Throws `CMESH_STATE_NO_CONTRACT` where nothing was ever deployed. */
-function spaceOf(store: Pick<StateStore, 'space'>, contract: string): ReadonlyMap<string, Uint8Array> {
+function spaceOf(store: Pick<StateStore, 'space'>, contract: string): Pick<Space, 'get'> {
   if (contract !== SYSTEM_SPACE && !store.space(SYSTEM_SPACE).has(contractKey(contract))) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
   return store.space(contract)
 }

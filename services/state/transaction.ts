@@ -7,8 +7,7 @@ import type { Route } from '../../cmtp/fqmn.ts'
 import type { Transaction } from './batch.ts'
 import type { EmittedEvent, Space, Write } from './provider.ts'
 
-/** The space that holds the mesh's own records: contracts, names, grants, members. */
-export const SYSTEM_SPACE = '0x000'
+export { SYSTEM_SPACE } from './provider.ts'
 
 export interface TransactionContext {
   /** Sequence of the block. */

@@ -45,7 +45,7 @@ describe('values that were read back', () => {
     const image = new StateImage()
     const value = 'v'.repeat(100)
     for (let seq = 1; seq <= 2_000; seq++) image.replay(source.append(putBlock(seq, seq % 50 === 0 ? `key ${seq}` : 'hot', value)), { path: '', block: seq - 1 })
-    const values = [...image.spaces()].flatMap(name => [...image.space(name).values()])
+    const values = [...image.spaces()].flatMap(name => [...image.space(name)].map(([, value]) => value))
     const held = [...new Set(values.map(({ buffer }) => buffer))].reduce((sum, { byteLength }) => sum + byteLength, 0)
     expect(values.length).toBe(41)
     expect(held).toBeLessThan(41 * 100 + 8_192)

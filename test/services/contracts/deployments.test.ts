@@ -1,3 +1,4 @@
+import type { Space } from '../../../services/state/provider.ts'
 import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
@@ -49,7 +50,7 @@ function view(address: string, name: string, of = made): string {
   return result.ok ? Buffer.from(result.output).toString() : result.failure
 }
 
-const system = (): Map<string, Uint8Array> => made.store.space('0x000')
+const system = (): Space => made.store.space('0x000')
 const whole = (): object => ({ content: contentOf(made.store), heads: [...system().keys()].length })
 
 describe('a deployment', () => {

@@ -4,7 +4,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
-import type { StateStore } from '../../../services/state/provider.ts'
+import type { Space, StateStore } from '../../../services/state/provider.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
 import { HypercoreStateStore } from '../../../providers/state/hypercore.ts'
 import {
@@ -35,7 +35,7 @@ const call = (name: string, session: Session = mesh.root): Promise<Answer> => me
 const view = async (address: string, name: string): Promise<string> => (await mesh.askRaw(mesh.root, `0xS:${address}:${name}`)).frame.body.toString()
 /** The store of the mesh, where it is not the one of every test. */
 let store: StateStore | undefined
-const system = (): Map<string, Uint8Array> => (store ?? mesh.store).space('0x000')
+const system = (): Space => (store ?? mesh.store).space('0x000')
 const sentKeys = (): string[] => [...system().keys()].filter(key => key.startsWith('outbox/') || key.startsWith('sending/'))
 /** What the reply function was called with. */
 async function heard(): Promise<{ readonly id: string, readonly status: number, readonly body: unknown }> {

@@ -80,7 +80,10 @@ describe('the block codec', () => {
     const whole = anyBlock.map(encodeBlock)
     fc.assert(fc.property(fc.oneof(whole, damaged(whole)), bytes => {
       const writes: Write[] = []
-      const scan = (): Block => scanBlock(bytes, AT, (space, key, value) => { writes.push({ space, key, value: value && new Uint8Array(value) }) })
+      const scan = (): Block => scanBlock(bytes, AT, (space, keyAt, keyBytes, valueAt, valueBytes) => {
+        const key = Buffer.from(bytes.subarray(keyAt, keyAt + keyBytes)).toString('latin1')
+        writes.push({ space, key, value: valueAt < 0 ? undefined : new Uint8Array(bytes.subarray(valueAt, valueAt + valueBytes)) })
+      })
       let block: Block
       try {
         block = decodeBlock(bytes, AT)
