@@ -363,11 +363,11 @@ export function decodeBatchReply(data: Uint8Array): BatchReply {
     const bodyAt = layersAt + layersBytes
     const end = bodyAt + bytes.readUInt32BE(at + 8)
     if (end > bytes.length) throw malformed(at, `entry ${i} to lie within the frame`)
-    if (layersBytes !== 0 && receipt !== 'full') throw malformed(at + 4, 'no layers at this level')
+    if (layersBytes !== 0 && (receipt !== 'full' || layersBytes !== ENTRY_PART_BYTES)) throw malformed(at + 4, 'no layers, or those of `full`')
     entries.push(new BatchReplyEntry(bytes, bytes.readUInt16BE(at), hashAt, headersAt, layersAt, bodyAt, end, () => layersOf(i)))
     at = end
   }
-  if (receipt === 'full') shared = new SharedPart(bytes, at)
+  if (receipt === 'full') shared = new SharedPart(bytes, at, count)
   else if (at !== bytes.length) throw malformed(at, 'the end of the frame')
   return { id, receipt, entries }
 }

@@ -12,7 +12,7 @@ import type { Log } from '../services/log.ts'
 import type { MinerSource } from '../services/miner/provider.ts'
 import type { StateStore } from '../services/state/provider.ts'
 import type { TraceExporter } from '../services/traces/provider.ts'
-import { aheadOf } from './audit/ahead.ts'
+import { aheadIn, aheadOf } from './audit/ahead.ts'
 import { HypercoreAuditLog } from './audit/hypercore.ts'
 import { MockAuditLog } from './audit/mock.ts'
 import { segmentsIn } from './audit/note-reader.ts'
@@ -46,7 +46,7 @@ export { Compilations }
 /** For who copies, checks or makes a log that no node runs on. */
 export { HypercoreLog, LogCheck, LogCopy }
 /** For who reads all that is kept beside an audit log, and what is on its way onto it. */
-export { aheadOf, segmentsIn }
+export { aheadIn, aheadOf, segmentsIn }
 /** For who gives such a log a stream. */
 export { OrderMigration, type MigrationPlan }
 

@@ -3,7 +3,9 @@
  * of their paths need, and the heads of their layers parts (`full-part.ts`), since entries that one execution answers have the same. Each entry
  * says where its own is; who reads it puts together the very layers part that a reply alone would have. Layouts are normative in `SPEC.md`, section 7.
  */
+import { CMeshError } from '../errors.ts'
 import { HASH_BYTES } from '../frame.ts'
+import { LIMITS } from '../limits.ts'
 import { Reader } from '../reader.ts'
 import { malformed } from '../wire.ts'
 import { layersPart } from './full-part.ts'
@@ -51,6 +53,10 @@ export const SHARED_ROOT_BYTES = ROOT_RECORD_BYTES + 1 + CERTIFICATE_BYTES + 4
 export const SHARED_HEAD_BYTES = 4
 const NO_ROOT = 0xffff
 const HAS_CERTIFICATE = 1
+const HAS_LINKS = 2
+const HAS_OUTCOME = 4
+/** Most bytes of heads, each counted for each entry that has it. */
+const MOST_TOLD = 64 * LIMITS.frameBytes
 const EMPTY = Buffer.alloc(0)
 
 /*
@@ -97,24 +103,36 @@ export class SharedPart {
   readonly #heads: readonly Buffer[]
   readonly #evidence: ReadonlyMap<number, Pick<SharedEvidence, 'flags' | 'bytes'>>
   readonly #base: number
-  #paths: readonly MerklePaths[] | undefined
+  /** By root: the paths of the entries under it, or why there are none. */
+  readonly #paths = new Map<number, MerklePaths | CMeshError>()
+  /** By root, the entries under it; what they come to together was looked at then. */
+  #under: ReadonlyMap<number, readonly (readonly [number, SharingEntry])[]> | undefined
 
-  /** The shared part at the end of a frame, its bounds checked; `base`: where it begins. Throws `CMESH_FRAME_MALFORMED`. */
-  constructor(bytes: Buffer, base: number) {
+  /** The shared part at the end of a frame of so many entries, its bounds checked; `base`: where it begins. Throws `CMESH_FRAME_MALFORMED`. */
+  constructor(bytes: Buffer, base: number, entries: number) {
     const reader = new Reader(bytes.subarray(base), base, malformed)
-    this.#roots = Array.from({ length: reader.take(2, 'a number of roots').readUInt16BE(0) }, () => {
+    const countOf = (what: string): number => {
+      const count = reader.take(2, `a number of ${what}`).readUInt16BE(0)
+      if (count > entries) throw reader.fault(`no more ${what} than entries`, 2)
+      return count
+    }
+    this.#roots = Array.from({ length: countOf('roots') }, () => {
       const record = reader.take(ROOT_RECORD_BYTES, 'a root record')
       const certified = reader.byte('0 or 1')
       if (certified > 1) throw reader.fault('0 or 1', 1)
       const certificate = certified === 1 ? reader.take(CERTIFICATE_BYTES, 'a certificate') : EMPTY
       return { record, certificate, besides: reader.take(reader.take(4, 'a number of hashes').readUInt32BE(0) * HASH_BYTES, 'hashes') }
     })
-    this.#heads = Array.from({ length: reader.take(2, 'a number of heads').readUInt16BE(0) }, () => (
+    this.#heads = Array.from({ length: countOf('heads') }, () => (
       reader.take(reader.take(4, 'a length of a head').readUInt32BE(0), 'a head')
     ))
-    this.#evidence = new Map(Array.from({ length: reader.take(2, 'a number of evidence').readUInt16BE(0) }, () => {
+    let last = -1
+    this.#evidence = new Map(Array.from({ length: countOf('evidence') }, () => {
       const entry = reader.take(2, 'an entry').readUInt16BE(0)
+      if (entry <= last || entry >= entries) throw reader.fault('an entry behind the one before', 2)
+      last = entry
       const flags = reader.byte('flags')
+      if (flags !== HAS_LINKS && flags !== HAS_OUTCOME) throw reader.fault('one flag of evidence', 1)
       return [entry, { flags, bytes: reader.take(reader.take(4, 'a length of evidence').readUInt32BE(0), 'evidence') }]
     }))
     this.#base = base
@@ -126,6 +144,7 @@ export class SharedPart {
     const entry = entries[nth] as SharingEntry
     if (entry.part.length === 0) return EMPTY
     const { head: at, root: under, index } = this.#read(entry)
+    this.#under ??= this.#sorted(entries)
     const head = this.#heads[at]
     if (head === undefined) throw malformed(this.#base, `a head ${at}`)
     if (under === undefined) return layersPart(head)
@@ -133,24 +152,44 @@ export class SharedPart {
     if (root === undefined) throw malformed(this.#base, `a root ${under}`)
     const { record, certificate } = root
     const { flags, bytes: evidence } = this.#evidence.get(nth) ?? { flags: 0, bytes: EMPTY }
-    this.#paths ??= this.#roots.map((each, i) => this.#pathsUnder(each, i, entries))
     return layersPart(head, {
-      id: entry.id, final: entry.final, index, path: (this.#paths[under] as MerklePaths).path(index), root: record,
+      id: entry.id, final: entry.final, index, path: this.#pathsUnder(under, root).path(index), root: record,
       flags: flags | (certificate.length === 0 ? 0 : HAS_CERTIFICATE), certificate, evidence,
     })
   }
 
-  #pathsUnder({ record, besides }: SharedRoot, under: number, entries: readonly SharingEntry[]): MerklePaths {
-    const leaves = new Map<number, Uint8Array>()
+  /** The entries by their roots. Throws where all of their layers would be more than a frame of honest ones could stand for. */
+  #sorted(entries: readonly SharingEntry[]): ReadonlyMap<number, readonly (readonly [number, SharingEntry])[]> {
+    const sorted = new Map<number, (readonly [number, SharingEntry])[]>()
+    let bytes = 0
     for (const entry of entries) {
-      const part = entry.part.length === 0 ? undefined : this.#read(entry)
-      if (part?.root === under) leaves.set(part.index, leafHash(entry.id, entry.final))
+      if (entry.part.length === 0) continue
+      const { head, root, index } = this.#read(entry)
+      bytes += this.#heads[head]?.length ?? 0
+      if (bytes > MOST_TOLD) throw malformed(this.#base, `heads of at most ${MOST_TOLD} bytes, each counted for each entry that has it`)
+      if (root === undefined) continue
+      const under = sorted.get(root) ?? []
+      sorted.set(root, under)
+      under.push([index, entry])
     }
-    try {
-      return new MerklePaths(leaves, rootNumbers(record).count, besides)
-    } catch (cause) {
-      throw malformed(this.#base, 'roots, and the hashes that the paths of the entries need', cause)
+    return sorted
+  }
+
+  #pathsUnder(under: number, { record, besides }: SharedRoot): MerklePaths {
+    let paths = this.#paths.get(under)
+    if (paths === undefined) {
+      const entries = this.#under?.get(under) ?? []
+      try {
+        const leaves = new Map(entries.map(([index, { id, final }]) => [index, leafHash(id, final)]))
+        if (leaves.size < entries.length) throw new RangeError('two entries are the same leaf')
+        paths = new MerklePaths(leaves, rootNumbers(record).count, besides)
+      } catch (cause) {
+        paths = malformed(this.#base, 'roots, and the hashes that the paths of the entries need', cause)
+      }
+      this.#paths.set(under, paths)
     }
+    if (paths instanceof CMeshError) throw paths
+    return paths
   }
 
   #read({ part }: SharingEntry): EntryPart {

@@ -3,15 +3,13 @@
  * of the one before it, no batch and no request is left out. Held to copies of the log, and to roots that others have seen of it, the first
  * batch that differs is named, and the first that the log has no more. In memory is a stretch of a log at a time.
  */
-import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseCertificate, type Certificate } from '../../cmtp/identity/certificate.ts'
 import { LEAF_BYTES, leafHashes, merkleRoot } from '../../cmtp/receipt/merkle.ts'
 import { decodeRootRecord, isSigned, ROOT_RECORD_BYTES, rootRecordHash, verifyRootRecord, type AuditRoot } from '../../cmtp/receipt/root.ts'
-import { asBuffer } from '../../cmtp/wire.ts'
-import { aheadOf, type LogCopy } from '../../providers/registry.ts'
+import { withAuditLog, type AuditCopy } from './audit-copy.ts'
 import { SeenRoots, type SeenFacts } from './seen-roots.ts'
-import { withLog, type OnProgress } from './source.ts'
+import type { OnProgress } from './source.ts'
 
 export interface AuditAsk {
   /** Data directories: the first is verified, the others are copies of its log. */
@@ -54,49 +52,42 @@ const STEP = 1_024
 export function verifyAuditLogs({ dirs, mesh, certificate, seen }: AuditAsk, onProgress: OnProgress): Promise<AuditFacts> {
   const [dir = '', ...copies] = dirs
   const known = certificate === undefined ? undefined : parseCertificate(certificate)
-  return withLog(dir, async log => {
+  return withAuditLog(dir, async log => {
     const own = new Walk(dir, mesh, known)
     const rounds = 1 + copies.length
-    const { batches } = await aheadOf(path.join(dir, 'audit'), log.length)
-    const facts = await walk(log, batches.map(({ block }) => asBuffer(block)), own, seen, done => { onProgress(done, log.length * rounds) })
+    const facts = await walk(log, own, seen, done => { onProgress(done, log.length * rounds) })
     const lengths: number[] = []
     for (const [i, copy] of copies.entries()) {
       const other = new Walk(copy, mesh, known)
-      lengths.push(await withLog(copy, held => compare(log, dir, held, other, done => { onProgress(log.length * (i + 1) + done, log.length * rounds) }), 'audit'))
+      lengths.push(await withAuditLog(copy, held => compare(log, dir, held, other, done => { onProgress(log.length * (i + 1) + done, log.length * rounds) })))
     }
     return { ...own.facts, copies: lengths, seen: facts ?? null }
-  }, 'audit')
+  })
 }
 
-/** `ahead`: blocks that a node wrote ahead of the log, and puts onto it in a moment, or when it starts again. */
-async function walk(log: LogCopy, ahead: readonly Buffer[], own: Walk, seen: AuditAsk['seen'], onProgress: (done: number) => void): Promise<SeenFacts | undefined> {
+async function walk(log: AuditCopy, own: Walk, seen: AuditAsk['seen'], onProgress: (done: number) => void): Promise<SeenFacts | undefined> {
   const roots = seen && new SeenRoots(seen.file, seen.from, log.key)
   try {
     await log.read((bytes, index) => {
-      own.take(asBuffer(bytes), log.key)
+      own.take(bytes, log.key)
       roots?.check(own.path, index, own.record, own.head)
       if (index % PROGRESS_BATCHES === 0) onProgress(index)
     })
     own.end(log)
-    for (const [i, block] of ahead.entries()) {
-      own.take(block, log.key)
-      roots?.check(own.path, log.length + i, own.record, own.head)
-    }
-    const length = log.length + ahead.length
-    return roots?.end(own.path, length, length === 0 ? undefined : own.record)
+    return roots?.end(own.path, log.length, log.length === 0 ? undefined : own.record)
   } finally {
     roots?.close()
   }
 }
 
 /** Both logs in step, as far as the copy goes; gives how far that is. */
-async function compare(log: LogCopy, path: string, copy: LogCopy, other: Walk, onProgress: (done: number) => void): Promise<number> {
+async function compare(log: AuditCopy, path: string, copy: AuditCopy, other: Walk, onProgress: (done: number) => void): Promise<number> {
   for (let from = 0; from < copy.length; from += STEP) {
     const to = Math.min(from + STEP, copy.length)
     const heads: Buffer[] = []
     await log.read(bytes => { heads.push(rootRecordHash(bytes.subarray(0, ROOT_RECORD_BYTES))) }, from, Math.min(to, log.length))
     await copy.read((bytes, batch) => {
-      other.take(asBuffer(bytes), copy.key)
+      other.take(bytes, copy.key)
       const head = heads[batch - from]
       if (head === undefined) throw new CMeshError('CMESH_AUDIT_LOST', { path, length: log.length, other: other.path, batch })
       if (!head.equals(other.head)) throw new CMeshError('CMESH_AUDIT_FORKED', { path, other: other.path, batch })
@@ -148,7 +139,7 @@ class Walk {
   }
 
   /** The whole log was taken. */
-  end(log: LogCopy): void {
+  end({ log }: AuditCopy): void {
     if (!log.signed()) throw this.#corrupt(log.length - 1, 'the key of the log did not sign its tree')
   }
 

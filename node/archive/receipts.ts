@@ -15,9 +15,10 @@ import { decodeSealing } from '../../cmtp/receipt/receipt.ts'
 import { encodeRecorded } from '../../cmtp/receipt/recorded.ts'
 import { decodeRootRecord, ROOT_RECORD_BYTES, type AuditRoot } from '../../cmtp/receipt/root.ts'
 import { asBuffer } from '../../cmtp/wire.ts'
-import { segmentsIn, type LogCopy } from '../../providers/registry.ts'
+import { segmentsIn } from '../../providers/registry.ts'
 import { NOTE_KEY_BYTES, NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, readNote, repeated, type Note } from '../../services/audit/messages.ts'
-import { withLog, type OnProgress } from './source.ts'
+import { withAuditLog, type AuditCopy } from './audit-copy.ts'
+import type { OnProgress } from './source.ts'
 
 export interface ExportAsk {
   /** Data directory of the node. */
@@ -69,12 +70,11 @@ const PLACE_AT = 26
 /** Rejects with `CMESH_STATE_NO_LOG`, `CMESH_AUDIT_CORRUPT`, `CMESH_RECEIPT_TARGET`, and `CMESH_IAM_CERTIFICATE` where one is needed and it is not that. */
 export function exportReceipts(ask: ExportAsk, onProgress: OnProgress): Promise<Exported> {
   const { dir, fromMs, toMs } = ask
-  return withLog(dir, async log => {
+  return withAuditLog(dir, async log => {
     const { last, requests, firstMs, lastMs, ...stretch } = await stretchOf(log, fromMs, toMs, onProgress)
     const { mesh = '', node = '' } = last ?? {}
     const target = new Target(ask.out, last === undefined ? undefined : certificateOf(ask.certificate, last))
-    const files = path.join(dir, 'audit', 'layers')
-    const segments = await segmentsIn(files)
+    const segments = await segmentsIn(path.join(dir, 'audit'))
     for (const [i, segment] of segments.entries()) {
       if (requests === 0 || segment.first > stretch.to || (segments[i + 1]?.first ?? Infinity) <= stretch.from) continue
       const texts = new Map<string, Buffer>()
@@ -89,11 +89,11 @@ export function exportReceipts(ask: ExportAsk, onProgress: OnProgress): Promise<
     }
     const { written, there } = target
     return { mesh, node, log: Buffer.from(log.key).toString('hex'), requests, written, there, pruned: requests - written - there, firstMs, lastMs }
-  }, 'audit')
+  })
 }
 
 /** Clocks are set: each batch is looked at. */
-async function stretchOf(log: LogCopy, fromMs: number, toMs: number, onProgress: OnProgress): Promise<Stretch> {
+async function stretchOf(log: AuditCopy, fromMs: number, toMs: number, onProgress: OnProgress): Promise<Stretch> {
   let [from, to, requests, firstMs, lastMs] = [Infinity, -1, 0, 0, 0]
   let last: AuditRoot | undefined
   await log.read((bytes, batch) => {
@@ -117,9 +117,9 @@ function counts({ timeUs }: AuditRoot, fromMs: number, toMs: number): boolean {
   return timeUs >= fromMs * 1_000 && timeUs < toMs * 1_000
 }
 
-async function blockOf(log: LogCopy, batch: number): Promise<Buffer> {
+async function blockOf(log: AuditCopy, batch: number): Promise<Buffer> {
   let block: Buffer = Buffer.alloc(0)
-  await log.read(bytes => { block = asBuffer(bytes) }, batch, batch + 1)
+  await log.read(bytes => { block = bytes }, batch, batch + 1)
   return block
 }
 

@@ -3,11 +3,13 @@
  * of them while those of the other are put onto the log; when they are, it is written to from its beginning again. What one batch brought
  * stands in it as one frame:
  *
- *   frame   "CMAH" (4) · batch (6) · length of the block (4) · length of the notes (4) · apart (1) · CRC-32 of all but magic and CRC (4) · block · notes
+ *   frame   "CMAH" (4) · batch (6) · length of the block (4) · length of the notes (4) · apart (1) · SHA-256 of the block before, zeros for none (32)
+ *           · CRC-32 of all but magic and CRC (4) · block · notes
  *
- * Frames that were put onto the log stay until they are written over: their batches are those that the log has. Behind the last frame of a file
- * may stand older ones, and one that was being written when the process ended; the next number in a row is what tells them apart.
+ * Invariant: a frame is taken for one that follows on the log only by its number and by the block before it. What stands behind the last frame of
+ * a file, from an earlier use of it or cut off by the end of the process, is none of them.
  */
+import { hash } from 'node:crypto'
 import { writev } from 'node:fs'
 import { open, readFile, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -15,15 +17,22 @@ import { crc32 } from 'node:zlib'
 import type { AuditBatch } from '../../services/audit/provider.ts'
 
 const MAGIC = 0x434d_4148
-const HEADER_BYTES = 23
-const CRC_AT = 19
+const PREVIOUS_AT = 19
+const CRC_AT = 51
+const HEADER_BYTES = 55
 const FILES = ['ahead-0', 'ahead-1'] as const
 /** A file that was longer is cut off before it is used again. */
 const KEPT_BYTES = 4 * 1024 * 1024
+const NONE = Buffer.alloc(32)
 
 interface Filling {
   readonly file: FileHandle
   bytes: number
+}
+
+/** What was written ahead, and the hash of the block before it. */
+export interface AheadBatch extends AuditBatch {
+  readonly previous: Buffer
 }
 
 export class Ahead {
@@ -31,17 +40,20 @@ export class Ahead {
   readonly #sync: boolean
   readonly #files: readonly [Filling, Filling]
   #at: 0 | 1 = 0
+  #previous: Buffer
 
-  private constructor(dir: string, sync: boolean, files: readonly [Filling, Filling]) {
+  private constructor(dir: string, sync: boolean, files: readonly [Filling, Filling], previous: Buffer) {
     this.#dir = dir
     this.#sync = sync
     this.#files = files
+    this.#previous = previous
   }
 
-  /** `sync`: what was written is on the disk when `write` resolves. What was there must have been read before. */
-  static async open(dir: string, sync: boolean): Promise<Ahead> {
-    const [first, second] = await Promise.all(FILES.map(async name => ({ file: await openFile(join(dir, name)), bytes: 0 })))
-    return new Ahead(dir, sync, [first as Filling, second as Filling])
+  /** Begins with nothing, behind a log with this last block: what was there must be on it. `sync`: what is written is on the disk when `write` resolves. */
+  static async open(dir: string, sync: boolean, last: Uint8Array | undefined): Promise<Ahead> {
+    const [first, second] = await Promise.all(FILES.map(async name => ({ file: await open(join(dir, name), 'w', 0o600), bytes: 0 })))
+    if (sync) await syncDirectory(dir)
+    return new Ahead(dir, sync, [first as Filling, second as Filling], hashOf(last))
   }
 
   /** One at a time. */
@@ -53,20 +65,23 @@ export class Ahead {
     header.writeUInt32BE(block.length, 10)
     header.writeUInt32BE(notes.length, 14)
     header[18] = apart ? 1 : 0
+    header.set(this.#previous, PREVIOUS_AT)
     header.writeUInt32BE(checkOf(header, block, notes), CRC_AT)
     const whole = HEADER_BYTES + block.length + notes.length
     const bytes = await written(filling.file, [header, block, notes], filling.bytes)
     if (bytes !== whole) throw new Error(`no space left: ${bytes} of ${whole} bytes were written`)
     if (this.#sync) await filling.file.datasync()
     filling.bytes += whole
+    this.#previous = hashOf(block)
   }
 
-  /** From here on batches go into the other file. Gives what is to be called when those of this one are on the log. */
-  turn(): () => Promise<void> {
+  /** From here on batches go into the other file. Gives what is to be called when those of this one are on the log; `idle`: none has come since. */
+  turn(): (idle: boolean) => Promise<void> {
     const filling = this.#files[this.#at]
     this.#at = this.#at === 0 ? 1 : 0
-    return async () => {
-      if (filling.bytes > KEPT_BYTES) await filling.file.truncate(0)
+    return async idle => {
+      // The notes in it are to be kept no longer than those beside the log; a file that is soon written to again keeps its room.
+      if (idle || filling.bytes > KEPT_BYTES) await filling.file.truncate(0)
       filling.bytes = 0
     }
   }
@@ -78,20 +93,35 @@ export class Ahead {
   }
 }
 
-/** The batches that were written ahead of a log of so many, in a row from there; nothing is changed. `beyond`: the first of a later row, where there is one. */
-export async function aheadOf(dir: string, length: number): Promise<{ readonly batches: readonly AuditBatch[], readonly beyond: number | undefined }> {
-  const found = new Map<number, AuditBatch>()
+/** All whole frames that stand there, by their numbers; nothing is changed. */
+export async function aheadIn(dir: string): Promise<ReadonlyMap<number, AheadBatch>> {
+  const found = new Map<number, AheadBatch>()
   for (const name of FILES) {
-    for (const batch of framesOf(await readFile(join(dir, name)).catch(unlessMissing))) if (batch.number >= length) found.set(batch.number, batch)
+    for (const batch of framesOf(await readFile(join(dir, name)).catch(unlessMissing))) found.set(batch.number, batch)
   }
-  const batches: AuditBatch[] = []
-  for (let batch = found.get(length); batch !== undefined; batch = found.get(length + batches.length)) batches.push(batch)
-  const beyond = [...found.keys()].filter(number => number > length + batches.length)
+  return found
+}
+
+export interface AheadRow {
+  readonly batches: readonly AheadBatch[]
+  /** The first that is not on the log and does not follow on it either, where there is one. */
+  readonly beyond: number | undefined
+}
+
+/** Those that follow on a log of so many batches with this last block. */
+export function aheadOf(found: ReadonlyMap<number, AheadBatch>, length: number, last: Uint8Array | undefined): AheadRow {
+  const batches: AheadBatch[] = []
+  let previous = hashOf(last)
+  for (let batch = found.get(length); batch?.previous.equals(previous) === true; batch = found.get(length + batches.length)) {
+    batches.push(batch)
+    previous = hashOf(batch.block)
+  }
+  const beyond = [...found.keys()].filter(number => number >= length + batches.length)
   return { batches, beyond: beyond.length === 0 ? undefined : Math.min(...beyond) }
 }
 
 /** The frames from the beginning, as long as each is whole and follows on the one before. */
-function* framesOf(bytes: Buffer): Generator<AuditBatch> {
+function* framesOf(bytes: Buffer): Generator<AheadBatch> {
   let last: number | undefined
   for (let at = 0; at + HEADER_BYTES <= bytes.length && bytes.readUInt32BE(at) === MAGIC;) {
     const number = bytes.readUIntBE(at + 4, 6)
@@ -101,7 +131,7 @@ function* framesOf(bytes: Buffer): Generator<AuditBatch> {
     if (end > bytes.length || (last !== undefined && number !== last + 1)) return
     const [block, notes] = [bytes.subarray(blockAt, notesAt), bytes.subarray(notesAt, end)]
     if (checkOf(bytes.subarray(at, blockAt), block, notes) !== bytes.readUInt32BE(at + CRC_AT)) return
-    yield { number, block, notes, apart: bytes[at + 18] === 1 }
+    yield { number, block, notes, apart: bytes[at + 18] === 1, previous: bytes.subarray(at + PREVIOUS_AT, at + CRC_AT) }
     last = number
     at = end
   }
@@ -111,12 +141,17 @@ function checkOf(header: Buffer, block: Uint8Array, notes: Uint8Array): number {
   return crc32(notes, crc32(block, crc32(header.subarray(4, CRC_AT))))
 }
 
-/** Made when it is missing; what is in it stays. */
-async function openFile(path: string): Promise<FileHandle> {
-  return open(path, 'r+').catch((thrown: unknown) => {
-    unlessMissing(thrown)
-    return open(path, 'wx+', 0o600)
-  })
+function hashOf(block: Uint8Array | undefined): Buffer {
+  return block === undefined ? NONE : hash('sha256', block, 'buffer')
+}
+
+async function syncDirectory(dir: string): Promise<void> {
+  const handle = await open(dir, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
 }
 
 function unlessMissing(thrown: unknown): Buffer {

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { AuditBatch, AuditEntry, AuditHead, AuditLog } from '../../services/audit/provider.ts'
 import { HypercoreLog } from '../state/log.ts'
-import { Ahead, aheadOf } from './ahead.ts'
+import { Ahead, aheadIn, aheadOf } from './ahead.ts'
 import { Notes, type NotesOptions } from './notes.ts'
 
 /** How often batches are put onto the log at most, ms; the first one after a while is at once. */
@@ -75,16 +75,19 @@ export class HypercoreAuditLog implements AuditLog {
     let log: HypercoreLog | undefined
     try {
       log = await HypercoreLog.open({ dir: this.#dir, durability: this.durability, keyPair: undefined })
-      const { batches, beyond } = await aheadOf(this.#dir, log.length)
+      this.#log = log
+      const { batches, beyond = -1 } = aheadOf(await aheadIn(this.#dir), log.length, await this.#last(log))
       const length = log.length + batches.length
-      const noted = Math.max(await this.#notes.open(log.length), beyond ?? -1)
-      if (noted > length || beyond !== undefined) throw new CMeshError('CMESH_AUDIT_BEHIND', { path: log.path, length, noted: noted + 1 })
+      // Nothing is cut off before it is known that the log goes on from here.
+      const noted = Math.max(await this.#notes.last(), beyond)
+      if (noted > length || beyond >= 0) throw new CMeshError('CMESH_AUDIT_BEHIND', { path: this.#dir, length, noted: noted + 1 })
+      await this.#notes.open(log.length)
       await this.#notes.recover(batches)
       if (batches.length > 0) await log.append(batches.map(({ block }) => block))
-      this.#log = log
       this.#length = length
-      this.#ahead = await Ahead.open(this.#dir, this.durability === 'disk')
-      return { length, last: length === 0 ? undefined : await this.read(length - 1) }
+      const last = await this.#last(log)
+      this.#ahead = await Ahead.open(this.#dir, this.durability === 'disk', last)
+      return { length, last }
     } catch (thrown) {
       this.#log = undefined
       await this.#ahead?.close(false)
@@ -92,6 +95,14 @@ export class HypercoreAuditLog implements AuditLog {
       await log?.close()
       throw asAudit(thrown)
     }
+  }
+
+  async #last(log: HypercoreLog): Promise<Uint8Array | undefined> {
+    return log.length === 0 ? undefined : await this.read(log.length - 1)
+  }
+
+  get failure(): CMeshError | undefined {
+    return this.#failure
   }
 
   append(batch: AuditBatch): Promise<void> {
@@ -133,15 +144,17 @@ export class HypercoreAuditLog implements AuditLog {
     try {
       await this.#notes.write(this.#leaving)
       await this.#opened().append(this.#leaving.map(({ block }) => block))
-      await done()
+      await done(this.#waiting.length === 0)
     } catch (thrown) {
+      // What was on its way is still there to be read, and is put onto the log by the next start.
       this.#failed(thrown)
+      return
     }
     this.#leaving = []
   }
 
   /** All that is ahead leaves; gives what is to be called once it is on the log, or nothing where none is. */
-  #turn(): (() => Promise<void>) | undefined {
+  #turn(): ((idle: boolean) => Promise<void>) | undefined {
     if (this.#waiting.length === 0 || this.#failure !== undefined) return undefined
     this.#putMs = performance.now()
     this.#leaving = this.#waiting

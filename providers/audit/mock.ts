@@ -23,6 +23,7 @@ export class MockAuditLog implements AuditLog {
   readonly durability = 'memory'
   readonly path = 'memory'
   readonly id = randomBytes(32)
+  readonly failure: CMeshError | undefined = undefined
   readonly #options: Required<MockAuditOptions>
   readonly #blocks: Uint8Array[] = []
   readonly #segments: Segment[] = []

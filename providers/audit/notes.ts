@@ -39,21 +39,30 @@ export class Notes {
     return this.#segments.reduce((bytes, segment) => bytes + segment.bytes, 0)
   }
 
-  /** Takes up what is there. `length`: batches on the log. Gives the newest batch that there were notes of, −1 for none. */
-  async open(length: number): Promise<number> {
+  /** The newest batch that there are notes of, −1 for none. Nothing is changed. */
+  async last(): Promise<number> {
+    for (const number of (await this.#numbers()).reverse()) {
+      const last = await Segment.lastIn(this.#pathOf(number))
+      if (last >= 0) return last
+    }
+    return -1
+  }
+
+  async #numbers(): Promise<number[]> {
     const { dir } = this.#options
     await mkdir(dir, { recursive: true, mode: 0o700 })
-    const numbers = (await readdir(dir)).flatMap(name => SEGMENT_FILE.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b)
-    let newest = -1
-    for (const number of numbers) {
-      const { segment, last } = await Segment.found(this.#pathOf(number), length)
-      newest = Math.max(newest, last)
+    return (await readdir(dir)).flatMap(name => SEGMENT_FILE.exec(name)?.[1] ?? []).map(Number).sort((a, b) => a - b)
+  }
+
+  /** Takes up what is there. `length`: batches on the log; what there is of others goes. */
+  async open(length: number): Promise<void> {
+    for (const number of await this.#numbers()) {
+      const segment = await Segment.found(this.#pathOf(number), length)
       if (segment.bytes === 0) await segment.remove()
       else this.#segments.push(segment)
       this.#next = number + 1
     }
     await this.#prune()
-    return newest
   }
 
   /** Writes what those batches brought that were on their way onto the log: they go on in the newest segment, whose texts they need. */

@@ -63,18 +63,30 @@ export class Segment {
     return segment
   }
 
-  /**
-   * One from before, which is written to no more. `length`: batches on the log; what it has of others goes. `last`: the newest batch that
-   * was in it, −1 for none.
-   */
-  static async found(path: string, length: number): Promise<{ readonly segment: Segment, readonly last: number }> {
+  /** One from before, which is written to no more. `length`: batches on the log; what it has of others goes. */
+  static async found(path: string, length: number): Promise<Segment> {
     const { size, mtimeMs } = await stat(`${path}.seg`)
     const segment = new Segment(path, size, mtimeMs)
     const known = await indexOf(path, header => Promise.resolve(header?.last))
-    if (known !== undefined && known < length) return { segment, last: known }
-    const last = await segment.#scan(length)
+    if (known !== undefined && known < length) return segment
+    await segment.#scan(length)
     await segment.seal()
-    return { segment, last }
+    return segment
+  }
+
+  /** The newest batch in it, −1 for none. */
+  static async lastIn(path: string): Promise<number> {
+    const known = await indexOf(path, header => Promise.resolve(header?.last))
+    if (known !== undefined && known > 0) return known
+    const file = await open(`${path}.seg`, 'r')
+    try {
+      const { size } = await file.stat()
+      let last = -1
+      for (let frame = await readFrame(file, 0, size); frame !== undefined; frame = await readFrame(file, frame.end, size)) last = frame.batch
+      return last
+    } finally {
+      await file.close()
+    }
   }
 
   /** Takes it up again where it ends: what follows needs notes that are in it. */
@@ -155,8 +167,8 @@ export class Segment {
     return found
   }
 
-  /** Makes the index anew and cuts off what is not on the log; gives the newest batch that was there, −1 for none. */
-  async #scan(length: number): Promise<number> {
+  /** Makes the index anew and cuts off what is not on the log. */
+  async #scan(length: number): Promise<void> {
     const file = await open(`${this.#path}.seg`, 'r+')
     const index = new NoteIndex()
     let kept = 0
@@ -174,7 +186,6 @@ export class Segment {
     await file.truncate(kept)
     this.#bytes = kept
     this.#writing = { file, index, last: Math.min(last, length - 1) }
-    return last
   }
 }
 

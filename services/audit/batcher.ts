@@ -113,6 +113,8 @@ export class Batcher {
 
   /** Why no request may be begun just now; `undefined` where one may. */
   get refusal(): CMeshError | undefined {
+    const { failure } = this.#parts.log
+    if (failure !== undefined && this.#failure === undefined) this.#fail(failure, [])
     if (this.#failure === undefined && this.#filling.count < MOST_LEAVES && this.#filling.noteBytes < MOST_NOTES) return undefined
     this.stats.refused++
     return this.#failure ?? new CMeshError('CMESH_AUDIT_BUSY', { waiting: this.#filling.count, retryAfterMs: RETRY_AFTER_MS })

@@ -10,6 +10,7 @@
  * 4. Blocks are kept for ever. Notes go, the oldest first, a whole segment at a time, by age and by bytes. The newest segment always stays.
  * 5. `find` of an id that is not there costs a few reads of each segment, however much is kept.
  */
+import type { CMeshError } from '../../cmtp/errors.ts'
 
 /** One batch as it goes onto the log. Its buffers are the provider's until `append` settles, the caller's again after that. */
 export interface AuditBatch {
@@ -51,6 +52,8 @@ export interface AuditLog {
   open(): Promise<AuditHead>
   /** Resolves when notes and block are durable. Rejects with `CMESH_AUDIT_FULL` where they cannot be written, and once the log is closed. */
   append(batch: AuditBatch): Promise<void>
+  /** Why every later `append` will reject, once that is known; `undefined` before. */
+  readonly failure: CMeshError | undefined
   /** The block of a batch. Rejects with `CMESH_AUDIT_CORRUPT` for one that cannot be read, and with a `RangeError` for one that is not there. */
   read(number: number): Promise<Uint8Array>
   /** What is kept of the requests with this id, the newest first, at most 4. */

@@ -10,10 +10,10 @@
 import { BatchFrame, BatchReplyWriter, REPLY_ENTRY_BYTES, type BatchEntry } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
-import { encodeReply, HASH_BYTES, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
+import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
-import { ENTRY_PART_BYTES, SHARED_EVIDENCE_BYTES, SHARED_HEAD_BYTES, SHARED_ROOT_BYTES } from '../../cmtp/receipt/shared-part.ts'
+import { ENTRY_PART_BYTES, SHARED_EVIDENCE_BYTES, SHARED_HEAD_BYTES } from '../../cmtp/receipt/shared-part.ts'
 import { Salts } from '../../cmtp/salts.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, type Reply } from '../call.ts'
@@ -59,9 +59,8 @@ const EMPTY = Buffer.alloc(0)
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
 /** Kept free in a batch reply for each entry still to come, so that one which does not fit is refused on its own; that takes about 300. */
 const REFUSED_ENTRY_BYTES = 512
-/** The path of an entry at `full`, reckoned as that of a leaf of a million, though most of it is shared; and all that it may take besides its head. */
-const PATH_BYTES = 20 * HASH_BYTES
-const FULL_ENTRY_BYTES = ENTRY_PART_BYTES + PATH_BYTES + SHARED_ROOT_BYTES + SHARED_HEAD_BYTES + SHARED_EVIDENCE_BYTES
+/** What an entry at `full` takes besides its head, its evidence, its root and its path. */
+const FULL_ENTRY_BYTES = ENTRY_PART_BYTES + SHARED_HEAD_BYTES + SHARED_EVIDENCE_BYTES
 
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
@@ -145,7 +144,7 @@ export class FrontDoor {
       const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
       let reply = saying(passage?.trace, asked)
       let sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
-      const own = entryBytes(reply, sealed, passage?.route.write === true ? this.#sealing.evidenceBytes : 0)
+      const own = entryBytes(reply, sealed, fully.sharedBytes + (passage?.route.write === true ? this.#sealing.evidenceBytes : 0))
       const bytes = (receipt === 'full' ? fully.bytes : writer.length) + own
       const fits = bytes <= limit
       if (!fits) {
@@ -206,7 +205,6 @@ export class FrontDoor {
       if (reply instanceof Promise) this.#await(passage, reply, late => { settle(i, passage, entry, late) })
       else {
         const replyStart = writer.length
-        const fullStart = fully.bytes
         if (i !== next) {
           settle(i, passage, entry, reply)
           continue
@@ -215,8 +213,7 @@ export class FrontDoor {
         // What was too large for the frame was not sent.
         const sent = !this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status
         if (bare && sent && reply.status < 400 && !route.write && answered.length < DISTINCT) {
-          const taken = { replyStart, replyEnd: writer.length, bytes: fully.bytes - fullStart }
-          answered.push({ passage, reply, ...taken, start: fqmnStart, end: fqmnEnd, made: this.#sealing.kept(receipt) })
+          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, made: this.#sealing.kept(receipt) })
         }
         unpark()
       }
@@ -227,7 +224,7 @@ export class FrontDoor {
   #repeat(answered: Answered, writer: BatchReplyWriter, fully: FullEntries | undefined, id: Buffer, index: number, count: number): boolean {
     const { reply, replyStart, replyEnd } = answered
     const limit = LIMITS.frameBytes - (count - index - 1) * REFUSED_ENTRY_BYTES
-    const bytes = replyEnd - replyStart + (fully === undefined ? 0 : PATH_BYTES)
+    const bytes = replyEnd - replyStart + (fully?.sharedBytes ?? 0)
     if ((fully?.bytes ?? writer.length) + bytes > limit) return false
     const { finalHash, recorded } = this.#sealing.repeat(answered, id, index)
     if (fully === undefined) writer.repeat(replyStart, replyEnd, finalHash)
@@ -385,8 +382,8 @@ function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body 
 }
 
 /** What an entry of a batch reply takes; at `full` reckoned high. */
-function entryBytes({ headers, body }: Reply, { head }: SealedReply, evidence: number): number {
-  return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.length + FULL_ENTRY_BYTES + evidence)
+function entryBytes({ headers, body }: Reply, { head }: SealedReply, shared: number): number {
+  return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.length + FULL_ENTRY_BYTES + shared)
 }
 
 /** A read that was answered at once: what whoever asks the same in the same batch is answered with. */
@@ -394,8 +391,6 @@ interface Answered extends Repeatable {
   /** Where its entry stands in the batch reply. */
   readonly replyStart: number
   readonly replyEnd: number
-  /** What it takes at `full`, reckoned high. */
-  readonly bytes: number
   /** Where its address stands in the frame. */
   readonly start: number
   readonly end: number

@@ -5,9 +5,10 @@
  */
 import type { BatchReplyWriter } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { HASH_BYTES } from '../../cmtp/frame.ts'
 import { hashesBeside } from '../../cmtp/receipt/merkle-paths.ts'
 import { evidenceBytes, flagsOf, type Evidence } from '../../cmtp/receipt/receipt.ts'
-import type { SharedEvidence, SharedRoot } from '../../cmtp/receipt/shared-part.ts'
+import { SHARED_ROOT_BYTES, type SharedEvidence, type SharedRoot } from '../../cmtp/receipt/shared-part.ts'
 import type { Batcher, Rooted } from '../audit/batcher.ts'
 import type { ReceiptWriter } from '../audit/receipts.ts'
 import type { Reply } from '../call.ts'
@@ -20,17 +21,21 @@ export interface Recorded {
 }
 
 interface Audit {
-  readonly batcher: Pick<Batcher, 'wait'>
+  readonly batcher: Pick<Batcher, 'filling' | 'pending' | 'wait'>
   readonly receipts: Pick<ReceiptWriter, 'certificate'>
 }
 
 /** A batch of the log. */
 interface Under {
-  readonly nth: number
+  /** Which of the reply's roots it is, once an entry under it has layers. */
+  nth: number | undefined
   rooted: Rooted | undefined
   /** Of leaves that have a receipt, rising. */
   readonly indexes: number[]
 }
+
+/** What the paths of leaves that stand one behind the other need at most: the hashes beside either end, in a tree of 131,072 leaves. */
+const RUN_BYTES = 2 * 17 * HASH_BYTES
 
 export class FullEntries {
   /** What they take, reckoned high. */
@@ -40,6 +45,7 @@ export class FullEntries {
   readonly #answer: (frame: Buffer | CMeshError) => void
   readonly #heads: Buffer[] = []
   readonly #unders = new Map<number, Under>()
+  readonly #told: Under[] = []
   readonly #evidence: SharedEvidence[] = []
   #entries = 0
   /** Entries, roots and evidence that are still to come. */
@@ -55,13 +61,25 @@ export class FullEntries {
     this.bytes = writer.length
   }
 
+  /** What an entry with layers takes of the shared part that is recorded now, its head left out; reckoned high. */
+  get sharedBytes(): number {
+    if (this.#audit === undefined) return 0
+    const { filling, pending } = this.#audit.batcher
+    const last = this.#unders.get(filling)?.indexes.at(-1)
+    if (last === undefined) return SHARED_ROOT_BYTES + RUN_BYTES
+    return last + 1 === pending ? 0 : RUN_BYTES
+  }
+
   /** The next entry, which was just recorded, or, where nothing is, only sealed. `head`: of its layers part; without one it tells of no layers. */
   add(reply: Reply, finalHash: string, head: Buffer | undefined, recorded: Recorded | undefined, evidence?: Promise<Evidence | undefined>): void {
     const { status, headers, body } = reply
     const entry = this.#entries++
     const under = recorded && this.#underOf(recorded.batch)
     const index = recorded?.index ?? 0
-    if (head !== undefined) under?.indexes.push(index)
+    if (head !== undefined && under !== undefined) {
+      under.nth ??= this.#told.push(under) - 1
+      under.indexes.push(index)
+    }
     this.#writer.add(status, finalHash, headers, head && { head: this.#heads.push(head) - 1, root: under?.nth, index }, body)
     if (evidence !== undefined && head !== undefined) {
       this.#left++
@@ -84,7 +102,7 @@ export class FullEntries {
   #underOf(batch: number): Under {
     const known = this.#unders.get(batch)
     if (known !== undefined) return known
-    const under: Under = { nth: this.#unders.size, rooted: undefined, indexes: [] }
+    const under: Under = { nth: undefined, rooted: undefined, indexes: [] }
     this.#unders.set(batch, under)
     this.#left++
     this.#audit?.batcher.wait(rooted => {
@@ -102,11 +120,11 @@ export class FullEntries {
       return
     }
     const { certificate = NOTHING } = this.#audit?.receipts ?? {}
-    const roots = Array.from(this.#unders.values(), ({ rooted, indexes }): SharedRoot => {
+    const roots = this.#told.map(({ rooted, indexes }): SharedRoot => {
       const { record, tree } = rooted as Rooted
       return { record, certificate, besides: hashesBeside(tree, indexes) }
     })
-    this.#answer(this.#writer.finish(roots, this.#heads, this.#evidence))
+    this.#answer(this.#writer.finish(roots, this.#heads, this.#evidence.sort((a, b) => a.entry - b.entry)))
   }
 }
 

@@ -26,7 +26,7 @@ import type { Passage } from './passage.ts'
 
 /** Where requests are recorded, and what writes a receipt of one that is. */
 export interface Audit {
-  readonly batcher: Pick<Batcher, 'refusal' | 'filling' | 'add' | 'repeat' | 'wait'>
+  readonly batcher: Pick<Batcher, 'refusal' | 'filling' | 'pending' | 'add' | 'repeat' | 'wait'>
   readonly receipts: Pick<ReceiptWriter, 'part' | 'certificate' | 'evidence' | 'evidenceBytes'>
 }
 

@@ -146,6 +146,42 @@ describe('what the entries of a batch share', () => {
     expect(outcome(frameOf(EMPTY))).toBe('CMESH_FRAME_MALFORMED')
   })
 
+  test('that does not hold together is refused once, however often it is asked for, and does not cost each entry anew', () => {
+    const writer = new BatchReplyWriter(id, 3, 'full')
+    // Two entries with one leaf.
+    finals.forEach((final, i) => { writer.add(200, final.toString('latin1'), EMPTY, { head: 0, root: 0, index: [2, 3, 3][i] as number }, EMPTY) })
+    const { entries } = decodeBatchReply(writer.finish([{ record, certificate, besides: hashesBeside(tree, [2, 3]) }], [head]))
+    const faults = entries.map(entry => {
+      try {
+        return entry.layers
+      } catch (error) {
+        return error
+      }
+    })
+    expect(faults[0]).toMatchObject({ code: 'CMESH_FRAME_MALFORMED' })
+    expect(faults[1]).toBe(faults[0])
+  })
+
+  test('is refused with heads that would come to more than memory should hold', () => {
+    const entries = 1_024
+    const writer = new BatchReplyWriter(id, entries, 'full')
+    for (let i = 0; i < entries; i++) writer.add(200, '\0'.repeat(32), EMPTY, { head: 0, root: undefined, index: 0 }, EMPTY)
+    expect(() => decodeBatchReply(writer.finish([], [Buffer.alloc(1_000_000)])).entries[0]?.layers).toThrow(/heads of at most 75497472 bytes/)
+  })
+
+  test.each([
+    ['more roots than entries', [[], 5, 0], 'no more roots than entries'], ['more heads than entries', [[], 0, 5], 'no more heads than entries'],
+    ['evidence of no entry', [[4], 0, 0], 'an entry behind the one before'], ['evidence twice', [[1, 1], 0, 0], 'an entry behind the one before'],
+  ] as const)('refuses %s', (_, [evidences, roots, heads], expected) => {
+    const writer = new BatchReplyWriter(id, 4, 'full')
+    for (let i = 0; i < 4; i++) writer.add(413, '\0'.repeat(32), EMPTY, undefined, EMPTY)
+    const frame = writer.finish(
+      Array.from({ length: roots }, () => ({ record, certificate, besides: EMPTY })), Array.from({ length: heads }, () => head),
+      evidences.map(entry => ({ entry, flags: 4, bytes: evidence })),
+    )
+    expect(() => decodeBatchReply(frame)).toThrow(expected)
+  })
+
   test.each([
     ['a head that is not there', 0x44, 0x01], ['a root that is not there', 0x46, 0x07],
   ])('refuses %s', (_, at, value) => {

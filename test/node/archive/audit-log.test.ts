@@ -8,6 +8,7 @@ import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { leafHashes, merkleRoot } from '../../../cmtp/receipt/merkle.ts'
 import { decodeRootRecord, encodeRootRecord, rootRecordHash, type AuditRoot } from '../../../cmtp/receipt/root.ts'
 import { verifyAuditLogs } from '../../../node/archive/audit-log.ts'
+import { Ahead } from '../../../providers/audit/ahead.ts'
 import { HypercoreAuditLog } from '../../../providers/audit/hypercore.ts'
 
 const mesh = KeyPair.generate()
@@ -49,6 +50,21 @@ test('an honest log is whole, and says how much stands on it', async () => {
   const at = await write('honest', { batches: 5 })
   expect(await verified(at)).toMatchObject({ mesh: mesh.did, node: mesh.did, batches: 5, requests: 15, timeUs: 4, certified: true, copies: [] })
   expect(await verifyAuditLogs({ dirs: [at], mesh: mesh.did }, () => undefined)).toMatchObject({ batches: 5 })
+})
+
+test('what a node that was killed had written ahead of its log counts with it', async () => {
+  const at = await write('killed', { batches: 3 })
+  const whole = path.join(dir, 'started since')
+  await cp(at, whole, { recursive: true })
+  await write('started since', { batches: 2 })
+  const log = new HypercoreAuditLog({ dir: path.join(whole, 'audit'), durability: 'os', maxBytes: 1024 ** 3, maxAgeMs: 1e9 })
+  await log.open()
+  const [last, ...lost] = await Promise.all([2, 3, 4].map(batch => log.read(batch)))
+  await log.close()
+  const ahead = await Ahead.open(path.join(at, 'audit'), false, last)
+  for (const [i, block] of lost.entries()) await ahead.write({ number: 3 + i, block, notes: new Uint8Array(0), apart: false })
+  await ahead.close(false)
+  expect(await verified(at, whole)).toMatchObject({ batches: 5, requests: 15, copies: [5] })
 })
 
 test('a node that is not the mesh is certified, or it is said that nobody knows', async () => {

@@ -7,7 +7,7 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
-import { Ahead, aheadOf } from '../../../providers/audit/ahead.ts'
+import { Ahead, aheadIn, aheadOf, type AheadRow } from '../../../providers/audit/ahead.ts'
 import { HypercoreAuditLog } from '../../../providers/audit/hypercore.ts'
 import { NOTE_OF_REQUEST, NOTE_OF_TEXT } from '../../../services/audit/messages.ts'
 import { batchOf, note, TEXT_KEY } from '../../support/audit-batches.ts'
@@ -44,10 +44,10 @@ afterEach(async () => { for (const log of open.splice(0)) await log.close() })
 afterAll(() => rm(room, { recursive: true, force: true }))
 
 /** Writes batches ahead of a copy of the log of three, as a node does that is killed then. */
-async function killed(name: string, numbers: readonly number[]): Promise<string> {
+async function killed(name: string, numbers: readonly number[], before: Uint8Array = Buffer.from('block 2')): Promise<string> {
   const dir = path.join(room, name)
   await cp(three, dir, { recursive: true })
-  const ahead = await Ahead.open(dir, false)
+  const ahead = await Ahead.open(dir, false, before)
   for (const number of numbers) await ahead.write(made(number))
   await ahead.close(false)
   return dir
@@ -80,7 +80,20 @@ test('what is ahead is on the log when it opens, with its notes, once', async ()
 })
 
 test('what the log has already is not put onto it again', async () => {
-  expect(await state(await killed('twice', [1, 2, 3]))).toEqual({ length: 4, found: [0, 1, 2, 3] })
+  expect(await state(await killed('twice', [1, 2, 3], Buffer.from('block 0')))).toEqual({ length: 4, found: [0, 1, 2, 3] })
+})
+
+test('what follows on another block than the last of the log is never put onto it: the start says so, again and again', async () => {
+  const dir = await killed('forked', [3, 4], Buffer.from('block 2 of another log'))
+  for (let i = 0; i < 2; i++) await expect(logOf(dir).open()).rejects.toMatchObject({ code: 'CMESH_AUDIT_BEHIND', detail: { path: dir, length: 3, noted: 4 } })
+  expect((await aheadIn(dir)).size).toBe(2)
+})
+
+test('a start leaves nothing ahead that a later one could take for its own', async () => {
+  const dir = await killed('emptied', [3, 4, 5])
+  const log = logOf(dir)
+  await log.open()
+  expect((await aheadIn(dir)).size).toBe(0)
 })
 
 test('what does not follow on the log stops it: it has lost blocks', async () => {
@@ -95,7 +108,7 @@ describe('the end of the file', () => {
     const frame = whole.length / 2
     const numbers = async (bytes: Uint8Array): Promise<number[]> => {
       await writeFile(file, bytes)
-      return (await aheadOf(dir, 3)).batches.map(({ number, block }) => {
+      return aheadOf(await aheadIn(dir), 3, Buffer.from('block 2')).batches.map(({ number, block }) => {
         expect(Buffer.from(block).toString()).toBe(`block ${number}`)
         return number
       })
@@ -112,19 +125,21 @@ describe('the end of the file', () => {
   test('that an earlier, longer use left there is not taken for what follows', async () => {
     const dir = path.join(room, 'again')
     await cp(three, dir, { recursive: true })
-    const ahead = await Ahead.open(dir, false)
+    const ahead = await Ahead.open(dir, false, Buffer.from('block 2'))
     for (let n = 3; n < 8; n++) await ahead.write(made(n))
     const done = ahead.turn()
     await ahead.write(made(8))
-    await done()
+    await done(false)
     const doneToo = ahead.turn()
     await ahead.write(made(9))
-    await doneToo()
+    await doneToo(false)
     await ahead.close(false)
-    const numbers = async (length: number): Promise<number[]> => (await aheadOf(dir, length)).batches.map(({ number }) => number)
+    const found = await aheadIn(dir)
+    const behind = (length: number): AheadRow => aheadOf(found, length, Buffer.from(`block ${length - 1}`))
+    const numbers = (length: number): number[] => behind(length).batches.map(({ number }) => number)
     // 9 was written over 3; 4 to 7 stand behind it.
-    expect([await numbers(8), await numbers(9), await numbers(10)]).toEqual([[8, 9], [9], []])
-    expect(await aheadOf(dir, 4)).toEqual({ batches: [], beyond: 8 })
+    expect([numbers(8), numbers(9), numbers(10)]).toEqual([[8, 9], [9], []])
+    expect(behind(4)).toEqual({ batches: [], beyond: 8 })
   })
 })
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import type { CMeshError } from '../../../cmtp/errors.ts'
+import { CMeshError } from '../../../cmtp/errors.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { LEAF_BYTES } from '../../../cmtp/receipt/merkle.ts'
 import { decodeRootRecord } from '../../../cmtp/receipt/root.ts'
@@ -78,4 +78,22 @@ test('what comes while an append is under way is the next batch, and on its way 
   expect(counts).toEqual([1, 3])
   expect(events).toEqual(['append 0', 'append 1', 'told 1', 'told 2', 'told 3', 'told 4'])
   await batcher.stop()
+})
+
+test('a log that fails after it took a batch is told of by whoever asks next, and once to the node', async () => {
+  class FailingLog extends MockAuditLog {
+    override failure: CMeshError | undefined = undefined
+  }
+  const log = new FailingLog(RETENTION)
+  const failures: CMeshError[] = []
+  const batcher = new Batcher({
+    log, mesh: key.did, node: key.did, certificate: undefined, sign: bytes => key.sign(bytes), clock: testClock(), onRoot: () => undefined,
+    onFailed: error => { failures.push(error) },
+  })
+  await batcher.start()
+  await rooted(batcher, 1)
+  expect(batcher.refusal).toBeUndefined()
+  log.failure = new CMeshError('CMESH_AUDIT_FULL', { reason: 'no space left' })
+  expect([batcher.refusal, batcher.refusal]).toEqual([log.failure, log.failure])
+  expect(failures).toEqual([log.failure])
 })

@@ -21,11 +21,11 @@ const RETENTION = { maxBytes: 1024 ** 3, maxAgeMs: 86_400_000 }
 class HeldLog extends MockAuditLog {
   readonly blocks: Buffer[] = []
   gate: Promise<void> | undefined
-  failure: CMeshError | undefined
+  broken: CMeshError | undefined
 
   override async append(batch: AuditBatch): Promise<void> {
     await this.gate
-    if (this.failure !== undefined) throw this.failure
+    if (this.broken !== undefined) throw this.broken
     await super.append(batch)
     this.blocks.push(Buffer.from(batch.block))
   }
@@ -243,7 +243,7 @@ describe('a disk that is behind', () => {
     const broken = new HeldLog(RETENTION)
     const own = await startMesh({ auditLog: broken })
     const mine = await own.open()
-    broken.failure = new CMeshError('CMESH_AUDIT_FULL', { reason: 'no space left' })
+    broken.broken = new CMeshError('CMESH_AUDIT_FULL', { reason: 'no space left' })
     const waiting = await own.ask(mine, VIEW, { receipt: 'full' })
     const later = await own.ask(mine, VIEW)
     for (const answer of [waiting, later]) {

@@ -231,6 +231,12 @@ describe('entries that outgrow the reply', () => {
     expect(statuses.filter(status => status === 200).length).toBeGreaterThanOrEqual(10)
   })
 
+  test('are none at level `full` where what the receipts share is told once: a whole batch of different reads is answered', async () => {
+    const entries = Array.from({ length: LIMITS.batchEntries }, (_, i) => ({ fqmn: `${VIEW}:["${i}"]` }))
+    const reply = await send(entries, { receipt: 'full' }).reply
+    expect(new Set(reply.entries.map(({ status }) => status))).toEqual(new Set([200]))
+  })
+
   test('at level `full` with long addresses leave a reply that is a frame too', async () => {
     const entries = Array.from({ length: LIMITS.batchEntries }, (_, i) => ({ fqmn: `0xS:0x001:${'f'.repeat(1_000)}${i}` }))
     const { bytes } = send(entries, { receipt: 'full' })
