@@ -53,7 +53,8 @@ function claimsOf(name: string, id: Uint8Array, salt: Uint8Array, after: StatePo
   if (BEFORE.includes(name)) return evidenceOf(after, MESH, [NODE, MESH, OTHER])
   const outcome = mesh.state.outcome(Buffer.from(id).toString('hex'))
   if (outcome?.span === undefined) throw new Error(`${name} has no outcome`)
-  return outcomeEvidenceOf(saltedOutcome(id, salt, { ...outcome, digest: outcome.digest, after: outcome.span.after }), MESH, [NODE, MESH, OTHER], { index: 4, count: 11 })
+  const logged = { ...outcome, digest: outcome.digest, after: outcome.span.after }
+  return outcomeEvidenceOf(saltedOutcome(id, salt, logged), MESH, [NODE, MESH, OTHER], { index: 4, count: 11 })
 }
 
 function keep(name: string, reply: Sealed, request: Asked, who: Pick<Session, 'sid' | 'sub'>, read = true): void {
