@@ -45,6 +45,8 @@ export interface SharedEvidence {
 
 /** The part of an entry as it is told. */
 export const ENTRY_PART_BYTES = 8
+/** What it takes with nothing in it. */
+export const SHARED_PART_BYTES = 6
 /** What the evidence of an entry takes beside its own bytes. */
 export const SHARED_EVIDENCE_BYTES = 7
 /** What a root takes, but for the hashes of paths. */

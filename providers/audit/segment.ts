@@ -77,6 +77,7 @@ export class Segment {
   /** The newest batch in it, −1 for none. */
   static async lastIn(path: string): Promise<number> {
     const known = await indexOf(path, header => Promise.resolve(header?.last))
+    // An index says 0 where there is none, too.
     if (known !== undefined && known > 0) return known
     const file = await open(`${path}.seg`, 'r')
     try {

@@ -194,6 +194,7 @@ export class Batcher {
       for (const settled of waiting) settled(rooted)
       this.#parts.onRoot(rooted.record)
     }, (thrown: unknown) => { this.#fail(CMeshError.from(thrown, 'the audit log'), waiting) })
+      .catch((thrown: unknown) => { this.#fail(CMeshError.from(thrown, 'the audit log'), []) })
   }
 
   /** What came while the last batch was appended is the next. */
@@ -235,11 +236,13 @@ export class Batcher {
     return { tree, record }
   }
 
+  /** May be called again, by the append that was under way when the log was found to have failed. */
   #fail(error: CMeshError, waiting: readonly Settled[]): void {
-    this.#failure = error
+    const known = this.#failure !== undefined
+    this.#failure ??= error
     const all = [...waiting, ...this.#waiting]
     this.#waiting = []
     for (const settled of all) settled(error)
-    this.#parts.onFailed(error)
+    if (!known) this.#parts.onFailed(error)
   }
 }

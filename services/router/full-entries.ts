@@ -8,7 +8,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { HASH_BYTES } from '../../cmtp/frame.ts'
 import { hashesBeside } from '../../cmtp/receipt/merkle-paths.ts'
 import { evidenceBytes, flagsOf, type Evidence } from '../../cmtp/receipt/receipt.ts'
-import { SHARED_ROOT_BYTES, type SharedEvidence, type SharedRoot } from '../../cmtp/receipt/shared-part.ts'
+import { SHARED_PART_BYTES, SHARED_ROOT_BYTES, type SharedEvidence, type SharedRoot } from '../../cmtp/receipt/shared-part.ts'
 import type { Batcher, Rooted } from '../audit/batcher.ts'
 import type { ReceiptWriter } from '../audit/receipts.ts'
 import type { Reply } from '../call.ts'
@@ -34,6 +34,7 @@ interface Under {
   readonly indexes: number[]
 }
 
+const NOTHING = Buffer.alloc(0)
 /** What the paths of leaves that stand one behind the other need at most: the hashes beside either end, in a tree of 131,072 leaves. */
 const RUN_BYTES = 2 * 17 * HASH_BYTES
 
@@ -58,7 +59,7 @@ export class FullEntries {
     this.#audit = audit
     this.#answer = answer
     this.#left = count
-    this.bytes = writer.length
+    this.bytes = writer.length + SHARED_PART_BYTES
   }
 
   /** What an entry with layers takes of the shared part that is recorded now, its head left out; reckoned high. */
@@ -127,5 +128,3 @@ export class FullEntries {
     this.#answer(this.#writer.finish(roots, this.#heads, this.#evidence.sort((a, b) => a.entry - b.entry)))
   }
 }
-
-const NOTHING = Buffer.alloc(0)

@@ -83,6 +83,12 @@ test('what comes while an append is under way is the next batch, and on its way 
 test('a log that fails after it took a batch is told of by whoever asks next, and once to the node', async () => {
   class FailingLog extends MockAuditLog {
     override failure: CMeshError | undefined = undefined
+
+    override async append(batch: AuditBatch): Promise<void> {
+      await Promise.resolve()
+      if (this.failure !== undefined) throw this.failure
+      await super.append(batch)
+    }
   }
   const log = new FailingLog(RETENTION)
   const failures: CMeshError[] = []
@@ -93,7 +99,10 @@ test('a log that fails after it took a batch is told of by whoever asks next, an
   await batcher.start()
   await rooted(batcher, 1)
   expect(batcher.refusal).toBeUndefined()
+  const underWay = rooted(batcher, 2)
   log.failure = new CMeshError('CMESH_AUDIT_FULL', { reason: 'no space left' })
   expect([batcher.refusal, batcher.refusal]).toEqual([log.failure, log.failure])
+  expect(await underWay).toBe(log.failure)
+  await batcher.flush()
   expect(failures).toEqual([log.failure])
 })
