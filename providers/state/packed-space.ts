@@ -11,17 +11,12 @@
  */
 import type { Space } from '../../services/state/provider.ts'
 import { KeyHash } from './key-hash.ts'
+import { entryBytes, HEADER_WORDS, keyAt, MOST_SLABS, placeOf, Slab, SLAB_BYTES, slabOf, UNIT, valueStart, wordOf } from './slab.ts'
 
-/** A slab has room for a quarter of what is there, between these two: a contract of few keys takes little, one of many has few slabs. */
-const SLAB_BYTES = 64 * 1024
+/** A slab has room for a quarter of what is there, between this and `SLAB_BYTES`: a contract of few keys takes little, one of many has few slabs. */
 const LEAST_SLAB_BYTES = 256
 /** Larger entries have a slab of their own. */
 const SHARED_BYTES = SLAB_BYTES / 4
-/** An entry: length of the key and of the value (a word each), key, padding to whole words, value, padding to whole units. */
-const HEADER_WORDS = 2
-const UNIT = 8
-const SLAB_UNITS = SLAB_BYTES / UNIT
-const MOST_SLABS = 2 ** 31 / SLAB_UNITS - 1
 const LEAST_CELLS = 16
 /** Up to here bytes are copied one by one: a native call would take longer. */
 const SHORT = 64
@@ -31,26 +26,6 @@ export interface ByteSpace extends Space {
   /** Keeps a copy of the value under the key. */
   setBytes(bytes: Uint8Array, keyAt: number, keyBytes: number, valueAt: number, valueBytes: number): void
   deleteBytes(bytes: Uint8Array, keyAt: number, keyBytes: number): boolean
-}
-
-class Slab {
-  readonly number: number
-  readonly bytes: Uint8Array
-  readonly words: Int32Array
-  /** Bytes that are taken, and those of them that are entries in use. */
-  used = 0
-  live = 0
-
-  constructor(number: number, size: number) {
-    this.number = number
-    this.bytes = new Uint8Array(size)
-    this.words = new Int32Array(this.bytes.buffer)
-  }
-
-  /** Bytes that the entry takes which begins at `at`. */
-  sizeAt(at: number): number {
-    return entryBytes(this.words[at >>> 2] as number, this.words[(at >>> 2) + 1] as number)
-  }
 }
 
 export class PackedSpace implements ByteSpace {
@@ -209,7 +184,7 @@ export class PackedSpace implements ByteSpace {
   }
 
   #slabAt(place: number): Slab {
-    return this.#slabs[(place - 1) / SLAB_UNITS | 0] as Slab
+    return this.#slabs[slabOf(place)] as Slab
   }
 
   /** Puts a value under the key that was taken up. */
@@ -345,28 +320,4 @@ export class PackedSpace implements ByteSpace {
     cells[2 * cell] = hash
     cells[2 * cell + 1] = place
   }
-}
-
-function entryBytes(keyBytes: number, valueBytes: number): number {
-  return 4 * HEADER_WORDS + (keyBytes + 3 & ~3) + valueBytes + UNIT - 1 & -UNIT
-}
-
-/** The word where the value begins of an entry that begins at the word `at`. */
-function valueStart(at: number, keyBytes: number): number {
-  return at + HEADER_WORDS + ((keyBytes + 3) >>> 2)
-}
-
-/** Where an entry stands among all slabs, in units from 1. */
-function placeOf(slab: Slab, at: number): number {
-  return slab.number * SLAB_UNITS + at / UNIT + 1
-}
-
-/** The word of its slab at which the entry of a place begins. */
-function wordOf(place: number): number {
-  return (place - 1) % SLAB_UNITS * (UNIT / 4)
-}
-
-function keyAt(slab: Slab, at: number): string {
-  const start = at + 4 * HEADER_WORDS
-  return Buffer.from(slab.bytes.buffer, start, slab.words[at >>> 2]).toString('latin1')
 }
