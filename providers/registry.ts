@@ -35,6 +35,7 @@ import { HypercoreLog } from './state/log.ts'
 import { LogCheck } from './state/log-check.ts'
 import { LogCopy } from './state/log-copy.ts'
 import { MockStateStore } from './state/mock.ts'
+import { syncDirectory } from './sync-directory.ts'
 import { MockTraces } from './traces/mock.ts'
 import { OtlpTraces } from './traces/otlp.ts'
 import { OTLP_CHECKS, type OtlpSettings } from './traces/otlp-settings.ts'
@@ -45,6 +46,8 @@ export { IRMA_CHECKS, OTLP_CHECKS }
 export { Compilations }
 /** For who copies, checks or makes a log that no node runs on. */
 export { HypercoreLog, LogCheck, LogCopy }
+/** For who makes files that a power cut must not take away. */
+export { syncDirectory }
 /** For who reads all that is kept beside an audit log, and what is on its way onto it. */
 export { aheadIn, aheadOf, segmentsIn }
 /** For who gives such a log a stream. */

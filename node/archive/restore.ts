@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { HypercoreLog } from '../../providers/registry.ts'
+import { HypercoreLog, syncDirectory } from '../../providers/registry.ts'
 import { DataLock } from '../data-lock.ts'
 import { CLAIM_FILE, writeClaim } from '../last-claim.ts'
 import { isKept } from './backup.ts'
@@ -67,6 +67,7 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
     await mark.release()
     await rm(path.join(part, MARK), { recursive: true, force: true })
     await rename(part, dir)
+    // The new name is on the disk too.
     await syncDirectory(path.dirname(path.resolve(dir)))
     return { ...facts, keys: header.keys, audits, verified: verify }
   } catch (thrown) {
@@ -130,16 +131,6 @@ async function readBack(dir: string, made: LogFacts, onProgress: OnProgress): Pr
   const found = await withLog(dir, log => audit(log, onProgress))
   if (found.chain !== made.chain || found.root !== made.root) {
     throw new CMeshError('CMESH_STATE_CORRUPT', { path: dir, block: 0, reason: 'what was read back is not what was written' })
-  }
-}
-
-/** The new name is on the disk too. */
-async function syncDirectory(dir: string): Promise<void> {
-  const directory = await open(dir, 'r')
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
   }
 }
 

@@ -15,6 +15,7 @@ import { open, readFile, rm, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import type { AuditBatch } from '../../services/audit/provider.ts'
+import { syncDirectory } from '../sync-directory.ts'
 
 const MAGIC = 0x434d_4148
 const PREVIOUS_AT = 19
@@ -143,15 +144,6 @@ function checkOf(header: Buffer, block: Uint8Array, notes: Uint8Array): number {
 
 function hashOf(block: Uint8Array | undefined): Buffer {
   return block === undefined ? NONE : hash('sha256', block, 'buffer')
-}
-
-async function syncDirectory(dir: string): Promise<void> {
-  const handle = await open(dir, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }
 
 function unlessMissing(thrown: unknown): Buffer {

@@ -6,6 +6,7 @@ import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AuditBatch, AuditEntry } from '../../services/audit/provider.ts'
 import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, repeated, type Note } from '../../services/audit/messages.ts'
+import { syncDirectory } from '../sync-directory.ts'
 import { SAME } from './note-index.ts'
 import { Segment } from './segment.ts'
 
@@ -70,6 +71,8 @@ export class Notes {
     if (batches.length === 0) return
     this.#newest = this.#segments.at(-1)
     await this.#newest?.resume()
+    // What came back of its index after a power cut would not know what follows.
+    if (this.#options.sync) await syncDirectory(this.#options.dir)
     await this.write(batches)
   }
 

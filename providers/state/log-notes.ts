@@ -5,6 +5,7 @@ import { open, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { TakenNote, TakenNotes } from '../../services/state/provider.ts'
+import { syncDirectory } from '../sync-directory.ts'
 import { readError, writeError } from './log-error.ts'
 
 export const TAKEN_NOTE = 'taken.json'
@@ -21,6 +22,7 @@ export async function writeNote(dir: string, name: string, note: object): Promis
       await file.close()
     }
     await rename(`${path}.part`, path)
+    await syncDirectory(dir)
   } catch (thrown) {
     throw writeError(thrown)
   }

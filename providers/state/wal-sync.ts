@@ -7,6 +7,7 @@ import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { RocksDB } from 'hypercore'
+import { syncDirectory } from '../sync-directory.ts'
 
 export class WalSync {
   readonly #directory: string
@@ -53,17 +54,8 @@ export class WalSync {
       throw thrown
     }
     this.#files.set(number, file)
-    await this.#syncDirectory()
+    // A new file's name must survive too.
+    await syncDirectory(this.#directory)
     return file
-  }
-
-  /** A new file's name must survive too. */
-  async #syncDirectory(): Promise<void> {
-    const directory = await open(this.#directory, 'r')
-    try {
-      await directory.sync()
-    } finally {
-      await directory.close()
-    }
   }
 }
