@@ -100,7 +100,7 @@ export class Proposer {
       return new Promise((resolve, failed) => { (pending.again ??= []).push({ settled: telling(told, resolve, failed), failed }) })
     }
     // What another node proposed may be done here and held by nobody else yet. It is ordered again then, which changes nothing and waits for that.
-    if (done !== undefined && done.seq <= (this.#parts.reached?.() ?? Infinity)) return Promise.resolve(told(done))
+    if (done !== undefined && done.seq <= (this.#parts.reached?.() ?? Infinity)) return new Promise(resolve => { resolve(told(done)) })
     const bytes = bytesOf(transaction)
     if (this.#pending.size >= this.#maxPending || this.#bytes + bytes > this.#maxBytes) {
       return Promise.reject(new CMeshError('CMESH_ROUTER_BUSY', { what: 'consensus', limit: this.#pending.size, retryAfterMs: 100 }))
