@@ -5,7 +5,7 @@
  * Invariant: a `Reply` exists only for bytes that are one well-formed frame and carry the id of their request; everything
  * else is `CMESH_CLIENT_REPLY`.
  */
-import { decodeBatchReply, type BatchReply } from '../cmtp/batch.ts'
+import { decodeBatchReply, type BatchReply } from '../cmtp/batch-reply.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { ReplyFrame, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { decodeHeaders, headerValue, type HeaderList } from '../cmtp/headers.ts'

@@ -1,18 +1,15 @@
 /**
- * The batch frames of CMTP/0: many independent requests in one message, and their replies in the same order. One deadline,
+ * The batch request of CMTP/0: many independent requests in one message, answered by one (`batch-reply.ts`) in the same order. One deadline,
  * hop count and receipt level serve all entries, and one token, unless the frame is a gateway's and says whose each entry is;
  * each entry has its own address, headers, body and status. Entry `i` has the batch's id plus `i` (see `message-id.ts`).
  */
 import { CMeshError } from './errors.ts'
-import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
+import { readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
 import { TOKEN_REFERENCE_BYTES } from './identity/token.ts'
-import { entryId, MESSAGE_ID_BYTES } from './message-id.ts'
+import { MESSAGE_ID_BYTES } from './message-id.ts'
 import {
-  encodeSharedPart, ENTRY_PART_BYTES, putEntryIndex, putEntryPart, SharedPart, type EntryPart, type SharedEvidence, type SharedRoot, type SharingEntry,
-} from './receipt/shared-part.ts'
-import {
-  asBuffer, checkPart, expectKind, KIND_BATCH_REPLY, KIND_BATCH_REQUEST, MAGIC_0, MAGIC_1, malformed, OWN_TOKENS_FLAG, receiptFlags, receiptOf, VERSION,
+  asBuffer, checkPart, expectKind, KIND_BATCH_REQUEST, MAGIC_0, MAGIC_1, malformed, OWN_TOKENS_FLAG, receiptFlags, receiptOf, VERSION,
   type ReceiptLevel,
 } from './wire.ts'
 
@@ -188,186 +185,4 @@ export class BatchFrame {
     const end = fqmnStart - ENTRY_HEADER_BYTES
     return this.bytes.subarray(end - TOKEN_REFERENCE_BYTES, end)
   }
-}
-
-/*
- * batch reply: 0 magic 2 · 2 version 1 · 3 kind 1 · 4 flags 2 · 6 count 2 · 8 id 16 · 24 entries
- * entry:       status 2 · header length 2 · layers length 4 · body length 4 · [final hash 32, unless the level is none]
- *              headers · layers · body
- * Behind the entries, at `full`: what their layers share (receipt/shared-part.ts)
- */
-const BATCH_REPLY_HEADER_BYTES = 24
-const REPLY_ENTRY_HEADER_BYTES = 12
-/** What an entry of a batch reply takes beside its headers, layers and body. */
-export const REPLY_ENTRY_BYTES = REPLY_ENTRY_HEADER_BYTES + HASH_BYTES
-
-/** Builds a batch reply entry by entry into one growing buffer, so that a reply costs its own bytes and nothing more. */
-export class BatchReplyWriter {
-  readonly #receipt: ReceiptLevel
-  #frame: Buffer
-  #at = BATCH_REPLY_HEADER_BYTES
-
-  constructor(id: Uint8Array, count: number, receipt: ReceiptLevel) {
-    this.#receipt = receipt
-    this.#frame = Buffer.allocUnsafe(BATCH_REPLY_HEADER_BYTES + count * 128)
-    const frame = this.#frame
-    frame[0] = MAGIC_0
-    frame[1] = MAGIC_1
-    frame[2] = VERSION
-    frame[3] = KIND_BATCH_REPLY
-    frame.writeUInt16BE(receiptFlags(receipt), 4)
-    frame.writeUInt16BE(count, 6)
-    frame.set(id, 8)
-  }
-
-  /** Bytes written so far. */
-  get length(): number {
-    return this.#at
-  }
-
-  /** Appends the next entry. `finalHash` is 32 latin1 characters; ignored when the level is `none`. `layers`: at `full`, of an entry that has some. */
-  add(status: number, finalHash: string, headers: Uint8Array, layers: EntryPart | undefined, body: Uint8Array): void {
-    const hashBytes = this.#receipt === 'none' ? 0 : HASH_BYTES
-    const layersBytes = layers === undefined ? 0 : ENTRY_PART_BYTES
-    const end = this.#at + REPLY_ENTRY_HEADER_BYTES + hashBytes + headers.length + layersBytes + body.length
-    const frame = this.#reach(end)
-    let at = this.#at
-    frame[at] = status >> 8
-    frame[at + 1] = status & 0xff
-    frame[at + 2] = headers.length >> 8
-    frame[at + 3] = headers.length & 0xff
-    frame.writeUInt32BE(layersBytes, at + 4)
-    frame.writeUInt32BE(body.length, at + 8)
-    at += REPLY_ENTRY_HEADER_BYTES
-    if (hashBytes !== 0 && frame.write(finalHash, at, hashBytes, 'latin1') !== hashBytes) {
-      throw new RangeError('an entry that promises a final hash needs its 32 bytes')
-    }
-    at += hashBytes
-    if (headers.length !== 0) frame.set(headers, at)
-    at += headers.length
-    if (layers !== undefined) putEntryPart(frame, at, layers)
-    at += layersBytes
-    if (body.length !== 0) frame.set(body, at)
-    this.#at = end
-  }
-
-  /** Appends the entry in `[start, end)`, which was added before, again with another final hash; where it has layers, `index` is that of its own leaf. */
-  repeat(start: number, end: number, finalHash: string, index = 0): void {
-    const at = this.#at
-    const next = at + end - start
-    const frame = this.#reach(next)
-    frame.copyWithin(at, start, end)
-    if (this.#receipt !== 'none') frame.write(finalHash, at + REPLY_ENTRY_HEADER_BYTES, HASH_BYTES, 'latin1')
-    if (this.#receipt === 'full') putEntryIndex(frame, at + REPLY_ENTRY_BYTES + frame.readUInt16BE(at + 2), index)
-    this.#at = next
-  }
-
-  /** The frame, with room up to `end`. */
-  #reach(end: number): Buffer {
-    if (end > this.#frame.length) {
-      const grown = Buffer.allocUnsafe(Math.max(end, this.#frame.length * 2))
-      grown.set(this.#frame.subarray(0, this.#at))
-      this.#frame = grown
-    }
-    return this.#frame
-  }
-
-  /** The frame; at `full` with what its entries share. */
-  finish(roots: readonly SharedRoot[] = [], heads: readonly Uint8Array[] = [], evidence: readonly SharedEvidence[] = []): Buffer {
-    if (this.#receipt === 'full') {
-      const shared = encodeSharedPart(roots, heads, evidence)
-      this.#reach(this.#at + shared.length).set(shared, this.#at)
-      this.#at += shared.length
-    }
-    return this.#frame.subarray(0, this.#at)
-  }
-}
-
-/** One entry of a decoded batch reply: views into the frame, made when asked for. */
-export class BatchReplyEntry {
-  readonly status: number
-  readonly #bytes: Buffer
-  readonly #hashAt: number
-  readonly #headersAt: number
-  readonly #layersAt: number
-  readonly #bodyAt: number
-  readonly #end: number
-  readonly #layers: () => Buffer
-
-  /** `layers` puts the layers part together. */
-  constructor(bytes: Buffer, status: number, hashAt: number, headersAt: number, layersAt: number, bodyAt: number, end: number, layers: () => Buffer) {
-    this.status = status
-    this.#layers = layers
-    this.#bytes = bytes
-    this.#hashAt = hashAt
-    this.#headersAt = headersAt
-    this.#layersAt = layersAt
-    this.#bodyAt = bodyAt
-    this.#end = end
-  }
-
-  /** 32 bytes, or empty when the reply promises none. */
-  get finalHash(): Buffer {
-    return this.#bytes.subarray(this.#hashAt, this.#headersAt)
-  }
-
-  get headers(): Buffer {
-    return this.#bytes.subarray(this.#headersAt, this.#layersAt)
-  }
-
-  /** The layers part, as a reply alone has it: put together when it is asked for. Throws `CMESH_FRAME_MALFORMED` where that cannot be. */
-  get layers(): Buffer {
-    return this.#layers()
-  }
-
-  /** What the entry says of its layers itself. */
-  get ownPart(): Buffer {
-    return this.#bytes.subarray(this.#layersAt, this.#bodyAt)
-  }
-
-  get body(): Buffer {
-    return this.#bytes.subarray(this.#bodyAt, this.#end)
-  }
-}
-
-export interface BatchReply {
-  readonly id: Buffer
-  readonly receipt: ReceiptLevel
-  readonly entries: readonly BatchReplyEntry[]
-}
-
-/** Throws `CMESH_FRAME_*`. */
-export function decodeBatchReply(data: Uint8Array): BatchReply {
-  const bytes = asBuffer(data)
-  expectKind(bytes, KIND_BATCH_REPLY, BATCH_REPLY_HEADER_BYTES, 'a batch reply')
-  const receipt = receiptOf(bytes.readUInt16BE(4))
-  const hashBytes = receipt === 'none' ? 0 : HASH_BYTES
-  const count = bytes.readUInt16BE(6)
-  checkPart('batch', count, LIMITS.batchEntries)
-  const id = bytes.subarray(8, 8 + MESSAGE_ID_BYTES)
-  const entries: BatchReplyEntry[] = []
-  let shared: SharedPart | undefined
-  let sharing: readonly SharingEntry[] | undefined
-  const layersOf = (nth: number): Buffer => {
-    if (shared === undefined) return EMPTY
-    sharing ??= entries.map(({ finalHash, ownPart }, i) => ({ id: entryId(id, i), final: finalHash, part: ownPart }))
-    return shared.layersPart(nth, sharing)
-  }
-  let at = BATCH_REPLY_HEADER_BYTES
-  for (let i = 0; i < count; i++) {
-    if (at + REPLY_ENTRY_HEADER_BYTES > bytes.length) throw malformed(at, `entry ${i} of ${count}`)
-    const hashAt = at + REPLY_ENTRY_HEADER_BYTES
-    const headersAt = hashAt + hashBytes
-    const layersBytes = bytes.readUInt32BE(at + 4)
-    const layersAt = headersAt + bytes.readUInt16BE(at + 2)
-    const bodyAt = layersAt + layersBytes
-    const end = bodyAt + bytes.readUInt32BE(at + 8)
-    if (end > bytes.length) throw malformed(at, `entry ${i} to lie within the frame`)
-    if (layersBytes !== 0 && (receipt !== 'full' || layersBytes !== ENTRY_PART_BYTES)) throw malformed(at + 4, 'no layers, or those of `full`')
-    entries.push(new BatchReplyEntry(bytes, bytes.readUInt16BE(at), hashAt, headersAt, layersAt, bodyAt, end, () => layersOf(i)))
-    at = end
-  }
-  if (receipt === 'full') shared = new SharedPart(bytes, at, count)
-  else if (at !== bytes.length) throw malformed(at, 'the end of the frame')
-  return { id, receipt, entries }
 }

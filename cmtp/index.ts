@@ -21,10 +21,8 @@ export {
 export {
   encodeReply, encodeRequest, ReplyFrame, RequestFrame, salvageMessageId, type ReplyFields, type RequestFields,
 } from './frame.ts'
-export {
-  assembleBatch, BATCH_ID_AT, BatchFrame, BatchReplyEntry, BatchReplyWriter, decodeBatchReply, encodeBatch, encodeBatchEntry,
-  type BatchEntryFields, type BatchEnvelope, type BatchFields, type BatchReply,
-} from './batch.ts'
+export { assembleBatch, BATCH_ID_AT, BatchFrame, encodeBatch, encodeBatchEntry, type BatchEntryFields, type BatchEnvelope, type BatchFields } from './batch.ts'
+export { BatchReplyEntry, BatchReplyWriter, decodeBatchReply, type BatchReply } from './batch-reply.ts'
 export { BUNDLE_TOKEN, bundleToken, BundleWriter, decodeBundle, takesBundle, type BundledReply } from './bundle.ts'
 export {
   argumentsHash, decodeLayer, decodeLayers, EMPTY_HASH, encodeLayer, encodeLayers, layerSite, SALT_BYTES, sha256, siteAt,

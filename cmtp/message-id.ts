@@ -5,6 +5,8 @@
 import { randomBytes } from 'node:crypto'
 
 export const MESSAGE_ID_BYTES = 16
+/** Where the counter stands in an id. */
+export const COUNTER_AT = 12
 
 export class MessageIds {
   readonly #now: () => number
@@ -61,10 +63,19 @@ export function entryId(batch: Uint8Array, index: number): Buffer {
 
 /** Writes the id of entry `index` of the batch with id `batch` into `target` at `at`. */
 export function putEntryId(target: Uint8Array, batch: Uint8Array, index: number, at = 0): void {
-  for (let i = 0; i < 12; i++) target[at + i] = batch[i] as number
-  const last = (((batch[12] as number) << 24 | (batch[13] as number) << 16 | (batch[14] as number) << 8 | (batch[15] as number)) + index) >>> 0
-  target[at + 12] = last >>> 24
-  target[at + 13] = last >>> 16
-  target[at + 14] = last >>> 8
-  target[at + 15] = last
+  for (let i = 0; i < COUNTER_AT; i++) target[at + i] = batch[i] as number
+  putCounter(target, counterOf(batch) + index, at)
+}
+
+/** The last 32 bits of an id. */
+export function counterOf(id: Uint8Array): number {
+  return ((id[COUNTER_AT] as number) << 24 | (id[13] as number) << 16 | (id[14] as number) << 8 | (id[15] as number)) >>> 0
+}
+
+/** Writes them, modulo 2^32, into the id at `at`. */
+export function putCounter(target: Uint8Array, counter: number, at = 0): void {
+  target[at + COUNTER_AT] = counter >>> 24
+  target[at + 13] = counter >>> 16
+  target[at + 14] = counter >>> 8
+  target[at + 15] = counter
 }

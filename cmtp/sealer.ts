@@ -12,7 +12,6 @@ import { hash } from 'node:crypto'
 import { HASH_BYTES } from './frame.ts'
 import { EMPTY_HASH, LAYER_BYTES, placeOf, putHash, putLayer, SALT_AT, SALT_BYTES, text16, type Layer } from './layer.ts'
 import { LIMITS } from './limits.ts'
-import { putEntryId } from './message-id.ts'
 import { Salts } from './salts.ts'
 import { CALLER_AT, ID_AT, Sealed, SEALED_BYTES, type Preimages } from './sealed.ts'
 import { TwoGenerations } from './two-generations.ts'
@@ -79,17 +78,10 @@ export class LayerSealer {
     return hash('sha256', final, 'binary')
   }
 
-  /** All that was hashed for the message that was sealed last, for `sealAs` to hash it under other ids. The caller's to keep. */
+  /** All that was hashed for the message that was sealed last, for `Repeated` to hash it under other ids. The caller's to keep. */
   kept(): Preimages {
     const { content, layers, final } = this.last
     return { content: Buffer.from(content), layers: layers.map(layer => Buffer.from(layer)), final: Buffer.from(final) }
-  }
-
-  /** The final hash of the message in `preimage` as entry `index` of the batch with id `batch`. */
-  sealAs(preimage: Preimages, batch: Uint8Array, index: number): string {
-    putEntryId(preimage.final, batch, index, ID_AT)
-    this.#last = preimage
-    return hash('sha256', preimage.final, 'binary')
   }
 
   /** What the message that was sealed last was filled into: the same object for messages that differ in id, times and salts alone. */

@@ -1,11 +1,13 @@
 /**
- * WebAssembly that hashes many short messages with SHA-256 (FIPS 180-4) at once, four in the lanes of each vector: leaves of 48 bytes and pairs
- * of 64, one behind the other in its memory, each behind a prefix byte. Written instruction by instruction, since no compiler is at hand where
- * it runs; `sha256-lanes.ts` uses it.
- *
- * Source of opcodes and layout: WebAssembly Core Specification 2.0, section 5.
+ * WebAssembly that hashes many messages with SHA-256 (FIPS 180-4) at once, four in the lanes of each vector: leaves of 48 bytes and pairs
+ * of 64, one behind the other in its memory, each behind a prefix byte; and messages that differ in a counter alone. Written instruction by
+ * instruction, since no compiler is at hand where it runs; `sha256-lanes.ts` uses it.
  */
 import { HASH_BYTES } from '../frame.ts'
+import {
+  ADD, AND, body, call, exported, get, global, i32, leb, load, loadSame, mutable, OR, section, SELECT, set, SHIFT_LEFT, SHIFT_RIGHT, store, swapped, tee,
+  vector, words, XOR, ZERO, type Code,
+} from './wasm-code.ts'
 
 /** The cube roots of the first 64 primes: FIPS 180-4, 4.2.2. */
 const K = `
@@ -26,67 +28,12 @@ const STATE_AT = INITIAL_AT + 8 * VECTOR
 const BLOCK_AT = STATE_AT + 8 * VECTOR
 /** Where the memory is whoever's who calls. */
 export const FREE_AT = BLOCK_AT + 16 * VECTOR
-const MEMORY_BYTES = 131_072
-
-type Code = readonly number[]
-
-const ADD = vector(0xae)
-const AND = vector(0x4e)
-const OR = vector(0x50)
-const XOR = vector(0x51)
-/** Of the first where the third has ones, of the second elsewhere. */
-const SELECT = vector(0x52)
-const SHIFT_LEFT = vector(0xab)
-const SHIFT_RIGHT = vector(0xad)
-const ZERO = i32(0)
-
-function leb(value: number): Code {
-  return value < 0x80 ? [value] : [(value & 0x7f) | 0x80, ...leb(value >>> 7)]
-}
-
-function signed(value: number): Code {
-  return value >= -64 && value < 64 ? [value & 0x7f] : [(value & 0x7f) | 0x80, ...signed(value >> 7)]
-}
-
-function vector(opcode: number): Code {
-  return [0xfd, ...leb(opcode)]
-}
-
-function i32(value: number): Code {
-  return [0x41, ...signed(value)]
-}
-
-function get(local: number): Code {
-  return [0x20, local]
-}
-
-function set(local: number): Code {
-  return [0x21, local]
-}
-
-function tee(local: number): Code {
-  return [0x22, local]
-}
-
-/** Four times the same word. */
-function words(word: number): Code {
-  const bytes = [word, word >>> 8, word >>> 16, word >>> 24].map(byte => byte & 0xff)
-  return [...vector(0x0c), ...bytes, ...bytes, ...bytes, ...bytes]
-}
-
-/** Of the address on the stack. */
-function load(offset: number): Code {
-  return [...vector(0x00), 4, ...leb(offset)]
-}
-
-function store(offset: number): Code {
-  return [...vector(0x0b), 4, ...leb(offset)]
-}
-
-/** Other byte order, in each word. */
-function swapped(local: number): Code {
-  return [...tee(local), ...get(local), ...vector(0x0d), 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12]
-}
+export const MEMORY_BYTES = 262_144
+/** Which byte of a message with a counter that begins at, in its first block: in the middle of a word. */
+export const COUNTER_AT = 14
+const COUNTER_WORD = 3
+/** Bytes of a block of such a message that is the same for all: its schedule with the constants added. */
+export const SAME_BYTES = 256
 
 function rotated(local: number, by: number): Code {
   return [...get(local), ...i32(by), ...SHIFT_RIGHT, ...get(local), ...i32(32 - by), ...SHIFT_LEFT, ...OR]
@@ -101,12 +48,12 @@ function mixed(local: number, [a, b, c]: readonly [number, number, number], shif
 const W = 8
 const [SUM, CHANGED, KS] = [24, 25, 27] as const
 
-/** A round: 6.2.2, 3. What is a in one round is b in the next, so that the locals are turned, not their values. */
-function round(index: number): Code {
+/** A round: 6.2.2, 3. `word`: of the schedule, its constant added. What is a in one round is b in the next, so that locals are turned, not values. */
+function round(index: number, word: Code): Code {
   const [a, b, , d, e, f, g, h] = Array.from({ length: 8 }, (_, i) => (i - index) & 7) as [number, number, number, number, number, number, number, number]
   return [
     ...get(h), ...mixed(e, [6, 11, 25], false), ...ADD, ...get(f), ...get(g), ...get(e), ...SELECT, ...ADD,
-    ...get(KS), ...load(K_AT + index * VECTOR), ...ADD, ...get(W + index), ...ADD, ...set(SUM),
+    ...word, ...ADD, ...set(SUM),
     ...get(d), ...get(SUM), ...ADD, ...set(d),
     // The majority is b but where a and b, and b and c, differ; the first of these is the second of the next round.
     ...get(SUM), ...mixed(a, [2, 13, 22], false), ...ADD,
@@ -123,22 +70,44 @@ function scheduled(index: number): Code {
   ]
 }
 
+/** The word of the schedule that stands in a local, its constant added. */
+function word(index: number): Code {
+  return [...get(KS), ...load(K_AT + index * VECTOR), ...get(W + index), ...ADD]
+}
+
 const SIXTEEN = Array.from({ length: 16 }, (_, i) => i)
 const EIGHT = SIXTEEN.slice(0, 8)
+
+/** The state into locals, and these back, added to it: 6.2.2, 2 and 4. */
+const TAKEN: Code = [...EIGHT.flatMap(i => [...ZERO, ...load(STATE_AT + i * VECTOR), ...set(i)]), ...get(1), ...get(2), ...XOR, ...set(CHANGED + 1)]
+const ADDED: Code = EIGHT.flatMap(i => [...ZERO, ...get(i), ...ZERO, ...load(STATE_AT + i * VECTOR), ...ADD, ...store(STATE_AT + i * VECTOR)])
 
 /** Puts the block into the state. */
 function compression(): Code {
   return [
     ...SIXTEEN.flatMap(i => [...ZERO, ...load(BLOCK_AT + i * VECTOR), ...set(W + i)]),
-    ...EIGHT.flatMap(i => [...ZERO, ...load(STATE_AT + i * VECTOR), ...set(i)]),
-    ...get(1), ...get(2), ...XOR, ...set(CHANGED + 1),
-    ...SIXTEEN.flatMap(round),
+    ...TAKEN,
+    ...SIXTEEN.flatMap(i => round(i, word(i))),
     0x03, 0x40, // loop
     ...get(KS), ...i32(16 * VECTOR), 0x6a, ...set(KS),
-    ...SIXTEEN.flatMap(i => [...scheduled(i), ...round(i)]),
+    ...SIXTEEN.flatMap(i => [...scheduled(i), ...round(i, word(i))]),
     ...get(KS), ...i32(48 * VECTOR), 0x49, 0x0d, 0, // again while less
     0x0b,
-    ...EIGHT.flatMap(i => [...ZERO, ...get(i), ...ZERO, ...load(STATE_AT + i * VECTOR), ...ADD, ...store(STATE_AT + i * VECTOR)]),
+    ...ADDED,
+  ]
+}
+
+/** Puts a block that is the same for all four into the state: the one whose schedule the global says where it is, which is then behind it. */
+function sameCompression(): Code {
+  return [
+    ...TAKEN,
+    ...global.get, ...set(KS),
+    ...global.get, ...i32(SAME_BYTES), 0x6a, ...global.set,
+    0x03, 0x40, // loop
+    ...SIXTEEN.flatMap(i => round(i, [...get(KS), ...loadSame(4 * i)])),
+    ...get(KS), ...i32(64), 0x6a, ...tee(KS), ...global.get, 0x49, 0x0d, 0, // again while less
+    0x0b,
+    ...ADDED,
   ]
 }
 
@@ -158,7 +127,18 @@ function padded(index: number, word: number): Code {
   return [...ZERO, ...words(word), ...store(BLOCK_AT + index * VECTOR)]
 }
 
-const COMPRESS: Code = [0x10, 0]
+const COMPRESS = call(0)
+const COMPRESS_SAME = call(1)
+
+const BEGUN: Code = EIGHT.flatMap(i => [...ZERO, ...ZERO, ...load(INITIAL_AT + i * VECTOR), ...store(STATE_AT + i * VECTOR)])
+
+/** The four hashes, one behind the other. */
+function told(temporary: number): Code {
+  return EIGHT.flatMap(i => [
+    ...ZERO, ...load(STATE_AT + i * VECTOR), ...swapped(temporary), ...set(temporary),
+    ...[0, 1, 2, 3].flatMap(lane => [...get(OUT), ...get(temporary), ...vector(0x5a), 0, ...leb(lane * HASH_BYTES + 4 * i), lane]),
+  ])
+}
 
 /** Hashes messages of `each` bytes, 48 or 64, four at a time, from one address up to another. */
 function hashing(each: number, prefix: number): Code {
@@ -173,29 +153,46 @@ function hashing(each: number, prefix: number): Code {
   const blocks = each < 56 ? 1 : 2
   return [
     0x03, 0x40, // loop
-    ...EIGHT.flatMap(i => [...ZERO, ...ZERO, ...load(INITIAL_AT + i * VECTOR), ...store(STATE_AT + i * VECTOR)]),
+    ...BEGUN,
     ...Array.from({ length: blocks }, (_, block) => [...SIXTEEN.flatMap(i => word(16 * block + i)), ...COMPRESS]).flat(),
-    ...EIGHT.flatMap(i => [
-      ...ZERO, ...load(STATE_AT + i * VECTOR), ...swapped(TEMPORARY), ...set(TEMPORARY),
-      ...[0, 1, 2, 3].flatMap(lane => [...get(OUT), ...get(TEMPORARY), ...vector(0x5a), 0, ...leb(lane * HASH_BYTES + 4 * i), lane]),
-    ]),
+    ...told(TEMPORARY),
     ...get(OUT), ...i32(LANES * HASH_BYTES), 0x6a, ...set(OUT),
     ...get(FROM), ...i32(LANES * each), 0x6a, ...tee(FROM), ...get(TO), 0x49, 0x0d, 0, // again while less
     0x0b,
   ]
 }
 
-function section(id: number, ...items: readonly Code[]): Code {
-  const content = [...leb(items.length), ...items.flat()]
-  return [id, ...leb(content.length), ...content]
-}
+/** Parameters and local of the function that hashes messages which differ in a counter alone. */
+const [SAME, END, COUNTERS] = [3, 4, 5] as const
 
-function body(locals: Code, code: Code): Code {
-  return [...leb(locals.length + code.length + 1), ...locals, ...code, 0x0b]
-}
-
-function exported(name: string, kind: number, index: number): Code {
-  return [name.length, ...Buffer.from(name), kind, index]
+/**
+ * Hashes such messages for counters from one address up to another, four at a time. At `SAME` stand the words of the first block, with zeros for the
+ * counter, and behind them what the other blocks come to (`sameBlock`), up to `END`.
+ */
+function counting(): Code {
+  const whole = (index: number): Code => [...get(SAME), ...loadSame(4 * index)]
+  const to = (index: number, code: Code): Code => [...ZERO, ...code, ...store(BLOCK_AT + index * VECTOR)]
+  return [
+    ...SIXTEEN.flatMap(i => (i === COUNTER_WORD || i === COUNTER_WORD + 1 ? [] : to(i, whole(i)))),
+    0x03, 0x40, // loop
+    ...BEGUN,
+    ...get(FROM), ...load(0), ...set(COUNTERS),
+    ...to(COUNTER_WORD, [...whole(COUNTER_WORD), ...get(COUNTERS), ...i32(16), ...SHIFT_RIGHT, ...OR]),
+    ...to(COUNTER_WORD + 1, [...whole(COUNTER_WORD + 1), ...get(COUNTERS), ...i32(16), ...SHIFT_LEFT, ...OR]),
+    ...COMPRESS,
+    ...get(SAME), ...i32(64), 0x6a, ...global.set,
+    0x02, 0x40, // block
+    0x03, 0x40, // loop
+    ...global.get, ...get(END), 0x4f, 0x0d, 1, // out unless less
+    ...COMPRESS_SAME,
+    0x0c, 0, // again
+    0x0b,
+    0x0b,
+    ...told(COUNTERS),
+    ...get(OUT), ...i32(LANES * HASH_BYTES), 0x6a, ...set(OUT),
+    ...get(FROM), ...i32(LANES * 4), 0x6a, ...tee(FROM), ...get(TO), 0x49, 0x0d, 0, // again while less
+    0x0b,
+  ]
 }
 
 /** What stands at the front of the memory before anything is hashed. */
@@ -203,21 +200,44 @@ export function constants(): Uint32Array {
   return Uint32Array.from(`${K} ${INITIAL}`.trim().split(/\s+/).flatMap(word => Array<number>(LANES).fill(parseInt(word, 16))))
 }
 
+const ROUNDS = K.trim().split(/\s+/).map(constant => parseInt(constant, 16))
+
+/** What `counted` needs of a block that is the same for all, made from its 16 words: its schedule, constants added. Writes `SAME_BYTES`. */
+export function sameBlock(block: ArrayLike<number>, target: Uint32Array, at: number): void {
+  for (let i = 0; i < 16; i++) SCHEDULE[i] = block[i] as number
+  for (let i = 16; i < 64; i++) {
+    const [late, early] = [SCHEDULE[i - 2] as number, SCHEDULE[i - 15] as number]
+    SCHEDULE[i] = (turned(late, 17) ^ turned(late, 19) ^ late >>> 10) + (SCHEDULE[i - 7] as number)
+      + (turned(early, 7) ^ turned(early, 18) ^ early >>> 3) + (SCHEDULE[i - 16] as number)
+  }
+  for (let i = 0; i < 64; i++) target[at + i] = (SCHEDULE[i] as number) + (ROUNDS[i] as number)
+}
+
+const SCHEDULE = new Int32Array(64)
+
+function turned(word: number, by: number): number {
+  return word >>> by | word << 32 - by
+}
+
 /**
  * A module with `memory`, and `leaves` and `pairs`: (from, to, out) with the addresses of the byte before the first message, of the byte before where
- * the last one ends, and of where the hashes go. They work by four, and read and write as if the last four were whole.
+ * the last one ends, and of where the hashes go. `counted`: (from, to, out, same, end) with those of the counters, 4 bytes each as the machine has them,
+ * and of what is the same. They work by four, and read and write as if the last four were whole.
  */
 export function moduleOf(leafPrefix: number, nodePrefix: number): Uint8Array {
   const pages = MEMORY_BYTES / PAGE_BYTES
   return Uint8Array.from([
     0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00,
-    ...section(1, [0x60, 0, 0], [0x60, 3, 0x7f, 0x7f, 0x7f, 0]),
-    ...section(3, [0], [1], [1]),
+    ...section(1, [0x60, 0, 0], [0x60, 3, 0x7f, 0x7f, 0x7f, 0], [0x60, 5, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0]),
+    ...section(3, [0], [0], [1], [1], [2]),
     ...section(5, [1, pages, pages]),
-    ...section(7, exported('memory', 2, 0), exported('leaves', 0, 1), exported('pairs', 0, 2)),
+    ...section(6, mutable),
+    ...section(7, exported('memory', 2, 0), exported('leaves', 0, 2), exported('pairs', 0, 3), exported('counted', 0, 4)),
     ...section(10,
       body([2, 27, 0x7b, 1, 0x7f], compression()),
+      body([2, 27, 0x7b, 1, 0x7f], sameCompression()),
       body([1, 1, 0x7b], hashing(48, leafPrefix)),
-      body([1, 1, 0x7b], hashing(64, nodePrefix))),
+      body([1, 1, 0x7b], hashing(64, nodePrefix)),
+      body([1, 1, 0x7b], counting())),
   ])
 }

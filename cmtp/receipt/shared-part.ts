@@ -45,6 +45,7 @@ export interface SharedEvidence {
 
 /** The part of an entry as it is told. */
 export const ENTRY_PART_BYTES = 8
+const INDEX_AT = 4
 /** What it takes with nothing in it. */
 export const SHARED_PART_BYTES = 6
 /** What the evidence of an entry takes beside its own bytes. */
@@ -71,12 +72,14 @@ const EMPTY = Buffer.alloc(0)
 export function putEntryPart(target: Buffer, start: number, { head, root = NO_ROOT, index }: EntryPart): void {
   target.writeUInt16BE(head, start)
   target.writeUInt16BE(root, start + 2)
-  putEntryIndex(target, start, index)
+  target.writeUInt32BE(index, start + INDEX_AT)
 }
 
-/** Puts another index into the part of an entry. */
-export function putEntryIndex(target: Buffer, start: number, index: number): void {
-  target.writeUInt32BE(index, start + 4)
+/** The part of an entry with another index. */
+export function withEntryIndex(part: Uint8Array, index: number): Buffer {
+  const other = Buffer.from(part)
+  other.writeUInt32BE(index, INDEX_AT)
+  return other
 }
 
 export function encodeSharedPart(roots: readonly SharedRoot[], heads: readonly Uint8Array[], evidence: readonly SharedEvidence[]): Buffer {

@@ -16,7 +16,9 @@ import { encodeRecorded } from '../../cmtp/receipt/recorded.ts'
 import { decodeRootRecord, ROOT_RECORD_BYTES, type AuditRoot } from '../../cmtp/receipt/root.ts'
 import { asBuffer } from '../../cmtp/wire.ts'
 import { segmentsIn } from '../../providers/registry.ts'
-import { NOTE_KEY_BYTES, NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, readNote, repeated, type Note } from '../../services/audit/messages.ts'
+import {
+  NOTE_KEY_BYTES, NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_RUN, NOTE_OF_TEXT, notesOfRun, readNote, repeated, type Note,
+} from '../../services/audit/messages.ts'
 import { withAuditLog, type AuditCopy } from './audit-copy.ts'
 import type { OnProgress } from './source.ts'
 
@@ -142,9 +144,11 @@ function notesOf(bytes: Buffer, texts: Map<string, Buffer>): Found[] {
     else if (note.kind === NOTE_OF_REQUEST) {
       records.set(key, note.payload)
       found.push({ note, record: note.payload })
-    } else if (note.kind === NOTE_OF_REPEAT) {
-      const of = records.get(note.payload.toString('latin1'))
-      if (of !== undefined) found.push({ note, record: repeated(of, note.key) })
+    } else if (note.kind === NOTE_OF_REPEAT || note.kind === NOTE_OF_RUN) {
+      for (const each of note.kind === NOTE_OF_RUN ? notesOfRun(note) : [note]) {
+        const of = records.get(each.payload.toString('latin1'))
+        if (of !== undefined) found.push({ note: each, record: repeated(of, each.key) })
+      }
     }
   }
   return found

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { AuditBatch, AuditEntry, AuditHead, AuditLog } from '../../services/audit/provider.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, readNote, repeated, type Note } from '../../services/audit/messages.ts'
+import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_RUN, NOTE_OF_TEXT, notesOfRun, readNote, repeated, type Note } from '../../services/audit/messages.ts'
 
 /** Notes kept of one id. */
 const SAME = 4
@@ -48,7 +48,9 @@ export class MockAuditLog implements AuditLog {
     const { now } = this.#options
     let segment = this.#segments.at(-1)
     if (apart || segment === undefined) this.#segments.push(segment = { notes: [], bytes: 0, newestMs: 0 })
-    for (let at = 0, note = readNote(own, 0); note !== undefined; at = note.end, note = readNote(own, at)) segment.notes.push(note)
+    for (let note = readNote(own, 0); note !== undefined; note = readNote(own, note.end)) {
+      segment.notes.push(...(note.kind === NOTE_OF_RUN ? notesOfRun(note) : [note]))
+    }
     segment.bytes += own.length
     segment.newestMs = now()
     this.#blocks.push(block)

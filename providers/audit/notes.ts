@@ -5,7 +5,7 @@
 import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AuditBatch, AuditEntry } from '../../services/audit/provider.ts'
-import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, repeated, type Note } from '../../services/audit/messages.ts'
+import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_RUN, NOTE_OF_TEXT, notesOfRun, repeated, runKey, type Note } from '../../services/audit/messages.ts'
 import { syncDirectory } from '../sync-directory.ts'
 import { SAME } from './note-index.ts'
 import { Segment } from './segment.ts'
@@ -95,8 +95,7 @@ export class Notes {
   async find(id: Uint8Array): Promise<AuditEntry[]> {
     const found: AuditEntry[] = []
     for (const segment of [...this.#segments].reverse()) {
-      for (const { kind, batch, index, payload } of await segment.find(id)) {
-        if (kind !== NOTE_OF_REQUEST && kind !== NOTE_OF_REPEAT) continue
+      for (const { kind, batch, index, payload } of await notesOf(segment, id)) {
         const isFirst = (note: Note): boolean => note.kind === NOTE_OF_REQUEST && note.batch === batch
         const of = kind === NOTE_OF_REQUEST ? payload : (await segment.find(payload)).find(isFirst)?.payload
         if (of === undefined) continue
@@ -128,4 +127,12 @@ export class Notes {
   #pathOf(number: number): string {
     return join(this.#options.dir, String(number).padStart(8, '0'))
   }
+}
+
+/** The notes of requests with this id, those that stand in runs among them, the newest first. */
+async function notesOf(segment: Segment, id: Uint8Array): Promise<Note[]> {
+  const alone = (await segment.find(id)).filter(({ kind }) => kind === NOTE_OF_REQUEST || kind === NOTE_OF_REPEAT)
+  const runs = (await segment.find(runKey(id))).filter(({ kind }) => kind === NOTE_OF_RUN)
+  const inRuns = runs.flatMap(run => notesOfRun(run).filter(({ key }) => Buffer.compare(key, id) === 0))
+  return [...alone, ...inRuns].sort((a, b) => b.batch - a.batch || b.index - a.index)
 }

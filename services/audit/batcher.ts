@@ -135,12 +135,15 @@ export class Batcher {
     return index
   }
 
-  /** Takes a request that was answered as the one with the id `of`, which was added in this turn of the event loop, and differs from it in its id alone. */
-  repeat(id: Uint8Array, final: string, of: Uint8Array): number {
+  /**
+   * Takes requests that were each answered as one which was added in this turn of the event loop, and differ from it in their id alone: entries
+   * `first` and those behind it of the batch frame with the id `frame`, their final hashes, and the ids of those they repeat. Gives the index of the first.
+   */
+  repeat(frame: Uint8Array, first: number, finals: Uint8Array, repeated: readonly Uint8Array[]): number {
     if (this.#failure !== undefined) return 0
-    const index = this.#filling.repeat(id, final, of)
-    this.stats.requests++
-    // The one it repeats has seen to it that the batch is closed.
+    const index = this.#filling.repeat(frame, first, finals, repeated)
+    this.stats.requests += repeated.length
+    // Those that they repeat have seen to it that the batch is closed.
     if (this.#running === undefined && this.#filling.count >= FULL_LEAVES) this.#runSoon()
     return index
   }

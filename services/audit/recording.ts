@@ -2,10 +2,13 @@
  * What one batch of requests leaves: their leaves, as they stand on the log, and their notes. Two pieces of memory that are written from the
  * front and used again, so that a request costs two copies and no object.
  */
+import { HASH_BYTES } from '../../cmtp/frame.ts'
 import { putHash, placeOf, type Layer } from '../../cmtp/layer.ts'
-import { MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
+import { COUNTER_AT, counterOf, entryId, MESSAGE_ID_BYTES, putCounter, putEntryId } from '../../cmtp/message-id.ts'
 import { LEAF_BYTES } from '../../cmtp/receipt/merkle.ts'
-import { NOTE_HEADER_BYTES, NOTE_KEY_BYTES, NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, putNoteHeader } from './messages.ts'
+import {
+  LEAST_RUN, NOTE_HEADER_BYTES, NOTE_KEY_BYTES, NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_RUN, NOTE_OF_TEXT, putNoteHeader, runKey, runLength, runOf,
+} from './messages.ts'
 
 /** What a request leaves in its note. A sealer is one, for what it sealed last. */
 export interface Noted {
@@ -69,12 +72,44 @@ export class Recording {
     return index
   }
 
-  /** Adds a request that was answered as one of this batch with the id `of`, and differs from it in nothing else. */
-  repeat(id: Uint8Array, final: string, of: Uint8Array): number {
-    const index = this.#leaf(id, final)
-    const at = this.#begin(NOTE_OF_REPEAT, index, of.length, id)
-    this.#notes.set(of, at)
+  /**
+   * Adds requests that were each answered as one of this batch: entries `first` and those behind it of the batch frame with the id `frame`. `finals`: their
+   * final hashes, one behind the other; `repeated`: the ids of those they repeat, all of that frame. Gives the index of the first; the others follow.
+   */
+  repeat(frame: Uint8Array, first: number, finals: Uint8Array, repeated: readonly Uint8Array[]): number {
+    const index = this.count
+    this.#leavesOf(frame, first, finals, repeated.length)
+    for (let done = 0; done < repeated.length;) {
+      const id = entryId(frame, first + done)
+      const length = runLength(id, repeated.length - done)
+      if (length >= LEAST_RUN) {
+        const payload = runOf(id, repeated.slice(done, done + length))
+        this.#notes.set(payload, this.#begin(NOTE_OF_RUN, index + done, payload.length, runKey(id)))
+      } else {
+        for (let i = done; i < done + length; i++) {
+          putEntryId(id, frame, first + i)
+          const of = repeated[i] as Uint8Array
+          this.#notes.set(of, this.#begin(NOTE_OF_REPEAT, index + i, of.length, id))
+        }
+      }
+      done += length
+    }
     return index
+  }
+
+  /** The leaves of entries that follow on each other. */
+  #leavesOf(frame: Uint8Array, first: number, finals: Uint8Array, count: number): void {
+    let at = this.count * LEAF_BYTES
+    this.count += count
+    const end = this.count * LEAF_BYTES
+    if (end > this.#leaves.length) this.#leaves = grown(this.#leaves, end)
+    const leaves = this.#leaves
+    const counter = counterOf(frame) + first
+    for (let from = 0, nth = 0; at < end; at += LEAF_BYTES, nth++) {
+      for (let i = 0; i < COUNTER_AT; i++) leaves[at + i] = frame[i] as number
+      putCounter(leaves, counter + nth, at)
+      for (const to = from + HASH_BYTES, ahead = at + MESSAGE_ID_BYTES - from; from < to; from++) leaves[ahead + from] = finals[from] as number
+    }
   }
 
   #leaf(id: Uint8Array, final: string): number {

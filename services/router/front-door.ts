@@ -7,7 +7,8 @@
  * known session that reads allocates no promise and runs to its end in one go; what is answered is recorded, and what could not be is
  * not begun: the one reply that leaves no trace is the one that says so.
  */
-import { BatchFrame, BatchReplyWriter, REPLY_ENTRY_BYTES, type BatchEntry } from '../../cmtp/batch.ts'
+import { BatchFrame, type BatchEntry } from '../../cmtp/batch.ts'
+import { BatchReplyWriter, REPLY_ENTRY_BYTES } from '../../cmtp/batch-reply.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
@@ -27,7 +28,8 @@ import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { FullEntries } from './full-entries.ts'
 import { Passage, type Envelope, type Origin } from './passage.ts'
-import { Sealing, type Audit, type Repeatable, type SealedReply, type Traces } from './sealing.ts'
+import { Repetitions } from './repetitions.ts'
+import { Sealing, type Audit, type SealedReply, type Traces } from './sealing.ts'
 
 export interface FrontDoorParts {
   readonly node: string
@@ -140,7 +142,9 @@ export class FrontDoor {
     const fully = new FullEntries(writer, entries.length, this.#sealing.audit, told => {
       answer(told instanceof CMeshError ? this.#unrecorded(id, told) : told)
     })
+    const repetitions = new Repetitions(this.#sealing, writer, receipt === 'full' ? fully : undefined, id)
     const write = (passage: Passage | undefined, entry: Uint8Array, asked: Reply): void => {
+      repetitions.flush()
       const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
       let reply = saying(passage?.trace, asked)
       let sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
@@ -179,15 +183,16 @@ export class FrontDoor {
       write(passage, entry, reply)
       unpark()
     }
-    // Reads without a body that were answered at once: nothing can change before the last entry is looked at.
-    const answered: Answered[] = []
     for (let i = 0; i < entries.length; i++) {
       const { fqmnStart, fqmnEnd, headersEnd, end } = entries[i] as BatchEntry
       const bare = end === fqmnEnd
       const auth = frame.ownTokens ? this.#checkCarried(frame.referenceOf(entries[i] as BatchEntry), origin, envelopeAuth) : envelopeAuth
-      const before = bare && i === next ? sameAsked(answered, auth, bytes, fqmnStart, fqmnEnd) : undefined
-      if (before !== undefined && this.#repeat(before, writer, receipt === 'full' ? fully : undefined, id, i, entries.length)) {
-        if (++next === entries.length && receipt !== 'full') answer(writer.finish())
+      const before = bare && i === next ? repetitions.find(auth, bytes, fqmnStart, fqmnEnd) : undefined
+      if (before !== undefined && repetitions.nextBytes <= LIMITS.frameBytes - (entries.length - i - 1) * REFUSED_ENTRY_BYTES) {
+        repetitions.add(before, i)
+        this.#counted(before.reply)
+        this.stats.repeated++
+        next++
         continue
       }
       const route = this.#routeOf(bytes, fqmnStart, fqmnEnd)
@@ -200,11 +205,9 @@ export class FrontDoor {
       const body = end === headersEnd ? EMPTY : bytes.subarray(headersEnd, end)
       const passage = this.#passage(frame, entry, headers, body, origin, route, startUs)
       const reply = this.#answer(passage, auth)
-      // What it changed may be what an earlier entry has read, or whether its caller may.
-      if (route.write) answered.length = 0
+      if (route.write) repetitions.forget()
       if (reply instanceof Promise) this.#await(passage, reply, late => { settle(i, passage, entry, late) })
       else {
-        const replyStart = writer.length
         if (i !== next) {
           settle(i, passage, entry, reply)
           continue
@@ -212,29 +215,16 @@ export class FrontDoor {
         write(passage, entry, reply)
         // What was too large for the frame was not sent.
         const sent = !this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status
-        if (bare && sent && reply.status < 400 && !route.write && answered.length < DISTINCT) {
-          answered.push({ passage, reply, replyStart, replyEnd: writer.length, start: fqmnStart, end: fqmnEnd, made: this.#sealing.kept(receipt) })
+        if (bare && sent && reply.status < 400 && !route.write) {
+          repetitions.remember(() => ({ passage, reply, entry: i, start: fqmnStart, end: fqmnEnd, made: this.#sealing.kept(receipt) }))
         }
         unpark()
       }
     }
-  }
-
-  /** Answers an entry with what an earlier one of its batch was told, under its own id; false when that does not fit. */
-  #repeat(answered: Answered, writer: BatchReplyWriter, fully: FullEntries | undefined, id: Buffer, index: number, count: number): boolean {
-    const { reply, replyStart, replyEnd } = answered
-    const limit = LIMITS.frameBytes - (count - index - 1) * REFUSED_ENTRY_BYTES
-    const bytes = replyEnd - replyStart + (fully?.sharedBytes ?? 0)
-    if ((fully?.bytes ?? writer.length) + bytes > limit) return false
-    const { finalHash, recorded } = this.#sealing.repeat(answered, id, index)
-    if (fully === undefined) writer.repeat(replyStart, replyEnd, finalHash)
-    else {
-      fully.bytes += bytes
-      fully.repeat(replyStart, replyEnd, finalHash, recorded)
+    if (repetitions.waiting) {
+      repetitions.flush()
+      unpark()
     }
-    this.#counted(reply)
-    this.stats.repeated++
-    return true
   }
 
   #passage(envelope: Envelope, id: Uint8Array, headers: Uint8Array, body: Uint8Array, origin: Origin, route: Route, startUs: number): Passage {
@@ -384,31 +374,6 @@ function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body 
 /** What an entry of a batch reply takes; at `full` reckoned high. */
 function entryBytes({ headers, body }: Reply, { head }: SealedReply, shared: number): number {
   return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.length + FULL_ENTRY_BYTES + shared)
-}
-
-/** A read that was answered at once: what whoever asks the same in the same batch is answered with. */
-interface Answered extends Repeatable {
-  /** Where its entry stands in the batch reply. */
-  readonly replyStart: number
-  readonly replyEnd: number
-  /** Where its address stands in the frame. */
-  readonly start: number
-  readonly end: number
-}
-
-/** Different addresses of one batch whose repetition is noticed. */
-const DISTINCT = 8
-
-/** The answered read of the same caller and the very bytes `[start, end)`; compared from their end, where addresses differ. */
-function sameAsked(answered: readonly Answered[], auth: unknown, bytes: Buffer, start: number, end: number): Answered | undefined {
-  for (const each of answered) {
-    if (each.end - each.start !== end - start || each.passage.auth !== auth) continue
-    let at = end - 1
-    const apart = each.end - end
-    while (at >= start && bytes[at] === bytes[at + apart]) at--
-    if (at < start) return each
-  }
-  return undefined
 }
 
 /** The reply, or the refusal of one that no client would take in. */

@@ -3,7 +3,7 @@
  * have in common is told once behind them: heads of entries that one execution answers, roots, with what the paths of all of their leaves need,
  * and what members say of the writes among them.
  */
-import type { BatchReplyWriter } from '../../cmtp/batch.ts'
+import type { BatchReplyWriter } from '../../cmtp/batch-reply.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { HASH_BYTES } from '../../cmtp/frame.ts'
 import { hashesBeside } from '../../cmtp/receipt/merkle-paths.ts'
@@ -92,11 +92,11 @@ export class FullEntries {
     this.#done()
   }
 
-  /** The next entry, which is answered as the one in `[start, end)` of the frame, and recorded in the same batch. */
-  repeat(start: number, end: number, finalHash: string, recorded: Recorded | undefined): void {
+  /** The next entry, which is answered as entry `of`, recorded in the same batch. `finals`: its final hash from `at` on. */
+  repeat(of: number, finals: Uint8Array, at: number, recorded: Recorded | undefined): void {
     this.#entries++
     if (recorded !== undefined) this.#underOf(recorded.batch).indexes.push(recorded.index)
-    this.#writer.repeat(start, end, finalHash, recorded?.index)
+    this.#writer.repeat(of, finals, at, recorded?.index)
     this.#done()
   }
 

@@ -6,10 +6,12 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
+import { HASH_BYTES } from '../../cmtp/frame.ts'
 import { EMPTY_HASH, layerSite, placeOf, sha256, siteAt, type Layer, type LayerSite } from '../../cmtp/layer.ts'
-import { MESSAGE_ID_BYTES, putEntryId } from '../../cmtp/message-id.ts'
+import { entryId } from '../../cmtp/message-id.ts'
 import { layersPart, partHead } from '../../cmtp/receipt/full-part.ts'
 import type { Evidence } from '../../cmtp/receipt/receipt.ts'
+import { Repeated } from '../../cmtp/repeated.ts'
 import type { Salts } from '../../cmtp/salts.ts'
 import type { Preimages } from '../../cmtp/sealed.ts'
 import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
@@ -62,15 +64,23 @@ export interface Repeatable {
   readonly made: Preimages | undefined
 }
 
+/** Answers that were told again. */
+export interface RepeatedReplies {
+  /** 32 bytes each, one behind the other. */
+  readonly finals: Buffer
+  /** The first of them. */
+  readonly recorded: Recorded | undefined
+}
+
 const EMPTY = Buffer.alloc(0)
-const UNREPEATED = { finalHash: '', recorded: undefined }
+const UNREPEATED: RepeatedReplies = { finals: EMPTY, recorded: undefined }
 const UNSEALED: SealedReply = { finalHash: '', head: undefined, hops: [], trace: undefined }
 
 export class Sealing {
   readonly #parts: SealingParts
   readonly #sealer: LayerSealer
   readonly #unread: LayerSite
-  readonly #entryId = Buffer.alloc(MESSAGE_ID_BYTES)
+  readonly #repeated = new Repeated()
 
   constructor(parts: SealingParts) {
     this.#parts = parts
@@ -118,20 +128,27 @@ export class Sealing {
     return this.seals(receipt) ? this.#sealer.kept() : undefined
   }
 
-  /** The final hash of the same answer under the id of another entry, and where that is recorded; nothing at `none` where nothing is. */
-  repeat({ passage, made }: Repeatable, batch: Uint8Array, index: number): { readonly finalHash: string, readonly recorded: Recorded | undefined } {
-    if (made === undefined) return UNREPEATED
-    putEntryId(this.#entryId, batch, index)
-    const finalHash = this.#sealer.sealAs(made, batch, index)
-    this.#traceRepeat(finalHash, passage)
+  /**
+   * The final hashes of answers that are told again, to entries `first` and those behind it of a batch, and where the first of them is recorded; the others
+   * follow on it. Nothing at `none` where nothing is recorded. The hashes are good until the next call.
+   */
+  repeat(batch: Uint8Array, first: number, told: readonly Repeatable[]): RepeatedReplies {
+    if (told[0]?.made === undefined) return UNREPEATED
+    const finals = this.#repeated.seal(batch, first, told.map(({ made }) => made as Preimages))
+    this.#traceRepeated(batch, first, finals, told)
     const { batcher } = this.#parts.audit ?? {}
-    return { finalHash, recorded: batcher && { batch: batcher.filling, index: batcher.repeat(this.#entryId, finalHash, passage.id) } }
+    return { finals, recorded: batcher && { batch: batcher.filling, index: batcher.repeat(batch, first, finals, told.map(({ passage }) => passage.id)) } }
   }
 
   /** A repetition has no headers: its trace begins with it. */
-  #traceRepeat(finalHash: string, { layers, startUs }: Passage): void {
-    const trace = this.#parts.traces?.begin(this.#entryId, EMPTY, startUs)
-    if (trace !== undefined) this.#parts.traces?.add(this.#entryId, finalHash, layers, trace)
+  #traceRepeated(batch: Uint8Array, first: number, finals: Buffer, told: readonly Repeatable[]): void {
+    const { traces } = this.#parts
+    if (traces === undefined) return
+    for (const [i, { passage: { layers, startUs } }] of told.entries()) {
+      const id = entryId(batch, first + i)
+      const trace = traces.begin(id, EMPTY, startUs)
+      if (trace !== undefined) traces.add(id, finals.toString('latin1', i * HASH_BYTES, (i + 1) * HASH_BYTES), layers, trace)
+    }
   }
 
   /** Records what was sealed last, and gives where; `undefined` where nothing is recorded. */

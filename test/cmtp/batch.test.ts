@@ -1,8 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import {
-  assembleBatch, BATCH_ID_AT, BatchFrame, BatchReplyWriter, decodeBatchReply, encodeBatch, encodeBatchEntry, type BatchReply,
-} from '../../cmtp/batch.ts'
+import { assembleBatch, BATCH_ID_AT, BatchFrame, encodeBatch, encodeBatchEntry } from '../../cmtp/batch.ts'
+import { BatchReplyWriter, decodeBatchReply, type BatchReply } from '../../cmtp/batch-reply.ts'
 import { decodeHeaders, encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { EntryPart } from '../../cmtp/receipt/shared-part.ts'
@@ -36,6 +35,8 @@ interface EntryMeaning {
   readonly headers: HeaderList
   readonly layers: string
   readonly body: string
+  /** Written as a repetition of this entry. */
+  readonly repeats?: number
 }
 const BATCHES = readVectors<CodecVectors<BatchMeaning>>('cmtp/batch-request.json')
 const REPLIES = readVectors<CodecVectors<ReplyMeaning>>('cmtp/batch-reply.json')
@@ -67,8 +68,9 @@ const replyMeaning = ({ id, receipt, entries }: BatchReply): ReplyMeaning => ({
 })
 const replyBytes = ({ id, receipt, entries }: ReplyMeaning): Buffer => {
   const writer = new BatchReplyWriter(bytesOf(id), entries.length, receipt)
-  for (const { status, finalHash, headers, layers, body } of entries) {
-    writer.add(status, bytesOf(finalHash).toString('latin1'), encodeHeaders(headers), ownPart(bytesOf(layers)), bytesOf(body))
+  for (const { status, finalHash, headers, layers, body, repeats } of entries) {
+    if (repeats !== undefined) writer.repeat(repeats, bytesOf(finalHash), 0, ownPart(bytesOf(layers))?.index)
+    else writer.add(status, bytesOf(finalHash).toString('latin1'), encodeHeaders(headers), ownPart(bytesOf(layers)), bytesOf(body))
   }
   return writer.finish()
 }
@@ -94,6 +96,20 @@ const anyReply: fc.Arbitrary<ReplyMeaning> = anyLevel.chain(receipt => fc.record
     headers: anyHeaders, layers: (receipt === 'full' ? anyOwnPart : fc.constant('')), body: anyBytes.map(hex),
   }), { maxLength: 5 }),
 }))
+
+/** The same with entries behind them that repeat some of those which may be. */
+const anyRepeating: fc.Arbitrary<ReplyMeaning> = fc.tuple(anyReply, fc.array(fc.tuple(fc.nat(), anyHash, fc.nat({ max: 0xffff_ffff })), { maxLength: 6 }))
+  .map(([reply, picks]) => {
+    const { entries, receipt } = reply
+    const fit = entries.flatMap((entry, i) => (receipt === 'full' && entry.layers === '' ? [] : [{ ...entry, repeats: i }]))
+    const repeated = fit.length === 0 ? [] : picks.map(([pick, hash, index]): EntryMeaning => {
+      const entry = fit[pick % fit.length] as EntryMeaning
+      const layers = receipt === 'full' ? `${entry.layers.slice(0, 8)}${index.toString(16).padStart(8, '0')}` : ''
+      return { ...entry, layers, finalHash: receipt === 'none' ? '' : Buffer.from(hash, 'latin1').toString('hex') }
+    })
+    return { ...reply, entries: [...entries, ...repeated] }
+  })
+const told = ({ entries, ...reply }: ReplyMeaning): ReplyMeaning => ({ ...reply, entries: entries.map(({ repeats: _, ...entry }) => entry) })
 
 /** Reads every entry, so that a bad offset shows. Headers are the reader's to decode, and may be malformed. */
 const readBatch = (bytes: Buffer): unknown => {
@@ -175,7 +191,7 @@ describe('the batch request frame', () => {
 
 describe('the batch reply frame', () => {
   test.each(REPLIES.accepted)('$name', ({ hex: bytes, meaning }) => {
-    expect(replyMeaning(decodeBatchReply(bytesOf(bytes)))).toEqual(meaning)
+    expect(replyMeaning(decodeBatchReply(bytesOf(bytes)))).toEqual(told(meaning))
     expect(replyBytes(meaning).toString('hex')).toBe(bytes)
   })
 
@@ -184,13 +200,13 @@ describe('the batch reply frame', () => {
   })
 
   test('whatever is written decodes to the same', () => {
-    fc.assert(fc.property(anyReply, meaning => {
-      expect(replyMeaning(decodeBatchReply(replyBytes(meaning)))).toEqual(meaning)
+    fc.assert(fc.property(anyRepeating, meaning => {
+      expect(replyMeaning(decodeBatchReply(replyBytes(meaning)))).toEqual(told(meaning))
     }))
   })
 
   test('any bytes give the replies, or a coded error with its offset', () => {
-    fc.assert(fc.property(damaged(anyReply.map(replyBytes)), bytes => { decodeTotally(decodeBatchReply, bytes) }),
+    fc.assert(fc.property(damaged(anyRepeating.map(replyBytes)), bytes => { decodeTotally(decodeBatchReply, bytes) }),
       { numRuns: runs(3_000) })
     for (const { hex: bytes } of REPLIES.accepted) {
       for (const flipped of everyBitFlip(bytesOf(bytes))) decodeTotally(decodeBatchReply, flipped)

@@ -4,8 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import { entryId } from '../../cmtp/message-id.ts'
 import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT } from '../../services/audit/messages.ts'
 import type { AuditLog } from '../../services/audit/provider.ts'
+import { Recording } from '../../services/audit/recording.ts'
 import { batchOf, note } from '../support/audit-batches.ts'
 
 export interface AuditOptions {
@@ -89,6 +91,35 @@ export function auditConformance(name: string, make: (dir: string, options: Audi
       expect({ more, batch: entry?.batch, index: entry?.index }).toEqual({ more: [], batch: 1, index: 1 })
       expect(Buffer.from(entry?.sealed ?? [])).toEqual(Buffer.concat([Buffer.alloc(17, 's'), again, Buffer.from('the rest')]))
       expect(await log.find(gone)).toEqual([])
+    })
+
+    test('finds each request of a run: many that repeat others of their batch, told in one note', async () => {
+      const { log } = await opened('run')
+      // Its last bits wrap within the run.
+      const frame = Buffer.from('0102030405060708090a0b0cfffffff0', 'hex')
+      const sealedOf = (id: Buffer): string => Buffer.concat([Buffer.alloc(17, 's'), id, Buffer.from('the rest')]).toString('latin1')
+      const [one, two] = [entryId(frame, 0), entryId(frame, 1)]
+      const recording = new Recording()
+      recording.clear(1, true)
+      const finals = Buffer.alloc(200 * 32)
+      const sealed = (id: Buffer): { recordBytes: number, recordTo: (target: Uint8Array, at: number) => number } =>
+        ({ recordBytes: 41, recordTo: (target, at) => { target.set(Buffer.from(sealedOf(id), 'latin1'), at); return at + 41 } })
+      for (const id of [one, two]) recording.add(id, '\0'.repeat(32), sealed(id), [], {}, new Set(), undefined)
+      expect(recording.repeat(frame, 2, finals, Array.from({ length: 180 }, (_, i) => (i % 3 === 0 ? one : two)))).toBe(2)
+      expect(recording.count).toBe(182)
+      // 14 of them come before the first 64 ids end, and have a note each; the others are three runs.
+      expect(recording.notes.length).toBeLessThan(2 * (31 + 41) + 14 * 47 + 3 * (31 + 10) + 180)
+      await log.append(batchOf(0, [note(NOTE_OF_REQUEST, 0, 0, one, 'of another batch')]))
+      await log.append({ number: 1, block: Buffer.from('block 1'), notes: Buffer.from(recording.notes), apart: true })
+      for (const i of [0, 1, 2, 15, 16, 17, 79, 80, 181]) {
+        const id = entryId(frame, i)
+        const of = i < 2 ? id : (i - 2) % 3 === 0 ? one : two
+        const [entry] = await log.find(id)
+        expect({ i, batch: entry?.batch, index: entry?.index }).toEqual({ i, batch: 1, index: i })
+        expect(Buffer.from(entry?.sealed ?? []).equals(Buffer.concat([Buffer.from(sealedOf(of), 'latin1').subarray(0, 17), id, Buffer.from('the rest')]))).toBe(true)
+      }
+      expect(await log.find(entryId(frame, 182))).toEqual([])
+      expect(await log.find(entryId(frame, 0xffff_ffff))).toEqual([])
     })
 
     test('of an id that was used again and again gives the four newest, the newest first', async () => {

@@ -1,7 +1,8 @@
 /** The ways to state, one by one: each goes through the guard, or leads nowhere. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import ts from 'typescript'
-import { encodeBatch as encodeBatchFrame, decodeBatchReply } from '../../cmtp/batch.ts'
+import { encodeBatch as encodeBatchFrame } from '../../cmtp/batch.ts'
+import { decodeBatchReply } from '../../cmtp/batch-reply.ts'
 import { encodeRequest } from '../../cmtp/frame.ts'
 import { encodeHeaders, type HeaderList } from '../../cmtp/headers.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from '@jest/globals'
-import { BatchReplyWriter, decodeBatchReply } from '../../../cmtp/batch.ts'
+import { BatchReplyWriter, decodeBatchReply } from '../../../cmtp/batch-reply.ts'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { encodeLayers, placeOf } from '../../../cmtp/layer.ts'
 import { entryId } from '../../../cmtp/message-id.ts'
@@ -12,12 +12,15 @@ import { leafHash, MerkleTree } from '../../../cmtp/receipt/merkle.ts'
 import { hashesBeside, MerklePaths } from '../../../cmtp/receipt/merkle-paths.ts'
 import { evidenceBytes, flagsOf } from '../../../cmtp/receipt/receipt.ts'
 import { encodeRecorded } from '../../../cmtp/receipt/recorded.ts'
+import { Repeated } from '../../../cmtp/repeated.ts'
 import { LayerSealer } from '../../../cmtp/sealer.ts'
+import { repeated as recordUnder } from '../../../services/audit/messages.ts'
 import { sha256 } from '../../../cmtp/layer.ts'
 import { everyBitFlip, everyTruncation } from '../../support/damage.ts'
 import { anyCertificate, anyEvidence, anyReceiptLayer, bytesOf as bytes } from '../../support/receipt-parts.ts'
 
 const EMPTY = Buffer.alloc(0)
+const repeated = new Repeated()
 const hashOf = (n: number): Buffer => createHash('sha256').update(Buffer.of(n >> 8, n & 0xff)).digest()
 
 test('is the layers block and, byte for byte, the receipt of the record, also under another id', () => {
@@ -32,16 +35,18 @@ test('is the layers block and, byte for byte, the receipt of the record, also un
       const made = sealer.kept()
       const texts = layers.map(({ site, grant }) => placeOf(site, grant).texts)
       const head = partHead(made, texts)
-      const final = Buffer.from(sealer.sealAs(made, batch, nth % 40), 'latin1')
+      const id = entryId(batch, nth % 40)
+      const final = Buffer.from(repeated.seal(batch, nth % 40, [made]).subarray(0, 32))
       const index = nth % count
       const tree = new MerkleTree(Buffer.concat(Array.from({ length: count }, (_, i) => hashOf(i))))
       const part = layersPart(head, {
-        id: entryId(batch, nth % 40), final, index, path: tree.pathBytes(index), root, flags: flagsOf({ certificate, evidence: claims }),
+        id, final, index, path: tree.pathBytes(index), root, flags: flagsOf({ certificate, evidence: claims }),
         certificate: certificate === undefined ? EMPTY : encodeBareCertificate(certificate),
         evidence: claims === undefined ? EMPTY : evidenceBytes(claims),
       })
       const block = encodeLayers(salt, layers.map((_, i) => Buffer.concat([(made.layers[i] as Buffer).subarray(1), texts[i] as Buffer])))
-      const receipt = encodeRecorded({ record: sealer.record(), texts, final, index, path: tree.path(index), root, certificate, evidence: claims })
+      const record = recordUnder(sealer.record(), id)
+      const receipt = encodeRecorded({ record, texts, final, index, path: tree.path(index), root, certificate, evidence: claims })
       expect(part).toEqual(Buffer.concat([block, receipt]))
       expect(layersPart(head)).toEqual(block)
     },
@@ -93,7 +98,8 @@ describe('what the entries of a batch share', () => {
   })
   const made = sealer.kept()
   const head = partHead(made, [placeOf(layer.site, layer.grant).texts])
-  const finals = [0, 1, 2].map(i => Buffer.from(sealer.sealAs(made, id, i), 'latin1'))
+  const sealed = repeated.seal(id, 0, [made, made, made])
+  const finals = [0, 1, 2].map(i => Buffer.from(sealed.subarray(32 * i, 32 * i + 32)))
   const strangers = [0, 1, 2, 3].map(hashOf)
   const own = finals.map((final, i) => leafHash(entryId(id, i), final))
   // The entries stand at 2, 3 and 5 of a tree of seven.

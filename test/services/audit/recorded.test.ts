@@ -1,6 +1,7 @@
 /** Every request through the front door, whatever came of it: recorded once, and its receipt verifies by the mesh's DID alone. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { decodeBatchReply, encodeBatch } from '../../../cmtp/batch.ts'
+import { encodeBatch } from '../../../cmtp/batch.ts'
+import { decodeBatchReply } from '../../../cmtp/batch-reply.ts'
 import { encodeRequest, ReplyFrame } from '../../../cmtp/frame.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
 import { decodeLayers } from '../../../cmtp/layer.ts'

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { decodeBatchReply, encodeBatch, type BatchEntryFields, type BatchReply } from '../../../cmtp/batch.ts'
+import { encodeBatch, type BatchEntryFields } from '../../../cmtp/batch.ts'
+import { decodeBatchReply, type BatchReply } from '../../../cmtp/batch-reply.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { entryId } from '../../../cmtp/message-id.ts'
@@ -114,7 +115,7 @@ describe('a batch', () => {
   })
 
   test('at level `none` carries neither hashes nor layers, refusals included', async () => {
-    const { entries } = await send([{ fqmn: VIEW }, { fqmn: '0xZ' }, { fqmn: `0xE:large:${LIMITS.bodyBytes}` }, { fqmn: `0xE:large:${LIMITS.bodyBytes}` }], { receipt: 'none' }).reply
+    const { entries } = await send([{ fqmn: VIEW }, { fqmn: '0xZ' }, { fqmn: `0xE:large:${LIMITS.bodyBytes}` }, { fqmn: `0xE:large:${LIMITS.bodyBytes - 1}` }], { receipt: 'none' }).reply
     expect(entries.map(({ status, finalHash, layers }) => [status, finalHash.length, layers.length]))
       .toEqual([[200, 0, 0], [400, 0, 0], [200, 0, 0], [413, 0, 0]])
   })
@@ -208,7 +209,7 @@ describe('entries that outgrow the reply', () => {
 
   test('are refused one by one: what comes behind them and fits is answered', async () => {
     for (const receipt of ['hash', 'full'] as const) {
-      const entries = [large(600_000), large(600_000), { fqmn: VIEW }, large(400_000), large(400_000), { fqmn: VIEW }]
+      const entries = [large(600_000), large(600_001), { fqmn: VIEW }, large(400_000), large(400_001), { fqmn: VIEW }]
       const reply = await send(entries, { receipt }).reply
       expect(reply.entries.map(entry => entry.status)).toEqual([200, 413, 200, 200, 413, 200])
       expect(json(reply.entries[1]?.body as Buffer)).toMatchObject({
@@ -220,7 +221,7 @@ describe('entries that outgrow the reply', () => {
   })
 
   test.each(['hash', 'full', 'none'] as const)('leave a reply that is a frame, however many are refused (%s)', async receipt => {
-    const entries = Array.from({ length: LIMITS.batchEntries }, () => large(60_000))
+    const entries = Array.from({ length: LIMITS.batchEntries }, (_, i) => large(60_000 + i))
     const { bytes } = send(entries, { receipt })
     const frame = await bytes
     expect(frame.length).toBeLessThanOrEqual(LIMITS.frameBytes)

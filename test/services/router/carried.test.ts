@@ -1,6 +1,7 @@
 /** A gateway's frame: entries of several sessions, each under its own. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
-import { assembleBatch, BATCH_ID_AT, decodeBatchReply, encodeBatchEntry, type BatchReply, type BatchReplyEntry } from '../../../cmtp/batch.ts'
+import { assembleBatch, BATCH_ID_AT, encodeBatchEntry } from '../../../cmtp/batch.ts'
+import { decodeBatchReply, type BatchReply, type BatchReplyEntry } from '../../../cmtp/batch-reply.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { hangup, refresh, type Session } from '../../../cmtp/identity/login.ts'
 import { tokenReference } from '../../../cmtp/identity/token.ts'

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { decodeBatchReply, encodeBatch } from '../../../cmtp/batch.ts'
+import { encodeBatch } from '../../../cmtp/batch.ts'
+import { decodeBatchReply } from '../../../cmtp/batch-reply.ts'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { ReplyFrame } from '../../../cmtp/frame.ts'
 import { encodeHeaders } from '../../../cmtp/headers.ts'

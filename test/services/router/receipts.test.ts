@@ -4,7 +4,8 @@
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { decodeBatchReply, encodeBatch } from '../../../cmtp/batch.ts'
+import { encodeBatch } from '../../../cmtp/batch.ts'
+import { decodeBatchReply } from '../../../cmtp/batch-reply.ts'
 import { RequestFrame } from '../../../cmtp/frame.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { assembleBatch, BATCH_ID_AT, decodeBatchReply, encodeBatchEntry } from '../../../cmtp/batch.ts'
+import { assembleBatch, BATCH_ID_AT, encodeBatchEntry } from '../../../cmtp/batch.ts'
+import { decodeBatchReply } from '../../../cmtp/batch-reply.ts'
 import { CMeshError, type ErrorCode } from '../../../cmtp/errors.ts'
 import { encodeReply, encodeRequest, RequestFrame } from '../../../cmtp/frame.ts'
 import { decodeHeaders, encodeHeaders, type HeaderList } from '../../../cmtp/headers.ts'

@@ -1,6 +1,7 @@
 /** Traces of what the real front door answers: in by `traceparent`, out by it, and each layer a span under the ids of its receipt. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
-import { decodeBatchReply, encodeBatch } from '../../../cmtp/batch.ts'
+import { encodeBatch } from '../../../cmtp/batch.ts'
+import { decodeBatchReply } from '../../../cmtp/batch-reply.ts'
 import { RequestFrame } from '../../../cmtp/frame.ts'
 import { decodeHeaders, encodeHeaders, headerValue, type HeaderList } from '../../../cmtp/headers.ts'
 import type { Session } from '../../../cmtp/identity/login.ts'
