@@ -255,7 +255,9 @@ describe('sizes', () => {
     expect(await ask(request({ fqmn: '0xEW:wide', body: Buffer.alloc(60_000, 'x') }))).toMatchObject({ status: 200 })
     const before = await count()
     for (const receipt of ['hash', 'full'] as const) {
-      const entries = Array.from({ length: LIMITS.batchEntries }, (_, i) => ({ fqmn: i === LIMITS.batchEntries - 1 ? INCREMENT : '0xE:wide:read' }))
+      // Each with a header, since one answer stands for all who ask the same.
+      const wide = { fqmn: '0xE:wide:read', headers: encodeHeaders([['x-of', 'its own']]) }
+      const entries = Array.from({ length: LIMITS.batchEntries }, (_, i): BatchEntryFields => (i === LIMITS.batchEntries - 1 ? { fqmn: INCREMENT } : wide))
       const id = batchId(entries.length)
       const frame = encodeBatch({ id, token: Buffer.from(session.token), deadlineMs: Date.now() + 10_000, receipt, entries })
       const message = await raw.request(requestSubject(session.sid), frame)
