@@ -7,8 +7,7 @@ import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
 import type { Certificate } from '../cmtp/identity/certificate.ts'
 import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'
-import { TwoGenerations } from '../cmtp/two-generations.ts'
-import { createProvider, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
+import { createProvider, signatureCheck, signerOf, type ProviderContext, type ProviderKind } from '../providers/registry.ts'
 import { turnClock } from '../services/clock.ts'
 import { Batcher } from '../services/audit/batcher.ts'
 import { OutcomesAnswerer } from '../services/audit/claims/answerer.ts'
@@ -183,7 +182,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const engine = provide('contracts', config['contracts.provider'])
   const deadlines = new Deadlines(clock)
   const store = provide('state', config['state.provider'])
-  const verify = signatureCheck()
+  const [sign, verify] = [signerOf(identity), signatureCheck()]
   const ownLog = new OwnLog({
     bus: buses.core, did: node, store, log, verify, members: () => readMembers(state.system), present: () => feed.present, forget: () => lastClaim.forget(),
   })
@@ -197,7 +196,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     names: new NameTransactions(),
     identities: new IdentityTransactions(),
     authority: new OrderedAuthority(),
-    member: { did: node, sign: bytes => identity.sign(bytes), verify },
+    member: { did: node, sign, verify },
     certificate,
     // Mock consensus serves one node, which nobody hears.
     ...(config['consensus.provider'] !== 'mock' && {
@@ -242,12 +241,12 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const roots = new RootStream({ events, log })
   const auditLog = provide('audit', config['receipts.provider'])
   const batcher = new Batcher({
-    log: auditLog, mesh, node, certificate, sign: bytes => identity.sign(bytes), clock, onRoot: record => { roots.add(record) }, onFailed: onHalt,
+    log: auditLog, mesh, node, certificate, sign, clock, onRoot: record => { roots.add(record) }, onFailed: onHalt,
   })
   const outcomes = new LoggedOutcomes({ store, outcome: id => state.outcome(id), applied: (seq, deadlineMs) => state.applied(seq, deadlineMs) })
   // What a member claims for receipts, and asks the others to.
   const claiming = {
-    mesh, certificate, member: { did: node, sign: (bytes: Uint8Array) => identity.sign(bytes), verify },
+    mesh, certificate, member: { did: node, sign, verify },
     members: () => readMembers(state.system), level: store.durability, clock, log,
   }
   const isAlone = config['consensus.provider'] === 'mock'
@@ -311,14 +310,4 @@ function followRights(block: Block, book: GrantBook, guard: Guard, revoke: (sub:
   for (const sub of change.banned) revoke(sub)
   if (change.sessions) for (const sid of book.revokedSessions) guard.revoke({ sid })
   guard.grantsChanged()
-}
-
-/** Checks members' signatures; a public key is decoded once. */
-function signatureCheck(): (did: string, bytes: Uint8Array, signature: Uint8Array) => boolean {
-  const keys = new TwoGenerations<string, PublicKey>({ entries: 64 })
-  return (did, bytes, signature) => {
-    let key = keys.get(did)
-    if (key === undefined) keys.set(did, key = PublicKey.fromDid(did))
-    return key.verify(bytes, signature)
-  }
 }

@@ -30,6 +30,7 @@ import { IRMA_CHECKS, readIrmaSettings, type IrmaSettings } from './iam/irma-set
 import { MockIdentityProvider } from './iam/mock.ts'
 import { LogfileSource } from './miner/logfile.ts'
 import { StreamSource } from './miner/stream.ts'
+import { signatureCheck, signerOf } from './signatures.ts'
 import { HypercoreStateStore } from './state/hypercore.ts'
 import { HypercoreLog } from './state/log.ts'
 import { LogCheck } from './state/log-check.ts'
@@ -46,6 +47,8 @@ export { IRMA_CHECKS, OTLP_CHECKS }
 export { Compilations }
 /** For who copies, checks or makes a log that no node runs on. */
 export { HypercoreLog, LogCheck, LogCopy }
+/** For who signs as a member, and checks what members signed. */
+export { signatureCheck, signerOf }
 /** For who makes files that a power cut must not take away. */
 export { syncDirectory }
 /** For who reads all that is kept beside an audit log, and what is on its way onto it. */

@@ -3,8 +3,7 @@
  * It reads and writes nothing.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
-import { PublicKey } from '../../cmtp/identity/keys.ts'
-import { LogCheck } from '../../providers/registry.ts'
+import { LogCheck, signatureCheck } from '../../providers/registry.ts'
 import { readMesh } from '../../services/contracts/genesis.ts'
 import { isJoin, readMembers } from '../../services/contracts/members.ts'
 import { decodeBatch, verifyBatch } from '../../services/state/batch.ts'
@@ -28,7 +27,7 @@ export interface LogFacts {
 export class LogAudit {
   readonly #path: string
   readonly #check: LogCheck
-  readonly #keys = new Map<string, PublicKey>()
+  readonly #signed = signatureCheck()
   #mesh: string | undefined
   #members: readonly string[] = []
   #transactions = 0
@@ -71,17 +70,11 @@ export class LogAudit {
       const batch = decodeBatch(block.message)
       return verifyBatch(block.message, batch, (did, bytes, signature) => {
         // Whoever asks to become a member is none yet.
-        return (members.includes(did) || isJoin(batch)) && this.#keyOf(did).verify(bytes, signature)
+        return (members.includes(did) || isJoin(batch)) && this.#signed(did, bytes, signature)
       })
     } catch (error) {
       if (error instanceof CMeshError) return false
       throw error
     }
-  }
-
-  #keyOf(did: string): PublicKey {
-    let key = this.#keys.get(did)
-    if (key === undefined) this.#keys.set(did, key = PublicKey.fromDid(did))
-    return key
   }
 }

@@ -88,6 +88,9 @@ declare module 'hypercore-crypto' {
   }
 
   export function keyPair(seed?: Uint8Array): KeyPair
+  export function sign(message: Uint8Array, secretKey: Uint8Array): Uint8Array
+  /** False for a signature or a key of another length. */
+  export function verify(message: Uint8Array, signature: Uint8Array, publicKey: Uint8Array): boolean
   export function data(block: Uint8Array): Uint8Array
   export function parent(left: TreeNode, right: TreeNode): Uint8Array
   export function tree(roots: readonly TreeNode[]): Uint8Array
