@@ -6,8 +6,8 @@ import js from '@eslint/js'
 import tseslint from 'typescript-eslint'
 import { arrowsRule } from './test/lint/arrows-rule.mjs'
 
-const SOURCES = ['cmtp/**/*.ts', 'services/**/*.ts', 'providers/**/*.ts', 'node/**/*.ts', 'client/**/*.ts', 'bench/**/*.ts']
-const TESTS = ['test/**/*.ts']
+export const SOURCES = ['cmtp/**/*.ts', 'services/**/*.ts', 'providers/**/*.ts', 'node/**/*.ts', 'client/**/*.ts', 'bench/**/*.ts']
+export const TESTS = ['test/**/*.ts']
 const CONTRACTS = ['contracts/**/*.ts']
 /** The only files that end the process: a library that does takes the decision from its caller. */
 const PROCESSES = ['node/main.ts', 'node/cluster/main.ts', 'client/cli/main.ts', 'bench/**/*.ts']

@@ -79,6 +79,20 @@ export class Link {
 
   /** Connects once. Rejects with what the NATS client says. */
   static async open(options: LinkOptions): Promise<Link> {
+    try {
+      return await Link.#open(options, false)
+    } catch (thrown) {
+      // A server that hung up and gave no reason: the others are left to be tried.
+      if (!options.reconnect || !(thrown instanceof errors.ConnectionError)) throw thrown
+      return await Link.#open(options, true)
+    }
+  }
+
+  /**
+   * `waits`: for a server that hangs up, as long as an attempt may take. The NATS client does that where it may reconnect, also when the broker
+   * said that the login has ended: it would tell of a time-out.
+   */
+  static async #open(options: LinkOptions, waits: boolean): Promise<Link> {
     const login = { jwt: options.login?.jwt ?? '' }
     const servers = options.url.split(',')
     const answer: Authenticator = options.login === undefined ? () => undefined : natsAuthenticator(options.login.nkey, () => login.jwt)
@@ -87,7 +101,7 @@ export class Link {
       servers,
       name: options.name,
       timeout: options.connectTimeoutMs,
-      reconnect: options.reconnect,
+      reconnect: waits,
       maxReconnectAttempts: -1,
       reconnectDelayHandler: () => RECONNECT_MS / 2 + Math.random() * (RECONNECT_MS / 2),
       // The broker's answer to a login may change, as with the next login; giving up is for the owner to decide.
@@ -104,6 +118,7 @@ export class Link {
       ...EARLY_SENDING,
     })
     triesLeft = Infinity
+    if (options.reconnect) comeBack(nats)
     return new Link(nats, login, options)
   }
 
@@ -263,6 +278,11 @@ export class Link {
     if (status === 'closed') this.#correlator.close(new CMeshError('CMESH_CLIENT_CLOSED'))
     this.#events.onStatus(this, status)
   }
+}
+
+/** From now on the connection is made anew whenever it is lost: the NATS client looks at its option each time. */
+function comeBack(nats: NatsConnection): void {
+  ;(nats as NatsConnection & { readonly options: { reconnect: boolean } }).options.reconnect = true
 }
 
 /** Whether a connection was not made because the broker does not take the login. */

@@ -366,7 +366,9 @@ describe('a broker', () => {
     }
   })
 
-  test('that refuses and names another server each time is given up', async () => {
+  test.each([
+    ['refuses a login', 'Authorization Violation'], ['ends a login while a link is made with it', 'User Authentication Revoked'],
+  ])('that %s and names another server each time is given up', async (_, said) => {
     const sockets = new Set<Socket>()
     const server: Server = createServer((socket) => {
       sockets.add(socket)
@@ -375,14 +377,14 @@ describe('a broker', () => {
       // Each time under another name, as a cluster that forgets nobody does.
       const info = { server_id: 'x', version: '2.9.10', headers: true, max_payload: 1_048_576, nonce: 'abc', connect_urls: [`127.0.0.${sockets.size + 1}:${port}`, `127.0.0.1:${port}`] }
       socket.write(`INFO ${JSON.stringify(info)}\r\n`)
-      socket.once('data', () => { socket.end('-ERR \'Authorization Violation\'\r\n') })
+      socket.once('data', () => { socket.end(`-ERR '${said}'\r\n`) })
     })
     await new Promise<void>((resolve) => { server.listen(0, '0.0.0.0', resolve) })
     const { port } = server.address() as { port: number }
     const connection = new Connection({ url: `nats://127.0.0.1:${port}`, name: 'refused', connectTimeoutMs: 5_000, maxInFlight: 10, onWarning: () => undefined })
     try {
       for (const link of [() => connection.dial(mesh.passOf('a-session')), () => connection.knock()]) {
-        await expect(link()).rejects.toMatchObject({ code: 'CMESH_CLIENT_NO_MESH', message: expect.stringContaining('(authorization violation)') })
+        await expect(link()).rejects.toMatchObject({ code: 'CMESH_CLIENT_NO_MESH', message: expect.stringContaining(`(${said.toLowerCase()})`) })
       }
       expect(sockets.size).toBeLessThan(10)
     } finally {
