@@ -115,9 +115,10 @@ const HAS_AFTER = 2
 const HAS_ARGUMENTS = 4
 const HAS_TARGET = 8
 
-/** Where the times stand in a layer, and where its salt. */
+/** Where the times stand in a layer, where its salt, and where, in version 1, the position of state before the hop. */
 export const TIME_AT = 6
 export const SALT_AT = FIXED_BYTES
+export const BEFORE_AT = FIXED_BYTES + SALT_BYTES
 /** The longest layer, without its texts. */
 export const LAYER_BYTES = FIXED_BYTES + SALT_BYTES + 2 * POSITION_BYTES + HASH_BYTES
 
@@ -256,7 +257,8 @@ export function decodeLayer(bytes: Buffer, base = 0): DecodedLayer {
   }
 }
 
-function writePosition(target: Buffer, position: StatePosition, at: number): number {
+/** Writes a position and gives where it ends. */
+export function writePosition(target: Buffer, position: StatePosition, at: number): number {
   target.writeUInt32BE(position.epoch, at)
   writeUint64(target, position.seq, at + 4)
   target.set(position.chain, at + 12)

@@ -1,5 +1,5 @@
 /**
- * What was hashed for a message, kept where the next one is likely to differ in id, times and salts alone: asking one address
+ * What was hashed for a message, kept where the next one is likely to differ in id, times, salts and the position of state alone: asking one address
  * over and over is what a mesh is for, and putting those few bytes in costs a fraction of writing them all. It owns a copy of
  * those bytes; it hashes nothing and makes no salts.
  *
@@ -7,7 +7,7 @@
  * they can be. What stands in `final` of content and layers is the sealer's to write.
  */
 import { HASH_BYTES } from './frame.ts'
-import { TIME_AT, type Layer } from './layer.ts'
+import { BEFORE_AT, TIME_AT, writePosition, type Layer, type StatePosition } from './layer.ts'
 import { MESSAGE_ID_BYTES } from './message-id.ts'
 import type { Binding } from './sealer.ts'
 
@@ -33,6 +33,8 @@ export class Sealed implements Preimages {
   noted: object | undefined = undefined
   readonly #callerEnd: number
   readonly #layers: readonly Layer[]
+  /** As they stand in the bytes. */
+  readonly #befores: (StatePosition | undefined)[]
   readonly #binding: Binding
   #sid: string
   #sub: string
@@ -44,6 +46,7 @@ export class Sealed implements Preimages {
     this.final = copy(parts.final)
     this.#callerEnd = parts.final.length - layers.length * HASH_BYTES - 1
     this.#layers = [...layers]
+    this.#befores = layers.map(({ before }) => before)
     this.#binding = binding
     this.#sid = binding.sid
     this.#sub = binding.sub
@@ -79,8 +82,13 @@ export class Sealed implements Preimages {
     const { final } = this
     for (let i = 0; i < MESSAGE_ID_BYTES; i++) final[ID_AT + i] = id[i] as number
     for (let i = 0; i < layers.length; i++) {
-      const { startUs, durationUs, argumentsHash } = layers[i] as Layer
+      const { startUs, durationUs, before, argumentsHash } = layers[i] as Layer
       const bytes = this.layers[i] as Buffer
+      // The same object as long as nothing is ordered.
+      if (before !== undefined && before !== this.#befores[i]) {
+        writePosition(bytes, before, 1 + BEFORE_AT)
+        this.#befores[i] = before
+      }
       putTimes(bytes, startUs, Math.min(durationUs, 0xffff_ffff), 1 + TIME_AT)
       // The last field of a layer that has one.
       if (argumentsHash !== undefined) bytes.write(argumentsHash, bytes.length - argumentsHash.length, 'latin1')
@@ -93,10 +101,10 @@ function copy(bytes: Uint8Array): Buffer {
   own.set(bytes)
   return own
 }
-/** Equal but for times and salted hashes. What moved state never comes twice. */
+/** Equal but for times, the position before the hop, and salted hashes. What moved state never comes twice. */
 function isAlike(layer: Layer, kept: Layer): boolean {
   return layer.site === kept.site && layer.grant === kept.grant && layer.decision === kept.decision && layer.status === kept.status
-    && layer.before === kept.before && layer.after === undefined && kept.after === undefined && layer.gas === kept.gas
+    && (layer.before === undefined) === (kept.before === undefined) && layer.after === undefined && kept.after === undefined && layer.gas === kept.gas
     && (layer.argumentsHash === undefined) === (kept.argumentsHash === undefined)
 }
 
