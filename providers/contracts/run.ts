@@ -16,6 +16,7 @@ import type { CallTarget } from './host/messages.ts'
 import { ContractInstance } from './instance.ts'
 import { Journal } from './journal.ts'
 import type { Schedule } from './meter/index.ts'
+import type { Outputs } from './outputs.ts'
 import type { InstancePool } from './pool.ts'
 import { ContractStop } from './stop.ts'
 import { stopOf } from './traps.ts'
@@ -25,6 +26,8 @@ export interface RunParts {
   readonly pool: InstancePool
   readonly imports: Imports
   readonly stage: Stage
+  /** Where the outputs of views go. */
+  readonly outputs: Outputs
   /** In force at the moment. */
   schedule: Schedule
   readonly routes: RouteCache
@@ -68,6 +71,10 @@ export class Run {
 
   get routes(): RouteCache {
     return this.#parts.routes
+  }
+
+  get outputs(): Outputs {
+    return this.#parts.outputs
   }
 
   get observed(): Observed {

@@ -154,8 +154,10 @@ export class Views {
       stats.contractFailures++
       return failedView(result)
     }
-    const reply = new ViewReply(this.#headersOf(result.gas), result.output)
-    if (call.body.length > 0 || gasLimit !== this.gasLimit) return reply
+    const headers = this.#headersOf(result.gas)
+    if (!this.#cache.keeps || call.body.length > 0 || gasLimit !== this.gasLimit) return new ViewReply(headers, result.output)
+    // A copy, which keeps nothing but itself.
+    const reply = new ViewReply(headers, result.output.slice())
     this.#cache.set(call.route, auth.sub, head.seq, result.observed, this.#versionsOf(result.observed), reply)
     return reply
   }

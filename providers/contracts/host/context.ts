@@ -26,7 +26,8 @@ export function output(frame: Frame, pointer: number, length: number): void {
   const bytes = bounded(length, LIMITS.stateValueBytes, 'CMESH_CONTRACT_OUTPUT_SIZE', 'an output')
   frame.charge(frame.run.costs.output, bytes)
   handOver(frame, bytes)
-  frame.output = copy(frame, pointer, bytes)
+  const { memory } = frame.instance
+  frame.output = frame.view && bytes > 0 ? frame.run.outputs.copy(memory.bytes, start(frame, pointer, bytes), bytes) : copy(frame, pointer, bytes)
   if (!isText(frame.output)) throw stop('CMESH_CONTRACT_UTF8', 'the output is not')
 }
 
