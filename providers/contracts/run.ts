@@ -57,10 +57,12 @@ export class Run {
   readonly #parts: RunParts
   #spaces: Set<string> | undefined
   readonly #contract: Contract
+  readonly #view: boolean
 
-  constructor(parts: RunParts, contract: Contract, { context, admit }: Pick<ContractCall, 'context' | 'admit'>) {
+  constructor(parts: RunParts, contract: Contract, { context, admit, view }: Pick<ContractCall, 'context' | 'admit' | 'view'>) {
     this.#parts = parts
     this.#contract = contract
+    this.#view = view
     this.context = context
     this.admit = admit
   }
@@ -73,8 +75,9 @@ export class Run {
     return this.#parts.routes
   }
 
-  get outputs(): Outputs {
-    return this.#parts.outputs
+  /** Where outputs go that nobody keeps for long: those of a call that was asked for as a view. */
+  get outputs(): Outputs | undefined {
+    return this.#view ? this.#parts.outputs : undefined
   }
 
   get observed(): Observed {

@@ -178,7 +178,7 @@ export class WasmEngine implements ContractEngine {
     if (code === undefined || code.start !== undefined) return
     this.#options.onEnter?.(contract.address)
     try {
-      new Run(this.#parts, contract, { context: NOBODY }).prepare(code)
+      new Run(this.#parts, contract, { context: NOBODY, view: true }).prepare(code)
     } catch (thrown) {
       throw hostFailure(contract.address, thrown)
     } finally {

@@ -6,14 +6,14 @@ import type { Call, Reply } from '../../../services/call.ts'
 import type { AuthContext } from '../../../services/iam/guard.ts'
 import { Views, type ViewsParts } from '../../../services/state/views.ts'
 import { abiText, contractModule } from '../../support/contract-module.ts'
-import { bytes, text } from '../../support/engine-rig.ts'
+import { bytes, callOf, success, text } from '../../support/engine-rig.ts'
 
 /** Gives what it is given. */
 const ECHO = contractModule(`(func (export "call_echo") (local $length i32)
   (local.set $length (call $input)) (call $reg (i32.const 100)) (call $output (i32.const 100) (local.get $length)))`, { abi: abiText([{ name: 'echo', mode: 'view' }]) })
 const AUTH = { sub: 'did:key:z6MkCaller' } as AuthContext
 
-function viewsWith(entries: number): { readonly views: Views, readonly read: (args: string, body?: string) => Reply } {
+function viewsWith(entries: number): { readonly engine: WasmEngine, readonly read: (args: string, body?: string) => Reply } {
   const engine = new WasmEngine()
   const space = new Map<string, Uint8Array>()
   engine.install('0x001', ECHO, space)
@@ -29,7 +29,7 @@ function viewsWith(entries: number): { readonly views: Views, readonly read: (ar
     if (reply instanceof Promise) throw new Error('a view had to wait')
     return reply
   }
-  return { views, read }
+  return { engine, read }
 }
 
 describe('the result of a view', () => {
@@ -46,5 +46,10 @@ describe('the result of a view', () => {
     for (const { body } of [read(args), read(args)]) expect([text(body), body.buffer.byteLength]).toEqual([args, args.length])
     // One that nobody keeps need not.
     expect(read('', args).body.buffer.byteLength).toBeGreaterThan(args.length)
+  })
+
+  test('that a transaction asked for keeps no memory but its own', () => {
+    const { output } = success(viewsWith(0).engine.call(callOf('echo', { address: '0x001', input: bytes(`["${'t'.repeat(90)}"]`) })))
+    expect([output.length, output.buffer.byteLength]).toEqual([94, 94])
   })
 })
