@@ -8,6 +8,7 @@
  * 2. `rollback(mark)` leaves every draft as it was at that `mark`, its order included.
  */
 import type { Space, Write } from '../../services/state/provider.ts'
+import type { MemoryView } from './memory.ts'
 import { SortedKeys } from './sorted-keys.ts'
 
 /** A contract's state, and its keys in order once somebody scanned them. */
@@ -43,6 +44,13 @@ export class Draft {
   get(key: string): Uint8Array | undefined {
     if (!this.has(key)) return this.home.space.get(key)
     return this.#pending === undefined ? this.#value : this.#pending.get(key)
+  }
+
+  /** The same for a key in a contract's memory, within which it lies. */
+  getAt(memory: MemoryView, at: number, length: number): Uint8Array | undefined {
+    const { space } = this.home
+    // While nothing is pending the text of the key is of no use.
+    return this.size === 0 && space.getBytes !== undefined ? space.getBytes(memory.bytes, at, length) : this.get(memory.latin1(at, length))
   }
 
   has(key: string): boolean {

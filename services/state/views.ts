@@ -91,8 +91,8 @@ export class Views {
     const system = store.space(SYSTEM_SPACE)
     if (name === undefined) return contractReply(system, this.#parts.engine, contract)
     if (contract !== SYSTEM_SPACE) {
-      return this.#turns.take(auth.sub, waited => {
-        if (!waited) return this.#view(contract, name, call, auth, notes, exact)
+      if (this.#turns.free) return this.#view(contract, name, call, auth, notes, exact)
+      return this.#turns.take(auth.sub, () => {
         // Time went by, in which anything may have changed.
         confirm(auth)
         if (call.deadlineMs < clock.nowMs()) throw new CMeshError('CMESH_ROUTER_DEADLINE')
