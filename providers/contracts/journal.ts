@@ -157,14 +157,16 @@ export class Journal {
     this.release()
   }
 
-  writes(): Write[] {
+  writes(): readonly Write[] {
+    if (this.#size === 0) return NOTHING
     if (this.#drafts !== undefined) return [...this.#drafts.values()].flatMap(draft => draft.writes())
     return this.#first?.writes() ?? []
   }
 
   /** Puts everything into the spaces and gives it as writes. When a space fails, puts back what they had taken and throws. */
-  commit(): Write[] {
+  commit(): readonly Write[] {
     const writes = this.writes()
+    if (writes.length === 0) return writes
     const before = writes.map(write => this.#homeOf(write).space.get(write.key))
     let taken = 0
     try {
@@ -184,6 +186,9 @@ export class Journal {
     return draft.home
   }
 }
+
+/** Of the many calls that change nothing. */
+const NOTHING: readonly Write[] = Object.freeze([])
 
 function apply({ space, sorted }: Home, { key, value }: Write): void {
   if (value === undefined) {
