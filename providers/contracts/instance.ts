@@ -2,11 +2,15 @@
  * One instance of a contract's module: its memory, its gas and its stack, and how it is put back between calls. Memory and all mutable
  * globals become what they were after the start. An instance that grew its memory is not put back but replaced, since a
  * memory never shrinks.
+ *
+ * Of the memory no more is put back than what may have been written to: by the code, which marks where it stores (`meter/stores.ts`), and
+ * by the host, which writes through `write` alone. A run that did not return leaves no marks: then it is all of it.
  */
 import type { ContractCode } from './code-store.ts'
 import type { Imports } from './compilation.ts'
 import { gaugeOf, type Gauge } from './gauge.ts'
 import { MemoryView } from './memory.ts'
+import type { Reach } from './meter/index.ts'
 
 type Exports = Readonly<Record<string, unknown>>
 
@@ -23,29 +27,40 @@ export class ContractInstance {
   readonly #take: Gauge['take']
   readonly #gas: Gauge['gas']
   readonly #slots: Gauge['slots']
+  readonly #reach: Gauge['reach']
+  readonly #stores: Reach
   readonly #procedures: (() => void)[] = []
   #saved: Saved | undefined
+  /** Whether the run since `arm` returned. */
+  #returned = false
+  /** End of what the host wrote since then. */
+  #written = 0
 
   constructor(code: ContractCode, imports: Imports) {
-    const { metered: { gasExport, depthExport }, module } = code
+    const { metered: { gasExport, depthExport, reachExport, reach: stores }, module } = code
     const { exports } = new WebAssembly.Instance(module, imports)
     this.code = code
     this.#module = module
+    this.#stores = stores
     this.#exports = exports
     const { memory } = exports
     // Without it nothing could be put back. The checks of a deployment let no such module in.
     if (!(memory instanceof WebAssembly.Memory)) throw new Error('the module does not export its memory')
     this.memory = new MemoryView(memory)
-    const gauge = gaugeOf(exports[gasExport] as WebAssembly.Global, exports[depthExport] as WebAssembly.Global)
+    const [gas, slots, reach] = [gasExport, depthExport, reachExport].map(name => exports[name]) as [WebAssembly.Global, WebAssembly.Global, WebAssembly.Global]
+    const gauge = gaugeOf(gas, slots, reach)
     this.#arm = gauge.arm
     this.#take = gauge.take
     this.#gas = gauge.gas
     this.#slots = gauge.slots
+    this.#reach = gauge.reach
   }
 
   /** What the next run may use. */
   arm(gas: number, slots: number): void {
     this.#arm(gas, slots)
+    this.#returned = false
+    this.#written = 0
   }
 
   /** Gas left; negative once the code used more than it had. */
@@ -63,10 +78,18 @@ export class ContractInstance {
     return this.#slots()
   }
 
+  /** Writes to the memory: the host's only way to. The range lies within it. */
+  write(at: number, bytes: Uint8Array): void {
+    this.memory.bytes.set(bytes, at)
+    const end = at + bytes.length
+    if (end > this.#written) this.#written = end
+  }
+
   /** Runs a function of the ABI by its place there. */
   run(index: number): void {
     const procedure = this.#procedures[index] ??= this.#exports[this.code.functions[index]?.export ?? ''] as () => void
     procedure()
+    this.#returned = true
   }
 
   /** Runs an export without parameters. */
@@ -103,9 +126,19 @@ export class ContractInstance {
   reset(): void {
     if (this.#saved === undefined) return
     const { bytes, content, globals } = this.#saved
-    bytes.set(content)
-    bytes.fill(0, content.length)
+    const end = Math.min(this.#changedEnd(), bytes.length)
+    bytes.set(end < content.length ? content.subarray(0, end) : content)
+    if (end > content.length) bytes.fill(0, content.length, end)
     for (const [global, value] of globals) global.value = value
+  }
+
+  /** Where at the latest the bytes end that may have changed since `arm`. */
+  #changedEnd(): number {
+    if (!this.#returned) return Infinity
+    const { fixed, beyond } = this.#stores
+    // No address has a bit above the highest that is marked.
+    const highest = 2 ** (32 - Math.clz32(this.#reach())) - 1
+    return Math.max(fixed, highest + beyond, this.#written)
   }
 }
 

@@ -8,6 +8,7 @@
  * 2. `rollback(mark)` leaves every draft as it was at that `mark`, its order included.
  */
 import type { Space, Write } from '../../services/state/provider.ts'
+import type { MemoryView } from './memory.ts'
 import { SortedKeys } from './sorted-keys.ts'
 
 /** A contract's state, and its keys in order once somebody scanned them. */
@@ -43,6 +44,13 @@ export class Draft {
   get(key: string): Uint8Array | undefined {
     if (!this.has(key)) return this.home.space.get(key)
     return this.#pending === undefined ? this.#value : this.#pending.get(key)
+  }
+
+  /** The same for a key in a contract's memory, within which it lies. */
+  getAt(memory: MemoryView, at: number, length: number): Uint8Array | undefined {
+    const { space } = this.home
+    // While nothing is pending the text of the key is of no use.
+    return this.size === 0 && space.getBytes !== undefined ? space.getBytes(memory.bytes, at, length) : this.get(memory.latin1(at, length))
   }
 
   has(key: string): boolean {
@@ -149,14 +157,16 @@ export class Journal {
     this.release()
   }
 
-  writes(): Write[] {
+  writes(): readonly Write[] {
+    if (this.#size === 0) return NOTHING
     if (this.#drafts !== undefined) return [...this.#drafts.values()].flatMap(draft => draft.writes())
     return this.#first?.writes() ?? []
   }
 
   /** Puts everything into the spaces and gives it as writes. When a space fails, puts back what they had taken and throws. */
-  commit(): Write[] {
+  commit(): readonly Write[] {
     const writes = this.writes()
+    if (writes.length === 0) return writes
     const before = writes.map(write => this.#homeOf(write).space.get(write.key))
     let taken = 0
     try {
@@ -176,6 +186,9 @@ export class Journal {
     return draft.home
   }
 }
+
+/** Of the many calls that change nothing. */
+const NOTHING: readonly Write[] = Object.freeze([])
 
 function apply({ space, sorted }: Home, { key, value }: Write): void {
   if (value === undefined) {

@@ -16,6 +16,7 @@ import type { CallTarget } from './host/messages.ts'
 import { ContractInstance } from './instance.ts'
 import { Journal } from './journal.ts'
 import type { Schedule } from './meter/index.ts'
+import type { Outputs } from './outputs.ts'
 import type { InstancePool } from './pool.ts'
 import { ContractStop } from './stop.ts'
 import { stopOf } from './traps.ts'
@@ -25,6 +26,8 @@ export interface RunParts {
   readonly pool: InstancePool
   readonly imports: Imports
   readonly stage: Stage
+  /** Where the outputs of views go. */
+  readonly outputs: Outputs
   /** In force at the moment. */
   schedule: Schedule
   readonly routes: RouteCache
@@ -54,10 +57,12 @@ export class Run {
   readonly #parts: RunParts
   #spaces: Set<string> | undefined
   readonly #contract: Contract
+  readonly #view: boolean
 
-  constructor(parts: RunParts, contract: Contract, { context, admit }: Pick<ContractCall, 'context' | 'admit'>) {
+  constructor(parts: RunParts, contract: Contract, { context, admit, view }: Pick<ContractCall, 'context' | 'admit' | 'view'>) {
     this.#parts = parts
     this.#contract = contract
+    this.#view = view
     this.context = context
     this.admit = admit
   }
@@ -68,6 +73,11 @@ export class Run {
 
   get routes(): RouteCache {
     return this.#parts.routes
+  }
+
+  /** Where outputs go that nobody keeps for long: those of a call that was asked for as a view. */
+  get outputs(): Outputs | undefined {
+    return this.#view ? this.#parts.outputs : undefined
   }
 
   get observed(): Observed {

@@ -17,6 +17,7 @@ import type { Compilations, MeterRules } from './compilation.ts'
 import type { Contract, Program } from './frame.ts'
 import { hostImports, type Stage } from './host/imports.ts'
 import type { Meter } from './meter/index.ts'
+import { Outputs } from './outputs.ts'
 import { InstancePool } from './pool.ts'
 import { Run, type Ended, type RunParts } from './run.ts'
 import { SortedKeys } from './sorted-keys.ts'
@@ -61,7 +62,7 @@ export class WasmEngine implements ContractEngine {
     this.#codes = new CodeStore({ imports: this.#imports, meters: options.meters, rules: options.rules, compilations: options.compilations })
     this.#pool = new InstancePool({ instances, bytes })
     this.#parts = {
-      pool: this.#pool, imports: this.#imports, stage: this.#stage, schedule: this.#codes.costs,
+      pool: this.#pool, imports: this.#imports, stage: this.#stage, outputs: new Outputs(), schedule: this.#codes.costs,
       // Parsed once, where a contract calls another again and again.
       routes: new RouteCache(1_024),
       contract: (address) => this.#contracts.get(address),
@@ -177,7 +178,7 @@ export class WasmEngine implements ContractEngine {
     if (code === undefined || code.start !== undefined) return
     this.#options.onEnter?.(contract.address)
     try {
-      new Run(this.#parts, contract, { context: NOBODY }).prepare(code)
+      new Run(this.#parts, contract, { context: NOBODY, view: true }).prepare(code)
     } catch (thrown) {
       throw hostFailure(contract.address, thrown)
     } finally {

@@ -55,9 +55,12 @@ export class PackedSpace implements ByteSpace {
   }
 
   get(key: string): Uint8Array | undefined {
-    if (!this.#takeText(key)) return undefined
-    const cell = this.#find(this.#hash.of(this.#keyWords, 0, this.#keyBytes))
-    return cell < 0 ? undefined : this.#valueAt(this.#cells[2 * cell + 1] as number)
+    return this.#takeText(key) ? this.#taken() : undefined
+  }
+
+  getBytes(bytes: Uint8Array, at: number, length: number): Uint8Array | undefined {
+    this.#takeBytes(bytes, at, length)
+    return this.#taken()
   }
 
   /** Keeps a copy of `value`. Throws for a key that is no byte string. */
@@ -139,6 +142,12 @@ export class PackedSpace implements ByteSpace {
     }
     this.#keyBytes = length
     if (length > 0) this.#keyWords[(length - 1) >>> 2] = 0
+  }
+
+  /** The value of the key that was taken up. */
+  #taken(): Uint8Array | undefined {
+    const cell = this.#find(this.#hash.of(this.#keyWords, 0, this.#keyBytes))
+    return cell < 0 ? undefined : this.#valueAt(this.#cells[2 * cell + 1] as number)
   }
 
   /** The cell of the key that was taken up; −1 where it is not there. */

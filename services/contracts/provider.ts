@@ -76,6 +76,7 @@ export type ContractFailure = Extract<ErrorCode, `CMESH_CONTRACT_${string}`>
 
 export type ContractResult =
   | {
+    /** `output`: never written again. That of a call asked for as a view may lie in larger memory, so that whoever keeps it for long keeps a copy. */
     readonly ok: true, readonly output: Uint8Array, readonly gas: number,
     readonly writes: readonly Write[], readonly events: readonly EmittedEvent[], readonly sends: readonly SentMessage[],
     readonly observed: Observed,

@@ -16,7 +16,19 @@ export class ArgumentBytes {
   of(call: Pick<Call, 'route' | 'body'>): Uint8Array {
     const { args } = call.route
     if (args === undefined || call.body.length > 0) return argumentsOf(call)
-    const length = this.#bytes.write(args)
+    const length = this.#written(args)
     return length > SHORT ? this.#bytes.subarray(0, length) : this.#short[length] ??= this.#bytes.subarray(0, length)
+  }
+
+  /** Short ASCII, which is most, is written without a native call. */
+  #written(args: string): number {
+    const { length } = args
+    if (length > SHORT) return this.#bytes.write(args)
+    for (let i = 0; i < length; i++) {
+      const unit = args.charCodeAt(i)
+      if (unit > 0x7f) return this.#bytes.write(args)
+      this.#bytes[i] = unit
+    }
+    return length
   }
 }

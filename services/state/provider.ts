@@ -16,6 +16,8 @@
 export interface Space {
   readonly size: number
   get(key: string): Uint8Array | undefined
+  /** The same for a key that stands in `bytes`, where that takes no text of it. */
+  getBytes?(bytes: Uint8Array, at: number, length: number): Uint8Array | undefined
   has(key: string): boolean
   set(key: string, value: Uint8Array): unknown
   /** Gives whether it was there. */

@@ -25,13 +25,18 @@ export class Turns {
     return this.#waiting.size
   }
 
+  /** Whether this turn has gas left: what is done then is done here and now, and `spend` told. */
+  get free(): boolean {
+    return this.#spent < TURN_GAS
+  }
+
   /**
    * Runs `work` here and now while this turn has gas left, else when it is the caller's turn; it is told whether it waited, and says by
    * `spend` what it used. Throws `CMESH_ROUTER_BUSY` when too much waits.
    */
   take<T>(caller: string, work: (waited: boolean) => T): T | Promise<T> {
     // Whoever waits does so because nothing is left, so nobody is overtaken.
-    if (this.#spent < TURN_GAS) return work(false)
+    if (this.free) return work(false)
     if (this.#waiting.sizeOf(caller) >= MOST_OF_ONE) throw busy(MOST_OF_ONE)
     if (this.#waiting.size >= MOST) throw busy(MOST)
     return new Promise<T>((resolve, reject) => {

@@ -45,6 +45,11 @@ export class ViewCache {
     if (entries > 0) this.#entries = new TwoGenerations({ entries, weight: options.bytes ?? 33_554_432 })
   }
 
+  /** Whether it keeps anything. */
+  get keeps(): boolean {
+    return this.#entries !== undefined
+  }
+
   /** `span`, where given, is told from which block on the result has been this one. */
   get(route: Route, caller: string, seq: number, span?: { from: number }): Reply | undefined {
     const entry = this.#entries?.get(route, weightOf)

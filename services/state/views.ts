@@ -91,8 +91,8 @@ export class Views {
     const system = store.space(SYSTEM_SPACE)
     if (name === undefined) return contractReply(system, this.#parts.engine, contract)
     if (contract !== SYSTEM_SPACE) {
-      return this.#turns.take(auth.sub, waited => {
-        if (!waited) return this.#view(contract, name, call, auth, notes, exact)
+      if (this.#turns.free) return this.#view(contract, name, call, auth, notes, exact)
+      return this.#turns.take(auth.sub, () => {
         // Time went by, in which anything may have changed.
         confirm(auth)
         if (call.deadlineMs < clock.nowMs()) throw new CMeshError('CMESH_ROUTER_DEADLINE')
@@ -154,8 +154,10 @@ export class Views {
       stats.contractFailures++
       return failedView(result)
     }
-    const reply = new ViewReply(this.#headersOf(result.gas), result.output)
-    if (call.body.length > 0 || gasLimit !== this.gasLimit) return reply
+    const headers = this.#headersOf(result.gas)
+    if (!this.#cache.keeps || call.body.length > 0 || gasLimit !== this.gasLimit) return new ViewReply(headers, result.output)
+    // A copy, which keeps nothing but itself.
+    const reply = new ViewReply(headers, result.output.slice())
     this.#cache.set(call.route, auth.sub, head.seq, result.observed, this.#versionsOf(result.observed), reply)
     return reply
   }

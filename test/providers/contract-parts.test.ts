@@ -55,9 +55,11 @@ describe('the gauge', () => {
     const Global = WebAssembly.Global as unknown as new (type: object, value: unknown) => WebAssembly.Global
     const gas = new Global({ value: 'i64', mutable: true }, 0n)
     const slots = new Global({ value: 'i32', mutable: true }, 0)
-    const gauge = gaugeOf(gas, slots)
+    const reach = new Global({ value: 'i32', mutable: true }, 77)
+    const gauge = gaugeOf(gas, slots, reach)
+    expect(gauge.reach()).toBe(77)
     gauge.arm(Number.MAX_SAFE_INTEGER, 40_000)
-    expect([gas.value, slots.value]).toEqual([2n ** 53n - 1n, 40_000])
+    expect([gas.value, slots.value, reach.value, gauge.reach()]).toEqual([2n ** 53n - 1n, 40_000, 0, 0])
     expect([gauge.take(1), gauge.gas()]).toEqual([1, Number.MAX_SAFE_INTEGER - 1])
     expect([gauge.take(Number.MAX_SAFE_INTEGER - 1), gauge.gas()]).toEqual([1, 0])
     expect([gauge.take(7), gauge.gas()]).toEqual([0, -7])

@@ -4,9 +4,10 @@ import { describe, expect, test } from '@jest/globals'
 import { METERS } from '../../providers/contracts/meter/index.ts'
 import type { Meter } from '../../providers/contracts/meter/index.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
+import { PackedSpace } from '../../providers/state/packed-space.ts'
 import { abiText, contractModule, type ModuleOptions } from '../support/contract-module.ts'
 import { callOf as named, failure, output, success } from '../support/engine-rig.ts'
-import { LEFTOVERS, failingModule, relayModule } from '../support/hand-made-contracts.ts'
+import { LEFTOVERS, failingModule, interpreterModule, relayModule } from '../support/hand-made-contracts.ts'
 import { instancesMade } from '../support/instances.ts'
 import { refusal } from '../support/refusal.ts'
 
@@ -189,6 +190,17 @@ test('code in the place of other code finds the keys of the space in order, and 
   const engine = new WasmEngine()
   for (let i = 0; i < 3; i++) engine.install('0x1', numbered(i), space)
   expect(looks).toBe(1)
+})
+
+test('a contract on packed keys reads what is there, and what it wrote and deleted itself in the same call', () => {
+  const space = new PackedSpace()
+  const engine = new WasmEngine()
+  engine.install('0x1', interpreterModule(), space)
+  space.set('b', Uint8Array.of(0x39))
+  const run = (steps: string): string => output(engine.call(callOf('0x1', 'run', steps)))
+  expect(run('ga_gb_sa1ga_gb_da_ga_db_gb_')).toBe('-919--')
+  expect(run('ga_gb_sb2')).toBe('--')
+  expect(run('ga_gb_')).toBe('-2')
 })
 
 describe('meters', () => {

@@ -35,6 +35,7 @@ describe.each(FORMS)('a space, %s', (_, Form) => {
         if (how === 'deleteBytes') expect(space.deleteBytes(bytes, 6, key.length)).toBe(map.delete(key))
         if (how === 'clear' && fill < 50) for (const each of [space, map]) each.clear()
         expect(Buffer.compare(space.get(key) ?? Buffer.of(), map.get(key) ?? Buffer.of())).toBe(0)
+        if (space instanceof PackedSpace) expect(space.getBytes(bytes, 6, key.length)).toEqual(space.get(key))
         expect(space.has(key)).toBe(map.has(key))
         expect(space.size).toBe(map.size)
       }

@@ -94,6 +94,77 @@ export const LEFTOVERS: Readonly<Record<string, () => Uint8Array>> = {
     find: '(i32.load (i32.const 60000))',
     change: '(i32.store (i32.const 60000) (i32.const 1))',
   }),
+  'memory at an address that is computed': () => tell({
+    find: '(i32.load (i32.const 60000))',
+    change: '(i32.store (i32.add (i32.load (i32.const 4)) (i32.const 60000)) (i32.const 1))',
+  }),
+  'memory by the offset of a store': () => tell({
+    find: '(i32.load (i32.const 60000))',
+    change: '(i32.store offset=60000 (i32.load (i32.const 4)) (i32.const 1))',
+  }),
+  'memory behind a store that nothing follows': () => tell({
+    find: '(i32.load8_u (i32.const 65535))',
+    change: '(i64.store (i32.add (i32.load (i32.const 4)) (i32.const 65528)) (i64.const -1))',
+  }),
+  'memory in a function that does nothing else': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(call $poke (i32.const 60000))',
+    more: '(func $poke (param i32) (i32.store8 (local.get 0) (i32.const 1)))',
+  }),
+  'memory in a function of a table': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(call_indirect (param i32) (i32.const 60000) (i32.const 0))',
+    more: '(table 1 funcref) (elem (i32.const 0) $poke) (func $poke (param i32) (loop $l (i32.store8 (local.get 0) (i32.const 1))))',
+  }),
+  'memory through a local that was another': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(call $poke (i32.const 60000))',
+    more: `(func $poke (param $to i32) (local $at i32)
+      (i32.store8 (local.get $at) (i32.const 48)) (local.set $at (local.get $to)) (i32.store8 (local.get $at) (i32.const 1)))`,
+  }),
+  'memory through a local that is another on the second turn': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(call $poke (i32.const 60000))',
+    more: `(func $poke (param $to i32) (local $at i32)
+      (i32.store8 (local.get $at) (i32.const 48))
+      (loop $again (i32.store8 (local.get $at) (i32.const 1))
+        (if (i32.eqz (local.get $at)) (then (local.set $at (local.get $to)) (br $again)))))`,
+  }),
+  'memory through a local that changes on one way': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(call $poke (i32.const 60000))',
+    more: `(func $poke (param $to i32) (local $at i32)
+      (if (local.get $to) (then (local.set $at (local.get $to))) (else (i32.store8 (local.get $at) (i32.const 48))))
+      (i32.store8 (local.get $at) (i32.const 1)))`,
+  }),
+  'memory through a local that changes while the value is made': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(call $poke (i32.const 60000))',
+    more: `(func $poke (param $to i32) (local $at i32)
+      (i32.store8 (local.get $at) (block (result i32) (local.set $at (local.get $to)) (i32.const 48)))
+      (i32.store8 (local.get $at) (i32.const 1)))`,
+  }),
+  'memory at an address that a block gives': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(i32.store8 (if (result i32) (i32.load8_u (i32.const 0)) (then (i32.const 60000)) (else (i32.const 0))) (i32.const 1))',
+  }),
+  'memory that is filled': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(memory.fill (i32.const 8) (i32.const 1) (i32.const 60000))',
+  }),
+  'memory that is copied': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(memory.copy (i32.const 60000) (i32.const 0) (i32.const 1))',
+  }),
+  'memory from a segment': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(memory.init $some (i32.const 60000) (i32.const 0) (i32.const 1))',
+    more: '(data $some "x")',
+  }),
+  'memory that the host writes to': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(call $sha256 (i32.const 0) (i32.const 4) (i32.const 59990))',
+  }),
   'an exported global': () => tell({
     find: '(global.get $g)',
     change: '(global.set $g (i32.const 1))',
@@ -127,11 +198,11 @@ export const LEFTOVERS: Readonly<Record<string, () => Uint8Array>> = {
 function tell({ find, change, more = '' }: { readonly find: string, readonly change: string,
   readonly more?: string }): Uint8Array {
   return contractModule(`${more}
-    (func $run (export "call_run")
+    (func (export "call_run")
       (i32.store8 (i32.const 0) (i32.add (i32.const 48) ${find}))
       (call $output (i32.const 0) (i32.const 1))
       ${change})
-    (func (export "call_run_and_trap") (call $run) (unreachable))`)
+    (func (export "call_run_and_trap") ${change} (unreachable))`)
 }
 
 /**

@@ -56,7 +56,7 @@ export function isText(bytes: Uint8Array): boolean {
 
 /** Copies bytes into the memory. */
 export function put(frame: Frame, pointer: number, bytes: Uint8Array): void {
-  frame.instance.memory.bytes.set(bytes, start(frame, pointer, bytes.length))
+  frame.instance.write(start(frame, pointer, bytes.length), bytes)
 }
 
 /** Puts a value into the register and gives its length. */

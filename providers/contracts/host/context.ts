@@ -26,7 +26,8 @@ export function output(frame: Frame, pointer: number, length: number): void {
   const bytes = bounded(length, LIMITS.stateValueBytes, 'CMESH_CONTRACT_OUTPUT_SIZE', 'an output')
   frame.charge(frame.run.costs.output, bytes)
   handOver(frame, bytes)
-  frame.output = copy(frame, pointer, bytes)
+  const { run: { outputs }, instance: { memory } } = frame
+  frame.output = outputs === undefined || bytes === 0 ? copy(frame, pointer, bytes) : outputs.copy(memory.bytes, start(frame, pointer, bytes), bytes)
   if (!isText(frame.output)) throw stop('CMESH_CONTRACT_UTF8', 'the output is not')
 }
 

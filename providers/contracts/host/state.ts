@@ -3,12 +3,12 @@ import { LIMITS } from '../../../cmtp/limits.ts'
 import { CALL_LIMITS } from '../call-limits.ts'
 import type { Frame } from '../frame.ts'
 import { SortedKeys, type KeyCursor } from '../sorted-keys.ts'
-import { bounded, copy, fill, handOver, latin1, mustWrite, stop } from './bytes.ts'
+import { bounded, copy, fill, handOver, latin1, mustWrite, start, stop } from './bytes.ts'
 
 export function get(frame: Frame, pointer: number, length: number): number {
   const bytes = keyBytes(length)
   frame.charge(frame.run.costs.get, bytes)
-  const value = frame.draft.get(latin1(frame, pointer, bytes))
+  const value = frame.draft.getAt(frame.instance.memory, start(frame, pointer, bytes), bytes)
   return value === undefined ? -1 : fill(frame, value)
 }
 

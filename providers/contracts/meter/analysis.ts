@@ -17,6 +17,7 @@ import type { Edit, EditKind } from './edits.ts'
 import { BULK, CLASSES, COST_CLASSES, IMMEDIATE, IMMEDIATES, NAN, NANS, OP, POPS, PUSHES, TYPE, prefixedClass } from './opcodes.ts'
 import type { Schedule } from './schedule.ts'
 import type { ByteRange, ModuleShape } from './shape.ts'
+import { Stores, type Reach } from './stores.ts'
 
 export interface Analysis {
   /** Where the instructions begin, behind the declaration of the locals. */
@@ -34,6 +35,7 @@ export interface Analysis {
   readonly operands: number
   readonly calls: boolean
   readonly loops: boolean
+  readonly reach: Reach
 }
 
 export interface AnalysisOptions {
@@ -42,7 +44,7 @@ export interface AnalysisOptions {
   readonly costs: Uint32Array
   /** Canonicalise NaNs. */
   readonly nan: boolean
-  /** A block for each instruction: the plain way to meter, which tests compare with. */
+  /** A block for each instruction and a mark for each store: the plain way to meter, which tests compare with. */
   readonly everyInstruction: boolean
 }
 
@@ -79,8 +81,8 @@ export function analyse(shape: ModuleShape, typeIndex: number, body: ByteRange, 
   }
   const [start, result] = [code.at, type?.results[0]]
   // Not by spreading: that took a quarter of the whole rewriting.
-  const { blocks, edits, operands, calls, loops } = new Analyser(shape, code, result === undefined ? 0 : 1, options).run()
-  return { code: start, parameters, result, locals, groups, groupsAt, blocks, edits, operands, calls, loops }
+  const { blocks, edits, operands, calls, loops, reach } = new Analyser(shape, code, result === undefined ? 0 : 1, options).run()
+  return { code: start, parameters, result, locals, groups, groupsAt, blocks, edits, operands, calls, loops, reach }
 }
 
 class Analyser {
@@ -89,6 +91,7 @@ class Analyser {
   readonly #code: ByteReader
   readonly #blocks: Blocks
   readonly #operands = new Operands()
+  readonly #stores: Stores
   readonly #edits: Edit[] = []
   readonly #frames: Frame[]
   #frame: Frame
@@ -99,16 +102,17 @@ class Analyser {
     this.#shape = shape
     this.#options = options
     this.#code = code
+    this.#stores = new Stores(code.bytes, options.everyInstruction)
     this.#blocks = new Blocks(code.at, options.everyInstruction)
     this.#frame = { opcode: OP.block, loop: undefined, height: 0, results, dead: false, targeted: false }
     this.#frames = [this.#frame]
   }
 
-  run(): Pick<Analysis, 'blocks' | 'edits' | 'operands' | 'calls' | 'loops'> {
+  run(): Pick<Analysis, 'blocks' | 'edits' | 'operands' | 'calls' | 'loops' | 'reach'> {
     while (!this.#code.done) this.#instruction()
     return {
-      blocks: this.#blocks.finish(), edits: this.#edits.filter(({ kind }) => kind !== 'none'),
-      operands: this.#operands.most, calls: this.#calls, loops: this.#blocks.loops > 0,
+      blocks: this.#blocks.finish(), edits: this.#stores.among(this.#edits.filter(({ kind }) => kind !== 'none')),
+      operands: this.#operands.most, calls: this.#calls, loops: this.#blocks.loops > 0, reach: this.#stores,
     }
   }
 
@@ -120,8 +124,8 @@ class Analyser {
     if (cost > 0 && !this.#dead) this.#blocks.charge(at, this.#frames.length, cost)
     switch (IMMEDIATES[opcode]) {
       case IMMEDIATE.none: if (opcode <= OP.return) this.#control(opcode, at); else this.#plain(opcode, at); return
-      case IMMEDIATE.index: if (opcode <= OP.call) this.#jump(opcode, at, code.u32()); else { code.u32(); this.#plain(opcode, at) } return
-      case IMMEDIATE.memory: code.u32(); code.u32(); this.#plain(opcode, at); return
+      case IMMEDIATE.index: if (opcode <= OP.call) this.#jump(opcode, at, code.u32()); else this.#variable(opcode, at, code.u32()); return
+      case IMMEDIATE.memory: code.u32(); this.#access(opcode, at, code.u32()); return
       case IMMEDIATE.block: this.#open(opcode); return
       case IMMEDIATE.branchTable: this.#branchTable(); return
       case IMMEDIATE.indirect: {
@@ -138,13 +142,23 @@ class Analyser {
     }
   }
 
+  #variable(opcode: number, at: number, index: number): void {
+    if (opcode === OP.localSet || opcode === OP.localTee) this.#stores.written(index, at)
+    this.#plain(opcode, at)
+  }
+
+  #access(opcode: number, at: number, offset: number): void {
+    if (opcode >= OP.i32Store && !this.#dead) this.#stores.store(opcode, offset, this.#operands.origin(1), this.#frames.length)
+    this.#plain(opcode, at)
+  }
+
   /** Instructions that neither branch nor call. */
   #plain(opcode: number, at: number): void {
     const nan = NANS[opcode] ?? 0
     const pops = POPS[opcode] ?? 0
     if (nan !== NAN.passes && !this.#dead) this.#operands.ignoreBits(pops)
     this.#operands.pop(pops, this.#frame.height)
-    if (PUSHES[opcode] === 1) this.#operands.push(nan >= NAN.makes32 ? this.#canonical(nan) : undefined)
+    if (PUSHES[opcode] === 1) this.#operands.push(at, this.#code.at, nan >= NAN.makes32 ? this.#canonical(nan) : undefined)
     if (opcode === OP.memoryGrow) this.#edit('grow', at)
   }
 
@@ -160,7 +174,7 @@ class Analyser {
     if (opcode < BULK.memoryInit) {
       if (!this.#dead) this.#operands.ignoreBits(1)
       this.#operands.pop(1, this.#frame.height)
-      this.#operands.push()
+      this.#operands.push(at, code.at)
       return
     }
     if (opcode === BULK.memoryInit) code.u32()
@@ -173,6 +187,7 @@ class Analyser {
     const code = this.#code
     const results = code.bytes[code.at++] === TYPE.empty ? 0 : 1
     if (opcode === OP.if) this.#operands.pop(1, this.#frame.height)
+    if (opcode === OP.loop) this.#stores.meet()
     const depth = this.#frames.length + 1
     const loop = opcode === OP.loop && !this.#dead
       ? this.#blocks.beginLoop(code.at, depth, this.#options.schedule.instruction.loop)
@@ -187,8 +202,9 @@ class Analyser {
     else if (opcode === OP.else) {
       this.#dead = this.#frame.dead
       this.#operands.height = this.#frame.height
+      this.#stores.meet()
       this.#begin()
-    } else if (opcode === OP.end) this.#close()
+    } else if (opcode === OP.end) this.#close(at)
     else if (opcode === OP.return) {
       this.#edit('return', at)
       this.#kill()
@@ -196,12 +212,13 @@ class Analyser {
   }
 
   /** Behind a block that something branches to begins another; behind a loop the same goes on, since branches lead to its beginning. */
-  #close(): void {
+  #close(at: number): void {
     const frame = this.#frame
     this.#frames.pop()
     this.#frame = this.#frames.at(-1) ?? frame
     this.#operands.height = frame.height
-    for (let left = frame.results; left > 0; left--) this.#operands.push()
+    for (let left = frame.results; left > 0; left--) this.#operands.push(at, this.#code.at)
+    this.#stores.meet()
     if (frame.dead || this.#frames.length === 0 || !frame.targeted || frame.opcode === OP.loop) return
     this.#dead = false
     this.#begin()
@@ -229,7 +246,7 @@ class Analyser {
   #called(at: number, typeIndex: number, more: number): void {
     const type = this.#shape.types[typeIndex]
     this.#operands.pop((type?.parameters.length ?? 0) + more, this.#frame.height)
-    if (type?.results.length === 1) this.#operands.push()
+    if (type?.results.length === 1) this.#operands.push(at, this.#code.at)
     if (this.#dead) return
     this.#calls = true
     this.#edit('call', at)

@@ -1,9 +1,9 @@
 /**
  * What is to be inserted into one function or put in place of an instruction, and the operands on the stack as far as they decide about it:
- * how many there are, and which of them a NaN may come in.
+ * how many there are, which of them a NaN may come in, and which instruction gave each.
  */
 
-export type EditKind = 'return' | 'call' | 'grow' | 'bulk' | 'nan32' | 'nan64' | 'none'
+export type EditKind = 'return' | 'call' | 'grow' | 'bulk' | 'nan32' | 'nan64' | 'mark' | 'none'
 
 export interface Edit {
   /** The instruction to replace; empty for something to insert. */
@@ -12,11 +12,21 @@ export interface Edit {
   kind: EditKind
   /** How many structured blocks are open, the function's own included. */
   readonly depth: number
+  /** Of a mark: the local that holds the address, where one does. */
+  readonly local?: number | undefined
+}
+
+/** The instruction that gave an operand: where it begins, and where the next one does. */
+export interface Origin {
+  readonly from: number
+  readonly to: number
 }
 
 export class Operands {
   /** For each operand, the edit that makes it canonical, while nothing has read it yet. */
   readonly #makers: (Edit | undefined)[] = []
+  readonly #from: number[] = []
+  readonly #to: number[] = []
   #most = 0
   /** How many there are. */
   height = 0
@@ -31,9 +41,18 @@ export class Operands {
     this.height = Math.max(this.height - count, floor)
   }
 
-  push(maker?: Edit): void {
+  /** `from`: the instruction that gives it; `to`: the next one. */
+  push(from: number, to: number, maker?: Edit): void {
+    this.#from[this.height] = from
+    this.#to[this.height] = to
     this.#makers[this.height++] = maker
     if (this.height > this.#most) this.#most = this.height
+  }
+
+  /** Where the operand `below` the one on top came from. Only in code that runs. */
+  origin(below: number): Origin {
+    const index = this.height - 1 - below
+    return { from: this.#from[index] as number, to: this.#to[index] as number }
   }
 
   /** The operands on top are read by an instruction for which all NaNs are alike: they need not be made canonical. */

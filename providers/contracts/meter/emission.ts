@@ -12,11 +12,15 @@
  *
  * The gas left lives in a local, and in the global only around calls. A function of one basic block without calls is charged
  * in the global once, before its unchanged code. A function without calls takes no stack slots: its one frame is within the reserve.
+ *
+ * What a function marks of its stores (`stores.ts`) it keeps in a local as well, and adds it to the global where it returns: a call that ends
+ * otherwise says nothing of how far it wrote.
  */
 import type { Analysis } from './analysis.ts'
 import type { Block } from './blocks.ts'
 import type { ByteWriter } from './bytes.ts'
 import type { Edit } from './edits.ts'
+import { Marks } from './marks.ts'
 import { OP, TYPE } from './opcodes.ts'
 import type { Schedule } from './schedule.ts'
 
@@ -24,6 +28,8 @@ import type { Schedule } from './schedule.ts'
 export interface Additions {
   readonly gas: number
   readonly depth: number
+  /** The addresses of stores, OR-ed. */
+  readonly reach: number
   /** The function that grows the memory. */
   readonly grow: number
 }
@@ -51,8 +57,9 @@ export function entryCost({ locals }: Analysis, { entry }: Schedule): number {
   return entry.base + Math.ceil(locals / entry.localsPerGas)
 }
 
-export function emit(out: ByteWriter, source: Uint8Array, end: number, found: Analysis, added: Additions, options: EmissionOptions): void {
-  new Emitter(out, source, end, found, added, options).run()
+/** Gives how many of the bytes written are there for marks alone. */
+export function emit(out: ByteWriter, source: Uint8Array, end: number, found: Analysis, added: Additions, options: EmissionOptions): number {
+  return new Emitter(out, source, end, found, added, options).run()
 }
 
 class Emitter {
@@ -70,6 +77,7 @@ class Emitter {
   #float32 = 0
   #float64 = 0
   #at: number
+  readonly #marks: Marks
 
   constructor(out: ByteWriter, source: Uint8Array, end: number, found: Analysis, added: Additions, options: EmissionOptions) {
     this.#out = out
@@ -80,14 +88,16 @@ class Emitter {
     this.#options = options
     this.#slots = options.stack && found.calls ? frameSlots(found) : 0
     this.#at = found.code
+    this.#marks = new Marks(out, added.reach, found.edits)
   }
 
-  run(): void {
+  run(): number {
     const { blocks, edits, calls, loops } = this.#found
     const straight = blocks.length === 1 && !calls && !loops && !edits.some(({ kind }) => kind === 'bulk' || kind === 'grow')
     this.#locals(straight)
     if (straight) this.#straight()
     else this.#framed()
+    return this.#marks.bytes
   }
 
   #locals(straight: boolean): void {
@@ -103,9 +113,11 @@ class Emitter {
     this.#length = add(edits.some(({ kind }) => kind === 'bulk'), TYPE.i32)
     this.#float32 = add(edits.some(({ kind }) => kind === 'nan32'), TYPE.f32)
     this.#float64 = add(edits.some(({ kind }) => kind === 'nan64'), TYPE.f64)
-    out.u32(groups + extra.length)
+    const marks = this.#marks.locals(next, !straight, groups + extra.length)
+    out.u32(groups + extra.length + marks)
     out.range(this.#source, groupsAt, code)
     for (const type of extra) out.bytes(1, type)
+    for (let left = marks; left > 0; left--) out.bytes(1, TYPE.i32)
   }
 
   #straight(): void {
@@ -140,6 +152,7 @@ class Emitter {
     this.#body(blocks, edits)
     out.byte(OP.end)
     this.#writeBack()
+    this.#marks.writeBack()
     if (slots > 0) {
       out.op(OP.globalGet, this.#added.depth)
       out.byte(OP.i32Const); out.signed(slots)
@@ -230,6 +243,7 @@ class Emitter {
         this.#readBack(undefined)
         return
       case 'bulk': this.#bulk(edit.depth); return
+      case 'mark': this.#marks.address(edit.local); return
       case 'nan32': this.#canonical(this.#float32, OP.f32Const, NAN32, OP.f32Eq); return
       case 'nan64': this.#canonical(this.#float64, OP.f64Const, NAN64, OP.f64Eq); return
       case 'none': return
@@ -244,6 +258,7 @@ class Emitter {
     out.op(OP.localGet, this.#length)
     out.bytes(OP.i64ExtendU, OP.i64Const, Math.log2(this.#options.schedule.bulkBytesPerGas), OP.i64ShrU, OP.i64Sub)
     this.#check(depth)
+    this.#marks.range(this.#length)
   }
 
   /** The float on the stack, or the canonical NaN instead of any NaN. */

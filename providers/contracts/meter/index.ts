@@ -15,11 +15,12 @@ import { CMeshError } from '../../../cmtp/errors.ts'
 import type { MeterVersions } from '../../../services/contracts/provider.ts'
 import { HOST_SIGNATURES } from './imports.ts'
 import { METER_LIMITS } from './limits.ts'
-import { DEPTH_EXPORT, GAS_EXPORT, START_EXPORT, rewrite } from './module.ts'
+import { DEPTH_EXPORT, GAS_EXPORT, REACH_EXPORT, START_EXPORT, rewrite } from './module.ts'
 import { METERS } from './schedule.ts'
 import type { Meter } from './schedule.ts'
 import { readSections } from './sections.ts'
 import type { ModuleShape } from './shape.ts'
+import type { Reach } from './stores.ts'
 
 export { HOST_FUNCTIONS, HOST_SIGNATURES } from './imports.ts'
 export type { HostFunctionName } from './imports.ts'
@@ -30,6 +31,7 @@ export type { CostClass } from './opcodes.ts'
 export { METERS } from './schedule.ts'
 export type { HostCost, Meter, Schedule } from './schedule.ts'
 export { customSections } from './shape.ts'
+export type { Reach } from './stores.ts'
 export type { ExportShape, GlobalShape, ImportShape, ModuleShape } from './shape.ts'
 
 /** A rewritten module. The host sets gas and stack slots before each call. */
@@ -42,6 +44,13 @@ export interface Metered {
    * because the host had no memory left.
    */
   readonly depthExport: typeof DEPTH_EXPORT
+  /**
+   * A mutable i32: all addresses OR-ed that stores wrote to since it was set to 0, and the ends of what bulk instructions wrote. Says nothing
+   * after a call that did not return.
+   */
+  readonly reachExport: typeof REACH_EXPORT
+  /** What stores are not marked for, or reach beyond their marks. */
+  readonly reach: Reach
   /** The start function, to be called once on each new instance, before anything else. */
   readonly startExport: typeof START_EXPORT | undefined
   /** Names of the module's own mutable globals: with the memory all that an instance keeps between calls. */
@@ -66,7 +75,7 @@ export interface MeterOptions {
   readonly stack?: boolean
   /** `false` leaves NaNs as the engine makes them. */
   readonly nan?: boolean
-  /** `instruction` charges and checks at every instruction instead of every basic block. */
+  /** `instruction` charges and checks at every instruction instead of every basic block, and marks every store. */
   readonly gas?: 'block' | 'instruction'
   /** Which exports stay, by name: each makes an instance dearer. Default: all. */
   readonly keep?: (name: string) => boolean
@@ -100,13 +109,13 @@ export function meterModule(module: ModuleShape | Uint8Array, versions: MeterVer
   const meter = known.find((entry) => entry.meter === versions.meter && entry.schedule === versions.schedule)
   if (meter === undefined) throw new CMeshError('CMESH_DEPLOY_METER', { asked: named(versions), active: known.map(named).join(', ') })
   const shape = module instanceof Uint8Array ? readModule(module) : module
-  const { wasm, globals, exports, frameSlots } = rewrite(shape, {
+  const { wasm, globals, exports, frameSlots, reach } = rewrite(shape, {
     schedule: meter.costs, stack: options.stack ?? true, nan: options.nan ?? true, everyInstruction: options.gas === 'instruction',
     keep: options.keep ?? (() => true),
   })
   if (!WebAssembly.validate(wasm)) throw new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: 'its metered form does not validate' })
   return {
-    wasm, gasExport: GAS_EXPORT, depthExport: DEPTH_EXPORT, startExport: shape.start === undefined ? undefined : START_EXPORT,
+    wasm, gasExport: GAS_EXPORT, depthExport: DEPTH_EXPORT, reachExport: REACH_EXPORT, reach, startExport: shape.start === undefined ? undefined : START_EXPORT,
     globals, exports, functions: shape.bodies.length, imports: shape.imports.map(({ name }) => name), memory: shape.memory, frameSlots, meter,
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Puts the rewritten module together: the sections of the original, with the gas and the stack slots as globals, the function that grows
+ * Puts the rewritten module together: the sections of the original, with the gas, the stack slots and the marks of stores as globals, the function that grows
  * the memory, exports of all mutable globals, and the start function as an export. Custom sections are left out.
  */
 import { analyse, costsOf } from './analysis.ts'
@@ -8,17 +8,20 @@ import { ByteReader, ByteWriter } from './bytes.ts'
 import { emit, frameSlots } from './emission.ts'
 import type { Additions } from './emission.ts'
 import { METER_LIMITS } from './limits.ts'
+import { sizeOf } from './marks.ts'
 import { OP, TYPE } from './opcodes.ts'
 import { refuse } from './refusals.ts'
 import type { Schedule } from './schedule.ts'
 import { RESERVED, SECTION } from './sections.ts'
 import type { ExportShape, ModuleShape } from './shape.ts'
+import type { Reach } from './stores.ts'
 
 /** What the stack slots are set to when the host has no memory left for a contract that may grow: the host's failure, not the contract's. */
 export const HOST_FAULT = -0x8000_0000
 
 export const GAS_EXPORT = `${RESERVED}gas`
 export const DEPTH_EXPORT = `${RESERVED}depth`
+export const REACH_EXPORT = `${RESERVED}reach`
 export const START_EXPORT = `${RESERVED}start`
 
 export interface RewriteOptions {
@@ -38,6 +41,8 @@ export interface Rewritten {
   readonly exports: number
   /** Slots of the largest frame. */
   readonly frameSlots: number
+  /** Of all functions. */
+  readonly reach: Reach
 }
 
 /** As in section 5.5.16. */
@@ -47,7 +52,7 @@ const ORDER = [
 ] as const
 
 export function rewrite(shape: ModuleShape, options: RewriteOptions): Rewritten {
-  const added: Additions = { gas: shape.globals.length, depth: shape.globals.length + 1, grow: shape.functions.length }
+  const added: Additions = { gas: shape.globals.length, depth: shape.globals.length + 1, reach: shape.globals.length + 2, grow: shape.functions.length }
   const globals = shape.globals.flatMap(({ mutable }, index) => mutable ? [{ name: `${RESERVED}g${index}`, index }] : [])
   const code = rewriteBodies(shape, added, options)
   const kept = [...shape.exports].filter(([name]) => options.keep(name))
@@ -60,7 +65,7 @@ export function rewrite(shape: ModuleShape, options: RewriteOptions): Rewritten 
     out.sized(content)
   }
   return {
-    wasm: out.written.slice(), globals: globals.map(({ name }) => name), frameSlots: code.frameSlots,
+    wasm: out.written.slice(), globals: globals.map(({ name }) => name), frameSlots: code.frameSlots, reach: code.reach,
     exports: kept.length + globals.length,
   }
 }
@@ -70,6 +75,7 @@ interface Code {
   readonly content: ByteWriter
   readonly grows: boolean
   readonly frameSlots: number
+  readonly reach: Reach
 }
 
 function rewriteBodies(shape: ModuleShape, added: Additions, options: RewriteOptions): Code {
@@ -77,7 +83,9 @@ function rewriteBodies(shape: ModuleShape, added: Additions, options: RewriteOpt
   const body = new ByteWriter(1_024)
   const costs = costsOf(options.schedule)
   const found = { ...options, costs }
-  let [grows, most] = [false, 0]
+  const reach = { fixed: 0, beyond: 0 }
+  // Bytes without those of marks: whether a module is too large must not depend on how a node puts memories back.
+  let [grows, most, length] = [false, 0, 0]
   shape.bodies.forEach((range, index) => {
     const at = shape.imports.length + index
     const analysis = analyse(shape, shape.functions[at] ?? 0, range, found)
@@ -86,14 +94,18 @@ function rewriteBodies(shape: ModuleShape, added: Additions, options: RewriteOpt
       refuse('CMESH_DEPLOY_LIMIT', `${describeFunction(shape, at)}, byte ${range.from}`, reason, 'Split it into several functions.')
     if (slots > METER_LIMITS.frameSlots) refuseHere(`its frame takes ${slots} stack slots; at most ${METER_LIMITS.frameSlots} are allowed`)
     body.clear()
-    emit(body, shape.wasm, range.to, analysis, added, options)
+    const marks = emit(body, shape.wasm, range.to, analysis, added, options)
+    const without = body.length - marks
     content.sized(body)
-    if (content.length > METER_LIMITS.meteredBytes) refuseHere(`with it the metered code has more than ${METER_LIMITS.meteredBytes} bytes`)
+    length += sizeOf(without) + without
+    if (length > METER_LIMITS.meteredBytes) refuseHere(`with it the metered code has more than ${METER_LIMITS.meteredBytes} bytes`)
     grows ||= analysis.edits.some(({ kind }) => kind === 'grow')
     most = Math.max(most, slots)
+    reach.fixed = Math.max(reach.fixed, analysis.reach.fixed)
+    reach.beyond = Math.max(reach.beyond, analysis.reach.beyond)
   })
   if (grows) content.sized(growFunction(shape, added, options.schedule))
-  return { content, grows, frameSlots: most }
+  return { content, grows, frameSlots: most, reach }
 }
 
 type NamedExport = readonly [name: string, shape: ExportShape]
@@ -117,8 +129,9 @@ function section(
       out.u32(shape.memory.maximum)
       return out
     }
-    case SECTION.global: return extended(shape, id, 2, (out) => {
+    case SECTION.global: return extended(shape, id, 3, (out) => {
       out.bytes(TYPE.i64, 1, OP.i64Const, 0, OP.end)
+      out.bytes(TYPE.i32, 1, OP.i32Const, 0, OP.end)
       out.bytes(TYPE.i32, 1, OP.i32Const, 0, OP.end)
     })
     case SECTION.export: {
@@ -127,6 +140,7 @@ function section(
       const start = shape.start === undefined ? [] : [{ name: START_EXPORT, kind: kind.function, index: shape.start }]
       const all = [
         ...kept, { name: GAS_EXPORT, kind: kind.global, index: added.gas }, { name: DEPTH_EXPORT, kind: kind.global, index: added.depth },
+        { name: REACH_EXPORT, kind: kind.global, index: added.reach },
         ...globals.map((entry) => ({ ...entry, kind: kind.global })), ...start,
       ]
       const out = new ByteWriter(64)

@@ -16,7 +16,7 @@ const [{ costs }] = METERS as readonly [(typeof METERS)[number]]
 const tape = fc.uint8Array({ minLength: 100, maxLength: 700, size: 'max' })
 
 /** All that does not depend on metering. */
-function seen({ left: _, notes, ...rest }: Outcome): object {
+function seen({ left: _, reach: __, notes, ...rest }: Outcome): object {
   return { ...rest, notes: notes.map(([name, value]) => [name, value]) }
 }
 
@@ -91,4 +91,21 @@ test('a program that would never end ends, and finishes under a limit exactly if
     ends.set(block.end, (ends.get(block.end) ?? 0) + 1)
   }), { ...SETUP, seed: 15 })
   for (const end of ['done', 'gas', 'stack']) expect(ends.get(end)).toBeGreaterThan(0)
+})
+
+test('a program that returned has written to no byte behind what it marked, and marked what it would with a mark for every store', () => {
+  const ends = { tight: 0, far: 0 }
+  fc.assert(fc.property(tape, (bytes) => {
+    const wasm = program(bytes)
+    const [metered, plain] = [meterModule(wasm, VERSIONS), meterModule(wasm, VERSIONS, { gas: 'instruction' })]
+    const outcome = run(metered.wasm, metered, { gas: AMPLE })
+    fc.pre(outcome.end === 'done' && outcome.written > 0)
+    const { fixed, beyond } = metered.reach
+    const bound = Math.max(fixed, 2 ** (32 - Math.clz32(outcome.reach)) - 1 + beyond)
+    expect(outcome.written).toBeLessThanOrEqual(bound)
+    expect(run(plain.wasm, plain, { gas: AMPLE })).toEqual(outcome)
+    ends[bound < 65_536 ? 'tight' : 'far']++
+  }), { ...SETUP, seed: 16 })
+  // Programs that mark everything would show nothing.
+  expect(ends.tight).toBeGreaterThan(RUNS / 10)
 })

@@ -1,7 +1,7 @@
 /** What the rewriter does with each construct that costs, costs by size, or could be used against it. */
 import { setFlagsFromString } from 'node:v8'
 import { describe, expect, test } from '@jest/globals'
-import { HOST_FAULT, HOST_SIGNATURES, METERS, meterModule } from '../../../providers/contracts/meter/index.ts'
+import { HOST_FAULT, HOST_SIGNATURES, METER_LIMITS, METERS, meterModule } from '../../../providers/contracts/meter/index.ts'
 import type { Metered, MeterOptions } from '../../../providers/contracts/meter/index.ts'
 import { body, name, rawModule } from '../support/raw-module.ts'
 import { fencedRun, run } from '../support/wasm-runs.ts'
@@ -330,3 +330,31 @@ function set(exports: Readonly<Record<string, unknown>>, module: Metered, gas: b
   ;(exports[module.gasExport] as WebAssembly.Global).value = gas
   ;(exports[module.depthExport] as WebAssembly.Global).value = 10_000
 }
+
+describe('marks of stores', () => {
+  const STORES = `(func $f (param i32) (result i32) (i32.const 1))
+    (func (export "call_run") (param $n i32) (local $at i32)
+      (i32.store8 (local.get $n) (i32.const 1)) (i32.store16 offset=7 (local.get $n) (i32.const 1))
+      (local.set $at (i32.add (local.get $n) (i32.const 256))) (i64.store32 offset=2 (local.get $at) (i64.const 1))
+      (i64.store (i32.const 500) (i64.const 1)) (i32.store (call $f (i32.const 0)) (i32.const 1)))`
+
+  test('are all addresses that are computed; of the others, and of offsets, the end is known before', () => {
+    const module = meterModule(contractModule(STORES), VERSIONS)
+    expect(module.reach).toEqual({ fixed: 508, beyond: 9 })
+    for (const [argument, reach] of [[0, 256 | 1], [4_096, 4_096 | 256 | 1], [1_030, 1_030 | 1_286 | 1]] as const) {
+      expect(run(module.wasm, module, { argument, entry: 'call_run' })).toMatchObject({ end: 'done', reach })
+    }
+  })
+
+  test('of bulk instructions are their ends', () => {
+    const module = metered('(memory.fill (local.get $n) (i32.const 1) (i32.const 30)) (i32.const 0)')
+    expect(run(module.wasm, module, { argument: 64 })).toMatchObject({ end: 'done', reach: 94, written: 94 })
+  })
+
+  test('are of no account for whether a module is too large', () => {
+    const many = '(i32.store8 (i32.eqz (local.get $n)) (call $f))'.repeat(8_000)
+    const functions = Array.from({ length: 4 }, () => `(func (param $n i32) (local ${'i32 '.repeat(130)}) ${many})`).join('')
+    const { wasm } = meterModule(contractModule(`(func $f (result i32) (i32.const 1)) ${functions} (func (export "call_run"))`), VERSIONS)
+    expect(wasm.length).toBeGreaterThan(METER_LIMITS.meteredBytes)
+  })
+})

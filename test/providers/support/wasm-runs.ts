@@ -12,6 +12,10 @@ export interface Outcome {
   /** What the function told the host, with the gas left at that time. */
   readonly notes: readonly (readonly [string, number, bigint])[]
   readonly memory: string
+  /** Where the last byte of memory ends that is not what it was when the module was instantiated. */
+  readonly written: number
+  /** The marks of a metered module that ran to its end. */
+  readonly reach: number
   readonly globals: readonly string[]
 }
 
@@ -51,10 +55,12 @@ export function run(wasm: Uint8Array, metered: Metered | undefined, options: Run
     reg: (value = 0) => { host('reg', value) },
     fail: (value = 0) => { host('fail', value); throw new Error('revert') },
   }
+  let before = new Uint8Array(0)
   let end = 'done'
   let result: unknown
   try {
     exports = new WebAssembly.Instance(new WebAssembly.Module(wasm), { cmesh }).exports
+    if (exports['memory'] !== undefined) before = new Uint8Array((exports['memory'] as WebAssembly.Memory).buffer.slice(0))
     const global = gas()
     if (global !== undefined && metered !== undefined) {
       global.value = options.gas ?? 1n << 40n
@@ -70,8 +76,16 @@ export function run(wasm: Uint8Array, metered: Metered | undefined, options: Run
   return {
     end, result, left: (gas()?.value ?? 0n) as bigint, notes,
     memory: memory === undefined ? '' : `${memory.buffer.byteLength}:${digest(new Uint8Array(memory.buffer))}`,
+    written: memory === undefined ? 0 : writtenEnd(before, new Uint8Array(memory.buffer)),
+    reach: metered === undefined || end !== 'done' ? 0 : (exports[metered.reachExport] as WebAssembly.Global).value as number,
     globals: Object.keys(exports).filter((name) => name.startsWith('keep')).map((name) => bits((exports[name] as WebAssembly.Global).value)),
   }
+}
+
+function writtenEnd(before: Uint8Array, after: Uint8Array): number {
+  let end = after.length
+  while (end > 0 && after[end - 1] === (before[end - 1] ?? 0)) end--
+  return end
 }
 
 function why(thrown: unknown, exports: Exports, metered: Metered | undefined): string {
