@@ -142,10 +142,11 @@ export class Writes {
   }
 
   #replyOf(outcome: Outcome): Reply {
-    if (outcome.status < 400) return { status: outcome.status, headers: this.#headers.ofResult(outcome), body: outcome.output, bodyHash: this.#hashOf(outcome.output) }
+    const { status, output } = outcome
+    if (status < 400) return { status, headers: this.#headers.ofResult(outcome), body: output, bodyHash: this.#hashOf(output) }
     const error = errorOf(outcome)
     if (error.code.startsWith('CMESH_CONTRACT_')) this.#parts.stats.contractFailures++
-    return wireErrorReply(outcome.status, error.toWire(), outcomeHeaders(this.#parts.durability, outcome))
+    return wireErrorReply(status, error.toWire(), outcomeHeaders(this.#parts.durability, outcome))
   }
 
   #hashOf(output: Uint8Array): string {
