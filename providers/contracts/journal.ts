@@ -157,6 +157,11 @@ export class Journal {
   /** Puts everything into the spaces and gives it as writes. When a space fails, puts back what they had taken and throws. */
   commit(): Write[] {
     const writes = this.writes()
+    if (writes.length === 1) {
+      // One that fails has nothing before it to put back.
+      apply(this.#homeOf(writes[0] as Write), writes[0] as Write)
+      return writes
+    }
     const before = writes.map(write => this.#homeOf(write).space.get(write.key))
     let taken = 0
     try {
