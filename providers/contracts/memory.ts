@@ -31,13 +31,6 @@ export class MemoryView {
     return this.#bytes
   }
 
-  /** A copy of a range that lies within `bytes`, in memory that it shares with others: for whoever does not keep it. */
-  shared(at: number, length: number): Uint8Array {
-    const copy = Buffer.allocUnsafe(length)
-    this.#text.copy(copy, 0, at, at + length)
-    return copy
-  }
-
   /** A range that lies within `bytes`, byte by byte. */
   latin1(at: number, length: number): string {
     if (length > KEPT_LENGTH) return this.#text.toString('latin1', at, at + length)

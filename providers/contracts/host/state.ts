@@ -3,7 +3,7 @@ import { LIMITS } from '../../../cmtp/limits.ts'
 import { CALL_LIMITS } from '../call-limits.ts'
 import type { Frame } from '../frame.ts'
 import { SortedKeys, type KeyCursor } from '../sorted-keys.ts'
-import { bounded, fill, handOver, latin1, mustWrite, start, stop } from './bytes.ts'
+import { bounded, copy, fill, handOver, latin1, mustWrite, stop } from './bytes.ts'
 
 export function get(frame: Frame, pointer: number, length: number): number {
   const bytes = keyBytes(length)
@@ -17,9 +17,7 @@ export function set(frame: Frame, keyPointer: number, keyLength: number, pointer
   frame.charge(frame.run.costs.set, keySize + valueSize)
   mustWrite(frame)
   handOver(frame, keySize + valueSize)
-  const key = latin1(frame, keyPointer, keySize)
-  // A space takes a copy of its own, and so does the block.
-  frame.run.journal.set(frame.draft, key, frame.instance.memory.shared(start(frame, pointer, valueSize), valueSize))
+  frame.run.journal.set(frame.draft, latin1(frame, keyPointer, keySize), copy(frame, pointer, valueSize))
   boundWrites(frame)
 }
 
