@@ -17,7 +17,7 @@ import type { ConnectOptions } from './connect.ts'
 import type { ConnectionStatus } from './connection.ts'
 import { MeshVerbs } from './mesh-verbs.ts'
 import { anything, checkOptions, usage } from './options.ts'
-import type { Reply } from './reply.ts'
+import { Reply } from './reply.ts'
 import { Requester } from './requester.ts'
 import { SessionKeeper } from './session.ts'
 import type { MeshClientParts } from './shared-connection.ts'
@@ -86,7 +86,7 @@ export class MeshClient extends MeshVerbs {
 
   /** How far the log went when a write was acknowledged, for views that have to show it. */
   readonly #noted = (reply: Reply): Reply => {
-    const seq = Number(reply.header('x-cmesh-sequence') ?? 0)
+    const seq = Reply.sequenceOf(reply)
     if (seq > this.#seen) this.#seen = seq
     return reply
   }

@@ -8,7 +8,7 @@
 import { decodeBatchReply, type BatchReply } from '../cmtp/batch-reply.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { ReplyFrame, REQUEST_ID_AT } from '../cmtp/frame.ts'
-import { decodeHeaders, headerValue, type HeaderList } from '../cmtp/headers.ts'
+import { decodeHeaders, encodedValues, headerValue, type HeaderList } from '../cmtp/headers.ts'
 import { decodeLayers, type DecodedLayer } from '../cmtp/layer.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../cmtp/message-id.ts'
 import { encodeWitness } from '../cmtp/receipt/witness.ts'
@@ -39,6 +39,12 @@ export class Reply {
     this.#frame = frame
     this.#index = index
     this.#asked = receipt === 'full' ? asked : undefined
+  }
+
+  /** How far the log had come, as the reply of a write says: 0 where it does not. Asked of each, so no other header is read for it. */
+  static sequenceOf(reply: Reply): number {
+    const [sequence = '0'] = encodedValues(reply.#parts.headers, 'x-cmesh-sequence')
+    return Number(sequence)
   }
 
   get ok(): boolean {

@@ -9,6 +9,7 @@
  */
 import { AbortGroups } from './abort-groups.ts'
 import { CMeshError } from './errors.ts'
+import { InFlight } from './in-flight.ts'
 import { TimerNode, TimerWheel } from './timer-wheel.ts'
 
 /** Bounds and defaults of requests, in ms and requests. */
@@ -86,7 +87,7 @@ export class Correlator<T = Uint8Array> {
   readonly #prefix: string
   readonly #maxPending: number
   readonly #wheel: TimerWheel<Pending<T>>
-  readonly #pending = new Map<number, Pending<T>>()
+  readonly #pending = new InFlight<number, Pending<T>>()
   readonly #aborts = new AbortGroups<Pending<T>>((pending, error) => {
     this.#release(pending)
     pending.reject(error)
@@ -142,7 +143,7 @@ export class Correlator<T = Uint8Array> {
     }
     const id = this.#sequence = (this.#sequence + 1) & ID_MASK
     const pending = new Pending<T>(id, subject, data, timeoutMs, options, resolve, reject)
-    this.#pending.set(id, pending)
+    this.#pending.add(id, pending)
     this.#wheel.add(pending, pending.waitMs)
     if (signal !== undefined) this.#aborts.watch(signal, pending)
     try {
@@ -185,7 +186,7 @@ export class Correlator<T = Uint8Array> {
 
   /** Rejects every request in flight with this one error; new requests are taken as before. */
   fail(error: CMeshError): void {
-    for (const pending of [...this.#pending.values()]) {
+    for (const pending of this.#pending.values()) {
       this.#release(pending)
       pending.reject(error)
     }
@@ -193,7 +194,7 @@ export class Correlator<T = Uint8Array> {
 
   /** Rejects the requests in flight to one subject, as when the broker forbids it. Looks at all that are in flight. */
   failSubject(subject: string, error: CMeshError): void {
-    for (const pending of [...this.#pending.values()]) {
+    for (const pending of this.#pending.values()) {
       if (pending.subject !== subject) continue
       this.#release(pending)
       pending.reject(error)

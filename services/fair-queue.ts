@@ -5,7 +5,7 @@
 
 /** What waits of one of them: taken from the front by counting, since an array moves all the others up for it. */
 interface Line<T> {
-  items: T[]
+  items: (T | undefined)[]
   /** Items in front that were taken. */
   taken: number
 }
@@ -49,7 +49,7 @@ export class FairQueue<T> {
     }
     for (const key of keys) {
       const line = this.#lines.get(key) as Line<T>
-      line.items = line.items.slice(line.taken).sort((one, other) => orderOf(one) - orderOf(other))
+      line.items = (line.items.slice(line.taken) as T[]).sort((one, other) => orderOf(one) - orderOf(other))
       line.taken = 0
     }
   }
@@ -63,7 +63,9 @@ export class FairQueue<T> {
   /** Takes the next one: of whoever's turn it is, the one that waits longest. */
   shift(): T | undefined {
     for (const [key, line] of this.#lines) {
-      const item = line.items[line.taken++]
+      const item = line.items[line.taken] as T
+      // Whoever took it may be done with it long before the others are moved up.
+      line.items[line.taken++] = undefined
       const isEmpty = line.taken === line.items.length
       // Whoever waits alone has its turn again.
       if (isEmpty || this.#lines.size > 1) this.#lines.delete(key)

@@ -167,6 +167,11 @@ export class Journal {
   commit(): readonly Write[] {
     const writes = this.writes()
     if (writes.length === 0) return writes
+    if (writes.length === 1) {
+      // One that fails has nothing before it to put back.
+      apply(this.#homeOf(writes[0] as Write), writes[0] as Write)
+      return writes
+    }
     const before = writes.map(write => this.#homeOf(write).space.get(write.key))
     let taken = 0
     try {

@@ -39,10 +39,18 @@ declare module 'hypercore' {
     hash(): Uint8Array
   }
 
+  /** Collects what is to be read, until it is flushed; it has more than this. */
+  export interface StorageReader {
+    getBitfieldPage(index: number): Promise<Buffer | null>
+    tryFlush(): void
+    destroy(): void
+  }
+
   export interface CoreState {
     readonly signature: Uint8Array | null
     createTreeBatch(): TreeBatch
-    readonly storage: { createBlockStream(range: { readonly gte: number, readonly lt: number }): BlockStream }
+    /** `read` is an internal of Hypercore's, so perhaps not there. */
+    readonly storage: { createBlockStream(range: { readonly gte: number, readonly lt: number }): BlockStream, read?(fork?: number): StorageReader }
   }
 
   export interface CoreOptions {
@@ -64,6 +72,8 @@ declare module 'hypercore' {
       readonly verifier: { verify(tree: TreeBatch, signature: Uint8Array): boolean }
       /** What is written of the log beside its blocks. `contiguousLength`: up to where it has no hole. */
       readonly header: { readonly hints: { contiguousLength: number } }
+      /** Which blocks are there; an internal. The page that a bit is in, as words. */
+      readonly bitfield: { getBitfield(index: number): { readonly bitfield: Uint32Array } | null } | null
     }
     ready(): Promise<void>
     /** `postappend` is awaited once the blocks are written, before anybody is told. */

@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import Hypercore from 'hypercore'
 import type { CoreStorage, KeyPair, Manifest } from 'hypercore'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { pagesFromMemory } from './bitfield-pages.ts'
 import { readError } from './log-error.ts'
 import { makeLogKey, readLogKey } from './log-key.ts'
 import { WalSync } from './wal-sync.ts'
@@ -97,6 +98,7 @@ async function openCore(
     if (signer === undefined || Buffer.compare(signer, keyPair.publicKey) !== 0) {
       throw corrupt(path, 'it is signed by another key than the one given')
     }
+    pagesFromMemory(core)
     if (durability === 'os') return { core, sync: undefined }
     const sync = new WalSync(join(path, 'db'), storage.rocks)
     await sync.start()

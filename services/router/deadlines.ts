@@ -10,11 +10,14 @@ const TICK_MS = 20
 interface Waiting {
   readonly deadlineMs: number
   readonly late: () => void
+  /** Where it stands among those that wait; -1 when it does not any more. */
+  place: number
 }
 
 export class Deadlines {
   readonly #clock: Clock
-  readonly #waiting = new Set<Waiting>()
+  /** In no order, and no set: of one through which many go, V8 keeps those that went (`cmtp/in-flight.ts`). */
+  readonly #waiting: Waiting[] = []
   #timer: NodeJS.Timeout | undefined
 
   constructor(clock: Clock) {
@@ -23,7 +26,7 @@ export class Deadlines {
 
   /** Requests that wait. */
   get size(): number {
-    return this.#waiting.size
+    return this.#waiting.length
   }
 
   /** Settles as `work` does, or rejects with `late()` once `deadlineMs` (ms since 1970) has passed. */
@@ -33,8 +36,8 @@ export class Deadlines {
 
   /** `race` with callbacks, of which exactly one is called, once; none may throw. For paths on which a promise counts. */
   watch<T>(work: Promise<T>, deadlineMs: number, done: (value: T) => void, failed: (error: unknown) => void, late: () => void): void {
-    const entry: Waiting = { deadlineMs, late }
-    this.#waiting.add(entry)
+    const entry: Waiting = { deadlineMs, late, place: this.#waiting.length }
+    this.#waiting.push(entry)
     this.#timer ??= setInterval(() => { this.#tick() }, TICK_MS)
     work.then(
       value => { if (this.#forget(entry)) done(value) },
@@ -44,20 +47,24 @@ export class Deadlines {
 
   #tick(): void {
     const now = this.#clock.nowMs()
-    for (const entry of this.#waiting) {
-      if (entry.deadlineMs > now) continue
-      this.#forget(entry)
-      entry.late()
-    }
+    for (const entry of this.#waiting.filter(({ deadlineMs }) => deadlineMs <= now)) if (this.#forget(entry)) entry.late()
   }
 
   /** Whether it still waited. */
   #forget(entry: Waiting): boolean {
-    const waited = this.#waiting.delete(entry)
-    if (this.#waiting.size === 0) {
+    const { place } = entry
+    if (place < 0) return false
+    entry.place = -1
+    // The last one stands where it stood.
+    const last = this.#waiting.pop() as Waiting
+    if (last !== entry) {
+      this.#waiting[place] = last
+      last.place = place
+    }
+    if (this.#waiting.length === 0) {
       clearInterval(this.#timer)
       this.#timer = undefined
     }
-    return waited
+    return true
   }
 }

@@ -173,25 +173,33 @@ export function movesBySteps(message: Uint8Array): boolean {
 }
 
 function readTransaction(from: ByteReader, version: number, refuse: Refuse): Transaction {
-  const plain = {
-    id: from.id('a transaction id'),
-    sub: from.reference('a sub'),
-    sid: from.reference('a sid'),
-    jti: from.reference('a jti'),
-    grantSeq: from.integer('a sequence of grants'),
-    fqmn: from.reference('an FQMN'),
-    deadlineMs: from.integer('a deadline'),
-    body: from.bytes('a body'),
-  }
-  if (version === PLAIN_VERSION) return { ...plain, proof: NO_PROOF }
-  const proofAt = from.offset
-  const proof = from.bytes('a proof')
-  if (!isProofLength(proof.length)) refuse(proofAt, `a proof of 0 or ${PROOF_BYTES} bytes`)
-  if (version < CONDITION_VERSION) return { ...plain, proof }
-  const conditionAt = from.offset
+  const id = from.id('a transaction id')
+  const sub = from.reference('a sub')
+  const sid = from.reference('a sid')
+  const jti = from.reference('a jti')
+  const grantSeq = from.integer('a sequence of grants')
+  const fqmn = from.reference('an FQMN')
+  const deadlineMs = from.integer('a deadline')
+  const body = from.bytes('a body')
+  const proof = version === PLAIN_VERSION ? NO_PROOF : readProof(from, refuse)
+  const condition = version < CONDITION_VERSION ? NO_PROOF : readCondition(from, refuse)
+  // Written out twice: of a spread object each field would be copied once more.
+  if (condition.length === 0) return { id, sub, sid, jti, grantSeq, fqmn, body, deadlineMs, proof }
+  return { id, sub, sid, jti, grantSeq, fqmn, body, deadlineMs, proof, condition }
+}
+
+function readProof(from: ByteReader, refuse: Refuse): Uint8Array {
+  const at = from.offset
+  const length = from.integer('a proof')
+  if (!isProofLength(length)) refuse(at, `a proof of 0 or ${PROOF_BYTES} bytes`)
+  return length === 0 ? NO_PROOF : from.raw(length, 'a proof')
+}
+
+function readCondition(from: ByteReader, refuse: Refuse): Uint8Array {
+  const at = from.offset
   const condition = from.bytes('a condition')
-  if (condition.length !== 0 && condition.length !== CONDITION_BYTES) refuse(conditionAt, `a condition of 0 or ${CONDITION_BYTES} bytes`)
-  return { ...plain, proof, ...(condition.length > 0 && { condition }) }
+  if (condition.length !== 0 && condition.length !== CONDITION_BYTES) refuse(at, `a condition of 0 or ${CONDITION_BYTES} bytes`)
+  return condition
 }
 
 function isProofLength(length: number): boolean {

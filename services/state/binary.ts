@@ -11,9 +11,18 @@ import { isUtf8 } from 'node:buffer'
 
 /** Most bytes one LEB128 integer up to 2^53 − 1 takes. */
 const INTEGER_BYTES = 8
-const ID = /^[0-9a-f]{32}$/
+const ID_LENGTH = 32
 const BEYOND_LATIN1 = /[^\u0000-\u00ff]/
+/** Up to here text is written unit by unit: a native call would take longer. */
+const SHORT_TEXT = 32
 const LONE_SURROGATE = /\p{Surrogate}/u
+
+const NO_DIGIT = 0x10
+/** The value of a lower-case hex digit, by its code. */
+const DIGITS = Uint8Array.from({ length: 0x80 }, (_, code) => {
+  const value = '0123456789abcdef'.indexOf(String.fromCharCode(code))
+  return value < 0 ? NO_DIGIT : value
+})
 
 /** Throws; called with where and what was expected. */
 export type Refuse = (offset: number, expected: string) => never
@@ -73,8 +82,16 @@ export class ByteWriter {
 
   /** 32 lower-case hex digits as 16 bytes. */
   id(value: string): void {
-    if (!ID.test(value)) this.#refuse(this.#at, '32 lower-case hex digits')
-    this.#at += this.#bytes.write(value, this.#at, 'hex')
+    if (value.length !== ID_LENGTH) this.#refuse(this.#at, '32 lower-case hex digits')
+    let known = 0
+    for (let i = 0; i < ID_LENGTH; i += 2) {
+      const high = DIGITS[value.charCodeAt(i)] ?? NO_DIGIT
+      const low = DIGITS[value.charCodeAt(i + 1)] ?? NO_DIGIT
+      known |= high | low
+      this.#bytes[this.#at + (i >> 1)] = (high << 4) | low
+    }
+    if (known >= NO_DIGIT) this.#refuse(this.#at, '32 lower-case hex digits')
+    this.#at += ID_LENGTH / 2
   }
 
   raw(value: Uint8Array): void {
@@ -88,9 +105,20 @@ export class ByteWriter {
   }
 
   latin1(value: string): void {
-    if (BEYOND_LATIN1.test(value)) this.#refuse(this.#at, 'a byte string in latin1')
     this.integer(value.length)
-    this.#at += this.#bytes.write(value, this.#at, 'latin1')
+    if (value.length > SHORT_TEXT) {
+      if (BEYOND_LATIN1.test(value)) this.#refuse(this.#at, 'a byte string in latin1')
+      this.#at += this.#bytes.write(value, this.#at, 'latin1')
+      return
+    }
+    let units = 0
+    for (let i = 0; i < value.length; i++) {
+      const unit = value.charCodeAt(i)
+      units |= unit
+      this.#bytes[this.#at + i] = unit
+    }
+    if (units > 0xff) this.#refuse(this.#at, 'a byte string in latin1')
+    this.#at += value.length
   }
 
   utf8(value: string): void {

@@ -8,7 +8,7 @@
  *
  * The second step is what gives a node that has just started the time to build its tree. When the work is done is each node's own affair: in
  * slices between two turns of the event loop once a checkpoint comes near, and what is left of it within the block. A write costs its entry
- * in a map, so that a key that is written over and over is hashed once a checkpoint.
+ * in a set, so that a key that is written over and over is hashed once a checkpoint, by what it holds then.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { checkpointChain, checkpointHead } from '../../cmtp/state-hash.ts'
@@ -53,7 +53,7 @@ export interface CheckpointsParts {
   readonly spentMs?: () => number
 }
 
-type Changes = Map<string, Map<string, Uint8Array | undefined>>
+type Changes = Map<string, Set<string>>
 
 export class Checkpoints {
   readonly #parts: CheckpointsParts
@@ -165,10 +165,10 @@ export class Checkpoints {
     return this.#nearMs !== undefined && timeMs >= this.#nearMs + ROOT_MS
   }
 
-  #note({ space, key, value }: Write): void {
+  #note({ space, key }: Write): void {
     let changes = this.#changes.get(space)
-    if (changes === undefined) this.#changes.set(space, changes = new Map<string, Uint8Array | undefined>())
-    changes.set(key, value)
+    if (changes === undefined) this.#changes.set(space, changes = new Set())
+    changes.add(key)
   }
 
   readonly #work = (): void => {
@@ -197,9 +197,11 @@ export class Checkpoints {
       left--
     }
     for (const [space, changes] of this.#changes) {
-      for (const [key, value] of changes) {
+      const keys = this.#parts.store.space(space)
+      for (const key of changes) {
         if (left <= 0) return true
-        this.#tree.set(space, key, value)
+        // A copy of its own: what a space gives may keep much more than the value.
+        this.#tree.set(space, key, keys.get(key)?.slice())
         changes.delete(key)
         left--
       }

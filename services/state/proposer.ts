@@ -11,6 +11,7 @@
  */
 import { hash, randomBytes } from 'node:crypto'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { InFlight } from '../../cmtp/in-flight.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Clock } from '../clock.ts'
 import type { ConsensusProvider, LogEntry } from '../consensus/provider.ts'
@@ -55,7 +56,7 @@ export class Proposer {
   readonly #parts: ProposerParts
   readonly #maxPending: number
   readonly #maxBytes: number
-  readonly #pending = new Map<string, Pending>()
+  readonly #pending = new InFlight<string, Pending>()
   readonly #queue = new FairQueue<Pending>()
   readonly #barrier: Barrier
   readonly #own = new OwnBatches()
@@ -107,7 +108,7 @@ export class Proposer {
     }
     return new Promise((resolve, failed) => {
       const entry: Pending = { order: this.#submitted++, transaction, settled: telling(told, resolve, failed), failed, again: undefined }
-      this.#pending.set(transaction.id, entry)
+      this.#pending.add(transaction.id, entry)
       this.#bytes += bytes
       this.#queue.push(transaction.sub, entry)
       this.#schedule()
@@ -116,7 +117,7 @@ export class Proposer {
 
   /** Whether the transaction is under way here, or was executed: what it was submitted for then cannot be refused any more. */
   knows(id: string): boolean {
-    return this.#pending.has(id) || this.#parts.index.get(id) !== undefined
+    return this.#pending.get(id) !== undefined || this.#parts.index.get(id) !== undefined
   }
 
   /**
@@ -187,7 +188,7 @@ export class Proposer {
   #end(error: CMeshError, ofSent: (tx: string) => CMeshError): void {
     this.#closed = error
     for (const entry of this.#queue.drain()) this.#abandon(entry, error)
-    for (const entry of [...this.#pending.values()]) this.#abandon(entry, ofSent(entry.transaction.id))
+    for (const entry of this.#pending.values()) this.#abandon(entry, ofSent(entry.transaction.id))
   }
 
   #schedule(): void {

@@ -7,6 +7,7 @@ import { hash } from 'node:crypto'
 import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import type { Transaction } from './batch.ts'
 import type { StatePosition } from '../../cmtp/layer.ts'
+import { IdFilter } from './id-filter.ts'
 import type { Block, ReadBack, Recollection } from './provider.ts'
 
 const ENTRIES = 65_536
@@ -38,6 +39,8 @@ export class TransactionIndex {
   readonly #entries: number
   readonly #bytes: number
   readonly #outcomes: TwoGenerations<string, Outcome>
+  /** Of the ids in it. */
+  readonly #filter: IdFilter
   /** Where the generations that are kept begin. */
   #old: Recollection | undefined
   #young: Recollection | undefined
@@ -49,6 +52,7 @@ export class TransactionIndex {
     this.#entries = entries
     this.#bytes = bytes
     this.#outcomes = new TwoGenerations({ entries, weight: bytes })
+    this.#filter = new IdFilter(entries)
   }
 
   /** From where the same outcomes, added to an empty index, make this one; `undefined` when that is not known. */
@@ -58,15 +62,14 @@ export class TransactionIndex {
 
   get(id: string): Outcome | undefined {
     this.#read()
-    return this.#outcomes.peek(id)
+    return this.#filter.mayHold(id) ? this.#outcomes.peek(id) : undefined
   }
 
   /** `skip` is the transaction's place in its block, `before` the state before that. */
   add(outcome: Outcome, at?: ReadBack): void {
     this.#read()
-    const turns = this.#outcomes.turns
-    this.#outcomes.set(outcome.id, outcome, outcome.output.length)
-    if (this.#young !== undefined && turns === this.#outcomes.turns) return
+    const turned = this.#take(outcome)
+    if (this.#young !== undefined && !turned) return
     this.#begin(at && { seq: outcome.seq, ...at })
   }
 
@@ -101,6 +104,17 @@ export class TransactionIndex {
     unread.young.push({ start, end: count, outcomes })
   }
 
+  /** Whether a generation began with it. */
+  #take(outcome: Outcome): boolean {
+    const { id, output } = outcome
+    const { turns } = this.#outcomes
+    this.#outcomes.set(id, outcome, output.length)
+    const turned = turns !== this.#outcomes.turns
+    if (turned) this.#filter.turn()
+    this.#filter.add(id)
+    return turned
+  }
+
   /** A generation begins with the transaction at that place. */
   #begin(place: Recollection | undefined): void {
     this.#old = this.#young
@@ -112,7 +126,7 @@ export class TransactionIndex {
     if (young.length === 0) return
     this.#unread.old = this.#unread.young = []
     for (const { start, end, outcomes } of [...old, ...young]) {
-      for (const outcome of outcomes().slice(start, end)) this.#outcomes.set(outcome.id, outcome, outcome.output.length)
+      for (const outcome of outcomes().slice(start, end)) this.#take(outcome)
     }
   }
 }

@@ -8,6 +8,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
 import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import { checkProofOfToken, needsProof, PROOF_HEADER, readRequestProof } from '../../cmtp/identity/request-proof.ts'
+import { sha256 } from '../../cmtp/layer.ts'
 import { formatMessageId, MessageIds } from '../../cmtp/message-id.ts'
 import { wireErrorReply, type Call, type Reply } from '../call.ts'
 import { checkCallable, meterArguments, SYSTEM_FUNCTIONS } from '../contracts/arguments.ts'
@@ -49,6 +50,8 @@ export interface WritesParts extends Pick<StateServiceParts, 'engine' | 'guard' 
 export class Writes {
   readonly #parts: WritesParts
   readonly #headers: OutcomeHeaders
+  /** The last result and its hash: of a function that says the same to everybody it is one array of bytes (`host/context.ts`). */
+  #said: { readonly output: Uint8Array, readonly bodyHash: string } | undefined
 
   constructor(parts: WritesParts) {
     this.#parts = parts
@@ -139,10 +142,16 @@ export class Writes {
   }
 
   #replyOf(outcome: Outcome): Reply {
-    if (outcome.status < 400) return { status: outcome.status, headers: this.#headers.ofResult(outcome), body: outcome.output }
+    const { status, output } = outcome
+    if (status < 400) return { status, headers: this.#headers.ofResult(outcome), body: output, bodyHash: this.#hashOf(output) }
     const error = errorOf(outcome)
     if (error.code.startsWith('CMESH_CONTRACT_')) this.#parts.stats.contractFailures++
-    return wireErrorReply(outcome.status, error.toWire(), outcomeHeaders(this.#parts.durability, outcome))
+    return wireErrorReply(status, error.toWire(), outcomeHeaders(this.#parts.durability, outcome))
+  }
+
+  #hashOf(output: Uint8Array): string {
+    if (this.#said?.output !== output) this.#said = { output, bodyHash: sha256(output) }
+    return this.#said.bodyHash
   }
 }
 

@@ -39,6 +39,20 @@ describe('the pool of the wasm engine', () => {
     expect(engine.held).toEqual({ instances: 1, codes: 1 })
   })
 
+  test('what a call says is its own, whatever the call before it said with as many bytes, and what is no text is refused each time', () => {
+    const engine = new WasmEngine()
+    engine.install('0x1', contractModule(`
+      (func (export "call_run") (drop (call $input)) (call $reg (i32.const 0)) (call $output (i32.const 0) (call $reglen)))
+      (func (export "call_bad") (i32.store8 (i32.const 0) (i32.const 255)) (call $output (i32.const 0) (i32.const 1)))`, { abi: abiText([{ name: 'run' }, { name: 'bad' }]) }), new Map())
+    const long = 'a text that is longer than what is compared byte by byte'
+    const said = ['a', 'b', 'b', '', 'ab', long, 'cd', long.toUpperCase(), 'cd', 'b'].map(input => {
+      for (let again = 0; again < 2; again++) expect(failure(engine.call(callOf('0x1', 'bad')))).toEqual(['UTF8', 'the output is not'])
+      return [input, success(engine.call(callOf('0x1', 'run', input))).output] as const
+    })
+    // Those of earlier calls stay what they were.
+    for (const [input, bytes] of said) expect(Buffer.from(bytes).toString()).toBe(input)
+  })
+
   test('a contract that calls itself keeps as many instances as it stood inside itself', () => {
     const engine = new WasmEngine()
     engine.install('0x1', relayModule(), new Map())

@@ -10,6 +10,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { HypercoreStateStore } from '../../providers/state/hypercore.ts'
 import type { HypercoreStateOptions } from '../../providers/state/hypercore.ts'
 import { StateImage } from '../../providers/state/image.ts'
+import { HypercoreLog } from '../../providers/state/log.ts'
 import { chainAfter, encodeBlock } from '../../services/state/block.ts'
 import { commitBlock, loopBlock, putBlock } from '../support/blocks.ts'
 
@@ -77,6 +78,28 @@ describe('the files of a log', () => {
     await core.ready()
     expect([core.length, core.core.header.hints.contiguousLength]).toEqual([5, 5])
     await core.close()
+  })
+
+  test('notes of each of its blocks that it is there, over several openings and from one page of the notes to the next', async () => {
+    const core = async (): Promise<Hypercore> => {
+      const opened = new Hypercore(Hypercore.defaultStorage(join(dir, 'log'), { allowBackup: true, readOnly: true }), { createIfMissing: false })
+      await opened.ready()
+      return opened
+    }
+    const bits = 32_768
+    const block = Buffer.from('b')
+    for (const [before, groups] of [[0, [1, 99]], [100, [bits - 200, 99]], [bits - 1, [1, 2]], [bits + 2, [3]]] as const) {
+      const log = await HypercoreLog.open({ dir, durability: 'os', keyPair: undefined })
+      expect(log.length).toBe(before)
+      for (const count of groups) await log.append(new Array<Buffer>(count).fill(block))
+      await log.close()
+    }
+    const read = await core()
+    // What was read of the notes when it was opened.
+    const words = [0, bits].map(bit => read.core.bitfield?.getBitfield(bit)?.bitfield ?? new Uint32Array(0))
+    await read.close()
+    const noted = words.map(page => page.reduce((sum, word) => sum + word.toString(2).replaceAll('0', '').length, 0))
+    expect(noted).toEqual([bits, 5])
   })
 
   test('a copy of the directory opens as the same log, and goes on by itself', async () => {

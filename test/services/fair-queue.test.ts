@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { FairQueue } from '../../services/fair-queue.ts'
@@ -39,6 +41,18 @@ describe('a fair queue', () => {
     queue.push('b', 0)
     queue.putBack(Array.from({ length: 1_000 }, (_, i) => i + 1), () => 'a', item => item)
     expect([queue.shift(), queue.shift()]).toEqual([0, 1])
+  })
+
+  test('holds nothing of what was taken, while others of the same one wait', async () => {
+    const collect = (setFlagsFromString('--expose-gc'), runInNewContext('gc') as () => void)
+    const queue = new FairQueue<object>()
+    for (let i = 0; i < 3; i++) queue.push('a', { i })
+    const takenOf = (): WeakRef<object> => new WeakRef(queue.shift() as object)
+    const taken = takenOf()
+    // A reference that was just made holds until the turn ends.
+    await new Promise(resolve => { setImmediate(resolve) })
+    collect()
+    expect([taken.deref(), queue.size]).toEqual([undefined, 2])
   })
 
   test('loses nothing, doubles nothing and keeps each one\'s order, whatever is done to it', () => {

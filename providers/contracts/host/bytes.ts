@@ -42,6 +42,15 @@ export function copy(frame: Frame, pointer: number, length: number): Uint8Array 
   return own
 }
 
+/** Whether a range is the same as these bytes, of which there are few. */
+export function holds(frame: Frame, pointer: number, length: number, known: Uint8Array): boolean {
+  if (length !== known.length || length > SHORT) return false
+  const at = start(frame, pointer, length)
+  const { bytes } = frame.instance.memory
+  for (let i = 0; i < length; i++) if (bytes[at + i] !== known[i]) return false
+  return true
+}
+
 /** A range as a byte string. */
 export function latin1(frame: Frame, pointer: number, length: number): string {
   return frame.instance.memory.latin1(start(frame, pointer, length), length)

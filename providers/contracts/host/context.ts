@@ -2,7 +2,7 @@
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { CALL_LIMITS } from '../call-limits.ts'
 import type { Frame } from '../frame.ts'
-import { copy, fill, bounded, handOver, isText, put, start, stop } from './bytes.ts'
+import { copy, fill, bounded, handOver, holds, isText, put, start, stop } from './bytes.ts'
 
 export function input(frame: Frame): number {
   frame.charge(frame.run.costs.input, frame.input.length)
@@ -26,9 +26,16 @@ export function output(frame: Frame, pointer: number, length: number): void {
   const bytes = bounded(length, LIMITS.stateValueBytes, 'CMESH_CONTRACT_OUTPUT_SIZE', 'an output')
   frame.charge(frame.run.costs.output, bytes)
   handOver(frame, bytes)
-  const { run: { outputs }, instance: { memory } } = frame
-  frame.output = outputs === undefined || bytes === 0 ? copy(frame, pointer, bytes) : outputs.copy(memory.bytes, start(frame, pointer, bytes), bytes)
+  const { run: { outputs }, instance } = frame
+  // Most functions that write say the same every time, and what is said is kept for long by whoever may be asked for it again.
+  if (holds(frame, pointer, bytes, instance.said)) {
+    frame.output = instance.said
+    return
+  }
+  const shares = outputs !== undefined && bytes > 0
+  frame.output = shares ? outputs.copy(instance.memory.bytes, start(frame, pointer, bytes), bytes) : copy(frame, pointer, bytes)
   if (!isText(frame.output)) throw stop('CMESH_CONTRACT_UTF8', 'the output is not')
+  if (!shares) instance.said = frame.output
 }
 
 const CONTEXT = { seq: 0, timeMs: 1, gas: 2 } as const
