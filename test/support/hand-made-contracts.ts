@@ -137,6 +137,12 @@ export const LEFTOVERS: Readonly<Record<string, () => Uint8Array>> = {
       (if (local.get $to) (then (local.set $at (local.get $to))) (else (i32.store8 (local.get $at) (i32.const 48))))
       (i32.store8 (local.get $at) (i32.const 1)))`,
   }),
+  'memory through a local that is stored at on another way': () => tell({
+    find: '(i32.load8_u (i32.const 60000))',
+    change: '(call $poke (i32.const 60000))',
+    more: `(func $poke (param $to i32)
+      (if (i32.eqz (i32.load8_u (i32.const 0))) (then (i32.store8 (local.get $to) (i32.const 1))) (else (i32.store8 (local.get $to) (i32.const 1)))))`,
+  }),
   'memory through a local that changes while the value is made': () => tell({
     find: '(i32.load8_u (i32.const 60000))',
     change: '(call $poke (i32.const 60000))',

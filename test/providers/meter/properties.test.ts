@@ -96,7 +96,7 @@ test('a program that would never end ends, and finishes under a limit exactly if
 test('a program that returned has written to no byte behind what it marked, and marked what it would with a mark for every store', () => {
   const ends = { tight: 0, far: 0 }
   fc.assert(fc.property(tape, (bytes) => {
-    const wasm = program(bytes)
+    const wasm = program(bytes, { stores: true })
     const [metered, plain] = [meterModule(wasm, VERSIONS), meterModule(wasm, VERSIONS, { gas: 'instruction' })]
     const outcome = run(metered.wasm, metered, { gas: AMPLE })
     fc.pre(outcome.end === 'done' && outcome.written > 0)

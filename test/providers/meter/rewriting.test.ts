@@ -346,6 +346,17 @@ describe('marks of stores', () => {
     }
   })
 
+  test.each([
+    ['i32.store8', 1], ['i32.store16', 2], ['i32.store', 4], ['i64.store8', 1], ['i64.store16', 2], ['i64.store32', 4], ['i64.store', 8],
+    ['f32.store', 4], ['f64.store', 8],
+  ])('of %s, at an address of which all bits are marked, reach its last byte and no further', (store, width) => {
+    const type = store.slice(0, 3)
+    const value = type.startsWith('f') ? `(${type}.reinterpret_${type.replace('f', 'i')} (${type.replace('f', 'i')}.const -1))` : `(${type}.const -1)`
+    const module = metered(`(${store} offset=3 (local.get $n) ${value}) (i32.const 0)`)
+    expect(module.reach.beyond).toBe(3 + width)
+    expect(run(module.wasm, module, { argument: 1_023 })).toMatchObject({ end: 'done', reach: 1_023, written: 1_023 + module.reach.beyond })
+  })
+
   test('of bulk instructions are their ends', () => {
     const module = metered('(memory.fill (local.get $n) (i32.const 1) (i32.const 30)) (i32.const 0)')
     expect(run(module.wasm, module, { argument: 64 })).toMatchObject({ end: 'done', reach: 94, written: 94 })

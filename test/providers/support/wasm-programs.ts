@@ -1,7 +1,7 @@
 /**
  * Random valid WebAssembly programs that end: a tape of bytes decides everything, so that a failing program shrinks with its tape.
  * Loops count down, functions call only later ones or themselves with a smaller number, memory accesses mostly fit. Covers locals,
- * globals, blocks with and without values, br, br_if, br_table, return, calls, call_indirect, loads, stores, memory.grow, bulk memory,
+ * globals, blocks with and without values, br, br_if, br_table, return, calls, call_indirect, loads, all stores, memory.grow, bulk memory,
  * integers, floats and their NaNs, host calls, traps, code that never runs.
  */
 import { HEADER, name, section, u32, vector } from './raw-module.ts'
@@ -15,6 +15,8 @@ export interface ProgramOptions {
   readonly canonical?: boolean
   /** Lets branches lead back into loops and functions call any other: most such programs never end by themselves. */
   readonly endless?: boolean
+  /** Most statements store, or change where the next ones store. */
+  readonly stores?: boolean
 }
 
 /** Decisions, then zeros without end. Zero is the simplest choice everywhere. */
@@ -88,7 +90,7 @@ const LOADS: ReadonlyMap<Type, readonly number[]> = new Map([
   [I32, [0x28, 0x2c, 0x2d, 0x2e, 0x2f]], [I64, [0x29, 0x30, 0x35]], [F32, [0x2a]], [F64, [0x2b]],
 ] as const)
 const STORES: ReadonlyMap<Type, readonly number[]> = new Map([
-  [I32, [0x36, 0x3a, 0x3b]], [I64, [0x37, 0x3e]], [F32, [0x38]], [F64, [0x39]],
+  [I32, [0x36, 0x3a, 0x3b]], [I64, [0x37, 0x3c, 0x3d, 0x3e]], [F32, [0x38]], [F64, [0x39]],
 ] as const)
 /** Bits of floats worth meeting: zeros, infinities, quiet and signalling NaNs of both signs. */
 const F32_BITS = [0, 0x80000000, 0x3f800000, 0x7f800000, 0xff800000, 0x7fc00000, 0xffc00000, 0x7fa12345, 0xff812345, 0x42280000]
@@ -109,6 +111,8 @@ class Body {
   #recursed = false
   /** A local that nothing else writes: how much deeper main may still call itself. */
   readonly #fuel: number
+  /** Locals that hold addresses and nothing else. */
+  readonly #places: readonly number[]
 
   constructor(tape: Tape, signatures: readonly Signature[], self: number, options: ProgramOptions) {
     this.#tape = tape
@@ -118,6 +122,7 @@ class Body {
     const own = this.#own
     this.#locals = [...own.parameters, ...TYPES, ...TYPES]
     this.#fuel = this.#local(I32)
+    this.#places = [this.#local(I32), this.#local(I32)]
   }
 
   get #own(): Signature {
@@ -153,10 +158,11 @@ class Body {
     const tape = this.#tape
     if (tape.done) return []
     const type = tape.pick(TYPES)
-    switch (tape.next(18)) {
+    if (this.#options.stores === true && tape.next(2) === 1) return tape.next(3) === 0 ? this.#place() : this.#store(type)
+    switch (tape.next(20)) {
       case 0: return [...this.#expression(type, 3), 0x21, ...u32(this.#some(type))]
       case 1: return [...this.#expression(type, 3), 0x24, ...u32(GLOBALS.indexOf(type))]
-      case 2: return [...this.#address(), ...this.#expression(type, 3), tape.pick(STORES.get(type) ?? []), 0, ...u32(tape.next(200))]
+      case 2: case 16: return this.#store(type)
       case 3: return this.#if(undefined)
       case 4: return this.#block(undefined)
       case 5: case 6: return this.#loop()
@@ -169,7 +175,8 @@ class Body {
       case 13: return [0x41, ...s32(tape.next(3)), 0x40, 0, 0x21, ...u32(this.#some(I32))]
       case 14: return this.#branchTable()
       case 15: return [...this.#expression(I32, 2), 0x10, HOST.note]
-      case 16: return tape.next(12) === 11 ? this.#when(() => [0x00, ...this.#statements(2)]) : this.#block(type)
+      case 17: return this.#place()
+      case 18: return tape.next(12) === 11 ? this.#when(() => [0x00, ...this.#statements(2)]) : this.#block(type)
       default: return this.#recursion()
     }
   }
@@ -177,6 +184,25 @@ class Body {
   /** Mostly within the first page, seldom beyond all. */
   #address(): number[] {
     return [...this.#expression(I32, 1), 0x41, ...s32(this.#tape.next(40) === 39 ? 0x1ffff : 0xfff), 0x71]
+  }
+
+  #store(type: Type): number[] {
+    const tape = this.#tape
+    return [...this.#stored(), ...this.#expression(type, 3), tape.pick(STORES.get(type) ?? []), 0, ...u32(tape.next(200))]
+  }
+
+  #place(): number[] {
+    return [...this.#address(), 0x21, ...u32(this.#tape.pick(this.#places))]
+  }
+
+  /** Of a store: computed, a constant, or what a local holds, often the same as of the store before. */
+  #stored(): number[] {
+    switch (this.#tape.next(6)) {
+      case 0: return this.#address()
+      case 1: return [0x41, ...s32(this.#tape.next(200))]
+      case 2: return [...this.#address(), 0x22, ...u32(this.#tape.pick(this.#places))]
+      default: return [0x20, ...u32(this.#tape.pick(this.#places))]
+    }
   }
 
   #length(): number[] {
