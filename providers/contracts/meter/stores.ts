@@ -53,7 +53,10 @@ export class Stores implements Reach {
 
   /** A store in code that runs; `offset` is its own. `depth`: structured blocks that are open. */
   store(opcode: number, offset: number, address: Origin, depth: number): void {
-    const bytes = offset + (WIDTHS[opcode] as number)
+    const width = WIDTHS[opcode]
+    // A store that is let in and not known here would leave memory as it was.
+    if (width === undefined) throw new RangeError(`no width is known of the store 0x${opcode.toString(16)}`)
+    const bytes = offset + width
     const giver = this.#source[address.from]
     if (giver === OP.i32Const) {
       this.fixed = Math.max(this.fixed, constantAt(this.#source, address) + bytes)
