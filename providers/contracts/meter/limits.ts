@@ -7,7 +7,7 @@ import { LIMITS } from '../../../cmtp/limits.ts'
 export const METER_LIMITS = Object.freeze({
   /** Largest module in bytes. */
   moduleBytes: LIMITS.contractBytes,
-  /** Largest rewritten module in bytes (1 MiB). Ordinary code grows to about twice its size. */
+  /** Largest rewritten module in bytes (1 MiB), what notes how far its stores reach left out. Ordinary code grows to about twice its size. */
   meteredBytes: 1_048_576,
   /** Most function types. */
   types: 1_024,
