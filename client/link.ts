@@ -82,8 +82,8 @@ export class Link {
     try {
       return await Link.#open(options, false)
     } catch (thrown) {
-      // A server that hung up and gave no reason: the others are left to be tried.
-      if (!options.reconnect || !(thrown instanceof errors.ConnectionError)) throw thrown
+      // A server that hung up, or takes nobody just now: it and the others are left to be tried.
+      if (!options.reconnect || !takesNobody(thrown)) throw thrown
       return await Link.#open(options, true)
     }
   }
@@ -283,6 +283,12 @@ export class Link {
 /** From now on the connection is made anew whenever it is lost: the NATS client looks at its option each time. */
 function comeBack(nats: NatsConnection): void {
   ;(nats as NatsConnection & { readonly options: { reconnect: boolean } }).options.reconnect = true
+}
+
+/** Whether a connection was not made for a reason that is the server's, not the login's: of one that was revoked it says so in words alone. */
+function takesNobody(error: unknown): boolean {
+  if (error instanceof errors.ProtocolError) return !/authentication|authorization/i.test(error.message)
+  return error instanceof errors.ConnectionError
 }
 
 /** Whether a connection was not made because the broker does not take the login. */

@@ -1,6 +1,6 @@
 /**
  * Where the notes of one segment stand, by their keys: an open table of 32-bit hashes and offsets that lies in the file as it lies in memory.
- * Keys come from outside, so the hash has a seed that nobody outside knows; of one key at most `SAME` are kept, the newest, so that who asks
+ * Keys come from outside, so the hash has a seed that nobody outside knows; of one key a few are kept, the newest, so that who asks
  * under one id over and over fills nothing. It reads no note: what shares a hash is told apart by who asks.
  */
 import { randomFillSync } from 'node:crypto'
@@ -19,6 +19,10 @@ const FIRST_SLOTS = 4_096
 const FILLED = 0.6
 /** Notes kept of one key. */
 export const SAME = 4
+/** Runs kept of one key: as many as there may be of the ids that share it, each asked as often. */
+export const SAME_RUNS = 16
+/** Keys of runs are hashed apart, so that who asks under such an id drives none out. */
+const RUN = 0x5275_6e73
 /** Slots that a look-up in a file reads at once. */
 const READ_SLOTS = 64
 
@@ -43,15 +47,15 @@ export class NoteIndex {
     return this.#filled
   }
 
-  /** The key stands in `bytes` from `at` on. */
-  add(bytes: Uint8Array, at: number, offset: number): void {
+  /** The key stands in `bytes` from `at` on. `run`: it is that of a run. */
+  add(bytes: Uint8Array, at: number, offset: number, run: boolean): void {
     if (this.#filled >= (this.#mask + 1) * FILLED) this.#grow()
-    this.#put(hashOf(bytes, this.#seed, at), offset + 1)
+    this.#put(hashOf(bytes, this.#seed, run, at), offset + 1, run ? SAME_RUNS : SAME)
   }
 
   /** Offsets that may hold the key, the newest first. */
-  offsets(key: Uint8Array): number[] {
-    const hash = hashOf(key, this.#seed)
+  offsets(key: Uint8Array, run: boolean): number[] {
+    const hash = hashOf(key, this.#seed, run)
     const found: number[] = []
     for (let slot = hash & this.#mask; this.#table[2 * slot + 1] !== 0; slot = (slot + 1) & this.#mask) {
       if (this.#table[2 * slot] === hash) found.unshift((this.#table[2 * slot + 1] as number) - 1)
@@ -73,12 +77,12 @@ export class NoteIndex {
     return bytes
   }
 
-  #put(hash: number, place: number): void {
+  #put(hash: number, place: number, most: number): void {
     const table = this.#table
     let same: number[] | undefined
     let slot = hash & this.#mask
     for (; table[2 * slot + 1] !== 0; slot = (slot + 1) & this.#mask) if (table[2 * slot] === hash) (same ??= []).push(2 * slot + 1)
-    if (same !== undefined && same.length >= SAME) {
+    if (same !== undefined && same.length >= most) {
       // The oldest goes.
       for (let i = 0; i + 1 < same.length; i++) table[same[i] as number] = table[same[i + 1] as number] as number
       table[same[same.length - 1] as number] = place
@@ -95,7 +99,7 @@ export class NoteIndex {
     this.#table = new Uint32Array(2 * slots)
     this.#mask = slots - 1
     this.#filled = 0
-    for (let i = 0; i < before.length; i += 2) if (before[i + 1] !== 0) this.#put(before[i] as number, before[i + 1] as number)
+    for (let i = 0; i < before.length; i += 2) if (before[i + 1] !== 0) this.#put(before[i] as number, before[i + 1] as number, Infinity)
   }
 }
 
@@ -117,8 +121,8 @@ export async function readIndexHeader(file: FileHandle): Promise<Header | undefi
 }
 
 /** Offsets that may hold the key, the newest first, from the file of an index. */
-export async function offsetsIn(file: FileHandle, { slots, seed }: Header, key: Uint8Array): Promise<number[]> {
-  const hash = hashOf(key, seed)
+export async function offsetsIn(file: FileHandle, { slots, seed }: Header, key: Uint8Array, run: boolean): Promise<number[]> {
+  const hash = hashOf(key, seed, run)
   const found: number[] = []
   const some = Buffer.alloc(READ_SLOTS * SLOT_BYTES)
   for (let slot = hash & (slots - 1), seen = 0; seen < slots;) {
@@ -136,8 +140,8 @@ export async function offsetsIn(file: FileHandle, { slots, seed }: Header, key: 
 }
 
 /** A multiply-and-shift hash over the words of a key, each with a secret of its own. */
-function hashOf(key: Uint8Array, seed: Uint32Array, at = 0): number {
-  let hash = 0x9e37_79b9
+function hashOf(key: Uint8Array, seed: Uint32Array, run: boolean, at = 0): number {
+  let hash = run ? RUN : 0x9e37_79b9
   for (let i = 0; i < WORDS; i++) {
     const from = at + 4 * i
     const word = (key[from] as number) | (key[from + 1] as number) << 8 | (key[from + 2] as number) << 16 | (key[from + 3] as number) << 24

@@ -96,8 +96,9 @@ export class Notes {
     const found: AuditEntry[] = []
     for (const segment of [...this.#segments].reverse()) {
       for (const { kind, batch, index, payload } of await notesOf(segment, id)) {
-        const isFirst = (note: Note): boolean => note.kind === NOTE_OF_REQUEST && note.batch === batch
-        const of = kind === NOTE_OF_REQUEST ? payload : (await segment.find(payload)).find(isFirst)?.payload
+        // Its id may have been asked again since: the nearest before it.
+        const isRepeated = (note: Note): boolean => note.kind === NOTE_OF_REQUEST && note.batch === batch && note.index < index
+        const of = kind === NOTE_OF_REQUEST ? payload : (await segment.find(payload)).find(isRepeated)?.payload
         if (of === undefined) continue
         const textOf = async (key: Uint8Array): Promise<Uint8Array | undefined> => (await segment.find(key)).find(note => note.kind === NOTE_OF_TEXT)?.payload
         found.push({ batch, index, sealed: kind === NOTE_OF_REQUEST ? of : repeated(of, id), textOf })
@@ -132,7 +133,7 @@ export class Notes {
 /** The notes of requests with this id, those that stand in runs among them, the newest first. */
 async function notesOf(segment: Segment, id: Uint8Array): Promise<Note[]> {
   const alone = (await segment.find(id)).filter(({ kind }) => kind === NOTE_OF_REQUEST || kind === NOTE_OF_REPEAT)
-  const runs = (await segment.find(runKey(id))).filter(({ kind }) => kind === NOTE_OF_RUN)
+  const runs = (await segment.find(runKey(id), true)).filter(({ kind }) => kind === NOTE_OF_RUN)
   const inRuns = runs.flatMap(run => notesOfRun(run).filter(({ key }) => Buffer.compare(key, id) === 0))
   return [...alone, ...inRuns].sort((a, b) => b.batch - a.batch || b.index - a.index)
 }

@@ -10,7 +10,7 @@ import { open, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/prom
 import { crc32 } from 'node:zlib'
 import { asBuffer } from '../../cmtp/wire.ts'
 import type { AuditBatch } from '../../services/audit/provider.ts'
-import { eachKey, NOTE_HEADER_BYTES, readNote, type Note } from '../../services/audit/messages.ts'
+import { eachKey, NOTE_HEADER_BYTES, NOTE_OF_RUN, readNote, type Note } from '../../services/audit/messages.ts'
 import { written } from './ahead.ts'
 import { NoteIndex, offsetsIn, readIndexHeader } from './note-index.ts'
 
@@ -114,10 +114,10 @@ export class Segment {
     this.#newestMs = nowMs
   }
 
-  /** The notes that have this key, the newest first. */
-  async find(key: Uint8Array): Promise<Note[]> {
-    if (this.#writing !== undefined) return this.#notesAt(this.#writing.file, this.#writing.index.offsets(key), key)
-    const offsets = await indexOf(this.#path, async (header, file) => (header === undefined ? [] : offsetsIn(file, header, key)))
+  /** The notes that have this key, the newest first; `run`: the runs, no others. */
+  async find(key: Uint8Array, run = false): Promise<Note[]> {
+    if (this.#writing !== undefined) return this.#notesAt(this.#writing.file, this.#writing.index.offsets(key, run), key)
+    const offsets = await indexOf(this.#path, async (header, file) => (header === undefined ? [] : offsetsIn(file, header, key, run)))
     if (offsets === undefined || offsets.length === 0) return []
     const file = await open(`${this.#path}.seg`, 'r')
     try {
@@ -213,7 +213,7 @@ export async function readFrame(file: FileHandle, at: number, size: number): Pro
 }
 
 function addAll(index: NoteIndex, notes: Buffer, offset: number): void {
-  eachKey(notes, (keyAt, at) => { index.add(notes, keyAt, offset + at) })
+  eachKey(notes, (keyAt, at) => { index.add(notes, keyAt, offset + at, notes[at] === NOTE_OF_RUN) })
 }
 
 /** What `use` makes of the index beside a segment; `undefined` where there is none. */

@@ -366,6 +366,28 @@ describe('a broker', () => {
     }
   })
 
+  test.each(['maximum connections exceeded', 'Server Shutdown', 'Connection throttling is active'])('that takes nobody just now leaves the others to be tried: %s', async (said) => {
+    const server: Server = createServer((socket) => {
+      const { port } = server.address() as { port: number }
+      socket.write(`INFO ${JSON.stringify({ server_id: 'x', version: '2.9.10', headers: true, max_payload: 1_048_576, nonce: 'abc', port })}\r\n`)
+      socket.once('data', () => { socket.end(`-ERR '${said}'\r\n`) })
+      socket.on('error', () => undefined)
+    })
+    await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+    const { port } = server.address() as { port: number }
+    const urls = [`nats://127.0.0.1:${port}`, mesh.url]
+    try {
+      // Which is tried first is drawn anew each time.
+      for (let i = 0; i < 6; i++) {
+        const connection = new Connection({ url: urls.join(','), name: 'full', connectTimeoutMs: 10_000, maxInFlight: 10, onWarning: () => undefined })
+        const link = await connection.dial(mesh.passOf('a-session'))
+        await link.close()
+      }
+    } finally {
+      server.close()
+    }
+  })
+
   test.each([
     ['refuses a login', 'Authorization Violation'], ['ends a login while a link is made with it', 'User Authentication Revoked'],
   ])('that %s and names another server each time is given up', async (_, said) => {

@@ -5,7 +5,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { entryId } from '../../cmtp/message-id.ts'
-import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT } from '../../services/audit/messages.ts'
+import { NOTE_OF_REPEAT, NOTE_OF_REQUEST, NOTE_OF_TEXT, runKey } from '../../services/audit/messages.ts'
 import type { AuditLog } from '../../services/audit/provider.ts'
 import { Recording } from '../../services/audit/recording.ts'
 import { batchOf, note } from '../support/audit-batches.ts'
@@ -120,6 +120,33 @@ export function auditConformance(name: string, make: (dir: string, options: Audi
       }
       expect(await log.find(entryId(frame, 182))).toEqual([])
       expect(await log.find(entryId(frame, 0xffff_ffff))).toEqual([])
+    })
+
+    test('gives a repetition what the nearest request before it had, though its id is asked again', async () => {
+      const { log } = await opened('nearest')
+      const [of, again] = [randomBytes(16), randomBytes(16)]
+      const sealed = (text: string): string => Buffer.concat([Buffer.alloc(17, 's'), of, Buffer.from(text)]).toString('latin1')
+      await log.append(batchOf(0, [
+        note(NOTE_OF_REQUEST, 0, 0, of, sealed('before')), note(NOTE_OF_REQUEST, 0, 1, of, sealed('this')), note(NOTE_OF_REPEAT, 0, 2, again, of.toString('latin1')),
+        note(NOTE_OF_REQUEST, 0, 3, of, sealed('behind')),
+      ]))
+      const [entry] = await log.find(again)
+      expect(Buffer.from(entry?.sealed ?? []).toString('latin1', 33)).toBe('this')
+    })
+
+    test('finds the requests of a run, though others are asked under the key that it is found by, and it is asked again', async () => {
+      const { log } = await opened('hidden')
+      const frame = Buffer.from('0102030405060708090a0b0cffffff00', 'hex')
+      const recording = new Recording()
+      recording.clear(0, true)
+      const source = { recordBytes: 33, recordTo: (target: Uint8Array, at: number) => { target.fill(1, at, at + 33); return at + 33 } }
+      for (let asked = 0; asked < 2; asked++) {
+        recording.add(entryId(frame, 0), '\0'.repeat(32), source, [], {}, new Set(), undefined)
+        for (const first of [1, 21, 41]) recording.repeat(frame, first, Buffer.alloc(20 * 32), Array.from({ length: 20 }, () => entryId(frame, 0)))
+      }
+      const notes = Array.from({ length: 6 }, (_, i) => note(NOTE_OF_REQUEST, 0, 200 + i, runKey(frame), 'another'))
+      await log.append({ number: 0, block: Buffer.from('block 0'), notes: Buffer.concat([recording.notes, ...notes]), apart: true })
+      for (const i of [1, 20, 21, 40, 41, 60]) expect((await log.find(entryId(frame, i))).map(({ index }) => index)).toEqual([61 + i, i])
     })
 
     test('of an id that was used again and again gives the four newest, the newest first', async () => {
