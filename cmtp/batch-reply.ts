@@ -14,6 +14,8 @@ import {
 } from './wire.ts'
 
 const EMPTY = Buffer.alloc(0)
+/** Most bytes of headers and bodies that are told again, each counted for each entry that repeats it. */
+export const MOST_REPEATED_BYTES = 64 * LIMITS.frameBytes
 
 /*
  * batch reply: 0 magic 2 · 2 version 1 · 3 kind 1 · 4 flags 2 · 6 count 2 · 8 id 16 · 24 entries
@@ -176,6 +178,11 @@ export class BatchReplyEntry {
     return this.#own ?? this.#frame.bytes.subarray(this.#layersAt, this.#bodyAt)
   }
 
+  /** Bytes of its headers and its body. */
+  get contentBytes(): number {
+    return this.#layersAt - this.#headersAt + this.#end - this.#bodyAt
+  }
+
   /** Whether it is answered as another one. */
   get repeats(): boolean {
     return this.#hashAt + this.#frame.hashBytes !== this.#headersAt
@@ -228,6 +235,7 @@ export function decodeBatchReply(data: Uint8Array): BatchReply {
   const frame = new BatchReplyFrame(bytes, hashBytes)
   const { entries } = frame
   let at = BATCH_REPLY_HEADER_BYTES
+  let repeatedBytes = 0
   for (let i = 0; i < count; i++) {
     if (at + REPETITION_HEADER_BYTES > bytes.length) throw malformed(at, `entry ${i} of ${count}`)
     const status = bytes.readUInt16BE(at)
@@ -238,6 +246,8 @@ export function decodeBatchReply(data: Uint8Array): BatchReply {
       if (before === undefined || before.repeats) throw malformed(at + 2, 'the number of an entry before that repeats none')
       if (receipt === 'full' && before.ownPart.length === 0) throw malformed(at + 2, 'the number of an entry that has layers')
       if (end > bytes.length) throw malformed(at, `entry ${i} to lie within the frame`)
+      repeatedBytes += before.contentBytes
+      if (repeatedBytes > MOST_REPEATED_BYTES) throw malformed(at, `repetitions of at most ${MOST_REPEATED_BYTES} bytes`)
       entries.push(before.repeated(i, hashAt, receipt === 'full' ? bytes.readUInt32BE(hashAt + hashBytes) : undefined))
       at = end
       continue

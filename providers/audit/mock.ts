@@ -69,7 +69,8 @@ export class MockAuditLog implements AuditLog {
         Promise.resolve(notes.find(note => note.kind === NOTE_OF_TEXT && note.key.equals(key))?.payload)
       return notes.filter(note => note.key.equals(id)).reverse().flatMap(({ kind, batch, index, payload }) => {
         if (kind === NOTE_OF_REQUEST) return { batch, index, sealed: payload, textOf }
-        const of = kind === NOTE_OF_REPEAT ? notes.findLast(note => note.kind === NOTE_OF_REQUEST && note.batch === batch && note.index < index && note.key.equals(payload)) : undefined
+        const isRepeated = (note: Note): boolean => note.kind === NOTE_OF_REQUEST && note.batch === batch && note.index < index && note.key.equals(payload)
+        const of = kind === NOTE_OF_REPEAT ? notes.findLast(isRepeated) : undefined
         return of === undefined ? [] : { batch, index, sealed: repeated(of.payload, id), textOf }
       })
     })

@@ -5,7 +5,7 @@
  * Invariants: (1) what is told again was answered in this turn of the event loop, to the same caller, for the very same bytes of an address, and nothing was written
  * since; (2) who writes another entry, or ends the frame, flushes first, so that entries stand in their order.
  */
-import { REPEATED_ENTRY_BYTES, type BatchReplyWriter } from '../../cmtp/batch-reply.ts'
+import { MOST_REPEATED_BYTES, REPEATED_ENTRY_BYTES, type BatchReplyWriter } from '../../cmtp/batch-reply.ts'
 import { HASH_BYTES } from '../../cmtp/frame.ts'
 import type { FullEntries } from './full-entries.ts'
 import type { Repeatable, Sealing } from './sealing.ts'
@@ -31,6 +31,8 @@ export class Repetitions {
   /** Entries from `#first` on. */
   #waiting: Answered[] = []
   #first = 0
+  /** Bytes of headers and bodies that were told again. */
+  #told = 0
 
   /** `id`: of the batch. `fully`: at `full`. */
   constructor(sealing: Pick<Sealing, 'repeat'>, writer: BatchReplyWriter, fully: FullEntries | undefined, id: Buffer) {
@@ -47,7 +49,7 @@ export class Repetitions {
       let at = end - 1
       const apart = each.end - end
       while (at >= start && bytes[at] === bytes[at + apart]) at--
-      if (at < start) return each
+      if (at < start) return this.#told + contentBytes(each) <= MOST_REPEATED_BYTES ? each : undefined
     }
     return undefined
   }
@@ -79,6 +81,7 @@ export class Repetitions {
   add(answered: Answered, index: number): void {
     if (this.#fully !== undefined) this.#fully.bytes = this.nextBytes
     if (this.#waiting.length === 0) this.#first = index
+    this.#told += contentBytes(answered)
     this.#waiting.push(answered)
   }
 
@@ -94,4 +97,8 @@ export class Repetitions {
       else this.#fully.repeat(entry, finals, i * HASH_BYTES, recorded && { batch: recorded.batch, index: recorded.index + i })
     }
   }
+}
+
+function contentBytes({ reply: { headers, body } }: Answered): number {
+  return headers.length + body.length
 }

@@ -214,6 +214,20 @@ describe('the batch reply frame', () => {
     }
   })
 
+  test('repetitions that come to more than 64 frames are refused', () => {
+    const writer = new BatchReplyWriter(Buffer.alloc(16), 1_024, 'none')
+    writer.add(200, '', Buffer.alloc(0), undefined, Buffer.alloc(1_000_000))
+    for (let i = 0; i < 75; i++) writer.repeat(0, Buffer.alloc(0), 0)
+    const frame = (entries: number): Buffer => {
+      const bytes = Buffer.from(writer.finish())
+      bytes.writeUInt16BE(entries, 6)
+      return bytes.subarray(0, 24 + 12 + 1_000_000 + 4 * (entries - 1))
+    }
+    expect(decodeBatchReply(frame(76)).entries).toHaveLength(76)
+    writer.repeat(0, Buffer.alloc(0), 0)
+    expect(refusal(() => decodeBatchReply(frame(77))).detail).toMatchObject({ expected: 'repetitions of at most 75497472 bytes' })
+  })
+
   test('the writer grows with its entries and loses none of them', () => {
     const writer = new BatchReplyWriter(Buffer.alloc(16, 7), 3, 'none')
     const bodies = [10, 100_000, 1].map(length => Buffer.alloc(length, length))

@@ -220,6 +220,12 @@ describe('entries that outgrow the reply', () => {
     }
   })
 
+  test('are none of those that repeat one another, up to 64 frames of them', async () => {
+    const { entries } = await send(Array.from({ length: 100 }, () => large(1_000_000)), { receipt: 'none' }).reply
+    expect(entries.map(({ status }) => status)).toEqual([...Array<number>(76).fill(200), ...Array<number>(24).fill(413)])
+    expect(entries.slice(0, 76).every(({ body }) => body.length === 1_000_000)).toBe(true)
+  })
+
   test.each(['hash', 'full', 'none'] as const)('leave a reply that is a frame, however many are refused (%s)', async receipt => {
     const entries = Array.from({ length: LIMITS.batchEntries }, (_, i) => large(60_000 + i))
     const { bytes } = send(entries, { receipt })
