@@ -74,8 +74,9 @@ describe('cmesh identity rotate', () => {
 
     const rotated = await rotate('ann')
     expect(rotated).toMatchObject({ old, generation: 1, nextRoot: 'here', moved: { grants: 1, capabilities: 0, names: 1 } })
-    expect(await refusedFor(before.call(INCREMENT))).toBe('CMESH_IAM_HANDSHAKE')
+    // A read first: of a write that was sent as the connection was cut nobody could say that it was refused.
     expect(await refusedFor(before.call('0xI:whoami'))).toBe('CMESH_IAM_HANDSHAKE')
+    expect(await refusedFor(before.call(INCREMENT))).toBe('CMESH_IAM_HANDSHAKE')
     await before.close()
     expect(await refusedFor(client(oldKey))).toBe('CMESH_IAM_HANDSHAKE')
 
