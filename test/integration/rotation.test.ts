@@ -70,7 +70,7 @@ describe('cmesh identity rotate', () => {
     expect(await as('ann', 'register', 'anns.mcom', '0xS:0x002')).toMatchObject({ code: 0 })
     const oldKey = await keyOf('ann')
     const before = await client(oldKey)
-    expect((await before.call(INCREMENT)).status).toBe(200)
+    expect((await before.call(INCREMENT)).text()).toBe('2')
 
     const rotated = await rotate('ann')
     expect(rotated).toMatchObject({ old, generation: 1, nextRoot: 'here', moved: { grants: 1, capabilities: 0, names: 1 } })
@@ -78,6 +78,7 @@ describe('cmesh identity rotate', () => {
     expect(await refusedFor(before.call('0xI:whoami'))).toBe('CMESH_IAM_HANDSHAKE')
     expect(await refusedFor(before.call(INCREMENT))).toBe('CMESH_IAM_HANDSHAKE')
     await before.close()
+    expect(await home.json('call', '0xS:0x002:get')).toMatchObject({ body: 2 })
     expect(await refusedFor(client(oldKey))).toBe('CMESH_IAM_HANDSHAKE')
 
     const checked = async (): Promise<void> => {
