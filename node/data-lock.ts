@@ -1,14 +1,19 @@
 /**
  * One node a data directory: a lock file with the holder's process id and start time. A lock whose holder is gone is taken
  * over, so a node that was killed starts again by itself.
+ *
+ * Invariant: the lock stands there with all that it says or not at all: whoever found an empty one would take it for a dead holder's.
  */
-import { mkdir, open, readFile, rm } from 'node:fs/promises'
-import { readFileSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { copyFile, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { constants, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
 
 const FILE = 'node.lock'
 const ATTEMPTS = 3
+/** What file systems without hard links say. */
+const NO_LINKS: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'])
 
 export class DataLock {
   readonly #dir: string
@@ -20,22 +25,41 @@ export class DataLock {
 
   /** Rejects with `CMESH_BOOT_DATA_IN_USE` while another process holds the directory, `CMESH_BOOT_DATA_DIR` when it cannot be written to. */
   async acquire(): Promise<void> {
+    if (this.#held) return
     await mkdir(this.#dir, { recursive: true, mode: 0o700 }).catch((error: unknown) => { throw this.#unusable(error) })
     const file = path.join(this.#dir, FILE)
-    for (let attempt = 0; attempt < ATTEMPTS && !this.#held; attempt++) {
-      try {
-        const handle = await open(file, 'wx', 0o600)
-        await handle.writeFile(`${process.pid} ${startOf(process.pid)}\n`)
-        await handle.close()
-        this.#held = true
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw this.#unusable(error)
-        const [pid = '', start = ''] = (await readFile(file, 'utf8').catch(() => '')).trim().split(' ')
-        if (isAlive(Number(pid), start)) throw new CMeshError('CMESH_BOOT_DATA_IN_USE', { path: this.#dir, pid: Number(pid) })
-        await rm(file, { force: true })
+    const own = `${file}.${randomUUID()}`
+    try {
+      await writeFile(own, `${process.pid} ${startOf(process.pid)}\n`, { mode: 0o600, flag: 'wx' })
+      this.#held = await place(own, file)
+      for (let attempt = 0; attempt < ATTEMPTS && !this.#held; attempt++) {
+        await this.#clear(file, own)
+        this.#held = await place(own, file)
       }
+    } catch (error) {
+      throw error instanceof CMeshError ? error : this.#unusable(error)
+    } finally {
+      await rm(own, { force: true })
     }
     if (!this.#held) throw new CMeshError('CMESH_BOOT_DATA_IN_USE', { path: this.#dir, pid: 0 })
+  }
+
+  /**
+   * Takes a lock away whose holder is gone, unless another one is at that. Rejects with `CMESH_BOOT_DATA_IN_USE` where it is not gone. One at a
+   * time, who looks again: what it takes away must not be the lock of somebody who was faster.
+   */
+  async #clear(file: string, own: string): Promise<void> {
+    const found = await contentOf(file)
+    if (found === undefined) return
+    const pid = holderOf(found)
+    if (pid !== undefined) throw new CMeshError('CMESH_BOOT_DATA_IN_USE', { path: this.#dir, pid })
+    const guard = `${file}.takeover`
+    if (await place(own, guard)) {
+      if (await contentOf(file) === found) await rm(file, { force: true })
+    } else if (holderOf(await contentOf(guard)) !== undefined) {
+      return
+    }
+    await rm(guard, { force: true })
   }
 
   /** Idempotent. */
@@ -48,6 +72,34 @@ export class DataLock {
   #unusable(error: unknown): CMeshError {
     return new CMeshError('CMESH_BOOT_DATA_DIR', { path: this.#dir, reason: (error as Error).message }, { cause: error })
   }
+}
+
+/** Gives `own` the name `file` as well, whole; `false` where that is taken. */
+async function place(own: string, file: string): Promise<boolean> {
+  try {
+    await link(own, file).catch((error: unknown) => {
+      if (!NO_LINKS.has((error as NodeJS.ErrnoException).code ?? '')) throw error
+      return copyFile(own, file, constants.COPYFILE_EXCL)
+    })
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    return false
+  }
+}
+
+/** `undefined` where there is no such file. */
+async function contentOf(file: string): Promise<string | undefined> {
+  return readFile(file, 'utf8').catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  })
+}
+
+/** The process that a lock names; `undefined` where it is gone, or none is named. */
+function holderOf(content = ''): number | undefined {
+  const [pid = '', start = ''] = content.trim().split(' ')
+  return isAlive(Number(pid), start) ? Number(pid) : undefined
 }
 
 /** Process ids are used again, so a holder counts only while its start time is the one noted, where the system tells it. */

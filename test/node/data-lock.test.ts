@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
@@ -51,6 +51,29 @@ describe('the lock of a data directory', () => {
     await writeFile(file(), `${child.pid} 1\n`)
     await lock.acquire()
     expect(await readFile(file(), 'utf8')).toMatch(new RegExp(`^${process.pid} `))
+    await lock.release()
+  })
+
+  test('is held by one of many who come at once, whether nobody held it or somebody who is gone', async () => {
+    for (const found of [undefined, '', '999999999 1\n']) {
+      await mkdir(dir, { recursive: true })
+      if (found !== undefined) await writeFile(file(), found)
+      const locks = Array.from({ length: 20 }, () => new DataLock(dir))
+      const came = await Promise.allSettled(locks.map(lock => lock.acquire()))
+      expect(came.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+      for (const one of came) if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })
+      expect(await readdir(dir)).toEqual(['node.lock'])
+      for (const lock of locks) await lock.release()
+    }
+  })
+
+  test('is taken over though somebody was killed at just that', async () => {
+    await mkdir(dir, { recursive: true })
+    await writeFile(file(), '999999999 1\n')
+    await writeFile(`${file()}.takeover`, '999999998 1\n')
+    const lock = new DataLock(dir)
+    await lock.acquire()
+    expect(await readdir(dir)).toEqual(['node.lock'])
     await lock.release()
   })
 

@@ -14,6 +14,7 @@ import { makeBackup } from '../../../node/archive/backup.ts'
 import type { BackupHeader } from '../../../node/archive/format.ts'
 import { restoreBackup } from '../../../node/archive/restore.ts'
 import { verifyLog } from '../../../node/archive/verify.ts'
+import { DataLock } from '../../../node/data-lock.ts'
 import { readClaim, writeClaim } from '../../../node/last-claim.ts'
 import { HypercoreStateStore } from '../../../providers/state/hypercore.ts'
 import { HypercoreLog } from '../../../providers/state/log.ts'
@@ -330,9 +331,11 @@ describe('a verification', () => {
 
   test('is refused while another one is under way', async () => {
     const data = await restored()
-    const first = verifyLog(data, silent)
+    const another = new DataLock(join(data, 'checkpoint'))
+    await another.acquire()
     await expect(verifyLog(data, silent)).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE', detail: { path: join(data, 'checkpoint'), pid: process.pid } })
-    expect(await first).toMatchObject(facts)
+    await another.release()
+    expect(await verifyLog(data, silent)).toMatchObject(facts)
   })
 
   test('of a directory that cannot be written to says so', async () => {
