@@ -7,14 +7,12 @@
  * known session that reads allocates no promise and runs to its end in one go; what is answered is recorded, and what could not be is
  * not begun: the one reply that leaves no trace is the one that says so.
  */
-import { BatchFrame, type BatchEntry } from '../../cmtp/batch.ts'
-import { BatchReplyWriter, REPLY_ENTRY_BYTES } from '../../cmtp/batch-reply.ts'
+import { BatchFrame } from '../../cmtp/batch.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { RouteCache, type Route } from '../../cmtp/fqmn.ts'
 import { encodeReply, REQUEST_HEADER_BYTES, RequestFrame, salvageMessageId } from '../../cmtp/frame.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
-import { ENTRY_PART_BYTES, SHARED_EVIDENCE_BYTES, SHARED_HEAD_BYTES } from '../../cmtp/receipt/shared-part.ts'
+import { formatMessageId, MESSAGE_ID_BYTES } from '../../cmtp/message-id.ts'
 import { Salts } from '../../cmtp/salts.ts'
 import { KIND_BATCH_REQUEST, type ReceiptLevel } from '../../cmtp/wire.ts'
 import { errorReply, type Reply } from '../call.ts'
@@ -24,12 +22,12 @@ import type { AuthContext, Guard } from '../iam/guard.ts'
 import type { Log } from '../log.ts'
 import { RegistrarService } from '../registrar/service.ts'
 import { callersTrace, saying } from '../traces/trace.ts'
+import { BatchAnswer, type BatchDoor } from './batch-answer.ts'
+import { Callers } from './callers.ts'
 import type { Deadlines } from './deadlines.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import { FullEntries } from './full-entries.ts'
 import { Passage, type Envelope, type Origin } from './passage.ts'
-import { Repetitions } from './repetitions.ts'
-import { Sealing, type Audit, type SealedReply, type Traces } from './sealing.ts'
+import { Sealing, type Audit, type Traces } from './sealing.ts'
 
 export interface FrontDoorParts {
   readonly node: string
@@ -59,22 +57,32 @@ export interface FrontDoorStats {
 
 const EMPTY = Buffer.alloc(0)
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
-/** Kept free in a batch reply for each entry still to come, so that one which does not fit is refused on its own; that takes about 300. */
-const REFUSED_ENTRY_BYTES = 512
-/** What an entry at `full` takes besides its head, its evidence, its root and its path. */
-const FULL_ENTRY_BYTES = ENTRY_PART_BYTES + SHARED_HEAD_BYTES + SHARED_EVIDENCE_BYTES
-
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
   readonly #parts: FrontDoorParts
   readonly #routes = new RouteCache()
   readonly #sealing: Sealing
   readonly #salts: Pick<Salts, 'next' | 'put'>
+  readonly #callers: Callers
+  /** Itself, as a batch sees it. */
+  readonly #door: BatchDoor
 
   constructor(parts: FrontDoorParts) {
     this.#parts = parts
+    this.#callers = new Callers(parts.guard)
     this.#salts = parts.salts ?? new Salts()
     this.#sealing = new Sealing({ node: parts.node, clock: parts.clock, salts: this.#salts, audit: parts.audit, traces: parts.traces })
+    this.#door = {
+      sealing: this.#sealing,
+      callers: this.#callers,
+      stats: this.stats,
+      routeOf: (bytes, start, end) => this.#routeOf(bytes, start, end),
+      passage: (envelope, id, headers, body, origin, route, startUs) => this.#passage(envelope, id, headers, body, origin, route, startUs),
+      answer: (passage, auth) => this.#answer(passage, auth),
+      await: (passage, reply, answered) => { this.#await(passage, reply, answered) },
+      counted: reply => this.#counted(reply),
+      unrecorded: (id, error) => this.#unrecorded(id, error),
+    }
   }
 
   /** Takes a request or a batch; calls `answer` once, with the reply frame. Synchronously where it can. */
@@ -111,7 +119,7 @@ export class FrontDoor {
       return
     }
     const passage = this.#passage(frame, frame.id, frame.headers, frame.body, origin, route, startUs)
-    const reply = this.#answer(passage, this.#check(frame.token, origin))
+    const reply = this.#answer(passage, this.#callers.ofFrame(frame.token, origin))
     if (reply instanceof Promise) this.#await(passage, reply, late => { this.#reply(passage, passage.id, passage.receipt, bounded(late), startUs, answer) })
     else this.#reply(passage, passage.id, passage.receipt, bounded(reply), startUs, answer)
   }
@@ -127,104 +135,10 @@ export class FrontDoor {
     this.stats.batches++
     this.stats.requests += frame.entries.length
     // One token serves all entries, so one check does; with own tokens it is the gateway's, without which none of them counts.
-    const auth = this.#check(frame.token, origin)
-    if (auth instanceof Promise) void auth.then(known => { this.#entries(frame, origin, known, startUs, answer) })
-    else this.#entries(frame, origin, auth, startUs, answer)
-  }
-
-  #entries(frame: BatchFrame, origin: Origin, envelopeAuth: AuthContext | CMeshError, startUs: number, answer: (frame: Buffer) => void): void {
-    const { bytes, entries, receipt } = frame
-    const id = Buffer.from(frame.id)
-    const writer = new BatchReplyWriter(id, entries.length, receipt)
-    // Replies leave in the order of the entries; one that is early waits in `parked`.
-    const parked = new Map<number, () => void>()
-    let next = 0
-    const fully = new FullEntries(writer, entries.length, this.#sealing.audit, told => {
-      answer(told instanceof CMeshError ? this.#unrecorded(id, told) : told)
-    })
-    const repetitions = new Repetitions(this.#sealing, writer, receipt === 'full' ? fully : undefined, id)
-    const write = (passage: Passage | undefined, entry: Uint8Array, asked: Reply): void => {
-      repetitions.flush()
-      const limit = LIMITS.frameBytes - (entries.length - next - 1) * REFUSED_ENTRY_BYTES
-      let reply = saying(passage?.trace, asked)
-      let sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
-      const own = entryBytes(reply, sealed, fully.sharedBytes + (passage?.route.write === true ? this.#sealing.evidenceBytes : 0))
-      const bytes = (receipt === 'full' ? fully.bytes : writer.length) + own
-      const fits = bytes <= limit
-      if (!fits) {
-        reply = errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'batch reply', bytes, limit }))
-        // The router's layer says what is sent; it was the last.
-        passage?.layers.pop()
-        sealed = this.#sealing.seal(passage, entry, receipt, reply, startUs)
-      }
-      this.#counted(reply)
-      if (receipt === 'full') {
-        fully.bytes += fits ? own : REFUSED_ENTRY_BYTES
-        const evidence = this.#sealing.evidence(sealed)
-        fully.add(reply, sealed.finalHash, fits ? sealed.head : undefined, this.#sealing.record(entry, sealed), evidence)
-      } else {
-        this.#sealing.record(entry, sealed)
-        writer.add(reply.status, sealed.finalHash, reply.headers, undefined, reply.body)
-      }
-      next++
-    }
-    const unpark = (): void => {
-      for (let waiting = parked.get(next); waiting !== undefined; waiting = parked.get(next)) {
-        parked.delete(next)
-        waiting()
-      }
-      if (next === entries.length && receipt !== 'full') answer(writer.finish())
-    }
-    const settle = (index: number, passage: Passage | undefined, entry: Uint8Array, reply: Reply): void => {
-      if (index !== next) {
-        parked.set(index, () => { write(passage, entry, reply) })
-        return
-      }
-      write(passage, entry, reply)
-      unpark()
-    }
-    for (let i = 0; i < entries.length; i++) {
-      const { fqmnStart, fqmnEnd, headersEnd, end } = entries[i] as BatchEntry
-      const bare = end === fqmnEnd
-      const auth = frame.ownTokens ? this.#checkCarried(frame.referenceOf(entries[i] as BatchEntry), origin, envelopeAuth) : envelopeAuth
-      const before = bare && i === next ? repetitions.find(auth, bytes, fqmnStart, fqmnEnd) : undefined
-      if (before !== undefined && repetitions.nextBytes <= LIMITS.frameBytes - (entries.length - i - 1) * REFUSED_ENTRY_BYTES) {
-        repetitions.add(before, i)
-        this.#counted(before.reply)
-        this.stats.repeated++
-        next++
-        continue
-      }
-      const route = this.#routeOf(bytes, fqmnStart, fqmnEnd)
-      const entry = entryId(id, i)
-      if (route instanceof CMeshError) {
-        settle(i, undefined, entry, errorReply(route))
-        continue
-      }
-      const headers = headersEnd === fqmnEnd ? EMPTY : bytes.subarray(fqmnEnd, headersEnd)
-      const body = end === headersEnd ? EMPTY : bytes.subarray(headersEnd, end)
-      const passage = this.#passage(frame, entry, headers, body, origin, route, startUs)
-      const reply = this.#answer(passage, auth)
-      if (route.write) repetitions.forget()
-      if (reply instanceof Promise) this.#await(passage, reply, late => { settle(i, passage, entry, late) })
-      else {
-        if (i !== next) {
-          settle(i, passage, entry, reply)
-          continue
-        }
-        write(passage, entry, reply)
-        // What was too large for the frame was not sent.
-        const sent = !this.#sealing.seals(receipt) || passage.layers.at(-1)?.status === reply.status
-        if (bare && sent && reply.status < 400 && !route.write) {
-          repetitions.remember(() => ({ passage, reply, entry: i, start: fqmnStart, end: fqmnEnd, made: this.#sealing.kept(receipt) }))
-        }
-        unpark()
-      }
-    }
-    if (repetitions.waiting) {
-      repetitions.flush()
-      unpark()
-    }
+    const auth = this.#callers.ofFrame(frame.token, origin)
+    const answering = new BatchAnswer({ door: this.#door, frame, origin, startUs, answer })
+    if (auth instanceof Promise) void auth.then(known => { answering.begin(known) })
+    else answering.begin(auth)
   }
 
   #passage(envelope: Envelope, id: Uint8Array, headers: Uint8Array, body: Uint8Array, origin: Origin, route: Route, startUs: number): Passage {
@@ -241,30 +155,6 @@ export class FrontDoor {
       return this.#routes.fromBytes(bytes, start, end)
     } catch (error) {
       return CMeshError.from(error, 'the router')
-    }
-  }
-
-  /** Whose session it is, or why it is nobody's. Never throws, never rejects. */
-  #check(token: Uint8Array, { sid, via }: Origin): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
-    try {
-      const auth = this.#parts.guard.check(token, sid, via)
-      return auth instanceof Promise ? auth.catch((error: unknown) => CMeshError.from(error, 'the guard')) : auth
-    } catch (error) {
-      return CMeshError.from(error, 'the guard')
-    }
-  }
-
-  /** The same for an entry that a gateway carries, in a frame on its own subject. */
-  #checkCarried(reference: Uint8Array, { via }: Origin, gateway: AuthContext | CMeshError): AuthContext | CMeshError | Promise<AuthContext | CMeshError> {
-    // Over another's connection it is carried itself, and passes nothing on: its gateway is not whom the entry's session named.
-    if (via !== undefined) return new CMeshError('CMESH_IAM_TOKEN')
-    // Whoever is carried is not to blame: on its own subject it will be heard.
-    if (gateway instanceof CMeshError) return gateway.status === 401 ? new CMeshError('CMESH_IAM_TOKEN') : gateway
-    try {
-      const auth = this.#parts.guard.checkCarried(reference, gateway.sid)
-      return auth instanceof Promise ? auth.catch((error: unknown) => CMeshError.from(error, 'the guard')) : auth
-    } catch (error) {
-      return CMeshError.from(error, 'the guard')
     }
   }
 
@@ -369,11 +259,6 @@ export class FrontDoor {
 
 function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body }: Reply, finalHash: string, layers: Uint8Array): Buffer {
   return encodeReply({ id, status, receipt, finalHash, headers, layers, body })
-}
-
-/** What an entry of a batch reply takes; at `full` reckoned high. */
-function entryBytes({ headers, body }: Reply, { head }: SealedReply, shared: number): number {
-  return REPLY_ENTRY_BYTES + headers.length + body.length + (head === undefined ? 0 : head.length + FULL_ENTRY_BYTES + shared)
 }
 
 /** The reply, or the refusal of one that no client would take in. */

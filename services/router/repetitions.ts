@@ -54,9 +54,14 @@ export class Repetitions {
     return undefined
   }
 
-  /** May be told again from here on, as long as there is room. */
-  remember(answered: () => Answered): void {
-    if (this.#answered.length < DISTINCT) this.#answered.push(answered())
+  /** Whether another one would be remembered. */
+  get room(): boolean {
+    return this.#answered.length < DISTINCT
+  }
+
+  /** May be told again from here on; only while there is room. */
+  remember(answered: Answered): void {
+    this.#answered.push(answered)
   }
 
   /** What was written may be what an earlier entry has read, or whether its caller may. */
