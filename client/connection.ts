@@ -13,7 +13,8 @@ import { CMeshError } from '../cmtp/errors.ts'
 import type { Session } from '../cmtp/identity/login.ts'
 import { guestJwt } from '../cmtp/identity/nats-jwt.ts'
 import { Nkey } from '../cmtp/identity/nats-keys.ts'
-import { isRefusedLogin, Link, TAIL, type LinkEvents, type LinkOptions, type LinkStatus, type RequestOptions } from './link.ts'
+import { isRefusedLogin } from './broker-login.ts'
+import { Link, TAIL, type LinkEvents, type LinkOptions, type LinkStatus, type RequestOptions } from './link.ts'
 
 export type ConnectionStatus = LinkStatus
 

@@ -8,25 +8,18 @@
  * begins with the link's id, where the broker may look for it, and is not guessable.
  */
 import { randomBytes } from 'node:crypto'
-import { connect as connectNats, errors } from '@nats-io/transport-node'
-import type { Authenticator, Msg, NatsConnection } from '@nats-io/transport-node'
+import { errors } from '@nats-io/transport-node'
+import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import { BUNDLE_TOKEN, decodeBundle } from '../cmtp/bundle.ts'
 import { Correlator, type CorrelatedRequestOptions } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
-import { natsAuthenticator } from '../cmtp/identity/nats-jwt.ts'
-import type { Nkey } from '../cmtp/identity/nats-keys.ts'
-import { EARLY_SENDING } from '../cmtp/nats.ts'
 import { inboxPrefix } from '../cmtp/subject.ts'
+import { isRefusal, openNats, type BrokerOptions } from './broker-login.ts'
 
 export type LinkStatus = 'connected' | 'disconnected' | 'closed'
 
 export interface RequestOptions extends Pick<CorrelatedRequestOptions, 'signal' | 'resendMs' | 'onResend'> {
   readonly timeoutMs: number
-}
-
-export interface LinkLogin {
-  readonly nkey: Nkey
-  readonly jwt: string
 }
 
 /** Told of what happens on a link; none may throw. */
@@ -39,29 +32,15 @@ export interface LinkEvents {
   readonly onWarning: (error: CMeshError) => void
 }
 
-export interface LinkOptions {
-  readonly url: string
-  readonly name: string
-  readonly connectTimeoutMs: number
+export interface LinkOptions extends BrokerOptions {
   readonly maxInFlight: number
   /** A newcomer's nkey, or the session. */
   readonly cid: string
-  /** Default: none, for a broker that has no accounts. */
-  readonly login: LinkLogin | undefined
-  readonly reconnect: boolean
   readonly events: LinkEvents
 }
 
-/** Between two attempts to reconnect, in ms: half fixed, half random, so that clients do not return in step. */
-const RECONNECT_MS = 200
-/** A silent broker is given up after two unanswered pings: 4 to 6 s. */
-const PING_MS = 2_000
-/** Servers that are tried beside those of the URL before the first login counts as refused. */
-const MORE_SERVERS = 2
 /** First letter of a tail's token on the inbox; an answer's is a digit. */
 export const TAIL = 't'
-/** How the broker says that it ends a login before its time. */
-const REVOKED = /authentication revoked/i
 
 export class Link {
   readonly cid: string
@@ -79,47 +58,8 @@ export class Link {
 
   /** Connects once. Rejects with what the NATS client says. */
   static async open(options: LinkOptions): Promise<Link> {
-    try {
-      return await Link.#open(options, false)
-    } catch (thrown) {
-      // A server that hung up, or takes nobody just now: it and the others are left to be tried.
-      if (!options.reconnect || !takesNobody(thrown)) throw thrown
-      return await Link.#open(options, true)
-    }
-  }
-
-  /**
-   * `waits`: for a server that hangs up, as long as an attempt may take. The NATS client does that where it may reconnect, also when the broker
-   * said that the login has ended: it would tell of a time-out.
-   */
-  static async #open(options: LinkOptions, waits: boolean): Promise<Link> {
     const login = { jwt: options.login?.jwt ?? '' }
-    const servers = options.url.split(',')
-    const answer: Authenticator = options.login === undefined ? () => undefined : natsAuthenticator(options.login.nkey, () => login.jwt)
-    let triesLeft = servers.length + MORE_SERVERS
-    const nats = await connectNats({
-      servers,
-      name: options.name,
-      timeout: options.connectTimeoutMs,
-      reconnect: waits,
-      maxReconnectAttempts: -1,
-      reconnectDelayHandler: () => RECONNECT_MS / 2 + Math.random() * (RECONNECT_MS / 2),
-      // The broker's answer to a login may change, as with the next login; giving up is for the owner to decide.
-      ignoreAuthErrorAbort: true,
-      pingInterval: PING_MS,
-      maxPingOut: 2,
-      // Capturing a stack for each request would cost more than the request.
-      noAsyncTraces: true,
-      authenticator: (nonce) => {
-        // A cluster names its servers also to those it refuses, and the NATS client would go from one to the next for ever.
-        if (triesLeft-- <= 0) throw new errors.AuthorizationError('Authorization Violation')
-        return answer(nonce)
-      },
-      ...EARLY_SENDING,
-    })
-    triesLeft = Infinity
-    if (options.reconnect) comeBack(nats)
-    return new Link(nats, login, options)
+    return new Link(await openNats(options, login), login, options)
   }
 
   private constructor(nats: NatsConnection, login: { jwt: string }, options: LinkOptions) {
@@ -253,7 +193,7 @@ export class Link {
   #onError(error: Error): void {
     if (error instanceof errors.PermissionViolationError) {
       if (error.operation === 'publish') this.#onDenied(error)
-    } else if (error instanceof errors.AuthorizationError || REVOKED.test(error.message)) {
+    } else if (isRefusal(error)) {
       // A login that expired is not one of these: the next attempt, with the newest, may be all it takes.
       this.#events.onRefused(this)
     }
@@ -278,21 +218,4 @@ export class Link {
     if (status === 'closed') this.#correlator.close(new CMeshError('CMESH_CLIENT_CLOSED'))
     this.#events.onStatus(this, status)
   }
-}
-
-/** From now on the connection is made anew whenever it is lost: the NATS client looks at its option each time. */
-function comeBack(nats: NatsConnection): void {
-  ;(nats as NatsConnection & { readonly options: { reconnect: boolean } }).options.reconnect = true
-}
-
-/** Whether a connection was not made for a reason that is the server's, not the login's: of one that was revoked it says so in words alone. */
-function takesNobody(error: unknown): boolean {
-  if (error instanceof errors.ProtocolError) return !/authentication|authorization/i.test(error.message)
-  return error instanceof errors.ConnectionError
-}
-
-/** Whether a connection was not made because the broker does not take the login. */
-export function isRefusedLogin(error: unknown): boolean {
-  return error instanceof errors.AuthorizationError || error instanceof errors.UserAuthenticationExpiredError
-    || (error instanceof Error && REVOKED.test(error.message))
 }

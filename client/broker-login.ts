@@ -1,0 +1,96 @@
+/**
+ * How a connection to the broker is made, and what its refusals mean. The NATS client goes on trying only where it may reconnect, also when the broker
+ * said that the login has ended; so a first attempt is made without, and what it tells is passed on, unless another server may take the same login.
+ */
+import { connect as connectNats, errors } from '@nats-io/transport-node'
+import type { Authenticator, NatsConnection } from '@nats-io/transport-node'
+import { natsAuthenticator } from '../cmtp/identity/nats-jwt.ts'
+import type { Nkey } from '../cmtp/identity/nats-keys.ts'
+import { EARLY_SENDING } from '../cmtp/nats.ts'
+
+export interface LinkLogin {
+  readonly nkey: Nkey
+  readonly jwt: string
+}
+
+export interface BrokerOptions {
+  /** One or several, with commas. */
+  readonly url: string
+  readonly name: string
+  readonly connectTimeoutMs: number
+  /** Default: none, for a broker that has no accounts. */
+  readonly login: LinkLogin | undefined
+  /** Whether it is made anew whenever it is lost. */
+  readonly reconnect: boolean
+}
+
+/** Between two attempts to reconnect, in ms: half fixed, half random, so that clients do not return in step. */
+const RECONNECT_MS = 200
+/** A silent broker is given up after two unanswered pings: 4 to 6 s. */
+const PING_MS = 2_000
+/** Servers that are tried beside those of the URL before the first login counts as refused. */
+const MORE_SERVERS = 2
+/** How the broker says that it ends a login before its time. */
+const REVOKED = /authentication revoked/i
+
+/** Connects, at first with the `jwt` of now, later with that of then. Rejects with what the NATS client says. */
+export async function openNats(options: BrokerOptions, login: { readonly jwt: string }): Promise<NatsConnection> {
+  try {
+    return await attempt(options, login, false)
+  } catch (thrown) {
+    // A server that hung up, or takes nobody just now: it and the others are left to be tried.
+    if (!options.reconnect || !takesNobody(thrown)) throw thrown
+    return await attempt(options, login, true)
+  }
+}
+
+/** `waits`: for a server that hangs up, as long as an attempt may take. It would tell of a time-out where the login has ended. */
+async function attempt(options: BrokerOptions, login: { readonly jwt: string }, waits: boolean): Promise<NatsConnection> {
+  const servers = options.url.split(',')
+  const answer: Authenticator = options.login === undefined ? () => undefined : natsAuthenticator(options.login.nkey, () => login.jwt)
+  let triesLeft = servers.length + MORE_SERVERS
+  const nats = await connectNats({
+    servers,
+    name: options.name,
+    timeout: options.connectTimeoutMs,
+    reconnect: waits,
+    maxReconnectAttempts: -1,
+    reconnectDelayHandler: () => RECONNECT_MS / 2 + Math.random() * (RECONNECT_MS / 2),
+    // The broker's answer to a login may change, as with the next login; giving up is for the owner to decide.
+    ignoreAuthErrorAbort: true,
+    pingInterval: PING_MS,
+    maxPingOut: 2,
+    // Capturing a stack for each request would cost more than the request.
+    noAsyncTraces: true,
+    authenticator: (nonce) => {
+      // A cluster names its servers also to those it refuses, and the NATS client would go from one to the next for ever.
+      if (triesLeft-- <= 0) throw new errors.AuthorizationError('Authorization Violation')
+      return answer(nonce)
+    },
+    ...EARLY_SENDING,
+  })
+  triesLeft = Infinity
+  if (options.reconnect) comeBack(nats)
+  return nats
+}
+
+/** From now on the connection is made anew whenever it is lost: the NATS client looks at its option each time. */
+function comeBack(nats: NatsConnection): void {
+  ;(nats as NatsConnection & { readonly options: { reconnect: boolean } }).options.reconnect = true
+}
+
+/** Whether a connection was not made for a reason that is the server's, not the login's: of one that was revoked it says so in words alone. */
+function takesNobody(error: unknown): boolean {
+  if (error instanceof errors.ProtocolError) return !/authentication|authorization/i.test(error.message)
+  return error instanceof errors.ConnectionError
+}
+
+/** Whether the broker does not take the login, or takes it no more before its time. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof errors.AuthorizationError || (error instanceof Error && REVOKED.test(error.message))
+}
+
+/** The same, or that its time is over. */
+export function isRefusedLogin(error: unknown): boolean {
+  return isRefusal(error) || error instanceof errors.UserAuthenticationExpiredError
+}
