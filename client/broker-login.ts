@@ -1,6 +1,7 @@
 /**
  * How a connection to the broker is made, and what its refusals mean. The NATS client goes on trying only where it may reconnect, also when the broker
- * said that the login has ended; so a first attempt is made without, and what it tells is passed on, unless another server may take the same login.
+ * said that the login has ended; so it is tried without at first, each server in its turn, and what one tells is passed on, unless another server may take
+ * the same login.
  */
 import { connect as connectNats, errors } from '@nats-io/transport-node'
 import type { Authenticator, NatsConnection } from '@nats-io/transport-node'
@@ -35,22 +36,26 @@ const REVOKED = /authentication revoked/i
 
 /** Connects, at first with the `jwt` of now, later with that of then. Rejects with what the NATS client says. */
 export async function openNats(options: BrokerOptions, login: { readonly jwt: string }): Promise<NatsConnection> {
-  try {
-    return await attempt(options, login, false)
-  } catch (thrown) {
-    // A server that hung up, or takes nobody just now: it and the others are left to be tried.
-    if (!options.reconnect || !takesNobody(thrown)) throw thrown
-    return await attempt(options, login, true)
+  // In an order of its own, so that clients do not all come to one; the NATS client tries the next itself only where nobody listens.
+  const servers = shuffled(options.url.split(','))
+  for (let first = 0; first < servers.length; first++) {
+    try {
+      return await attempt(options, [...servers.slice(first), ...servers.slice(0, first)], login, false)
+    } catch (thrown) {
+      // A server that hung up, or takes nobody just now: the others are left to be tried, then all of them for longer.
+      if (!options.reconnect || !takesNobody(thrown)) throw thrown
+    }
   }
+  return await attempt(options, servers, login, true)
 }
 
 /** `waits`: for a server that hangs up, as long as an attempt may take. It would tell of a time-out where the login has ended. */
-async function attempt(options: BrokerOptions, login: { readonly jwt: string }, waits: boolean): Promise<NatsConnection> {
-  const servers = options.url.split(',')
+async function attempt(options: BrokerOptions, servers: string[], login: { readonly jwt: string }, waits: boolean): Promise<NatsConnection> {
   const answer: Authenticator = options.login === undefined ? () => undefined : natsAuthenticator(options.login.nkey, () => login.jwt)
   let triesLeft = servers.length + MORE_SERVERS
   const nats = await connectNats({
     servers,
+    noRandomize: true,
     name: options.name,
     timeout: options.connectTimeoutMs,
     reconnect: waits,
@@ -72,6 +77,10 @@ async function attempt(options: BrokerOptions, login: { readonly jwt: string }, 
   triesLeft = Infinity
   if (options.reconnect) comeBack(nats)
   return nats
+}
+
+function shuffled<T>(all: readonly T[]): T[] {
+  return all.map(one => ({ one, at: Math.random() })).sort((a, b) => a.at - b.at).map(({ one }) => one)
 }
 
 /** From now on the connection is made anew whenever it is lost: the NATS client looks at its option each time. */
