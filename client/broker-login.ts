@@ -1,7 +1,7 @@
 /**
  * How a connection to the broker is made, and what its refusals mean. The NATS client goes on trying only where it may reconnect, also when the broker
- * said that the login has ended; so it is tried without at first, each server in its turn, and what one tells is passed on, unless another server may take
- * the same login.
+ * said that the login has ended; so it is tried without at first, each server in its turn. What they tell is passed on; a session's link, which comes back by
+ * itself, waits for servers of which all take nobody just now.
  */
 import { connect as connectNats, errors } from '@nats-io/transport-node'
 import type { Authenticator, NatsConnection } from '@nats-io/transport-node'
@@ -29,6 +29,8 @@ export interface BrokerOptions {
 const RECONNECT_MS = 200
 /** A silent broker is given up after two unanswered pings: 4 to 6 s. */
 const PING_MS = 2_000
+/** An attempt with one of several servers lasts no shorter, in ms: one that is frozen must not take up the time of all. */
+const LEAST_ATTEMPT_MS = 1_000
 /** Servers that are tried beside those of the URL before the first login counts as refused. */
 const MORE_SERVERS = 2
 /** How the broker says that it ends a login before its time. */
@@ -38,14 +40,18 @@ const REVOKED = /authentication revoked/i
 export async function openNats(options: BrokerOptions, login: { readonly jwt: string }): Promise<NatsConnection> {
   // In an order of its own, so that clients do not all come to one; the NATS client tries the next itself only where nobody listens.
   const servers = shuffled(options.url.split(','))
+  let told: unknown
   for (let first = 0; first < servers.length; first++) {
     try {
       return await attempt(options, [...servers.slice(first), ...servers.slice(0, first)], login, false)
     } catch (thrown) {
-      // A server that hung up, or takes nobody just now: the others are left to be tried, then all of them for longer.
-      if (!options.reconnect || !takesNobody(thrown)) throw thrown
+      // Of a login that was ended they all say the same.
+      if (isRevoked(thrown)) throw thrown
+      // What one says of the login counts for more than that another takes nobody.
+      if (told === undefined || takesNobody(told)) told = thrown
     }
   }
+  if (!options.reconnect || !takesNobody(told)) throw told
   return await attempt(options, servers, login, true)
 }
 
@@ -57,7 +63,7 @@ async function attempt(options: BrokerOptions, servers: string[], login: { reado
     servers,
     noRandomize: true,
     name: options.name,
-    timeout: options.connectTimeoutMs,
+    timeout: Math.min(options.connectTimeoutMs, Math.max(LEAST_ATTEMPT_MS, options.connectTimeoutMs / servers.length)),
     reconnect: waits,
     maxReconnectAttempts: -1,
     reconnectDelayHandler: () => RECONNECT_MS / 2 + Math.random() * (RECONNECT_MS / 2),
@@ -96,7 +102,11 @@ function takesNobody(error: unknown): boolean {
 
 /** Whether the broker does not take the login, or takes it no more before its time. */
 export function isRefusal(error: unknown): boolean {
-  return error instanceof errors.AuthorizationError || (error instanceof Error && REVOKED.test(error.message))
+  return error instanceof errors.AuthorizationError || isRevoked(error)
+}
+
+function isRevoked(error: unknown): boolean {
+  return error instanceof Error && REVOKED.test(error.message)
 }
 
 /** The same, or that its time is over. */

@@ -366,24 +366,37 @@ describe('a broker', () => {
     }
   })
 
-  test.each(['maximum connections exceeded', 'Server Shutdown', 'Connection throttling is active'])('that takes nobody just now leaves the others to be tried: %s', async (said) => {
+  const hangsUp = (said: string) => (socket: Socket): void => { socket.once('data', () => { socket.end(`-ERR '${said}'\r\n`) }) }
+  test.each<[string, number, (socket: Socket) => void]>([
+    // Where a server says something nothing waits for a time-out, which is longer than a test may take.
+    ...['maximum connections exceeded', 'Server Shutdown', 'Connection throttling is active', 'Authorization Violation', 'Authentication Timeout']
+      .map((said): [string, number, (socket: Socket) => void] => [`says ${said}`, 600_000, hangsUp(said)]),
+    ['hangs up', 600_000, socket => { socket.once('data', () => { socket.destroy() }) }],
+    ['says nothing more', 1_000, socket => { socket.resume() }],
+  ])('that %s leaves the others to be tried', async (_, connectTimeoutMs, behave) => {
+    const sockets: Socket[] = []
     const server: Server = createServer((socket) => {
+      sockets.push(socket)
       const { port } = server.address() as { port: number }
       socket.write(`INFO ${JSON.stringify({ server_id: 'x', version: '2.9.10', headers: true, max_payload: 1_048_576, nonce: 'abc', port })}\r\n`)
-      socket.once('data', () => { socket.end(`-ERR '${said}'\r\n`) })
+      behave(socket)
       socket.on('error', () => undefined)
     })
     await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
     const { port } = server.address() as { port: number }
     const urls = [`nats://127.0.0.1:${port}`, mesh.url]
     try {
-      // Which is tried first is drawn anew each time; nothing waits for a time-out, which is longer than a test may take.
-      for (let i = 0; i < 6; i++) {
-        const connection = new Connection({ url: urls.join(','), name: 'full', connectTimeoutMs: 600_000, maxInFlight: 10, onWarning: () => undefined })
+      // Which is tried first is drawn anew each time.
+      for (let i = 0; sockets.length === 0 && i < 64; i++) {
+        const connection = new Connection({ url: urls.join(','), name: 'full', connectTimeoutMs, maxInFlight: 10, onWarning: () => undefined })
         const link = await connection.dial(mesh.passOf('a-session'))
         await link.close()
+        const guest = await connection.knock()
+        await guest.close()
       }
+      expect(sockets.length).toBeGreaterThan(0)
     } finally {
+      for (const socket of sockets) socket.destroy()
       server.close()
     }
   })
