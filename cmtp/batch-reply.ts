@@ -7,15 +7,14 @@ import { HASH_BYTES } from './frame.ts'
 import { LIMITS } from './limits.ts'
 import { entryId, MESSAGE_ID_BYTES } from './message-id.ts'
 import {
-  encodeSharedPart, ENTRY_PART_BYTES, putEntryPart, SharedPart, withEntryIndex, type EntryPart, type SharedEvidence, type SharedRoot, type SharingEntry,
+  encodeSharedPart, ENTRY_PART_BYTES, MOST_REPEATED_BYTES, putEntryPart, SharedPart, withEntryIndex, type EntryPart, type SharedEvidence, type SharedRoot,
+  type SharingEntry,
 } from './receipt/shared-part.ts'
 import {
   asBuffer, checkPart, expectKind, KIND_BATCH_REPLY, MAGIC_0, MAGIC_1, malformed, receiptFlags, receiptOf, VERSION, type ReceiptLevel,
 } from './wire.ts'
 
 const EMPTY = Buffer.alloc(0)
-/** Most bytes of headers and bodies that are told again, each counted for each entry that repeats it. */
-export const MOST_REPEATED_BYTES = 64 * LIMITS.frameBytes
 
 /*
  * batch reply: 0 magic 2 · 2 version 1 · 3 kind 1 · 4 flags 2 · 6 count 2 · 8 id 16 · 24 entries
@@ -188,8 +187,10 @@ export class BatchReplyEntry {
     return this.#hashAt + this.#frame.hashBytes !== this.#headersAt
   }
 
+  /** A view into the frame, or a copy where others have the same bytes: nobody sees what another one does to theirs. */
   get body(): Buffer {
-    return this.#frame.bytes.subarray(this.#bodyAt, this.#end)
+    const body = this.#frame.bytes.subarray(this.#bodyAt, this.#end)
+    return this.repeats ? Buffer.from(body) : body
   }
 }
 
@@ -266,5 +267,8 @@ export function decodeBatchReply(data: Uint8Array): BatchReply {
   }
   if (receipt === 'full') frame.shared = new SharedPart(bytes, at, count)
   else if (at !== bytes.length) throw malformed(at, 'the end of the frame')
+  for (const nth of frame.shared?.evident ?? []) {
+    if (entries[nth]?.ownPart.length === 0) throw malformed(at, `evidence of entries that have layers, and not of ${nth}`)
+  }
   return { id: frame.id, receipt, entries }
 }

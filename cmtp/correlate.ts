@@ -186,16 +186,18 @@ export class Correlator<T = Uint8Array> {
 
   /** Rejects every request in flight with this one error; new requests are taken as before. */
   fail(error: CMeshError): void {
-    for (const pending of this.#pending.values()) {
-      this.#release(pending)
-      pending.reject(error)
-    }
+    this.#failThose(() => true, error)
   }
 
   /** Rejects the requests in flight to one subject, as when the broker forbids it. Looks at all that are in flight. */
   failSubject(subject: string, error: CMeshError): void {
+    this.#failThose(pending => pending.subject === subject, error)
+  }
+
+  #failThose(isMeant: (pending: Pending<T>) => boolean, error: CMeshError): void {
     for (const pending of this.#pending.values()) {
-      if (pending.subject !== subject) continue
+      // One that was told may have given another one up.
+      if (!isMeant(pending) || this.#pending.get(pending.id) !== pending) continue
       this.#release(pending)
       pending.reject(error)
     }

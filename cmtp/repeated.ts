@@ -6,7 +6,7 @@ import { HASH_BYTES } from './frame.ts'
 import { LIMITS } from './limits.ts'
 import { counterOf, putEntryId } from './message-id.ts'
 import { hashCounted } from './receipt/sha256-lanes.ts'
-import { ID_AT, type Preimages } from './sealed.ts'
+import { ID_AT } from './sealed.ts'
 
 const HASH_WORDS = HASH_BYTES / 4
 
@@ -20,10 +20,10 @@ export class Repeated {
   readonly finals = Buffer.from(this.#finals.buffer)
 
   /**
-   * The final hashes of entries `first` and those behind it of the batch with id `batch`, each that of a message which was sealed before: 32 bytes each,
+   * The final hashes of entries `first` and those behind it of the batch with id `batch`, each made of what that of a message was made of: 32 bytes each,
    * one behind the other, good until the next call. The id in what is given becomes another.
    */
-  seal(batch: Uint8Array, first: number, made: readonly Preimages[]): Buffer {
+  seal(batch: Uint8Array, first: number, made: readonly Buffer[]): Buffer {
     const kinds = new Set(made)
     for (const kind of kinds) {
       let count = 0
@@ -32,8 +32,8 @@ export class Repeated {
         this.#counters[count] = counterOf(batch) + first + i
         this.#places[count++] = i
       }
-      putEntryId(kind.final, batch, 0, ID_AT)
-      hashCounted(kind.final, this.#counters.subarray(0, count), this.#hashed)
+      putEntryId(kind, batch, 0, ID_AT)
+      hashCounted(kind, this.#counters.subarray(0, count), this.#hashed)
       for (let nth = 0; nth < count; nth++) {
         const to = (this.#places[nth] as number) * HASH_WORDS
         for (let i = 0; i < HASH_WORDS; i++) this.#finals[to + i] = this.#hashes[nth * HASH_WORDS + i] as number

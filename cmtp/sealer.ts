@@ -78,10 +78,9 @@ export class LayerSealer {
     return hash('sha256', final, 'binary')
   }
 
-  /** All that was hashed for the message that was sealed last, for `Repeated` to hash it under other ids. The caller's to keep. */
-  kept(): Preimages {
-    const { content, layers, final } = this.last
-    return { content: Buffer.from(content), layers: layers.map(layer => Buffer.from(layer)), final: Buffer.from(final) }
+  /** What the final hash that was made last is of, for `Repeated` to make it under other ids. The caller's to keep. */
+  kept(): Buffer {
+    return Buffer.from(this.last.final)
   }
 
   /** What the message that was sealed last was filled into: the same object for messages that differ in id, times and salts alone. */

@@ -1,7 +1,7 @@
 /**
  * What members of a mesh sign and check at every turn, by the Ed25519 of libsodium, which Hypercore brings along: signing takes half, checking a third
- * of what `node:crypto` takes. A signature has the same bytes (RFC 8032). Of those that no honest signer makes libsodium refuses more: whatever members
- * decide by is checked by this alone, here and where a log is read again, so that all decide alike.
+ * of what `node:crypto` takes. A signature has the same bytes (RFC 8032). Of those that no honest signer makes libsodium refuses more: what members
+ * sign as members, batches and claims, is checked by this alone, here and where a log is read again, so that all decide alike.
  */
 import { keyPair, sign, verify } from 'hypercore-crypto'
 import { PublicKey, type KeyPair } from '../cmtp/identity/keys.ts'

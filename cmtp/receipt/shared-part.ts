@@ -58,8 +58,8 @@ const NO_ROOT = 0xffff
 const HAS_CERTIFICATE = 1
 const HAS_LINKS = 2
 const HAS_OUTCOME = 4
-/** Most bytes of heads, each counted for each entry that has it. */
-const MOST_TOLD = 64 * LIMITS.frameBytes
+/** Most bytes that a batch reply may stand for more than once, each counted for each entry that has it: headers and bodies of repetitions, and heads. */
+export const MOST_REPEATED_BYTES = 64 * LIMITS.frameBytes
 const EMPTY = Buffer.alloc(0)
 
 /*
@@ -144,6 +144,11 @@ export class SharedPart {
     reader.end()
   }
 
+  /** Entries that evidence is of. */
+  get evident(): Iterable<number> {
+    return this.#evidence.keys()
+  }
+
   /** The layers part of the entry at `nth` of all those that share this, as a reply alone has it. Throws `CMESH_FRAME_MALFORMED`. */
   layersPart(nth: number, entries: readonly SharingEntry[]): Buffer {
     const entry = entries[nth] as SharingEntry
@@ -171,7 +176,7 @@ export class SharedPart {
       if (entry.part.length === 0) continue
       const { head, root, index } = this.#read(entry)
       bytes += this.#heads[head]?.length ?? 0
-      if (bytes > MOST_TOLD) throw malformed(this.#base, `heads of at most ${MOST_TOLD} bytes, each counted for each entry that has it`)
+      if (bytes > MOST_REPEATED_BYTES) throw malformed(this.#base, `heads of at most ${MOST_REPEATED_BYTES} bytes, each counted for each entry that has it`)
       if (root === undefined) continue
       const under = sorted.get(root) ?? []
       sorted.set(root, under)

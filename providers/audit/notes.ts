@@ -86,6 +86,8 @@ export class Notes {
         await this.#newest?.seal()
         this.#newest = await Segment.make(this.#pathOf(this.#next++), now(), this.#newest)
         this.#segments.push(this.#newest)
+        // Its name, too: what stands ahead of the log may go once its notes are on the disk.
+        if (sync) await syncDirectory(this.#options.dir)
       }
       await this.#newest.write(batches.slice(from, to), now(), sync)
       await this.#prune()

@@ -116,10 +116,20 @@ export class Segment {
 
   /** The notes that have this key, the newest first; `run`: the runs, no others. */
   async find(key: Uint8Array, run = false): Promise<Note[]> {
-    if (this.#writing !== undefined) return this.#notesAt(this.#writing.file, this.#writing.index.offsets(key, run), key)
+    const writing = this.#writing
+    if (writing !== undefined) {
+      try {
+        return await this.#notesAt(writing.file, writing.index.offsets(key, run), key)
+      } catch (thrown) {
+        // Its index lies beside it by now.
+        if (this.#writing === writing) throw thrown
+      }
+    }
     const offsets = await indexOf(this.#path, async (header, file) => (header === undefined ? [] : offsetsIn(file, header, key, run)))
     if (offsets === undefined || offsets.length === 0) return []
-    const file = await open(`${this.#path}.seg`, 'r')
+    const file = await openedIf(`${this.#path}.seg`)
+    // It may go while it is looked into.
+    if (file === undefined) return []
     try {
       return await this.#notesAt(file, offsets, key)
     } finally {
@@ -131,12 +141,13 @@ export class Segment {
   async seal(): Promise<void> {
     const { file, index, last } = this.#open()
     const part = `${this.#path}.idx.part`
-    this.#writing = undefined
     this.#notes = index.size
     try {
       await writeFile(part, index.encode(Math.max(0, last)), { mode: 0o600 })
       await rename(part, `${this.#path}.idx`)
     } finally {
+      // Not before: whoever looks something up meanwhile finds it here.
+      this.#writing = undefined
       await file.close()
     }
   }
@@ -218,16 +229,19 @@ function addAll(index: NoteIndex, notes: Buffer, offset: number): void {
 
 /** What `use` makes of the index beside a segment; `undefined` where there is none. */
 async function indexOf<T>(path: string, use: (header: Awaited<ReturnType<typeof readIndexHeader>>, file: FileHandle) => Promise<T>): Promise<T | undefined> {
-  let file: FileHandle
-  try {
-    file = await open(`${path}.idx`, 'r')
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw thrown
-  }
+  const file = await openedIf(`${path}.idx`)
+  if (file === undefined) return undefined
   try {
     return await use(await readIndexHeader(file), file)
   } finally {
     await file.close()
   }
+}
+
+/** `undefined` where there is no such file. */
+async function openedIf(path: string): Promise<FileHandle | undefined> {
+  return open(path, 'r').catch((thrown: unknown) => {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw thrown
+  })
 }

@@ -21,7 +21,7 @@ export class ContractInstance {
   used = 0
   /** Bytes of memory that it is put back to. */
   bytes = 0
-  /** What was said last, as text that was checked: whoever says the same again says it with these bytes, which nobody changes. */
+  /** What was said last that is short, as text that was checked: whoever says the same again says it with these bytes, which nobody changes. */
   said: Uint8Array = new Uint8Array(0)
   readonly #module: WebAssembly.Module
   readonly #exports: Exports

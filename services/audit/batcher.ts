@@ -209,7 +209,7 @@ export class Batcher {
 
   /** From here on requests are of the next batch. */
   #turnOver(recording: Recording): void {
-    this.#volumeNotes += recording.count
+    this.#volumeNotes += recording.noteCount
     this.#volumeBytes += recording.noteBytes
     const apart = this.#volumeNotes >= VOLUME_NOTES || this.#volumeBytes >= VOLUME_BYTES
     if (apart) {

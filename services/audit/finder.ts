@@ -24,9 +24,9 @@ import { UNAUTHENTICATED, type ReceiptWriter } from './receipts.ts'
 
 /** Longest that a member is waited for, in ms. */
 const ASK_MS = 2_000
-/** Searches under way, in all and of one caller; questions of others that are worked on at once. */
+/** Searches under way, in all and of one caller, this node's own log counted; questions of others that are worked on at once. */
 const MOST = 256
-const MOST_OF_ONE = 16
+const MOST_OF_ONE = 64
 const AT_ONCE = 256
 const RETRY_AFTER_MS = 100
 const NO_BYTES = Buffer.alloc(0)
@@ -75,6 +75,15 @@ export class ReceiptFinder {
    * with `CMESH_ROUTER_BUSY`. For what has no session, such as a delayed call, this node alone is asked: no token speaks for it.
    */
   async fetch(id: string, auth: AuthContext, deadlineMs: number): Promise<Reply> {
+    this.#enter(auth.sub)
+    try {
+      return await this.#fetch(id, auth, deadlineMs)
+    } finally {
+      this.#leave(auth.sub)
+    }
+  }
+
+  async #fetch(id: string, auth: AuthContext, deadlineMs: number): Promise<Reply> {
     const { receipts, did, members } = this.#parts
     let own: Reply | undefined
     try {
@@ -85,12 +94,7 @@ export class ReceiptFinder {
     const others = members().filter(member => member !== did)
     if (own !== undefined && (!isPreliminary(own) || others.length === 0 || auth.sid === '')) return own
     if (others.length === 0) throw new CMeshError('CMESH_AUDIT_NO_RECEIPT', { id })
-    this.#enter(auth.sub)
-    try {
-      return await this.#search(id, auth, deadlineMs, others, own)
-    } finally {
-      this.#leave(auth.sub)
-    }
+    return this.#search(id, auth, deadlineMs, others, own)
   }
 
   /** `own`: what this node has, where that is worth less than what another may have. */

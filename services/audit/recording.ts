@@ -31,6 +31,8 @@ export class Recording {
   /** It needs no notes of another batch. */
   apart = false
   count = 0
+  /** Notes so far: a run of many requests is one. */
+  noteCount = 0
   #leaves: Buffer = Buffer.allocUnsafeSlow(FIRST_LEAVES * LEAF_BYTES)
   #notes: Buffer = Buffer.allocUnsafeSlow(FIRST_NOTES)
   #noted = 0
@@ -53,7 +55,7 @@ export class Recording {
   clear(batch: number, apart: boolean): void {
     this.batch = batch
     this.apart = apart
-    this.count = 0
+    this.count = this.noteCount = 0
     this.#noted = 0
   }
 
@@ -134,6 +136,7 @@ export class Recording {
   /** Makes room for a note, in other memory perhaps, and gives where its payload goes. */
   #begin(kind: number, index: number, length: number, key: Uint8Array): number {
     const at = this.#noted
+    this.noteCount++
     this.#noted += NOTE_HEADER_BYTES + length
     if (this.#noted > this.#notes.length) this.#notes = grown(this.#notes, this.#noted)
     return putNoteHeader(this.#notes, at, kind, this.batch, index, length, key)

@@ -5,8 +5,9 @@
  * Invariants: (1) what is told again was answered in this turn of the event loop, to the same caller, for the very same bytes of an address, and nothing was written
  * since; (2) who writes another entry, or ends the frame, flushes first, so that entries stand in their order.
  */
-import { MOST_REPEATED_BYTES, REPEATED_ENTRY_BYTES, type BatchReplyWriter } from '../../cmtp/batch-reply.ts'
+import { REPEATED_ENTRY_BYTES, type BatchReplyWriter } from '../../cmtp/batch-reply.ts'
 import { HASH_BYTES } from '../../cmtp/frame.ts'
+import { MOST_REPEATED_BYTES } from '../../cmtp/receipt/shared-part.ts'
 import type { FullEntries } from './full-entries.ts'
 import type { Repeatable, Sealing } from './sealing.ts'
 

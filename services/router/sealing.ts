@@ -13,7 +13,6 @@ import { layersPart, partHead } from '../../cmtp/receipt/full-part.ts'
 import type { Evidence } from '../../cmtp/receipt/receipt.ts'
 import { Repeated } from '../../cmtp/repeated.ts'
 import type { Salts } from '../../cmtp/salts.ts'
-import type { Preimages } from '../../cmtp/sealed.ts'
 import { LayerSealer, type Binding } from '../../cmtp/sealer.ts'
 import type { ReceiptLevel } from '../../cmtp/wire.ts'
 import type { Batcher } from '../audit/batcher.ts'
@@ -61,7 +60,7 @@ export interface Repeatable {
   readonly passage: Passage
   readonly reply: Reply
   /** What its final hash was made of: that of a repetition has another id. */
-  readonly made: Preimages | undefined
+  readonly made: Buffer | undefined
 }
 
 /** Answers that were told again. */
@@ -124,7 +123,7 @@ export class Sealing {
   }
 
   /** What the final hash that was made last is of, for a repetition; `undefined` where none was. */
-  kept(receipt: ReceiptLevel): Preimages | undefined {
+  kept(receipt: ReceiptLevel): Buffer | undefined {
     return this.seals(receipt) ? this.#sealer.kept() : undefined
   }
 
@@ -134,7 +133,7 @@ export class Sealing {
    */
   repeat(batch: Uint8Array, first: number, told: readonly Repeatable[]): RepeatedReplies {
     if (told[0]?.made === undefined) return UNREPEATED
-    const finals = this.#repeated.seal(batch, first, told.map(({ made }) => made as Preimages))
+    const finals = this.#repeated.seal(batch, first, told.map(({ made }) => made as Buffer))
     this.#traceRepeated(batch, first, finals, told)
     const { batcher } = this.#parts.audit ?? {}
     return { finals, recorded: batcher && { batch: batcher.filling, index: batcher.repeat(batch, first, finals, told.map(({ passage }) => passage.id)) } }

@@ -228,6 +228,25 @@ describe('the batch reply frame', () => {
     expect(refusal(() => decodeBatchReply(frame(77))).detail).toMatchObject({ expected: 'repetitions of at most 75497472 bytes' })
   })
 
+  test('who changes the body of a repetition changes no other entry, and whoever changes the first no repetition that was read', () => {
+    const writer = new BatchReplyWriter(Buffer.alloc(16), 3, 'none')
+    writer.add(200, '', Buffer.alloc(0), undefined, Buffer.from('told'))
+    writer.repeat(0, Buffer.alloc(0), 0)
+    writer.repeat(0, Buffer.alloc(0), 0)
+    const bodies = decodeBatchReply(writer.finish()).entries.map(({ body }) => body)
+    bodies[1]?.fill('x')
+    expect(bodies.map(String)).toEqual(['told', 'xxxx', 'told'])
+    bodies[0]?.fill('y')
+    expect(bodies.map(String)).toEqual(['yyyy', 'xxxx', 'told'])
+  })
+
+  test('evidence of an entry without layers is refused', () => {
+    const writer = new BatchReplyWriter(Buffer.alloc(16), 1, 'full')
+    writer.add(413, '\0'.repeat(32), Buffer.alloc(0), undefined, Buffer.alloc(0))
+    const frame = writer.finish([], [], [{ entry: 0, flags: 4, bytes: Buffer.alloc(10) }])
+    expect(() => decodeBatchReply(frame)).toThrow(expect.objectContaining({ code: 'CMESH_FRAME_MALFORMED', message: expect.stringContaining('evidence of entries that have layers, and not of 0') }))
+  })
+
   test('the writer grows with its entries and loses none of them', () => {
     const writer = new BatchReplyWriter(Buffer.alloc(16, 7), 3, 'none')
     const bodies = [10, 100_000, 1].map(length => Buffer.alloc(length, length))

@@ -46,6 +46,22 @@ async function outcome(promise: Promise<unknown>): Promise<unknown> {
   return first === pending ? 'pending' : first instanceof CMeshError ? first.code : first
 }
 
+test('a request that another one gives up as it is told of its failure is told once', () => {
+  for (const fail of [(one: Correlator) => { one.fail(new CMeshError('CMESH_BUS_DISCONNECTED')) }, (one: Correlator) => { one.failSubject('a', new CMeshError('CMESH_BUS_DISCONNECTED')) }]) {
+    const { correlator } = harness()
+    const giveUp = new AbortController()
+    const told: string[] = []
+    correlator.ask('a', DATA, undefined, () => undefined, error => {
+      told.push(`first ${error.code}`)
+      giveUp.abort()
+    })
+    correlator.ask('a', DATA, { signal: giveUp.signal }, () => undefined, error => { told.push(`second ${error.code}`) })
+    fail(correlator)
+    expect(told).toEqual(['first CMESH_BUS_DISCONNECTED', 'second CMESH_CLIENT_ABORTED'])
+    expect(correlator.pending).toBe(0)
+  }
+})
+
 describe('a request', () => {
   test('resolves with the answer that comes on its own reply subject', async () => {
     const { correlator, sent } = harness()

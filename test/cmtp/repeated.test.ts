@@ -6,7 +6,6 @@ import { hashCounted } from '../../cmtp/receipt/sha256-lanes.ts'
 import { entryId } from '../../cmtp/message-id.ts'
 import { Repeated } from '../../cmtp/repeated.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import type { Preimages } from '../../cmtp/sealed.ts'
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 const bytes = (length: fc.Arbitrary<number>): fc.Arbitrary<Buffer> =>
@@ -43,7 +42,7 @@ describe('a message with a counter', () => {
 })
 
 describe('entries that repeat some of others', () => {
-  const anyMade = bytes(fc.integer({ min: 60, max: 300 })).map((final): Preimages => ({ content: Buffer.alloc(0), layers: [], final }))
+  const anyMade = bytes(fc.integer({ min: 60, max: 300 }))
 
   test('have the final hashes of the messages they repeat under their own ids, in their order', () => {
     const repeated = new Repeated()
@@ -51,8 +50,8 @@ describe('entries that repeat some of others', () => {
       fc.uint8Array({ minLength: 16, maxLength: 16 }), fc.nat({ max: 1_000 }), fc.array(anyMade, { minLength: 1, maxLength: 4 }),
       fc.array(fc.nat(), { minLength: 1, maxLength: 24 }),
       (batch, first, kinds, picks) => {
-        const made = picks.map(pick => kinds[pick % kinds.length] as Preimages)
-        const expected = made.map(({ final }, i) => {
+        const made = picks.map(pick => kinds[pick % kinds.length] as Buffer)
+        const expected = made.map((final, i) => {
           const own = Buffer.from(final)
           own.set(entryId(batch, first + i), 2)
           return sha256(own)
@@ -64,10 +63,10 @@ describe('entries that repeat some of others', () => {
   })
 
   test('may be as many as a batch has', () => {
-    const made: Preimages = { content: Buffer.alloc(0), layers: [], final: Buffer.alloc(200, 5) }
+    const made = Buffer.alloc(200, 5)
     const batch = Buffer.from('0102030405060708090a0b0cfffffffe', 'hex')
     const finals = new Repeated().seal(batch, 0, Array.from({ length: LIMITS.batchEntries }, () => made))
-    const last = Buffer.from(made.final)
+    const last = Buffer.from(made)
     last.set(entryId(batch, LIMITS.batchEntries - 1), 2)
     expect(finals.toString('hex', (LIMITS.batchEntries - 1) * 32)).toBe(sha256(last))
   })

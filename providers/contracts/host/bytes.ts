@@ -29,7 +29,7 @@ export function start(frame: Frame, pointer: number, length: number): number {
 
 const EMPTY = new Uint8Array(0)
 /** Up to here bytes are copied one by one: a native call would take longer. */
-const SHORT = 32
+export const SHORT = 32
 
 /** A copy of a range. */
 export function copy(frame: Frame, pointer: number, length: number): Uint8Array {

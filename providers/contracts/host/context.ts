@@ -2,7 +2,7 @@
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { CALL_LIMITS } from '../call-limits.ts'
 import type { Frame } from '../frame.ts'
-import { copy, fill, bounded, handOver, holds, isText, put, start, stop } from './bytes.ts'
+import { copy, fill, bounded, handOver, holds, isText, put, SHORT, start, stop } from './bytes.ts'
 
 export function input(frame: Frame): number {
   frame.charge(frame.run.costs.input, frame.input.length)
@@ -35,7 +35,7 @@ export function output(frame: Frame, pointer: number, length: number): void {
   const shares = outputs !== undefined && bytes > 0
   frame.output = shares ? outputs.copy(instance.memory.bytes, start(frame, pointer, bytes), bytes) : copy(frame, pointer, bytes)
   if (!isText(frame.output)) throw stop('CMESH_CONTRACT_UTF8', 'the output is not')
-  if (!shares) instance.said = frame.output
+  if (!shares && bytes <= SHORT) instance.said = frame.output
 }
 
 const CONTEXT = { seq: 0, timeMs: 1, gas: 2 } as const

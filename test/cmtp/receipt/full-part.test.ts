@@ -32,11 +32,11 @@ test('is the layers block and, byte for byte, the receipt of the record, also un
       sealer.seal(layers, {
         id: ownId, status: 200, sid, sub, requestBodyHash: sha256(ownId), replyBodyHash: sha256(root), replyHeaders: Buffer.alloc(3), salt,
       })
-      const made = sealer.kept()
+      const made = sealer.last
       const texts = layers.map(({ site, grant }) => placeOf(site, grant).texts)
       const head = partHead(made, texts)
       const id = entryId(batch, nth % 40)
-      const final = Buffer.from(repeated.seal(batch, nth % 40, [made]).subarray(0, 32))
+      const final = Buffer.from(repeated.seal(batch, nth % 40, [Buffer.from(made.final)]).subarray(0, 32))
       const index = nth % count
       const tree = new MerkleTree(Buffer.concat(Array.from({ length: count }, (_, i) => hashOf(i))))
       const part = layersPart(head, {
@@ -96,9 +96,9 @@ describe('what the entries of a batch share', () => {
   sealer.seal([layer], {
     id, status: 200, sid: 's', sub: 'did', requestBodyHash: sha256(id), replyBodyHash: sha256(id), replyHeaders: EMPTY, salt: Buffer.alloc(16, 9),
   })
-  const made = sealer.kept()
+  const made = sealer.last
   const head = partHead(made, [placeOf(layer.site, layer.grant).texts])
-  const sealed = repeated.seal(id, 0, [made, made, made])
+  const sealed = repeated.seal(id, 0, Array<Buffer>(3).fill(Buffer.from(made.final)))
   const finals = [0, 1, 2].map(i => Buffer.from(sealed.subarray(32 * i, 32 * i + 32)))
   const strangers = [0, 1, 2, 3].map(hashOf)
   const own = finals.map((final, i) => leafHash(entryId(id, i), final))

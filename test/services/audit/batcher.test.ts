@@ -80,6 +80,33 @@ test('what comes while an append is under way is the next batch, and on its way 
   await batcher.stop()
 })
 
+test('notes go together by how many there are: repetitions of which many are one note fill no segment', async () => {
+  const apart: boolean[] = []
+  const log = new class extends MockAuditLog {
+    override append(batch: AuditBatch): Promise<void> {
+      apart.push(batch.apart)
+      return super.append(batch)
+    }
+  }(RETENTION)
+  const { batcher } = await begun(log)
+  const requests = async (repeats: number): Promise<void> => {
+    const frame = Buffer.alloc(16)
+    batcher.add(frame, FINAL, NOTHING, [])
+    if (repeats > 0) batcher.repeat(frame, 1, Buffer.alloc(32 * repeats), Array<Buffer>(repeats).fill(frame))
+    await batcher.flush()
+  }
+  for (let i = 0; i < 70; i++) await requests(1_023)
+  expect(apart.filter(Boolean)).toHaveLength(1)
+  for (let i = 0; i < 16; i++) {
+    for (let n = 0; n < 4_095; n++) batcher.add(id(n % 256), FINAL, NOTHING, [])
+    await requests(0)
+  }
+  expect(apart.filter(Boolean)).toHaveLength(1)
+  await requests(0)
+  expect(apart.filter(Boolean)).toHaveLength(2)
+  expect(apart.at(-1)).toBe(true)
+})
+
 test('a log that fails after it took a batch is told of by whoever asks next, and once to the node', async () => {
   class FailingLog extends MockAuditLog {
     override failure: CMeshError | undefined = undefined

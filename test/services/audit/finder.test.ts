@@ -150,13 +150,27 @@ test('one caller has so many searches under way and no more', async () => {
     await gate
     throw NONE
   }
-  const searches = Array.from({ length: 16 }, () => find())
+  const searches = Array.from({ length: 64 }, () => find())
   await new Promise(resolve => { setImmediate(resolve) })
-  await expect(find()).rejects.toMatchObject({ code: 'CMESH_ROUTER_BUSY', detail: { what: 'the search for receipts', limit: 16 } })
+  await expect(find()).rejects.toMatchObject({ code: 'CMESH_ROUTER_BUSY', detail: { what: 'the search for receipts', limit: 64 } })
   const other = find(caller('somebody'))
   go()
   expect(new Set((await Promise.allSettled([...searches, other])).map(({ status }) => status))).toEqual(new Set(['rejected']))
   await expect(find()).rejects.toMatchObject({ code: 'CMESH_AUDIT_NO_RECEIPT' })
+})
+
+test('a search of this node\'s own log is one of them', async () => {
+  let go = (): void => {}
+  const gate = new Promise<void>(resolve => { go = resolve })
+  at('a').has = async () => {
+    await gate
+    return reply('a')
+  }
+  const searches = Array.from({ length: 64 }, () => find())
+  await expect(find()).rejects.toMatchObject({ code: 'CMESH_ROUTER_BUSY', detail: { limit: 64 } })
+  go()
+  expect(new Set(await Promise.all(searches))).toEqual(new Set(['a']))
+  expect(await find()).toBe('a')
 })
 
 test('so many searches of all are under way and no more, and each makes room when it ends', async () => {

@@ -207,6 +207,11 @@ describe('a batch', () => {
 describe('entries that outgrow the reply', () => {
   const large = (bytes: number): BatchEntryFields => ({ fqmn: `0xE:large:${bytes}` })
 
+  test.each(['full', 'hash', 'none'] as const)('a read that did not fit is not told again, at %s', async receipt => {
+    const { entries } = await send([large(700_000), large(600_000), large(600_000), large(10)], { receipt }).reply
+    expect(entries.map(({ status, body }) => [status, status === 200 ? body.length : 0])).toEqual([[200, 700_000], [413, 0], [413, 0], [200, 10]])
+  })
+
   test('are refused one by one: what comes behind them and fits is answered', async () => {
     for (const receipt of ['hash', 'full'] as const) {
       const entries = [large(600_000), large(600_001), { fqmn: VIEW }, large(400_000), large(400_001), { fqmn: VIEW }]

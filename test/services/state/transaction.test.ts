@@ -83,21 +83,21 @@ describe('the digest of a transaction', () => {
 
 test('the index keeps at least the last 65,536 transactions, and forgets by what was added alone', () => {
   const index = new TransactionIndex()
-  const outcome = (n: number): Outcome => ({ id: String(n), status: 200, gas: 0n, output: Buffer.alloc(0), digest: '', seq: n, timeMs: 0, span: undefined })
+  const outcome = (n: number): Outcome => ({ id: String(n).padStart(32, '0'), status: 200, gas: 0n, output: Buffer.alloc(0), digest: '', seq: n, timeMs: 0, span: undefined })
   for (let n = 0; n < 200_000; n++) {
     index.add(outcome(n))
     // Looking keeps nothing longer: replicas are asked different things.
-    if (n % 1_000 === 0) index.get('0')
+    if (n % 1_000 === 0) index.get('0'.repeat(32))
   }
-  expect(index.get('0')).toBeUndefined()
-  for (let n = 200_000 - 65_536; n < 200_000; n += 997) expect(index.get(String(n))?.seq).toBe(n)
+  expect(index.get('0'.repeat(32))).toBeUndefined()
+  for (let n = 200_000 - 65_536; n < 200_000; n += 997) expect(index.get(String(n).padStart(32, '0'))?.seq).toBe(n)
 })
 
 test('from where the index says it begins, the same transactions make the same index, at any time', () => {
   const before = { epoch: 0, seq: 0, chain: new Uint8Array(32) }
   /** Three transactions a block. */
   const outcome = (n: number): Outcome => (
-    { id: String(n), status: 200, gas: 0n, output: Buffer.alloc(0), digest: '', seq: 1 + Math.floor(n / 3), timeMs: 0, span: undefined }
+    { id: String(n).padStart(32, '0'), status: 200, gas: 0n, output: Buffer.alloc(0), digest: '', seq: 1 + Math.floor(n / 3), timeMs: 0, span: undefined }
   )
   const whole = new TransactionIndex(50)
   let part: TransactionIndex | undefined
@@ -110,7 +110,7 @@ test('from where the index says it begins, the same transactions make the same i
     part = new TransactionIndex(50)
     for (let again = 3 * (since.seq - 1) + since.skip; again <= n; again++) part.add(outcome(again), { before, skip: again % 3 })
     expect(part.since).toEqual(since)
-    for (let any = 0; any <= n; any++) expect([any, part.get(String(any))?.seq]).toEqual([any, whole.get(String(any))?.seq])
+    for (let any = 0; any <= n; any++) expect([any, part.get(String(any).padStart(32, '0'))?.seq]).toEqual([any, whole.get(String(any).padStart(32, '0'))?.seq])
   }
 })
 
