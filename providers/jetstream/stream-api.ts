@@ -89,9 +89,9 @@ export class StreamApi {
     return seq
   }
 
-  /** Removes one message. Gives whether it was there. */
+  /** Removes one message, out of the file too: what is only struck off a list is there again where the broker is killed. Gives whether it was there. */
   async remove(seq: number): Promise<boolean> {
-    const answer = await this.#ask('STREAM.MSG.DELETE', { seq, no_erase: true })
+    const answer = await this.#ask('STREAM.MSG.DELETE', { seq })
     if (answer.error?.err_code === NO_SUCH_SEQUENCE || answer.error?.code === NO_MESSAGE) return false
     this.#checked(answer)
     return true

@@ -5,7 +5,7 @@
 import { readdir, readFile, stat, truncate } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream'
+import { jetstreamManager, type ConsumerConfig, type JetStreamManager } from '@nats-io/jetstream'
 import { floorSubject } from '../../cmtp/subject.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { GroupFloors } from '../../providers/events/group-floors.ts'
@@ -295,27 +295,45 @@ describe('a note', () => {
 })
 
 describe('making a consumer anew', () => {
-  /** What a node has that was killed behind that step. */
-  async function cutOff(channel: string): Promise<{ consumer: string, floor: number }> {
-    const consumer = await consumerOf(channel)
-    const { born, floor } = await noteOf(consumer) as { born: string, floor: number }
-    const { config } = await manager.consumers.info('CMESH_EVENTS', consumer)
-    await writeNote(consumer, { born, floor, config: { ...config, deliver_policy: 'by_start_sequence', opt_start_seq: floor + 1 } })
-    await manager.consumers.delete('CMESH_EVENTS', consumer)
-    return { consumer, floor }
+  /** A third node, which does something before it makes a consumer. */
+  async function making<T>(before: () => Promise<void>, work: (floors: GroupFloors) => Promise<T>): Promise<T> {
+    const bus = buses[0]
+    const calls = new JetStreamCalls(bus)
+    const events = new ConsumerApi(bus, calls, 'CMESH_EVENTS', 5_000)
+    const floors = new GroupFloors({
+      bus, eventsStream: new StreamApi(calls, 'CMESH_EVENTS', 5_000), notes: new StreamApi(calls, 'CMESH_EVENTS_FLOORS', 5_000),
+      stopping: new AbortController().signal,
+      events: {
+        report: name => events.report(name),
+        remove: name => events.remove(name),
+        create: async (name, config) => {
+          await before()
+          return events.create(name, config)
+        },
+      },
+    })
+    try {
+      return await work(floors)
+    } finally {
+      floors.close()
+      calls.close()
+    }
   }
 
   test('is ended by another node where it was cut off, and nobody is told that the group is not there', async () => {
     const channel = await filled(3, { attempts: 7 })
     await settle(channel, 1)
-    const { consumer, floor } = await cutOff(channel)
+    const consumer = await consumerOf(channel)
+    const before = await noteOf(consumer)
+    await loseStates()
+    await expect(making(() => Promise.reject(new Error('killed')), floors => floors.place(consumer))).rejects.toThrow('killed')
+    expect(await noteOf(consumer)).toMatchObject({ ...before, config: { opt_start_seq: (before?.floor ?? 0) + 1 } })
+    await expect(consumerOf(channel)).rejects.toThrow('the broker has no consumer')
     // A member that hears of no group opens it, and would begin with what is still to come.
-    const [opened, taken] = await Promise.all([
-      two.groups.open(channel, 'g', { ...SETTINGS, from: 'new' }), one.groups.take(channel, 'g', SURE),
-    ])
+    const [opened, taken] = await Promise.all([two.groups.open(channel, 'g', { ...SETTINGS, from: 'new' }), one.groups.take(channel, 'g', SURE)])
     expect(opened).toMatchObject({ settings: { from: 'first', attempts: 7 } })
     expect(texts(taken)).toEqual(['2', '3'])
-    expect(await noteOf(consumer)).toEqual({ born: expect.any(String), floor })
+    expect(await noteOf(consumer)).toEqual(before)
   })
 
   test('leaves no group behind that is removed meanwhile', async () => {
@@ -323,26 +341,46 @@ describe('making a consumer anew', () => {
     await settle(channel, 1)
     const consumer = await consumerOf(channel)
     await loseStates()
-    const bus = buses[0]
-    const calls = new JetStreamCalls(bus)
-    const events = new ConsumerApi(bus, calls, 'CMESH_EVENTS', 5_000)
-    const making = new GroupFloors({
-      bus, eventsStream: new StreamApi(calls, 'CMESH_EVENTS', 5_000), notes: new StreamApi(calls, 'CMESH_EVENTS_FLOORS', 5_000),
-      stopping: new AbortController().signal,
-      events: {
-        report: name => events.report(name),
-        remove: name => events.remove(name),
-        create: async (name, config) => {
-          await two.groups.remove(channel, 'g')
-          return events.create(name, config)
-        },
-      },
-    })
-    expect(await making.place(consumer)).toBeUndefined()
+    expect(await making(() => two.groups.remove(channel, 'g'), floors => floors.place(consumer))).toBeUndefined()
     expect(await one.groups.list(channel)).toEqual([])
     expect(await noteOf(consumer)).toBeUndefined()
-    making.close()
-    calls.close()
+  })
+
+  /** The configuration of a consumer that begins elsewhere, as a node writes it. */
+  async function begunAt(consumer: string, made: number, start: object): Promise<ConsumerConfig> {
+    const { config } = await manager.consumers.info('CMESH_EVENTS', consumer)
+    const { born } = await noteOf(consumer) as { born: string }
+    return { ...config, ...start, description: JSON.stringify({ ...JSON.parse(config.description ?? '') as object, born, made }) }
+  }
+
+  test('is done by a node that was not cut off from its broker, too, as in a cluster of them', async () => {
+    const channel = await filled(4)
+    await settle(channel, 2)
+    const consumer = await consumerOf(channel)
+    // What the broker comes back with that keeps the group.
+    const config = await begunAt(consumer, 0, { deliver_policy: 'all' })
+    await manager.consumers.delete('CMESH_EVENTS', consumer)
+    await manager.consumers.add('CMESH_EVENTS', config)
+    expect(texts(await one.groups.take(channel, 'g', { max: 1, waitMs: 10_000 }))).toEqual(['3'])
+    expect(texts(await two.groups.take(channel, 'g', SURE))).toEqual(['4'])
+  })
+
+  test('is waited for by who waits for events, and by who settles one', async () => {
+    const channel = await filled(2)
+    await settle(channel, 1)
+    const [held] = await one.groups.take(channel, 'g', { max: 1, waitMs: 10_000 })
+    const waiting = two.groups.take(channel, 'g', SURE)
+    const consumer = await consumerOf(channel)
+    await until('somebody waits', async () => (await manager.consumers.info('CMESH_EVENTS', consumer)).num_waiting === 1)
+    const note = await noteOf(consumer)
+    const config = await begunAt(consumer, 1, { deliver_policy: 'by_start_sequence', opt_start_seq: (note?.floor ?? 0) + 1 })
+    await writeNote(consumer, { ...note, config })
+    await manager.consumers.delete('CMESH_EVENTS', consumer)
+    const settling = one.groups.done(channel, 'g', held?.token ?? '')
+    await manager.consumers.add('CMESH_EVENTS', config)
+    await writeNote(consumer, note as object)
+    await settling
+    expect(texts(await waiting)).toEqual(['2'])
   })
 })
 
