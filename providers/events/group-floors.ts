@@ -10,25 +10,16 @@
  * 3. A note that carries a configuration is of a consumer that is being made anew, and may be missing: whoever finds it there for too long goes on with it.
  * 4. What is kept here is known to be true while the connection lasts, and is read again behind it: a take costs no call more for it.
  */
-import { DeliverPolicy } from '@nats-io/jetstream'
 import type { ConsumerConfig } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
+import { LIMITS } from '../../cmtp/limits.ts'
 import { FLOOR_WILDCARD, floorSubject } from '../../cmtp/subject.ts'
 import type { JetStreamBus } from '../jetstream/calls.ts'
 import type { ConsumerApi, ConsumerReport } from '../jetstream/consumer-api.ts'
 import { pause } from '../jetstream/publish.ts'
 import type { StreamApi } from '../jetstream/stream-api.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
-
-/** Where a group is, as far as it was noted. */
-export interface Place {
-  /** When the group was made, which tells it from another one of the name (`sameBirth`). */
-  readonly born: string
-  /** Tells its consumer from the one it had before: the place of the note that it was made anew by, 0 for the first. */
-  readonly made: number
-  /** Everything of the group up to here is settled. */
-  readonly floor: number
-}
+import { begunBehind, decodeNote, floorOf, originOf, sameBirth, sequence, type Note, type Place, type StoredNote } from './group-note.ts'
 
 export interface Floors {
   /** The place of a group whose consumer is fit to be used; `undefined` where it has none. */
@@ -51,15 +42,6 @@ export interface GroupFloorsParts {
   readonly stopping: AbortSignal
 }
 
-interface Note extends Pick<Place, 'born' | 'floor'> {
-  readonly config?: Partial<ConsumerConfig>
-}
-
-interface StoredNote extends Note {
-  readonly seq: number
-  readonly time: string
-}
-
 interface Known extends Place {
   floor: number
   /** Of the note. */
@@ -71,7 +53,6 @@ const NOTE_MS = 1_000
 /** How long one node makes a consumer anew before another does it, in ms, and how often that one looks. */
 const PATIENCE_MS = 3_000
 const LOOK_MS = 50
-const SAME_BIRTH_MS = 1_000
 /** A note is a few hundred bytes, and there are as many as groups. */
 const MAX_BYTES = 4 * 1_024 * 1_024
 
@@ -89,6 +70,8 @@ export class GroupFloors implements Floors {
   place(consumer: string): Promise<Known | undefined> {
     const known = this.#known.get(consumer)
     if (known !== undefined) return known
+    // More than there are: some were removed by other nodes.
+    if (this.#known.size >= LIMITS.eventGroups) this.#known.clear()
     const looking = this.#look(consumer)
     this.#known.set(consumer, looking)
     const forget = (): void => { if (this.#known.get(consumer) === looking) this.#known.delete(consumer) }
@@ -127,18 +110,17 @@ export class GroupFloors implements Floors {
   }
 
   async #note(consumer: string): Promise<void> {
-    const known = await this.place(consumer)
-    const report = await this.#parts.events.report(consumer)
-    if (known === undefined || report === undefined) return
-    const floor = floorOf(report)
-    const { born, made } = originOf(report)
-    if (made === known.made && sameBirth(born, known.born)) {
+    // Once, unless another node writes it at the same time, or made the group or its consumer anew.
+    for (let known = await this.place(consumer); known !== undefined; known = await this.placeAfresh(consumer, known)) {
+      const report = await this.#parts.events.report(consumer)
+      if (report === undefined) return
+      const floor = floorOf(report)
+      const { born, made } = originOf(report)
+      if (made !== known.made || !sameBirth(born, known.born)) continue
       if (floor <= known.floor) return
       const seq = await this.#put(consumer, { born: known.born, floor }, known.seq)
       if (seq !== undefined) return void Object.assign(known, { floor, seq })
     }
-    // Another node wrote it, or made the group or its consumer anew.
-    await this.placeAfresh(consumer, known)
   }
 
   async #look(consumer: string): Promise<Known | undefined> {
@@ -206,7 +188,7 @@ export class GroupFloors implements Floors {
     const message = await this.#parts.notes.message({ last_by_subj: floorSubject(consumer) })
     if (message === undefined) return undefined
     const { data = '', seq, time } = message
-    return { ...JSON.parse(Buffer.from(data, 'base64').toString('utf8')) as Note, seq, time }
+    return { ...decodeNote(Buffer.from(data, 'base64')), seq, time }
   }
 
   #put(consumer: string, note: Note, after: number): Promise<number | undefined> {
@@ -223,11 +205,6 @@ export const NO_FLOORS: Floors = {
   close: () => undefined,
 }
 
-/** A nats-server of 2.9 says a little later when a consumer was made once it has read that from its file. */
-export function sameBirth(one: string, other: string): boolean {
-  return Math.abs(Date.parse(one) - Date.parse(other)) < SAME_BIRTH_MS
-}
-
 export function floorsConfig(name: string): WantedStream {
   return {
     name,
@@ -239,27 +216,4 @@ export function floorsConfig(name: string): WantedStream {
     max_msgs_per_subject: 1,
     max_bytes: MAX_BYTES,
   }
-}
-
-/** Up to where all is settled. What is ahead of what was handed out is nobody's word. */
-function floorOf({ delivered, ack_floor: settled, num_ack_pending: inHand }: ConsumerReport): number {
-  const handedOut = sequence(delivered.stream_seq)
-  return inHand === 0 ? handedOut : Math.min(handedOut, sequence(settled.stream_seq))
-}
-
-/** A consumer whose state cannot be read is before its beginning, and says the largest number there is. */
-function sequence(seq: number): number {
-  return Number.isSafeInteger(seq) ? seq : 0
-}
-
-/** What a consumer's description says of where it comes from; of a group's first one that is nothing. */
-function originOf({ config: { description = '{}' }, created }: ConsumerReport): Pick<Place, 'born' | 'made'> {
-  const { born = created, made = 0 } = JSON.parse(description) as Partial<Place>
-  return { born, made }
-}
-
-/** The configuration of such a consumer that begins behind what was settled. */
-function begunBehind({ config }: ConsumerReport, { born, floor, seq }: StoredNote): Partial<ConsumerConfig> {
-  const description = JSON.stringify({ ...JSON.parse(config.description ?? '{}') as object, born, made: seq })
-  return { ...config, description, deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: floor + 1 }
 }

@@ -88,6 +88,18 @@ function writeNote(consumer: string, note: object): Promise<unknown> {
   return buses[0].connection.request(floorSubject(consumer), JSON.stringify(note))
 }
 
+/** What the first node asks the broker of a group from now on, by subject. */
+function listen(consumer: string): { readonly asked: readonly string[], end(): void } {
+  const { connection } = buses[0]
+  const asked: string[] = []
+  const send = connection.publish.bind(connection)
+  connection.publish = (subject, ...rest) => {
+    if (subject.includes(consumer)) asked.push(subject)
+    send(subject, ...rest)
+  }
+  return { asked, end: () => { connection.publish = send } }
+}
+
 const statusOf = (bus: NatsBus, wanted: string): Promise<void> => new Promise(resolve => {
   if (bus.status === wanted) return resolve()
   const stop = bus.onStatus(status => {
@@ -115,7 +127,8 @@ async function loseStates(part = 0): Promise<void> {
 describe('a group whose position the broker lost', () => {
   test('goes on behind what was settled', async () => {
     const channel = await filled(5)
-    await settle(channel, 3)
+    // By several nodes in turn: what the last one was done with is noted, too.
+    for (const node of [one, one, two]) await settle(channel, 1, node)
     await loseStates()
     const taken = await one.groups.take(channel, 'g', SURE)
     expect(taken.map(({ event, attempt }) => `${Buffer.from(event.data).toString()} ${attempt}`)).toEqual(['4 1', '5 1'])
@@ -249,7 +262,7 @@ describe('a note', () => {
     const channel = await filled(2)
     const consumer = await consumerOf(channel)
     const { born = '' } = await noteOf(consumer) ?? {}
-    const [{ seq = 0 } = {}] = await one.range(channel, {})
+    const { seq = 0 } = (await one.range(channel, {}))[0] ?? {}
     await writeNote(consumer, { born, floor: seq + 1_000 })
     await loseStates()
     expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 2))
@@ -257,6 +270,15 @@ describe('a note', () => {
     await publish(channel, 3, 5)
     await loseStates()
     expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 5))
+  })
+
+  test.each(['', 'null', '{"floor":2}', '{"born":1,"floor":2}', '{"born":"$","floor":"2"}', '{"born":"$","floor":2.5}', '{'])('that nobody wrote is of no group: %s', async note => {
+    const channel = await filled(2)
+    const consumer = await consumerOf(channel)
+    await buses[0].connection.request(floorSubject(consumer), note.replace('$', (await noteOf(consumer))?.born ?? ''))
+    await loseStates()
+    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 2))
+    expect(await noteOf(consumer)).toEqual({ born: expect.any(String), floor: 0 })
   })
 
   test('says nothing of what a token claims', async () => {
@@ -272,22 +294,16 @@ describe('a note', () => {
 
   test('is written once a second by who settles, and no event costs a call for it', async () => {
     const channel = await filled(100)
-    const { connection } = buses[0]
     const consumer = await consumerOf(channel)
     await one.groups.take(channel, 'g', { max: 1, waitMs: 10_000 })
-    const asked: string[] = []
-    const send = connection.publish.bind(connection)
-    connection.publish = (subject, ...rest) => {
-      if (subject.includes(consumer)) asked.push(subject)
-      send(subject, ...rest)
-    }
+    const { asked, end } = listen(consumer)
     const beganMs = performance.now()
     for (let i = 0; i < 50; i++) {
       const [taken] = await one.groups.take(channel, 'g', { max: 1, waitMs: 10_000 })
       await one.groups.done(channel, 'g', taken?.token ?? '')
     }
     const seconds = (performance.now() - beganMs) / 1_000
-    connection.publish = send
+    end()
     const notes = asked.filter(subject => subject === floorSubject(consumer) || subject === `$JS.API.CONSUMER.INFO.CMESH_EVENTS.${consumer}`)
     expect(asked.length - notes.length).toBe(3 * 50)
     expect(notes.length).toBeLessThanOrEqual(2 * seconds)
@@ -376,7 +392,10 @@ describe('making a consumer anew', () => {
     const config = await begunAt(consumer, 1, { deliver_policy: 'by_start_sequence', opt_start_seq: (note?.floor ?? 0) + 1 })
     await writeNote(consumer, { ...note, config })
     await manager.consumers.delete('CMESH_EVENTS', consumer)
+    const { asked, end } = listen(consumer)
     const settling = one.groups.done(channel, 'g', held?.token ?? '')
+    await Promise.race([settling, until('it found no consumer and looks again', () => asked.some(subject => subject.includes('.INFO.')))])
+    end()
     await manager.consumers.add('CMESH_EVENTS', config)
     await writeNote(consumer, note as object)
     await settling
