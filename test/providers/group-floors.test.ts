@@ -15,6 +15,7 @@ import { ConsumerApi } from '../../providers/jetstream/consumer-api.ts'
 import { StreamApi } from '../../providers/jetstream/stream-api.ts'
 import type { GroupSettings, Taken } from '../../services/events/provider.ts'
 import { until } from '../client/support/until.ts'
+import { BrokerCluster } from '../support/broker-cluster.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
 
 const SETTINGS: GroupSettings = { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 }
@@ -409,4 +410,29 @@ test('an older broker writes the state of a consumer into the file that it empti
   await settle(channel, 1)
   const file = path.join(broker.storeDir, 'jetstream', '$G', 'streams', 'CMESH_EVENTS', 'obs', await consumerOf(channel), 'o.dat')
   await until('it is written', async () => (await readFile(file)).length > 0)
+})
+
+test('where several brokers keep the groups nothing is noted, and all is as with one', async () => {
+  const cluster = await BrokerCluster.start()
+  const bus = await connectNats({ servers: cluster.urls })
+  const events = new JetStreamEvents({ bus, onFailure: () => undefined }, { replicas: 3 })
+  try {
+    await events.start()
+    for (const each of text(1, 3)) await events.publish('three', Buffer.from(each))
+    await events.groups.open('three', 'g', SETTINGS)
+    const [first, ...more] = await events.groups.take('three', 'g', { max: 2, waitMs: 10_000 })
+    expect(texts([...more, ...await events.groups.take('three', 'g', SURE)])).toEqual(['2', '3'])
+    await events.groups.done('three', 'g', first?.token ?? '')
+    expect(await events.groups.state('three', 'g')).toMatchObject({ waiting: 0, inHand: 2 })
+    await events.groups.remove('three', 'g')
+    const missing = { code: 'CMESH_EVENTS_NO_GROUP' }
+    await expect(events.groups.take('three', 'g', SURE)).rejects.toMatchObject(missing)
+    await expect(events.groups.done('three', 'g', first?.token ?? '')).rejects.toMatchObject(missing)
+    const streams = (await (await jetstreamManager(bus.connection)).streams.list().next()).map(({ config }) => config.name)
+    expect(streams.sort()).toEqual(['CMESH_EVENTS', 'CMESH_EVENTS_DEAD'])
+  } finally {
+    await events.stop()
+    await bus.close()
+    await cluster.stop()
+  }
 })
