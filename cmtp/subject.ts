@@ -55,6 +55,10 @@ const AGAIN_PREFIX = `${ROOT}.again.`
 export const LETTER_WILDCARD = `${LETTER_PREFIX}>`
 export const AGAIN_WILDCARD = `${AGAIN_PREFIX}*.*`
 
+const FLOOR_PREFIX = `${ROOT}.floor.`
+/** Up to where each group has settled its events, noted under the name of its consumer. */
+export const FLOOR_WILDCARD = `${FLOOR_PREFIX}*`
+
 /** Where proposals go to get their place in the order that a stream keeps, and where that stream republishes what it stored. */
 export function orderSubject(stream: string): string {
   return `${ROOT}.order.${encodeToken(stream)}`
@@ -181,6 +185,10 @@ export function letterSize(subject: string): Pick<LetterPlace, 'timeMs' | 'bytes
 
 export function againSubject(channel: string, group: string): string {
   return `${AGAIN_PREFIX}${encodeToken(channel)}.${encodeToken(group)}`
+}
+
+export function floorSubject(consumer: string): string {
+  return FLOOR_PREFIX + encodeToken(consumer)
 }
 
 /** Node to node: heartbeats, revocations, health, drain. */

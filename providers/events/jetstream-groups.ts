@@ -4,7 +4,7 @@
  * a consumer of the same name there, and is taken before the channel's events.
  *
  * Invariants: nothing of a group is kept here; a consumer's settings stand in its configuration, where a broker of 2.9 has room for them: the
- * description.
+ * description. No consumer is used before its position was held against what was noted of it.
  */
 import { hash } from 'node:crypto'
 import type { ConsumerConfig } from '@nats-io/jetstream'
@@ -14,7 +14,9 @@ import { againSubject, eventSubject } from '../../cmtp/subject.ts'
 import type { EventGroups, GroupSettings, GroupState, MeshEvent, Taken, TakeOptions } from '../../services/events/provider.ts'
 import { ACK, type ConsumerApi, type ConsumerReport, type Handed } from '../jetstream/consumer-api.ts'
 import type { StreamApi, StreamReport } from '../jetstream/stream-api.ts'
-import { formatToken, noGroup, parseToken, tooMany } from './group-token.ts'
+import type { Floors } from './group-floors.ts'
+import { sameBirth } from './group-note.ts'
+import { formatToken, noGroup, parseToken, tooMany, type TokenParts } from './group-token.ts'
 import { decodeAgain, encodeAgain } from './letters.ts'
 import { traceOf } from './trace-header.ts'
 
@@ -22,6 +24,7 @@ export interface JetStreamGroupsParts {
   /** Consumers of the stream of events, and of the stream of what was put back. */
   readonly events: ConsumerApi
   readonly again: ConsumerApi
+  readonly floors: Floors
   readonly eventsStream: Pick<StreamApi, 'report' | 'failed'>
   readonly againStream: Pick<StreamApi, 'message' | 'direct' | 'remove' | 'report' | 'purgeOldest'>
   /** The first event of a channel from a sequence on. */
@@ -47,11 +50,14 @@ export class JetStreamGroups implements EventGroups {
   }
 
   async open(channel: string, group: string, settings: GroupSettings): Promise<GroupState> {
-    const { events, again } = this.#parts()
+    const { events, again, floors } = this.#parts()
     const name = nameOf(channel, group)
+    const place = await floors.place(name)
     const [found, putBack] = await Promise.all([events.report(name), again.report(name)])
     // First the one of the channel: a group without it has no settings.
     const report = found ?? await this.#create(channel, group, settings)
+    // Where it begins is noted before anything is taken.
+    if (found === undefined) await floors.placeAfresh(name, place)
     if (putBack === undefined) {
       const config = configOf(channel, group, { ...stateOf(report).settings, from: 'first' })
       await again.create(name, { ...config, filter_subject: againSubject(channel, group) })
@@ -60,7 +66,9 @@ export class JetStreamGroups implements EventGroups {
   }
 
   async state(channel: string, group: string): Promise<GroupState> {
-    const found = await this.#parts().events.report(nameOf(channel, group))
+    const { events, floors } = this.#parts()
+    const name = nameOf(channel, group)
+    const found = await floors.place(name) && await events.report(name)
     if (found === undefined) throw noGroup(channel, group)
     return stateOf(found)
   }
@@ -71,41 +79,46 @@ export class JetStreamGroups implements EventGroups {
     return all.filter(({ config }) => config.filter_subject === subject && describes(config)).map(stateOf).sort((a, b) => (a.group < b.group ? -1 : 1))
   }
 
-  async take(channel: string, group: string, { max, waitMs }: TakeOptions): Promise<readonly Taken[]> {
-    const { events, again } = this.#parts()
+  async take(channel: string, group: string, options: TakeOptions): Promise<readonly Taken[]> {
+    const { again, floors } = this.#parts()
     const name = nameOf(channel, group)
     // The broker is silent where it is asked for the next message of no consumer: this tells first whether the group is there.
-    const putBack = await again.report(name)
-    if (putBack === undefined) throw noGroup(channel, group)
+    const [found, putBack] = await Promise.all([floors.place(name), again.report(name)])
+    if (found === undefined || putBack === undefined) throw noGroup(channel, group)
     if (putBack.num_pending + putBack.num_ack_pending > 0) {
       const taken: Taken[] = []
-      const handed = await again.next(name, max, LEAST_WAIT_MS)
+      const handed = await again.next(name, options.max, LEAST_WAIT_MS)
       for (const each of handed === 'missing' ? [] : handed) {
         const event = decodeAgain(each.data)
         if (event !== undefined) taken.push({ event, attempt: each.delivered, token: formatToken({ ...each, again: true }) })
       }
       if (taken.length > 0) return taken
     }
-    const first = await events.next(name, 1, Math.max(waitMs, LEAST_WAIT_MS)).catch(async (error: unknown) => {
-      if (error instanceof CMeshError && error.code === 'CMESH_BUS_TIMEOUT' && await events.report(name) === undefined) return 'missing' as const
-      throw error
-    })
-    if (first === 'missing') throw noGroup(channel, group)
-    const more = Math.min(max - 1, first[0]?.pending ?? 0)
-    // Whoever else takes from the group may be faster, so that fewer may come.
-    const rest = more > 0 ? await events.next(name, more, LEAST_WAIT_MS).catch(() => []) : []
-    return [...first, ...(rest === 'missing' ? [] : rest)].map(each => takenOf(channel, each))
+    for (let place = found; ;) {
+      const handed = await this.#next(name, options)
+      if (handed !== 'missing' && handed.every(({ seq }) => seq > place.floor)) return handed.map(each => takenOf(channel, each))
+      // No consumer, or an event that was settled: its ack was forgotten, the group's position was, or this is another group by now.
+      const now = await floors.placeAfresh(name, place)
+      const anew = now !== undefined && now.made !== place.made && sameBirth(now.born, place.born)
+      // What the consumer handed out that is there no more is in nobody's hand.
+      if (handed !== 'missing' && !anew) return handed.map(each => takenOf(channel, each))
+      if (now === undefined) throw noGroup(channel, group)
+      place = now
+    }
   }
 
   async done(channel: string, group: string, token: string): Promise<void> {
+    const { againStream, floors } = this.#parts()
     const parts = parseToken(channel, group, token)
-    await this.#settle(channel, group, token, ACK.done)
+    // The broker knows the place of what is in hand; for what is not, it would take the token's for how far the group has come.
+    await this.#settle(channel, group, { ...parts, consumerSeq: 0 }, ACK.done)
+    if (!parts.again) floors.settled(nameOf(channel, group))
     // Nobody else is to have it: it need not be kept. Only what is this group's own is looked up.
-    if (parts.again && (await this.look(channel, group, token)).event !== undefined) await this.#parts().againStream.remove(parts.seq)
+    else if ((await this.look(channel, group, token)).event !== undefined) await againStream.remove(parts.seq)
   }
 
   again(channel: string, group: string, token: string, delayMs: number): Promise<void> {
-    return this.#settle(channel, group, token, ACK.again(delayMs))
+    return this.#settle(channel, group, parseToken(channel, group, token), ACK.again(delayMs))
   }
 
   async look(channel: string, group: string, token: string): Promise<{ readonly event: MeshEvent | undefined, readonly attempt: number }> {
@@ -127,8 +140,9 @@ export class JetStreamGroups implements EventGroups {
   }
 
   async remove(channel: string, group: string): Promise<void> {
-    const { events, again } = this.#parts()
+    const { events, again, floors } = this.#parts()
     const name = nameOf(channel, group)
+    await floors.remove(name)
     await events.remove(name)
     await again.remove(name)
   }
@@ -141,11 +155,29 @@ export class JetStreamGroups implements EventGroups {
     return events.create(nameOf(channel, group), configOf(channel, group, settings))
   }
 
-  async #settle(channel: string, group: string, token: string, ack: string): Promise<void> {
-    const { events, again } = this.#parts()
-    const parts = parseToken(channel, group, token)
-    const found = await (parts.again ? again : events).settle(nameOf(channel, group), parts, ack)
-    if (!found) throw noGroup(channel, group)
+  /** The next of the channel's events, or `missing` where the group has no consumer. */
+  async #next(name: string, { max, waitMs }: TakeOptions): Promise<readonly Handed[] | 'missing'> {
+    const { events } = this.#parts()
+    const first = await events.next(name, 1, Math.max(waitMs, LEAST_WAIT_MS)).catch(async (error: unknown) => {
+      if (error instanceof CMeshError && error.code === 'CMESH_BUS_TIMEOUT' && await events.report(name) === undefined) return 'missing' as const
+      throw error
+    })
+    if (first === 'missing') return first
+    const more = Math.min(max - 1, first[0]?.pending ?? 0)
+    // Whoever else takes from the group may be faster, so that fewer may come.
+    const rest = more > 0 ? await events.next(name, more, LEAST_WAIT_MS).catch(() => []) : []
+    return [...first, ...(rest === 'missing' ? [] : rest)]
+  }
+
+  async #settle(channel: string, group: string, parts: TokenParts, ack: string): Promise<void> {
+    const { events, again, floors } = this.#parts()
+    const name = nameOf(channel, group)
+    const consumers = parts.again ? again : events
+    const place = await floors.place(name)
+    if (place !== undefined && await consumers.settle(name, parts, ack)) return
+    // Not there where it is made anew just now.
+    const anew = place !== undefined && await floors.placeAfresh(name, place) !== undefined
+    if (!anew || !await consumers.settle(name, parts, ack)) throw noGroup(channel, group)
   }
 }
 
@@ -174,8 +206,9 @@ function describes({ description }: Pick<ConsumerConfig, 'description'>): boolea
 }
 
 function stateOf({ config, num_ack_pending: inHand, num_pending: waiting }: ConsumerReport): GroupState {
-  const { channel, group, ...settings } = JSON.parse(config.description ?? '') as Description
-  return { channel, group, settings: { ...settings, ackWaitMs: (config.ack_wait ?? 0) / 1e6 }, waiting, inHand }
+  // There may be more in it, of a consumer that was made anew.
+  const { channel, group, from, attempts, backoffMs } = JSON.parse(config.description ?? '') as Description
+  return { channel, group, settings: { from, attempts, backoffMs, ackWaitMs: (config.ack_wait ?? 0) / 1e6 }, waiting, inHand }
 }
 
 function takenOf(channel: string, handed: Handed): Taken {

@@ -24,6 +24,7 @@ import { ensureStream, managerOf, patient } from '../jetstream/stream.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
 import { ChannelTail } from './channel-tail.ts'
 import type { Stored } from './channel-tail.ts'
+import { floorsConfig, GroupFloors, NO_FLOORS } from './group-floors.ts'
 import { JetStreamGroups, type JetStreamGroupsParts } from './jetstream-groups.ts'
 import { JetStreamLetters, lettersConfig } from './letters.ts'
 import { Newest } from './newest.ts'
@@ -97,6 +98,7 @@ export class JetStreamEvents implements EventsProvider {
   readonly #parts: JetStreamEventsParts
   readonly #stream: WantedStream
   readonly #letters: WantedStream
+  readonly #floors: WantedStream | undefined
   readonly #publishTimeoutMs: number
   readonly #readTimeoutMs: number
   readonly #checkMs: number
@@ -121,6 +123,7 @@ export class JetStreamEvents implements EventsProvider {
       name: `${this.#stream.name}_DEAD`, replicas: options.replicas ?? 1, maxBytes: options.letterBytes ?? LETTER_BYTES,
       maxAgeMs: options.letterAgeMs ?? LETTER_AGE_MS, windowMs: DUPLICATE_WINDOW_MS,
     })
+    if (this.#stream.num_replicas === 1) this.#floors = floorsConfig(`${this.#stream.name}_FLOORS`)
     this.#newest = new Newest(channel => this.#readNewest(channel), this.#stopping.signal)
     // As many listeners as there are waits under way, which is bounded elsewhere.
     setMaxListeners(0, this.#stopping.signal)
@@ -213,6 +216,7 @@ export class JetStreamEvents implements EventsProvider {
       const manager = await managerOf(bus)
       await ensureStream(manager, this.#stream, patience)
       await ensureStream(manager, this.#letters, patience)
+      if (this.#floors !== undefined) await ensureStream(manager, this.#floors, patience)
       const reader = new StreamReader(calls, this.#stream.name, this.#readTimeoutMs)
       feed = new StoredFeed({
         bus, manager, reader, stream: this.#stream, checkMs: this.#checkMs, patience, onFailure,
@@ -234,10 +238,13 @@ export class JetStreamEvents implements EventsProvider {
     const [stream, dead, timeoutMs] = [this.#stream.name, this.#letters.name, this.#readTimeoutMs]
     const { bus } = this.#parts
     const publisher = new StreamPublisher(bus, calls, dead)
+    const [events, eventsStream] = [new ConsumerApi(bus, calls, stream, timeoutMs), new StreamApi(calls, stream, timeoutMs)]
+    const notes = this.#floors && new StreamApi(calls, this.#floors.name, timeoutMs)
     return {
-      events: new ConsumerApi(bus, calls, stream, timeoutMs),
+      events,
       again: new ConsumerApi(bus, calls, dead, timeoutMs),
-      eventsStream: new StreamApi(calls, stream, timeoutMs),
+      floors: notes === undefined ? NO_FLOORS : new GroupFloors({ bus, events, eventsStream, notes, stopping: this.#stopping.signal }),
+      eventsStream,
       againStream: new StreamApi(calls, dead, timeoutMs),
       next: (channel, seq) => reader.next(channel, seq),
       store: (subject: string, data: Uint8Array, id?: string) => publisher.publish({
@@ -256,6 +263,7 @@ export class JetStreamEvents implements EventsProvider {
     for (const tail of this.#allTails()) tail.close()
     this.#tails.clear()
     running?.feed.close()
+    running?.groups.floors.close()
     running?.calls.close()
     this.#newest.clear()
   }

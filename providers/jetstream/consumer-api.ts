@@ -10,7 +10,7 @@ import type { JetStreamBus, JetStreamCalls } from './calls.ts'
 import { pull } from './pull.ts'
 import { refused, type ApiRefusal } from './refusal.ts'
 
-export type ConsumerReport = Pick<ConsumerInfo, 'name' | 'config' | 'num_ack_pending' | 'num_pending'>
+export type ConsumerReport = Pick<ConsumerInfo, 'name' | 'config' | 'created' | 'delivered' | 'ack_floor' | 'num_ack_pending' | 'num_pending'>
 
 interface ApiAnswer extends Partial<ConsumerReport> {
   readonly error?: ApiRefusal

@@ -5,6 +5,7 @@
  * The state and `message` are the leader's word; `direct` may be answered by any replica, which can lag: its caller must know
  * how far the stream goes.
  */
+import { headers as newHeaders } from '@nats-io/nats-core'
 import type { Msg } from '@nats-io/nats-core'
 import { JetStreamApiCodes } from '@nats-io/jetstream'
 import type { StreamInfo } from '@nats-io/jetstream'
@@ -16,6 +17,8 @@ import { refused, type ApiRefusal } from './refusal.ts'
 export const NO_MESSAGE = 404
 /** `err_code` of a delete that found nothing, of brokers before and since 2.11. */
 const NO_SUCH_SEQUENCE = 10_043
+/** By this header the broker stores a message only behind the one that its writer knew. */
+const AFTER = 'Nats-Expected-Last-Subject-Sequence'
 
 /** A message of the stream as `STREAM.MSG.GET` gives it. */
 export interface StoredMessage {
@@ -34,6 +37,8 @@ export type StreamReport = Pick<StreamInfo, 'config' | 'created' | 'state'> & Pa
 interface ApiAnswer extends Partial<StreamReport> {
   readonly error?: ApiRefusal
   readonly message?: StoredMessage
+  /** Where a message was stored. */
+  readonly seq?: number
 }
 
 export class StreamApi {
@@ -73,9 +78,20 @@ export class StreamApi {
     return answer
   }
 
-  /** Removes one message. Gives whether it was there. */
+  /** Stores a message where `after` is the newest of its subject, 0 for none; gives its sequence, `undefined` where another one is. */
+  async put(subject: string, data: Uint8Array, after: number): Promise<number | undefined> {
+    const headers = newHeaders()
+    headers.set(AFTER, `${after}`)
+    const answer = (await this.#calls.call(subject, data, { timeoutMs: this.#timeoutMs, headers })).json<ApiAnswer>()
+    if (answer.error?.err_code === JetStreamApiCodes.StreamWrongLastSequence) return undefined
+    const { seq } = this.#checked(answer)
+    if (seq === undefined) throw this.failed('its answer is no ack')
+    return seq
+  }
+
+  /** Removes one message, out of the file too: what is only struck off a list is there again where the broker is killed. Gives whether it was there. */
   async remove(seq: number): Promise<boolean> {
-    const answer = await this.#ask('STREAM.MSG.DELETE', { seq, no_erase: true })
+    const answer = await this.#ask('STREAM.MSG.DELETE', { seq })
     if (answer.error?.err_code === NO_SUCH_SEQUENCE || answer.error?.code === NO_MESSAGE) return false
     this.#checked(answer)
     return true

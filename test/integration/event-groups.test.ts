@@ -1,7 +1,7 @@
 /**
  * Groups, dead letters and delayed calls on a real node and broker: through the SDK and the command line, and over kill −9 of the node with its broker.
  */
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { connect } from '../../client/connect.ts'
@@ -49,6 +49,13 @@ async function writtenMs(channel: string, group: string): Promise<number> {
     return (await stat(join(dir, 'broker', path, '..', 'o.dat')).catch(() => undefined))?.mtimeMs ?? 0
   }
   return 0
+}
+
+/** Up to where groups have settled their events, as notes say that the broker has on disk. */
+async function notedFloors(): Promise<readonly number[]> {
+  const blocks = (await readdir(join(dir, 'broker'), { recursive: true })).filter(path => /CMESH_EVENTS_FLOORS\/msgs\/\d+\.blk$/.test(path))
+  const notes = await Promise.all(blocks.map(path => readFile(join(dir, 'broker', path), 'latin1')))
+  return [...notes.join('').matchAll(/"floor":(\d+)\}/g)].map(([, floor]) => Number(floor))
 }
 
 describe('members of a group', () => {
@@ -142,7 +149,7 @@ describe('kill −9 of the node with its broker', () => {
       await ask('0xEW:killed:g:ack', { tokens: [filler?.token] })
       return await writtenMs('killed', 'g') > ackedMs
     })
-    // It empties the file and fills it again: killed between the two it forgets the group's position altogether (docs/events.md).
+    // It empties the file and fills it again: killed between the two it forgets who has what (the test below).
     await until('the broker has nothing more to write down', async () => Date.now() - await writtenMs('killed', 'g') > IDLE_MS)
     await client.publish('killed', 'next')
     const [dying] = await ask<Taken>('0xEW:killed:dead:pull', {})
@@ -171,5 +178,27 @@ describe('kill −9 of the node with its broker', () => {
     expect(await counter()).toBe(before + 2)
     expect([await client.later.cancel(far), await client.later.cancel(far)]).toEqual([true, false])
     expect(await client.later.list()).toEqual([])
+  })
+
+  test('loses no position where the broker had emptied the file that it stands in', async () => {
+    const ask = async <T>(fqmn: string, body: object): Promise<T> => (await client.call(fqmn, { body: JSON.stringify(body) })).json<T>()
+    type Taken = readonly { readonly seq: number, readonly data: string, readonly token: string }[]
+    await client.publish('emptied', 'before')
+    await ask('0xEW:emptied:g:open', { ackWaitMs: 60_000 })
+    await ask('0xEW:emptied:idle:open', {})
+    for (let i = 0; i < 4; i++) await client.publish('emptied', `${i}`)
+    const taken = await ask<Taken>('0xEW:emptied:g:pull', { max: 3, waitMs: 1_000 })
+    await ask('0xEW:emptied:g:ack', { tokens: taken.slice(0, 2).map(({ token }) => token) })
+    const [, second, third] = taken.map(({ seq }) => seq)
+    await until('it is noted', async () => (await notedFloors()).some(floor => floor >= Number(second) && floor < Number(third)))
+
+    await node.kill()
+    const states = (await readdir(join(dir, 'broker'), { recursive: true })).filter(path => /\/obs\/[^/]+\/o\.dat$/.test(path))
+    for (const path of states) await truncate(join(dir, 'broker', path))
+    node = await room.start({ dir, args: ['--operator', operator.did] })
+    client = await open()
+    const again = async (group: string): Promise<string[]> => (await ask<Taken>(`0xEW:emptied:${group}:pull`, { max: 10, waitMs: 1_000 })).map(({ data }) => data)
+    expect(await again('g')).toEqual(['2', '3'])
+    expect(await again('idle')).toEqual(['0', '1', '2', '3'])
   })
 })
