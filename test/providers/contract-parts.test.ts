@@ -1,4 +1,6 @@
 /** Parts of the contract engine that show from outside only in what they cost, or only when they are large. */
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, test } from '@jest/globals'
 import binaryen from 'assemblyscript/binaryen'
 import fc from 'fast-check'
@@ -8,6 +10,9 @@ import { MemoryView } from '../../providers/contracts/memory.ts'
 import { HOST_FAULT } from '../../providers/contracts/meter/index.ts'
 import { SortedKeys, type KeyCursor } from '../../providers/contracts/sorted-keys.ts'
 import { stopOf } from '../../providers/contracts/traps.ts'
+import { WasmEngine } from '../../providers/contracts/wasm.ts'
+import { abiText, contractModule } from '../support/contract-module.ts'
+import { callOf } from '../support/engine-rig.ts'
 
 describe('sorted keys', () => {
   const walk = (cursor: KeyCursor): string[] => {
@@ -110,4 +115,20 @@ describe('what ended a contract', () => {
   ])('%s is the host\'s and thrown on', (_what, thrown, slots, message) => {
     expect(() => stopped(thrown, 5, slots)).toThrow(message)
   })
+})
+
+test('an idle instance keeps no long output: only a short one is compared with the next', () => {
+  const collect = (setFlagsFromString('--expose-gc'), runInNewContext('gc') as () => void)
+  const engine = new WasmEngine()
+  const addresses = Array.from({ length: 64 }, (_, n) => `0x${n.toString(16).padStart(3, '0')}`)
+  for (const [n, address] of addresses.entries()) {
+    const said = `(func (export "call_run") (memory.fill (i32.const 0) (i32.const ${97 + n % 26}) (i32.const 65536)) (call $output (i32.const 0) (i32.const ${65_536 - n})))`
+    engine.install(address, contractModule(said, { abi: abiText([{ name: 'run' }]) }), new Map())
+  }
+  collect()
+  const before = process.memoryUsage().arrayBuffers
+  for (const address of addresses) expect(engine.call(callOf('run', { address, gasLimit: 50_000_000 }))).toMatchObject({ ok: true })
+  collect()
+  expect(engine.held.instances).toBe(addresses.length)
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(addresses.length * 1_000)
 })
