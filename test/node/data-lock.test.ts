@@ -54,12 +54,15 @@ describe('the lock of a data directory', () => {
   test('of a process that was killed is taken over, and is not while that lives', async () => {
     const child = spawn(process.execPath, ['--import', HOOKS, '--input-type=module', '-e', HOLDER, dir], { stdio: ['ignore', 'pipe', 'inherit'] })
     const [said] = await once(child.stdout, 'data') as [Buffer]
-    expect(said.toString()).toBe('held')
-    expect(await readFile(file(), 'utf8')).toBe(`${child.pid}\n`)
     const lock = new DataLock(dir)
-    await expect(lock.acquire()).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE', detail: { pid: child.pid } })
-    child.kill('SIGKILL')
-    await once(child, 'exit')
+    try {
+      expect(said.toString()).toBe('held')
+      expect(await readFile(file(), 'utf8')).toBe(`${child.pid}\n`)
+      await expect(lock.acquire()).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE', detail: { pid: child.pid } })
+    } finally {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
     await lock.acquire()
     expect(await readFile(file(), 'utf8')).toBe(`${process.pid}\n`)
     await lock.release()
