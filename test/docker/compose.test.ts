@@ -101,7 +101,7 @@ describe('docker-compose.yml', () => {
     for (const name of NODES) {
       expect(services[name]).toMatchObject({
         profiles: ['cluster'], command: expect.arrayContaining([`/data/cluster/${name}/settings.json`, `/data/cluster/${name}`]) as unknown,
-        depends_on: Object.fromEntries(BROKERS.map(broker => [broker, { condition: 'service_healthy' }])), healthcheck: { test: mesh.healthcheck?.test },
+        depends_on: Object.fromEntries(BROKERS.map(broker => [broker, { condition: 'service_started' }])), healthcheck: { test: mesh.healthcheck?.test },
         stop_grace_period: mesh.stop_grace_period,
       })
     }
