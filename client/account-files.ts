@@ -95,6 +95,9 @@ listen: "127.0.0.1:4222"
 max_payload: 2MB
 max_pending: 64MB
 max_connections: 16384
+# A node whose machine lost its power or its network is handed requests until the server has noticed: 10 to 15 s with these, minutes without.
+ping_interval: "5s"
+ping_max: 2
 jetstream {
   store_dir: ${JSON.stringify(path.join(dir, 'store'))}
 }

@@ -46,10 +46,9 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
   }
   const part = `${path.resolve(dir)}.restore`
   const from = await open(file, 'r').catch((error: unknown) => { throw unusable(file, (error as Error).message) })
-  let begun = false
+  let mark: DataLock | undefined
   try {
-    const mark = await begin(part)
-    begun = true
+    mark = await begin(part)
     const reader = new BackupReader(file, from)
     const header = await reader.header()
     for (const { name, bytes } of await reader.files()) {
@@ -71,10 +70,11 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
     await syncDirectory(path.dirname(path.resolve(dir)))
     return { ...facts, keys: header.keys, audits, verified: verify }
   } catch (thrown) {
-    if (begun) await rm(part, { recursive: true, force: true })
+    if (mark !== undefined) await rm(part, { recursive: true, force: true })
     if (thrown instanceof CMeshError) throw thrown
     throw new CMeshError('CMESH_BACKUP_TARGET', { path: dir, reason: (thrown as Error).message }, { cause: thrown })
   } finally {
+    await mark?.release()
     await from.close()
   }
 }

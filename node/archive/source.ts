@@ -21,7 +21,8 @@ export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise
   // Before anything is made: looking into a directory that is not there leaves none behind.
   if (!existsSync(path.join(dataDir, of, 'log'))) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir })
   const dir = path.join(dataDir, 'checkpoint')
-  await new DataLock(dir).acquire()
+  const lock = new DataLock(dir)
+  await lock.acquire()
   try {
     await rm(path.join(dir, 'log'), { recursive: true, force: true })
     const log = await LogCopy.take(path.join(dataDir, of), path.join(dir, 'log'))
@@ -32,6 +33,7 @@ export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise
     }
   } finally {
     await rm(dir, { recursive: true, force: true })
+    await lock.release()
   }
 }
 

@@ -55,6 +55,13 @@ export const BROKER_LIMITS = Object.freeze({
   pendingBytes: 64 * 1_024 * 1_024,
   /** How long one write to a reader may block, in seconds. */
   writeDeadlineS: 10,
+  /**
+   * After so long a silence a connection is asked whether it is there, in seconds, and after so many questions without an answer it is closed: 10 to 15 s.
+   * Nothing says of a machine that lost its power or its network that it is gone, and until it is the server hands it requests. Nodes and clients of ours
+   * ask by themselves before that, so none that lives is asked.
+   */
+  pingS: 5,
+  pings: 2,
   /** Size at which the log is put aside, in bytes. */
   logBytes: 16 * 1_024 * 1_024,
   /** Logs put aside that are kept. */
@@ -80,6 +87,8 @@ max_payload: ${BROKER_LIMITS.payloadBytes}
 max_connections: ${BROKER_LIMITS.connections}
 max_pending: ${BROKER_LIMITS.pendingBytes}
 write_deadline: "${BROKER_LIMITS.writeDeadlineS}s"
+ping_interval: "${BROKER_LIMITS.pingS}s"
+ping_max: ${BROKER_LIMITS.pings}
 jetstream {
   store_dir: ${quoted(config.dir)}
   max_memory_store: ${BROKER_LIMITS.memoryStoreBytes}

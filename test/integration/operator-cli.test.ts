@@ -94,8 +94,11 @@ describe('cmesh operator export', () => {
     expect(texts[0]).toContain('dir: "/srv/nats/jwt"')
     expect(texts[1]).toContain('store_dir: "/srv/nats/store"')
     const written = (name: string): string => new RegExp(`^${name}: "?(.+?)"?$`, 'm').exec(texts[1] ?? '')?.[1] ?? ''
-    expect([written('max_payload'), written('max_pending'), Number(written('max_connections'))])
-      .toEqual([`${BROKER_LIMITS.payloadBytes / 2 ** 20}MB`, `${BROKER_LIMITS.pendingBytes / 2 ** 20}MB`, BROKER_LIMITS.connections])
+    expect([written('max_payload'), written('max_pending'), Number(written('max_connections')), written('ping_interval'), Number(written('ping_max'))])
+      .toEqual([
+        `${BROKER_LIMITS.payloadBytes / 2 ** 20}MB`, `${BROKER_LIMITS.pendingBytes / 2 ** 20}MB`, BROKER_LIMITS.connections,
+        `${BROKER_LIMITS.pingS}s`, BROKER_LIMITS.pings,
+      ])
     expect(BROKER_LIMITS.payloadBytes).toBeGreaterThan(LIMITS.frameBytes)
   })
 

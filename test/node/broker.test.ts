@@ -117,6 +117,8 @@ describe('a managed broker', () => {
     try {
       expect(await told('HEALTHZ')).toMatchObject({ data: { status: 'ok' } })
       expect(await told('VARZ')).toMatchObject({ data: { connections: 1, max_connections: BROKER_LIMITS.connections } })
+      // A node whose machine is gone is handed no request for longer than these come to.
+      expect(await told('VARZ')).toMatchObject({ data: { ping_interval: BROKER_LIMITS.pingS * 1e9, ping_max: BROKER_LIMITS.pings } })
       expect(await told('JSZ')).toMatchObject({ data: { config: expect.anything() } })
       expect(await told('CONNZ')).toMatchObject({ data: { num_connections: 1 } })
     } finally {

@@ -6,6 +6,15 @@ import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { DataLock } from '../../node/data-lock.ts'
 
+const HOOKS = new URL('../typescript-hooks.mjs', import.meta.url).href
+/** A process that holds the directory named by its argument until it is ended. */
+const HOLDER = `
+  const { DataLock } = await import(${JSON.stringify(new URL('../../node/data-lock.ts', import.meta.url).href)})
+  await new DataLock(process.argv[1]).acquire()
+  process.stdout.write('held')
+  setInterval(() => {}, 1_000_000)
+`
+
 let root: string
 let dir: string
 beforeEach(async () => {
@@ -21,7 +30,7 @@ describe('the lock of a data directory', () => {
     const lock = new DataLock(dir)
     await lock.acquire()
     expect((await stat(dir)).mode & 0o777).toBe(0o700)
-    expect(await readFile(file(), 'utf8')).toMatch(new RegExp(`^${process.pid} \\d*\n$`))
+    expect(await readFile(file(), 'utf8')).toBe(`${process.pid}\n`)
     await lock.acquire()
     await lock.release()
     await lock.release()
@@ -42,15 +51,20 @@ describe('the lock of a data directory', () => {
     await second.release()
   })
 
-  test('of a process that is gone is taken over', async () => {
-    const child = spawn(process.execPath, ['-e', ''])
-    await once(child, 'exit')
+  test('of a process that was killed is taken over, and is not while that lives', async () => {
+    const child = spawn(process.execPath, ['--import', HOOKS, '--input-type=module', '-e', HOLDER, dir], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const [said] = await once(child.stdout, 'data') as [Buffer]
     const lock = new DataLock(dir)
+    try {
+      expect(said.toString()).toBe('held')
+      expect(await readFile(file(), 'utf8')).toBe(`${child.pid}\n`)
+      await expect(lock.acquire()).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE', detail: { pid: child.pid } })
+    } finally {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
     await lock.acquire()
-    await lock.release()
-    await writeFile(file(), `${child.pid} 1\n`)
-    await lock.acquire()
-    expect(await readFile(file(), 'utf8')).toMatch(new RegExp(`^${process.pid} `))
+    expect(await readFile(file(), 'utf8')).toBe(`${process.pid}\n`)
     await lock.release()
   })
 
@@ -67,24 +81,25 @@ describe('the lock of a data directory', () => {
     }
   })
 
-  test('is taken over though somebody was killed at just that', async () => {
-    await mkdir(dir, { recursive: true })
-    await writeFile(file(), '999999999 1\n')
-    await writeFile(`${file()}.takeover`, '999999998 1\n')
-    const lock = new DataLock(dir)
-    await lock.acquire()
-    expect(await readdir(dir)).toEqual(['node.lock'])
-    await lock.release()
+  test('holds whatever the file says of its holder: in another container its process id is nobody here', async () => {
+    const first = new DataLock(dir)
+    await first.acquire()
+    await writeFile(file(), '1\n')
+    await expect(new DataLock(dir).acquire()).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE', detail: { pid: 1 } })
+    await writeFile(file(), '')
+    await expect(new DataLock(dir).acquire()).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE', detail: { pid: 0 } })
+    await first.release()
   })
 
-  test('of an earlier process with the same id is taken over', async () => {
-    const lock = new DataLock(dir)
-    await lock.acquire()
-    await lock.release()
-    await writeFile(file(), `${process.pid} 1\n`)
-    await lock.acquire()
-    expect(await readFile(file(), 'utf8')).not.toBe(`${process.pid} 1\n`)
-    await lock.release()
+  test('that is released leaves the next one\'s alone', async () => {
+    const [first, second] = [new DataLock(dir), new DataLock(dir)]
+    await first.acquire()
+    await rm(dir, { recursive: true })
+    await second.acquire()
+    await first.release()
+    await expect(new DataLock(dir).acquire()).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })
+    await second.release()
+    expect(await readdir(dir)).toEqual([])
   })
 
   test.each(['', 'noise', '-1 2', '0 0', '99999999999999999999 1'])('that says %j is nobody\'s and is taken over', async text => {
