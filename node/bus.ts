@@ -114,7 +114,7 @@ function refuseOld({ connection: { info } }: NatsBus): void {
 
 /** A server without accounts lets everybody in and asks nobody to sign; whoever gave accounts believes otherwise. */
 function refuseWithoutAccounts(bus: NatsBus): void {
-  if (bus.connection.info?.nonce !== undefined) return
+  if (bus.signed) return
   throw new CMeshError('CMESH_BROKER_ACCOUNTS', { reason: 'the server at bus.url was not configured with them; include what `cmesh operator export` wrote' })
 }
 

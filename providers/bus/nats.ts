@@ -48,7 +48,7 @@ export async function connectNats(options: NatsBusOptions): Promise<NatsBus> {
   if (options.jwt !== undefined && options.nkeySeed === undefined) {
     throw new CMeshError('CMESH_CONFIG_INVALID', { key: 'jwt', reason: 'it is worth nothing without the nkey seed it speaks of' })
   }
-  const login = { refused: false }
+  const login: Login = { refused: false, signed: false }
   const authenticator = authenticatorOf(options, servers)
   const natsOptions: ConnectionOptions = {
     servers: servers.map(withoutCredentials),
@@ -62,7 +62,12 @@ export async function connectNats(options: NatsBusOptions): Promise<NatsBus> {
     maxPingOut: 2,
     noAsyncTraces: true,
     ...EARLY_SENDING,
-    ...(authenticator && { authenticator }),
+    ...(authenticator && {
+      authenticator: nonce => {
+        login.signed = nonce !== undefined
+        return authenticator(nonce)
+      },
+    }),
   }
   try {
     return new NatsBus(await connect(natsOptions), options, login)
@@ -72,13 +77,20 @@ export async function connectNats(options: NatsBusOptions): Promise<NatsBus> {
   }
 }
 
+/** How the last login went. */
+interface Login {
+  refused: boolean
+  /** The server asked whoever comes to sign. What it says of itself later does not repeat that. */
+  signed: boolean
+}
+
 export class NatsBus implements Bus {
   /** The connection itself, for the providers that speak JetStream. It belongs to the bus: nobody else closes it. */
   readonly connection: NatsConnection
   readonly #correlator: Correlator
   readonly #onError: (error: CMeshError) => void
   readonly #drainMs: number
-  readonly #login: { refused: boolean }
+  readonly #login: Login
   readonly #listeners = new Set<(status: BusStatus) => void>()
   readonly #subscriptions = new Set<NatsSubscription>()
   #status: BusStatus = 'connected'
@@ -87,7 +99,7 @@ export class NatsBus implements Bus {
   #closing: Promise<void> | undefined
 
   /** Takes over `connection`, which must be connected. Use `connectNats`. */
-  constructor(connection: NatsConnection, options: NatsBusOptions, login: { refused: boolean }) {
+  constructor(connection: NatsConnection, options: NatsBusOptions, login: Login) {
     this.connection = connection
     this.#login = login
     this.#drainMs = options.drainMs ?? 5_000
@@ -105,6 +117,11 @@ export class NatsBus implements Bus {
 
   get status(): BusStatus {
     return this.#status
+  }
+
+  /** Whether the server had this login signed, as one with accounts does. */
+  get signed(): boolean {
+    return this.#login.signed
   }
 
   /** Messages published while there was no connection; they are gone, as fire and forget allows. */

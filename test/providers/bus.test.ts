@@ -1,3 +1,4 @@
+import { createServer } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { connectNats, type NatsBus, type NatsBusOptions } from '../../providers/bus/nats.ts'
@@ -275,6 +276,25 @@ describe('connecting', () => {
   test('with an account\'s word about another key is refused', async () => {
     const { nkeySeed } = server.broker.core
     await expect(connectNats({ servers: server.url, nkeySeed, jwt: server.broker.mesh.jwt })).rejects.toMatchObject({ code: 'CMESH_BUS_CONNECT' })
+  })
+
+  test.each([['asked it to sign', 'abc', true], ['asked for nothing', undefined, false]])('knows whether the server %s, whatever that says of itself later', async (_, nonce, signed) => {
+    const info = (more: object): string => `INFO ${JSON.stringify({ server_id: 'x', version: '2.15.1', headers: true, max_payload: 1_048_576, ...more })}\r\n`
+    const said = createServer(socket => {
+      socket.write(info(nonce === undefined ? {} : { nonce }))
+      // As newer servers do, and all of them when their cluster changes.
+      socket.once('data', () => { socket.write(`PONG\r\n${info(nonce === undefined ? { nonce: 'late' } : {})}`) })
+      socket.on('data', data => { if (data.toString('latin1').endsWith('PING\r\n')) socket.write('PONG\r\n') })
+      socket.on('error', () => undefined)
+    })
+    await new Promise<void>(resolve => { said.listen(0, '127.0.0.1', resolve) })
+    const { port } = said.address() as { port: number }
+    const bus = await connectNats({ servers: `nats://127.0.0.1:${port}`, ...server.broker.mesh })
+    await bus.connection.flush()
+    expect(bus.connection.info?.nonce).toBe(nonce === undefined ? 'late' : undefined)
+    expect(bus.signed).toBe(signed)
+    await bus.close()
+    await new Promise(resolve => { said.close(resolve) })
   })
 
   test('with half a login is refused', async () => {

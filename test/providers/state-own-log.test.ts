@@ -142,6 +142,46 @@ describe('a node without a log', () => {
     expect(store.head).toEqual(whole.head)
   })
 
+  describe('that was heard to be vouched for by two of three others, and names four members', () => {
+    /** Takes it, and resolves with what becomes of it once it asks for more. */
+    async function taken(quorumMs: number, names: readonly KeyPair[] = [ME, ONE, TWO, THREE]): Promise<{ readonly task: Promise<void> }> {
+      const { bus, listens } = heard(2)
+      const own = await ownLog(0, names, { bus, quorumMs, present: () => [ONE, TWO, THREE].map(({ did }) => did) })
+      const task = own.catchUp(END, () => {})
+      task.catch(() => undefined)
+      const behind = { ...whole.head, seq: END - 1 }
+      clock.ms = 2_500
+      await say([THREE, behind], [ONE, whole.head], [TWO, whole.head])
+      await Promise.race([listens, task.catch(() => undefined)])
+      return { task }
+    }
+
+    test('waits for a quorum of all: one that was rebuilt comes back where the others are busy', async () => {
+      const { task } = await taken(10_000)
+      await say([ONE, whole.head], [TWO, whole.head])
+      expect(await store.replica.taken.read()).toEqual({ from: 0, seq: END, by: [ONE.did, TWO.did] })
+      await say([THREE, whole.head])
+      await task
+      expect({ head: store.head, forgotten, noted: noted() }).toEqual({ head: whole.head, forgotten: [], noted: false })
+      expect(await store.replica.taken.read()).toBeUndefined()
+    })
+
+    test('puts it aside where there is none in time', async () => {
+      const { task } = await taken(300)
+      await say([ONE, whole.head], [TWO, whole.head])
+      await expect(task).rejects.toMatchObject({ code: 'CMESH_STATE_UNVOUCHED', detail: { seq: END } })
+      expect({ forgotten, noted: noted() }).toEqual({ forgotten: [false], noted: true })
+    })
+
+    test('puts it aside where a quorum of those it names was certified by nobody, whatever those claim', async () => {
+      const [X, Y] = [KeyPair.generate(), KeyPair.generate()]
+      const { task } = await taken(10_000, [ONE, TWO, X, Y])
+      await say([ONE, whole.head], [TWO, whole.head], [X, whole.head], [Y, whole.head])
+      await expect(task).rejects.toMatchObject({ code: 'CMESH_STATE_UNVOUCHED' })
+      expect(noted()).toBe(true)
+    })
+  })
+
   test('puts one aside that names other members than those that vouched for it: the next start would ask those', async () => {
     const own = await ownLog(0, [LEFT, KeyPair.generate(), KeyPair.generate()])
     const task = own.catchUp(END, () => {})

@@ -2,10 +2,12 @@
  * What a node does where its log is not the members': it takes what it lacks, or notes that its own is another one. It decides whose word that
  * takes, and the rest is `catch-up.ts`'s, `executed.ts`'s and `divergence.ts`'s.
  *
- * Invariants: no state is taken, and no log given up, on the word of fewer than a quorum; a log that turns out to name other members than those
- * that vouched for it is put aside, for the next start would ask those it names, and where it goes on from this node's own it waits for those.
+ * Invariants: no state is taken, and no log given up, on the word of fewer than a quorum. A log that turns out to name other members than those
+ * that vouched for it waits for a quorum of those it names; where it is all that the node has, only those count that the mesh certified, and without
+ * them it is put aside: the next start would ask whomever it names.
  */
 import { CMeshError } from '../../../cmtp/errors.ts'
+import { quorumOf } from '../../consensus/provider.ts'
 import type { Block, LogAnchor, TakenNote } from '../provider.ts'
 import { catchUp, type CatchUpParts } from './catch-up.ts'
 import { divergedAt } from './divergence.ts'
@@ -70,25 +72,31 @@ export class OwnLog {
   }
 
   async #judge({ from, by }: Pick<TakenNote, 'from' | 'by'>, onBlock: (block: Block) => void): Promise<void> {
-    const { store, members, forget } = this.#parts
+    const { store, members, present, forget } = this.#parts
     if (!isTrusted({ by }, members())) {
-      if (from === 0) {
+      try {
+        if (from > 0) await this.#vouched(onBlock, this.#trusting(members))
+        // Of four, those that were heard first may be two of three others: a quorum of who was there, and not of all.
+        else await this.#vouched(onBlock, { ...this.#trusting(() => members().filter(did => present().includes(did))), quorum: () => quorumOf(members()) })
+      } catch (error) {
+        if (from > 0 || !(error instanceof CMeshError) || error.code !== 'CMESH_STATE_UNVOUCHED') throw error
         await forget?.()
         await store.replica?.markDiverged({ seq: store.head.seq, own: `vouched for by ${by.join(', ')}`, peers: [`it names ${members().join(', ')}`] })
-        throw new CMeshError('CMESH_STATE_UNVOUCHED', { seq: store.head.seq })
+        throw error
       }
-      await this.#vouched(onBlock)
     }
     await store.replica?.taken.forget()
   }
 
-  /** The members are others than the log named before: goes on until a quorum of those vouches for it. */
-  async #vouched(onBlock: (block: Block) => void): Promise<void> {
+  /** The members are others than those that were asked: goes on until a quorum of those vouches for it. */
+  async #vouched(onBlock: (block: Block) => void, trusting: TrustedParts): Promise<void> {
     const { store, log, members } = this.#parts
     try {
       for (let trusted: Trusted | undefined; trusted === undefined || !isTrusted(trusted, members());) {
-        log.info({ sequence: store.head.seq, members: members().length }, 'waiting for a quorum of the members that the log names now')
-        trusted = await trustedHead(this.#trusting(members), store.head.seq)
+        const [named, counted] = [members(), trusting.members()]
+        if (counted.length < quorumOf(named)) throw new CMeshError('CMESH_STATE_CATCH_UP', { reason: `of ${named.length} members that the log names ${counted.length} count` })
+        log.info({ sequence: store.head.seq, members: named.length }, 'waiting for a quorum of the members that the log names now')
+        trusted = await trustedHead(trusting, store.head.seq)
         await catchUp(this.#parts, { trusted, onBlock })
       }
     } catch (error) {

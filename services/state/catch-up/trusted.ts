@@ -21,6 +21,8 @@ export interface TrustedParts {
    * A quorum is then one of all that claimed anything at all, so that no single one is believed because it was heard first. Default: they are known.
    */
   readonly settleMs?: number
+  /** How many have to claim it, where those whose claims count are not all that there are. Default: a quorum of those. */
+  readonly quorum?: () => number
   /** ms. Default: the process's own. */
   readonly nowMs?: () => number
 }
@@ -35,7 +37,7 @@ const PLACES = 1_024
 
 /** Resolves with the first place at or behind `upTo` that a quorum claims. Rejects with `CMESH_STATE_CATCH_UP` when none does in time. */
 export function trustedHead(parts: TrustedParts, upTo: number): Promise<Trusted> {
-  const { bus, members, verify, timeoutMs = 15_000, settleMs = 0, nowMs = () => performance.now() } = parts
+  const { bus, members, verify, quorum, timeoutMs = 15_000, settleMs = 0, nowMs = () => performance.now() } = parts
   const settledMs = nowMs() + settleMs
   return new Promise((resolve, reject) => {
     /** What each has claimed, by its DID: nobody takes the room of another's. */
@@ -64,7 +66,7 @@ export function trustedHead(parts: TrustedParts, upTo: number): Promise<Trusted>
       }
       const counted = settleMs === 0 ? all : all.filter(each => said.has(each))
       const by = counted.filter(each => said.get(each)?.has(place))
-      if (by.length < quorumOf(counted) || nowMs() < settledMs) return
+      if (by.length < (quorum?.() ?? quorumOf(counted)) || nowMs() < settledMs) return
       end()
       resolve({ epoch, seq, chain: Buffer.from(chain, 'hex'), by })
     })
