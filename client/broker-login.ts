@@ -6,24 +6,8 @@
 import { connect as connectNats, errors } from '@nats-io/transport-node'
 import type { Authenticator, NatsConnection } from '@nats-io/transport-node'
 import { natsAuthenticator } from '../cmtp/identity/nats-jwt.ts'
-import type { Nkey } from '../cmtp/identity/nats-keys.ts'
 import { EARLY_SENDING } from '../cmtp/nats.ts'
-
-export interface LinkLogin {
-  readonly nkey: Nkey
-  readonly jwt: string
-}
-
-export interface BrokerOptions {
-  /** One or several, with commas. */
-  readonly url: string
-  readonly name: string
-  readonly connectTimeoutMs: number
-  /** Default: none, for a broker that has no accounts. */
-  readonly login: LinkLogin | undefined
-  /** Whether it is made anew whenever it is lost. */
-  readonly reconnect: boolean
-}
+import type { BrokerOptions } from './broker-options.ts'
 
 /** Between two attempts to reconnect, in ms: half fixed, half random, so that clients do not return in step. */
 const RECONNECT_MS = 200

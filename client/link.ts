@@ -14,7 +14,8 @@ import { BUNDLE_TOKEN, decodeBundle } from '../cmtp/bundle.ts'
 import { Correlator, type CorrelatedRequestOptions } from '../cmtp/correlate.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { inboxPrefix } from '../cmtp/subject.ts'
-import { isRefusal, openNats, type BrokerOptions } from './broker-login.ts'
+import { isRefusal, openNats } from './broker-login.ts'
+import type { BrokerOptions } from './broker-options.ts'
 
 export type LinkStatus = 'connected' | 'disconnected' | 'closed'
 
