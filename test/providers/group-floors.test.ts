@@ -101,6 +101,12 @@ function listen(consumer: string): { readonly asked: readonly string[], end(): v
   return { asked, end: () => { connection.publish = send } }
 }
 
+/** Whether the broker writes the state of a consumer over what was there, as those of 2.9 and 2.10 do. */
+function writesInPlace(): boolean {
+  const [major = 0, minor = 0] = (buses[0].connection.info?.version ?? '').split('.').map(Number)
+  return major === 2 && minor < 11
+}
+
 const statusOf = (bus: NatsBus, wanted: string): Promise<void> => new Promise(resolve => {
   if (bus.status === wanted) return resolve()
   const stop = bus.onStatus(status => {
@@ -226,8 +232,9 @@ describe('a group whose position the broker lost', () => {
     await settle(channel, 5)
     expect(await one.groups.take(channel, 'g', { max: 20, waitMs: 10_000 })).toHaveLength(20)
     await loseStates(0.5)
-    const taken = await one.groups.take(channel, 'g', { max: 30, waitMs: 10_000 })
-    expect(texts(taken)).toEqual(text(6, 30))
+    const taken = await one.groups.take(channel, 'g', { max: 30, waitMs: 10_000 }).then(texts, (error: unknown) => (error as { code: string }).code)
+    // One that writes the file in one go never leaves half of it, and may know nothing of a group where it finds that.
+    expect(writesInPlace() ? [text(6, 30)] : [text(6, 30), 'CMESH_EVENTS_NO_GROUP']).toContainEqual(taken)
   })
 })
 
@@ -285,7 +292,9 @@ describe('a note', () => {
   test('says nothing of what a token claims', async () => {
     const channel = await filled(4)
     const [first, second, third] = await one.groups.take(channel, 'g', { max: 3, waitMs: 10_000 })
+    // Servers since 2.10 say nothing to it.
     await one.groups.done(channel, 'g', `0.1.${(third?.event.seq ?? 0) + 1}.1.1`)
+      .catch((error: unknown) => { expect(error).toMatchObject({ code: 'CMESH_BUS_TIMEOUT' }) })
     await one.groups.done(channel, 'g', first?.token ?? '')
     await noted(channel, first?.event.seq ?? 0)
     await one.groups.done(channel, 'g', third?.token ?? '')
