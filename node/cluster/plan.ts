@@ -15,6 +15,8 @@ export const BROKERS = 3
 const SIZES: readonly number[] = [1, 3, 5]
 /** Below those that systems give out by themselves: nobody else's connection gets one while its server is away. */
 const PORTS = Object.freeze({ least: 20_000, end: 32_000 })
+/** Ports from where one process begins to look to where the next one does: clusters that start at the same time do not choose the same. */
+const APART = 64
 const FILE = 'cluster.json'
 
 export interface BrokerPorts {
@@ -127,10 +129,17 @@ function isPort(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) > 0 && (value as number) < 65_536
 }
 
+let looked = process.pid * APART + randomInt(APART / 2)
+
+/** None that this process has been given before it has seen them all. */
+function nextPort(): number {
+  return PORTS.least + looked++ % (PORTS.end - PORTS.least)
+}
+
 /** The last one where it is free, else one that is. Noted in `taken`. */
 async function portLike(last: number | undefined, taken: Set<number>): Promise<number> {
-  let port = last ?? randomInt(PORTS.least, PORTS.end)
-  while (taken.has(port) || !await isFree(port)) port = randomInt(PORTS.least, PORTS.end)
+  let port = last ?? nextPort()
+  while (taken.has(port) || !await isFree(port)) port = nextPort()
   taken.add(port)
   return port
 }

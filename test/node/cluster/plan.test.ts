@@ -40,6 +40,13 @@ describe('a plan', () => {
     expect((await stat(clusterDir(dir))).mode & 0o777).toBe(0o700)
   })
 
+  test('shares no port with another one that is made at the same time', async () => {
+    const dirs = await Promise.all(Array.from({ length: 20 }, () => mkdtemp(path.join(dir, 'one-'))))
+    const plans = await Promise.all(dirs.map(one => planCluster({ dir: one, nodes: 5 })))
+    const ports = plans.flatMap(({ brokers, http }) => [...brokers.flatMap(({ client, route }) => [client, route]), ...http])
+    expect(new Set(ports).size).toBe(20 * 11)
+  })
+
   test('is the same at the next start', async () => {
     const first = await planCluster({ dir, nodes: 3 })
     await savePlan(dir, { ...first, founded: true })
