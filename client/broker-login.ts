@@ -65,7 +65,7 @@ async function attempt(options: BrokerOptions, servers: string[], login: { reado
     ...EARLY_SENDING,
   })
   triesLeft = Infinity
-  if (options.reconnect) comeBack(nats)
+  if (options.reconnect) comeBack(nats, options.connectTimeoutMs)
   return nats
 }
 
@@ -73,9 +73,9 @@ function shuffled<T>(all: readonly T[]): T[] {
   return all.map(one => ({ one, at: Math.random() })).sort((a, b) => a.at - b.at).map(({ one }) => one)
 }
 
-/** From now on the connection is made anew whenever it is lost: the NATS client looks at its option each time. */
-function comeBack(nats: NatsConnection): void {
-  ;(nats as NatsConnection & { readonly options: { reconnect: boolean } }).options.reconnect = true
+/** From now on the connection is made anew whenever it is lost, each attempt with all of its time: the NATS client looks at its options each time. */
+function comeBack(nats: NatsConnection, timeout: number): void {
+  Object.assign((nats as NatsConnection & { readonly options: object }).options, { reconnect: true, timeout })
 }
 
 /** Whether a connection was not made for a reason that is the server's, not the login's: of one that was revoked it says so in words alone. */
