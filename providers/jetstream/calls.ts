@@ -1,6 +1,6 @@
 /**
  * Requests to JetStream with their answers: publishes and their acks, gets, API calls. It adds to the bus what only
- * JetStream needs: headers on a request, and the status and headers of an answer. It never retries.
+ * JetStream needs: headers on a request, and the status and headers of an answer. It never retries what changes anything.
  *
  * Invariants: every call settles, by its answer, its time-out, the loss of the connection or `close`; nothing is sent
  * while there is no connection.
@@ -66,6 +66,20 @@ export class JetStreamCalls {
     const answer = this.#correlator.request(subject, data, options)
     this.#headers = undefined
     return answer
+  }
+
+  /**
+   * As `call`, of what changes nothing: where nothing is said for a quarter of the time, it is asked once more and either answer counts. A cluster
+   * may leave a request unanswered, as while a consumer goes: the server that led it knows of it no more, and the one that speaks for all still does.
+   */
+  async read(subject: string, data: Uint8Array, { timeoutMs }: Pick<CallOptions, 'timeoutMs'>): Promise<Msg> {
+    const first = this.call(subject, data, { timeoutMs })
+    let timer: NodeJS.Timeout | undefined
+    const again = new Promise<Msg>(resolve => {
+      // Its failure is the first one's, or comes before an answer to that.
+      timer = setTimeout(() => { this.call(subject, data, { timeoutMs: timeoutMs * 3 / 4 }).then(resolve, () => undefined) }, timeoutMs / 4)
+    })
+    return Promise.race([first, again]).finally(() => { clearTimeout(timer) })
   }
 
   /** Fails every call under way with `CMESH_BUS_CLOSED`. Idempotent. */

@@ -1,6 +1,6 @@
 /**
  * The calls of JetStream's API that concern durable pull consumers of one stream, and the acks of what they handed out. It keeps nothing and
- * tries nothing twice.
+ * asks twice only for what it reads.
  */
 import { JetStreamApiCodes } from '@nats-io/jetstream'
 import type { ConsumerConfig, ConsumerInfo } from '@nats-io/jetstream'
@@ -52,7 +52,7 @@ export class ConsumerApi {
 
   /** `undefined` where there is none of that name. */
   async report(consumer: string): Promise<ConsumerReport | undefined> {
-    const answer = await this.#ask(`CONSUMER.INFO.${this.#stream}.${consumer}`, {})
+    const answer = await this.#ask('read', `CONSUMER.INFO.${this.#stream}.${consumer}`, {})
     return this.#unlessMissing(answer)
   }
 
@@ -60,7 +60,7 @@ export class ConsumerApi {
   async all(): Promise<readonly ConsumerReport[]> {
     const found: ConsumerReport[] = []
     for (;;) {
-      const { consumers = [], total = 0 } = this.#checked(await this.#ask(`CONSUMER.LIST.${this.#stream}`, { offset: found.length }))
+      const { consumers = [], total = 0 } = this.#checked(await this.#ask('read', `CONSUMER.LIST.${this.#stream}`, { offset: found.length }))
       found.push(...consumers)
       if (consumers.length === 0 || found.length >= total) return found
     }
@@ -69,12 +69,12 @@ export class ConsumerApi {
   /** Makes a durable consumer; one of the same configuration is left as it is. */
   async create(consumer: string, config: Partial<ConsumerConfig>): Promise<ConsumerReport> {
     const request = { stream_name: this.#stream, config: { ...config, durable_name: consumer } }
-    const answer = this.#checked(await this.#ask(`CONSUMER.DURABLE.CREATE.${this.#stream}.${consumer}`, request))
+    const answer = this.#checked(await this.#ask('call', `CONSUMER.DURABLE.CREATE.${this.#stream}.${consumer}`, request))
     return answer as ConsumerReport
   }
 
   async remove(consumer: string): Promise<void> {
-    this.#unlessMissing(await this.#ask(`CONSUMER.DELETE.${this.#stream}.${consumer}`, {}))
+    this.#unlessMissing(await this.#ask('call', `CONSUMER.DELETE.${this.#stream}.${consumer}`, {}))
   }
 
   /**
@@ -117,8 +117,8 @@ export class ConsumerApi {
     return new CMeshError('CMESH_BUS_STORE', { stream: this.#stream, reason })
   }
 
-  async #ask(verb: string, request: object): Promise<ApiAnswer> {
-    const answer = await this.#calls.call(`$JS.API.${verb}`, Buffer.from(JSON.stringify(request)), { timeoutMs: this.#timeoutMs })
+  async #ask(how: 'read' | 'call', verb: string, request: object): Promise<ApiAnswer> {
+    const answer = await this.#calls[how](`$JS.API.${verb}`, Buffer.from(JSON.stringify(request)), { timeoutMs: this.#timeoutMs })
     return answer.json<ApiAnswer>()
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The calls of JetStream's API that concern one stream: its state, a message by its place, the purge of what is old. It keeps
- * nothing and tries nothing twice.
+ * nothing and asks twice only for what it reads, `direct` apart.
  *
  * The state and `message` are the leader's word; `direct` may be answered by any replica, which can lag: its caller must know
  * how far the stream goes.
@@ -54,7 +54,7 @@ export class StreamApi {
 
   /** `undefined` when there is no such stream. With `subjects` it counts the messages of those that match. */
   async report(subjects?: string): Promise<StreamReport | undefined> {
-    const answer = await this.#ask('STREAM.INFO', subjects === undefined ? {} : { subjects_filter: subjects })
+    const answer = await this.#ask('read', 'STREAM.INFO', subjects === undefined ? {} : { subjects_filter: subjects })
     if (answer.error?.err_code === JetStreamApiCodes.StreamNotFound) return undefined
     const { config, created, state, cluster } = this.#checked(answer)
     if (config === undefined || created === undefined || state === undefined) throw this.failed('its state is missing')
@@ -63,14 +63,14 @@ export class StreamApi {
 
   /** The message there, or the newest of a subject; `undefined` when there is none. */
   async message(which: { readonly seq: number } | { readonly last_by_subj: string }): Promise<StoredMessage | undefined> {
-    const answer = await this.#ask('STREAM.MSG.GET', which)
+    const answer = await this.#ask('read', 'STREAM.MSG.GET', which)
     if (answer.error?.code === NO_MESSAGE && answer.error.err_code !== JetStreamApiCodes.StreamNotFound) return undefined
     return this.#checked(answer).message
   }
 
   /** The message with its place in its headers; `undefined` when the replica that answers has none. */
   async direct(which: { readonly seq: number, readonly next_by_subj?: string }): Promise<Msg | undefined> {
-    const answer = await this.#call('DIRECT.GET', which)
+    const answer = await this.#send('call', 'DIRECT.GET', which)
     const { headers } = answer
     if (headers === undefined) throw this.failed('a get came back without a sequence')
     if (headers.code === NO_MESSAGE) return undefined
@@ -91,7 +91,7 @@ export class StreamApi {
 
   /** Removes one message, out of the file too: what is only struck off a list is there again where the broker is killed. Gives whether it was there. */
   async remove(seq: number): Promise<boolean> {
-    const answer = await this.#ask('STREAM.MSG.DELETE', { seq })
+    const answer = await this.#ask('call', 'STREAM.MSG.DELETE', { seq })
     if (answer.error?.err_code === NO_SUCH_SEQUENCE || answer.error?.code === NO_MESSAGE) return false
     this.#checked(answer)
     return true
@@ -99,12 +99,12 @@ export class StreamApi {
 
   /** Removes every message before `seq`; the sequences of later ones stay. */
   async purgeBefore(seq: number): Promise<void> {
-    this.#checked(await this.#ask('STREAM.PURGE', { seq }))
+    this.#checked(await this.#ask('call', 'STREAM.PURGE', { seq }))
   }
 
   /** Removes every message of those subjects but the newest `keep`. */
   async purgeOldest(filter: string, keep: number): Promise<void> {
-    this.#checked(await this.#ask('STREAM.PURGE', keep === 0 ? { filter } : { filter, keep }))
+    this.#checked(await this.#ask('call', 'STREAM.PURGE', keep === 0 ? { filter } : { filter, keep }))
   }
 
   failed(reason: string): CMeshError {
@@ -117,12 +117,12 @@ export class StreamApi {
     return answer
   }
 
-  async #ask(verb: string, request: object): Promise<ApiAnswer> {
-    return (await this.#call(verb, request)).json<ApiAnswer>()
+  async #ask(how: 'read' | 'call', verb: string, request: object): Promise<ApiAnswer> {
+    return (await this.#send(how, verb, request)).json<ApiAnswer>()
   }
 
-  #call(verb: string, request: object): Promise<Msg> {
+  #send(how: 'read' | 'call', verb: string, request: object): Promise<Msg> {
     const data = Buffer.from(JSON.stringify(request))
-    return this.#calls.call(`$JS.API.${verb}.${this.#stream}`, data, { timeoutMs: this.#timeoutMs })
+    return this.#calls[how](`$JS.API.${verb}.${this.#stream}`, data, { timeoutMs: this.#timeoutMs })
   }
 }
