@@ -3,7 +3,7 @@
  * when its use is over. One at a time; what one that was killed left behind is cleared by the next.
  */
 import { existsSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { rm, rmdir } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LogCopy } from '../../providers/registry.ts'
@@ -15,6 +15,8 @@ import { LogAudit, type LogFacts } from './log-audit.ts'
 export type OnProgress = (done: number, of: number) => void
 
 const PROGRESS_BLOCKS = 4_096
+/** What is said of a directory that the next one has begun in, or cleared already. */
+const TAKEN_UP: ReadonlySet<string> = new Set(['ENOTEMPTY', 'EEXIST', 'ENOENT'])
 
 /** Gives `use` the log as it stands now: that of the state, or of what the node answered. */
 export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise<T>, of: 'state' | 'audit' = 'state'): Promise<T> {
@@ -32,8 +34,10 @@ export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise
       await log.close()
     }
   } finally {
-    await rm(dir, { recursive: true, force: true })
+    // The lock last, and the directory only while nothing is in it: the next one may have begun there.
+    await rm(path.join(dir, 'log'), { recursive: true, force: true })
     await lock.release()
+    await rmdir(dir).catch((error: unknown) => { if (!TAKEN_UP.has((error as NodeJS.ErrnoException).code ?? '')) throw error })
   }
 }
 
