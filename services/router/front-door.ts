@@ -57,6 +57,7 @@ export interface FrontDoorStats {
 
 const EMPTY = Buffer.alloc(0)
 const NO_ID = Buffer.alloc(MESSAGE_ID_BYTES)
+
 export class FrontDoor {
   readonly stats: FrontDoorStats = { requests: 0, batches: 0, repeated: 0, failed: 0, statuses: new Uint32Array(600) }
   readonly #parts: FrontDoorParts

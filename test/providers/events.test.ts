@@ -8,6 +8,7 @@ import { JetStreamEvents, type JetStreamEventsOptions } from '../../providers/ev
 import { MockEvents } from '../../providers/events/mock.ts'
 import { collector } from '../conformance/events.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
+import { statusOf } from '../support/bus-status.ts'
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 const text = (data: Uint8Array | undefined): string | undefined => data && Buffer.from(data).toString()
@@ -208,15 +209,6 @@ describe('when the connection is lost', () => {
       }),
     }
   }
-
-  const statusOf = (bus: NatsBus, wanted: string): Promise<void> => new Promise(resolve => {
-    if (bus.status === wanted) return resolve()
-    const stop = bus.onStatus(status => {
-      if (status !== wanted) return
-      stop()
-      resolve()
-    })
-  })
 
   test('a subscription hands over what was stored meanwhile, in order and once, and latest is never the old event', async () => {
     const way = await cuttable()

@@ -16,6 +16,7 @@ import { StreamApi } from '../../providers/jetstream/stream-api.ts'
 import type { GroupSettings, Taken } from '../../services/events/provider.ts'
 import { until } from '../client/support/until.ts'
 import { BrokerCluster } from '../support/broker-cluster.ts'
+import { statusOf } from '../support/bus-status.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
 
 const SETTINGS: GroupSettings = { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 }
@@ -106,15 +107,6 @@ function writesInPlace(): boolean {
   const [major = 0, minor = 0] = (buses[0].connection.info?.version ?? '').split('.').map(Number)
   return major === 2 && minor < 11
 }
-
-const statusOf = (bus: NatsBus, wanted: string): Promise<void> => new Promise(resolve => {
-  if (bus.status === wanted) return resolve()
-  const stop = bus.onStatus(status => {
-    if (status !== wanted) return
-    stop()
-    resolve()
-  })
-})
 
 /** Kills the broker and brings it back, with that part of each consumer's state left that is said. */
 async function loseStates(part = 0): Promise<void> {
