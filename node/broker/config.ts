@@ -12,8 +12,13 @@ export interface BrokerRoutes {
   readonly cluster: string
   /** Where it listens for the others: `host:port`. */
   readonly listen: string
-  /** Where all of them listen, this one too. */
+  /** Where each reaches the others, all of them, this one too. */
   readonly servers: readonly string[]
+  /**
+   * Where the others reach it, as their `servers` say. A server that hears of one by another address dials it once more, and of the two routes some versions
+   * keep the one that they do not dial again once it is lost. Default: what it listens on.
+   */
+  readonly address?: string
   /** Whether clients are told of the other servers. Default true; false where they do not reach them by the addresses that those know of themselves. */
   readonly advertise?: boolean
   /** What they know each other by: letters, digits, `_` and `-`. */
@@ -96,11 +101,11 @@ ${config.maxFileStoreBytes === undefined ? '' : `  max_file_store: ${config.maxF
 ${config.routes === undefined ? '' : clusterBlock(config.routes)}${serverConfig(config.accounts, `${config.dir}/${BROKER_FILES.resolver}`)}`
 }
 
-function clusterBlock({ cluster, listen, servers, password, advertise = true }: BrokerRoutes): string {
+function clusterBlock({ cluster, listen, servers, address, password, advertise = true }: BrokerRoutes): string {
   return `cluster {
   name: ${quoted(cluster)}
   listen: ${quoted(listen)}
-${advertise ? '' : '  no_advertise: true\n'}  authorization { user: "route", password: ${quoted(password)}, timeout: 2 }
+${address === undefined ? '' : `  advertise: ${quoted(address)}\n`}${advertise ? '' : '  no_advertise: true\n'}  authorization { user: "route", password: ${quoted(password)}, timeout: 2 }
   routes: [ ${servers.map(server => quoted(`nats-route://route:${password}@${server}`)).join(', ')} ]
 }
 `

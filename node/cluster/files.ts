@@ -69,7 +69,8 @@ export async function clusterFiles(dir: string, plan: ClusterPlan, { clients, ro
     await mkdir(inside(name), { recursive: true, mode: 0o700 })
     // One after the other: the first makes them, or makes them anew for another version, and the rest find them so.
     accounts = await keptAccounts(accountsDir, inside(name, BROKER_FILES.resolver), Math.floor(Date.now() / 1_000))
-    brokers.push({ name, dir: inside(name), routes: { cluster: 'cmesh', listen: routes[i] as string, servers: routes, password: plan.password } })
+    const address = routes[i] as string
+    brokers.push({ name, dir: inside(name), routes: { cluster: 'cmesh', listen: address, address, servers: routes, password: plan.password } })
   }
   if (accounts === undefined) throw new TypeError('a cluster has brokers')
   await place(inside('operator', 'node.json'), nodeText(accounts), 0o600)

@@ -71,12 +71,20 @@ test('the files are written by the command of their service, and again without a
   expect((await promisify(execFile)(command, args)).stdout).toBe(stdout)
 })
 
+test('each server is known to the others by the name that they dial', async () => {
+  for (const name of BROKERS) {
+    const conf = await readFile(inside(name, 'nats.conf'), 'utf8')
+    expect(/^ {2}advertise: "(.*)"$/m.exec(conf)?.[1]).toBe(`${name}:6222`)
+    expect(conf.match(/@[^"]+/g)).toEqual(BROKERS.map(other => `@${other}:6222`))
+  }
+})
+
 test('the servers take them, find each other, and become healthy', async () => {
   const binary = await locateNatsServer({ obtain: false })
   for (const [i, name] of BROKERS.entries()) {
     const [flag = '', file = ''] = commandOf(name)
     const { client = 0 } = ports.brokers[i] ?? {}
-    const text = BROKERS.reduce((conf, other, j) => conf.replaceAll(`@${other}:6222`, `@127.0.0.1:${ports.brokers[j]?.route ?? 0}`), await readFile(file, 'utf8'))
+    const text = BROKERS.reduce((conf, other, j) => conf.replaceAll(`${other}:6222`, `127.0.0.1:${ports.brokers[j]?.route ?? 0}`), await readFile(file, 'utf8'))
       .replace('0.0.0.0:6222', `127.0.0.1:${ports.brokers[i]?.route ?? 0}`).replace('"0.0.0.0"', '"127.0.0.1"')
       .replace(/^port: 4222$/m, `port: ${client}`).replace('127.0.0.1:8222', `127.0.0.1:${ports.http[i] ?? 0}`)
     expect(text).not.toMatch(/0\.0\.0\.0|\b[468]222\b/)

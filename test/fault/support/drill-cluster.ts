@@ -216,13 +216,13 @@ export class DrillCluster {
 
   async #spawnBroker({ name, dir, routes }: ClusterBroker, index: number): Promise<Life> {
     const servers = (this.#routeLinks[index] ?? []).flatMap(link => (link === undefined ? [] : [`127.0.0.1:${link.port}`]))
+    const { port: gossip } = this.#gossipLinks[index] as Link
     const text = brokerConfig({
       serverName: name, port: this.#plan.brokers[index]?.client as number, dir, accounts: this.#files.accounts, version: this.#binary.version,
       // Who connects through a link must not be told of the ways around it.
-      routes: { ...routes, servers, advertise: false },
+      routes: { ...routes, servers, address: `127.0.0.1:${gossip}`, advertise: false },
     })
-    const gossip = this.#gossipLinks[index] as Link
-    await new BrokerDirectory(dir).write(BROKER_FILES.config, text.replace('  no_advertise: true\n', `  no_advertise: true\n  advertise: "127.0.0.1:${gossip.port}"\n`))
+    await new BrokerDirectory(dir).write(BROKER_FILES.config, text)
     await rm(path.join(dir, BROKER_FILES.pid), { force: true })
     const server = await ServerProcess.launch({ binary: this.#binary.path, dir, readyMs: READY_MS })
     return { pid: server.pid, ready: Promise.resolve(true), gone: server.exited.then(({ code, signal }) => signal ?? `code ${String(code)}`) }
