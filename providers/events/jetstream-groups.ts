@@ -35,6 +35,8 @@ export interface JetStreamGroupsParts {
 
 /** Waits for a first event are no shorter than this, in ms: an answer that says no costs the broker as much as one that waits. */
 const LEAST_WAIT_MS = 20
+/** How it looks when the next message is asked for of a consumer that is not there. */
+const SILENCE: ReadonlySet<string> = new Set(['CMESH_BUS_TIMEOUT', 'CMESH_BUS_NO_RESPONDERS'])
 
 interface Description extends Omit<GroupSettings, 'ackWaitMs'> {
   readonly channel: string
@@ -159,7 +161,7 @@ export class JetStreamGroups implements EventGroups {
   async #next(name: string, { max, waitMs }: TakeOptions): Promise<readonly Handed[] | 'missing'> {
     const { events } = this.#parts()
     const first = await events.next(name, 1, Math.max(waitMs, LEAST_WAIT_MS)).catch(async (error: unknown) => {
-      if (error instanceof CMeshError && error.code === 'CMESH_BUS_TIMEOUT' && await events.report(name) === undefined) return 'missing' as const
+      if (error instanceof CMeshError && SILENCE.has(error.code) && await events.report(name) === undefined) return 'missing' as const
       throw error
     })
     if (first === 'missing') return first

@@ -37,6 +37,10 @@ export interface Handed {
 /** What an ack says. */
 export const ACK = { done: '+ACK', again: (delayMs: number): string => `-NAK {"delay":${Math.max(1, Math.round(delayMs)) * 1e6}}` } as const
 
+const NO_RESPONDERS = 503
+/** What is said to those who wait at a server that ends, or leads the consumer no more: whoever asks again asks another one. */
+const HANDED_OVER = /^(?:Leadership Change|Server Shutdown)$/
+
 export class ConsumerApi {
   readonly #bus: JetStreamBus
   readonly #calls: JetStreamCalls
@@ -78,15 +82,18 @@ export class ConsumerApi {
   }
 
   /**
-   * The next messages, at most `count`, waiting `waitMs` for all of them, 1 and up. `missing` when the consumer goes meanwhile; of one that is
-   * not there the broker says nothing, and it is `CMESH_BUS_TIMEOUT`.
+   * The next messages, at most `count`, waiting `waitMs` for all of them, 1 and up; fewer, or none, where another server takes the consumer over. `missing`
+   * when the consumer goes meanwhile. Of one that is not there, or has nobody who leads it, a broker before 2.11 says nothing, which is `CMESH_BUS_TIMEOUT`,
+   * and a later one that nobody listens: `CMESH_BUS_NO_RESPONDERS`.
    */
   async next(consumer: string, count: number, waitMs: number): Promise<readonly Handed[] | 'missing'> {
-    const { messages, status } = await pull(this.#bus, { subject: `$JS.API.CONSUMER.MSG.NEXT.${this.#stream}.${consumer}`, count, waitMs })
+    const subject = `$JS.API.CONSUMER.MSG.NEXT.${this.#stream}.${consumer}`
+    const { messages, status } = await pull(this.#bus, { subject, count, waitMs })
     if (messages.length > 0) return messages.map(handedOf)
     // None, the time is over; or the consumer was removed while it was asked.
-    if (status === undefined || status.code === 404 || status.code === 408) return []
+    if (status === undefined || status.code === 404 || status.code === 408 || HANDED_OVER.test(status.text)) return []
     if (status.code === 409 && status.text.includes('Deleted')) return 'missing'
+    if (status.code === NO_RESPONDERS) throw new CMeshError('CMESH_BUS_NO_RESPONDERS', { subject })
     throw this.#failed(status.text)
   }
 

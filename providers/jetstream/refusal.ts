@@ -15,10 +15,10 @@ export interface ApiRefusal {
 }
 
 /**
- * `err_code` of refusals that pass: no leader, cluster not ready, insufficient resources, JetStream not ready or not
- * enabled yet after a restart, storage failure. Any other refusal is final. None of them stores or makes anything.
+ * `err_code` of refusals that pass: too few servers, of which one may be starting, no leader, cluster not ready, insufficient resources, JetStream not ready
+ * or not enabled yet after a restart, storage failure. Any other refusal is final. None of them stores or makes anything.
  */
-const PASSING: ReadonlySet<number> = new Set([10008, 10009, 10023, 10039, 10047, 10076, 10077, 10118])
+const PASSING: ReadonlySet<number> = new Set([10005, 10008, 10009, 10023, 10039, 10047, 10076, 10077, 10118])
 const UNAVAILABLE = 503
 /** What such an answer would say of a stream whose leader is being elected, where a follower answers for itself. */
 export const NO_LEADER: ApiRefusal = { code: UNAVAILABLE, description: 'it has no leader now' }

@@ -1,5 +1,6 @@
 /** What is read of JetStream is asked once more where nobody answers, what changes anything is not; a peer plays JetStream's API on a real broker that has none. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { headers as newHeaders } from '@nats-io/nats-core'
 import type { Msg } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
@@ -81,6 +82,29 @@ test('a late answer to the first request counts, whatever is said to the second'
 
 test('what is answered at once is asked once', async () => {
   expect(await playing(() => report, () => stream(300_000).report())).toMatchObject({ outcome: { status: 'fulfilled' }, asked: 1 })
+})
+
+describe('who waits for the next message', () => {
+  const next = (): Promise<unknown> => consumers().next('c', 1, TIMEOUT_MS)
+  const saying = (code: number, text: string) => (_: number, { reply = '' }: Msg): undefined => {
+    peer.connection.publish(reply, '', { headers: newHeaders(code, text) })
+  }
+
+  test.each(['Leadership Change', 'Server Shutdown'])('has none where its server says: %s', async text => {
+    expect(await playing(saying(409, text), next)).toMatchObject({ outcome: { value: [] }, asked: 1 })
+  })
+
+  test('hears that the consumer was removed', async () => {
+    expect(await playing(saying(409, 'Consumer Deleted'), next)).toMatchObject({ outcome: { value: 'missing' } })
+  })
+
+  test('hears that nobody listens, where that is said', async () => {
+    await expect(next()).rejects.toMatchObject({ code: 'CMESH_BUS_NO_RESPONDERS' })
+  })
+
+  test('hears of anything else that it cannot be done', async () => {
+    expect(await playing(saying(409, 'Exceeded MaxWaiting'), next)).toMatchObject({ outcome: { reason: { code: 'CMESH_BUS_STORE' } } })
+  })
 })
 
 test('silence all the time is a time-out of all the time', async () => {

@@ -17,6 +17,7 @@ describe('of what fails at a start', () => {
     ['no leader, in an answer to the library', true, api(10008, 503)],
     ['an unavailability of any code', true, api(1, 503)],
     ['resources that are short', true, api(10023, 400)],
+    ['servers that are too few', true, api(10005, 400)],
     ['a time-out', true, new errors.TimeoutError()],
     ['nobody who answers', true, new Error('jetstream is not enabled', { cause: request(new errors.NoRespondersError('a')) })],
     ['a connection that is down', true, new CMeshError('CMESH_BUS_DISCONNECTED')],
