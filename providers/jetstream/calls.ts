@@ -1,6 +1,6 @@
 /**
  * Requests to JetStream with their answers: publishes and their acks, gets, API calls. It adds to the bus what only
- * JetStream needs: headers on a request, and the status and headers of an answer. It never retries what changes anything.
+ * JetStream needs: headers on a request, and the status and headers of an answer. It never retries but what it is told may be said twice.
  *
  * Invariants: every call settles, by its answer, its time-out, the loss of the connection or `close`; nothing is sent
  * while there is no connection.
@@ -69,15 +69,18 @@ export class JetStreamCalls {
   }
 
   /**
-   * As `call`, of what changes nothing: where nothing is said for a quarter of the time, it is asked once more and either answer counts. A cluster
-   * may leave a request unanswered, as while a consumer goes: the server that led it knows of it no more, and the one that speaks for all still does.
+   * As `call`, of what may be said twice: where nothing is answered for a quarter of the time, it is asked once more and either answer counts. A broker
+   * may leave a request unanswered, as while a consumer goes: one that led it knows of it no more, and one that speaks for all still does.
    */
-  async read(subject: string, data: Uint8Array, { timeoutMs }: Pick<CallOptions, 'timeoutMs'>): Promise<Msg> {
+  async ask(subject: string, data: Uint8Array, { timeoutMs }: Pick<CallOptions, 'timeoutMs'>): Promise<Msg> {
     const first = this.call(subject, data, { timeoutMs })
     let timer: NodeJS.Timeout | undefined
-    const again = new Promise<Msg>(resolve => {
-      // Its failure is the first one's, or comes before an answer to that.
-      timer = setTimeout(() => { this.call(subject, data, { timeoutMs: timeoutMs * 3 / 4 }).then(resolve, () => undefined) }, timeoutMs / 4)
+    const again = new Promise<Msg>((resolve, reject) => {
+      const failed = (error: unknown): void => {
+        // Any other failure is the first one's, too.
+        if (error instanceof CMeshError && error.code === 'CMESH_BUS_NO_RESPONDERS') reject(error)
+      }
+      timer = setTimeout(() => { this.call(subject, data, { timeoutMs: timeoutMs * 3 / 4 }).then(resolve, failed) }, timeoutMs / 4)
     })
     return Promise.race([first, again]).finally(() => { clearTimeout(timer) })
   }

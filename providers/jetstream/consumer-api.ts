@@ -1,6 +1,6 @@
 /**
  * The calls of JetStream's API that concern durable pull consumers of one stream, and the acks of what they handed out. It keeps nothing and
- * asks twice only for what it reads.
+ * asks twice only for what it reads, and what is done.
  */
 import { JetStreamApiCodes } from '@nats-io/jetstream'
 import type { ConsumerConfig, ConsumerInfo } from '@nats-io/jetstream'
@@ -56,7 +56,7 @@ export class ConsumerApi {
 
   /** `undefined` where there is none of that name. */
   async report(consumer: string): Promise<ConsumerReport | undefined> {
-    const answer = await this.#ask('read', `CONSUMER.INFO.${this.#stream}.${consumer}`, {})
+    const answer = await this.#ask('ask', `CONSUMER.INFO.${this.#stream}.${consumer}`, {})
     return this.#unlessMissing(answer)
   }
 
@@ -64,7 +64,7 @@ export class ConsumerApi {
   async all(): Promise<readonly ConsumerReport[]> {
     const found: ConsumerReport[] = []
     for (;;) {
-      const { consumers = [], total = 0 } = this.#checked(await this.#ask('read', `CONSUMER.LIST.${this.#stream}`, { offset: found.length }))
+      const { consumers = [], total = 0 } = this.#checked(await this.#ask('ask', `CONSUMER.LIST.${this.#stream}`, { offset: found.length }))
       found.push(...consumers)
       if (consumers.length === 0 || found.length >= total) return found
     }
@@ -101,7 +101,8 @@ export class ConsumerApi {
   async settle(consumer: string, { delivered, seq, consumerSeq, timeNs }: Omit<Handed, 'data' | 'headers' | 'pending'>, ack: string): Promise<boolean> {
     const subject = `$JS.ACK.${this.#stream}.${consumer}.${delivered}.${seq}.${consumerSeq}.${timeNs}.0`
     try {
-      await this.#calls.call(subject, Buffer.from(ack), { timeoutMs: this.#timeoutMs })
+      // Said twice, that it is done is the same; that it is to come again would count for the next time it was handed out.
+      await this.#calls[ack === ACK.done ? 'ask' : 'call'](subject, Buffer.from(ack), { timeoutMs: this.#timeoutMs })
       return true
     } catch (thrown) {
       if (thrown instanceof CMeshError && thrown.code === 'CMESH_BUS_NO_RESPONDERS') return false
@@ -124,7 +125,7 @@ export class ConsumerApi {
     return new CMeshError('CMESH_BUS_STORE', { stream: this.#stream, reason })
   }
 
-  async #ask(how: 'read' | 'call', verb: string, request: object): Promise<ApiAnswer> {
+  async #ask(how: 'ask' | 'call', verb: string, request: object): Promise<ApiAnswer> {
     const answer = await this.#calls[how](`$JS.API.${verb}`, Buffer.from(JSON.stringify(request)), { timeoutMs: this.#timeoutMs })
     return answer.json<ApiAnswer>()
   }

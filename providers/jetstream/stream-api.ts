@@ -54,7 +54,7 @@ export class StreamApi {
 
   /** `undefined` when there is no such stream. With `subjects` it counts the messages of those that match. */
   async report(subjects?: string): Promise<StreamReport | undefined> {
-    const answer = await this.#ask('read', 'STREAM.INFO', subjects === undefined ? {} : { subjects_filter: subjects })
+    const answer = await this.#ask('ask', 'STREAM.INFO', subjects === undefined ? {} : { subjects_filter: subjects })
     if (answer.error?.err_code === JetStreamApiCodes.StreamNotFound) return undefined
     const { config, created, state, cluster } = this.#checked(answer)
     if (config === undefined || created === undefined || state === undefined) throw this.failed('its state is missing')
@@ -63,7 +63,7 @@ export class StreamApi {
 
   /** The message there, or the newest of a subject; `undefined` when there is none. */
   async message(which: { readonly seq: number } | { readonly last_by_subj: string }): Promise<StoredMessage | undefined> {
-    const answer = await this.#ask('read', 'STREAM.MSG.GET', which)
+    const answer = await this.#ask('ask', 'STREAM.MSG.GET', which)
     if (answer.error?.code === NO_MESSAGE && answer.error.err_code !== JetStreamApiCodes.StreamNotFound) return undefined
     return this.#checked(answer).message
   }
@@ -117,11 +117,11 @@ export class StreamApi {
     return answer
   }
 
-  async #ask(how: 'read' | 'call', verb: string, request: object): Promise<ApiAnswer> {
+  async #ask(how: 'ask' | 'call', verb: string, request: object): Promise<ApiAnswer> {
     return (await this.#send(how, verb, request)).json<ApiAnswer>()
   }
 
-  #send(how: 'read' | 'call', verb: string, request: object): Promise<Msg> {
+  #send(how: 'ask' | 'call', verb: string, request: object): Promise<Msg> {
     const data = Buffer.from(JSON.stringify(request))
     return this.#calls[how](`$JS.API.${verb}.${this.#stream}`, data, { timeoutMs: this.#timeoutMs })
   }

@@ -1,11 +1,11 @@
-/** What is read of JetStream is asked once more where nobody answers, what changes anything is not; a peer plays JetStream's API on a real broker that has none. */
+/** What may be said to JetStream twice is where nobody answers, what changes anything is not; a peer plays JetStream's API on a real broker that has none. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { headers as newHeaders } from '@nats-io/nats-core'
 import type { Msg } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { JetStreamCalls } from '../../providers/jetstream/calls.ts'
-import { ConsumerApi } from '../../providers/jetstream/consumer-api.ts'
+import { ACK, ConsumerApi } from '../../providers/jetstream/consumer-api.ts'
 import { StreamApi } from '../../providers/jetstream/stream-api.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
 
@@ -37,7 +37,7 @@ interface Played<T> {
 /** Plays the API for `use`: `answer` says what to a request, the first of which is 1. Gives the outcome and how many requests there were. */
 async function playing<T>(answer: (n: number, message: Msg) => object | undefined, use: () => Promise<T>): Promise<Played<T>> {
   let asked = 0
-  const subscription = peer.connection.subscribe('$JS.API.>', {
+  const subscription = peer.connection.subscribe('$JS.*.>', {
     callback: (failure, message) => {
       if (failure !== null) throw failure
       const said = answer(++asked, message)
@@ -82,6 +82,27 @@ test('a late answer to the first request counts, whatever is said to the second'
 
 test('what is answered at once is asked once', async () => {
   expect(await playing(() => report, () => stream(300_000).report())).toMatchObject({ outcome: { status: 'fulfilled' }, asked: 1 })
+})
+
+describe('what became of a message', () => {
+  const settling = (ack: string, timeoutMs = TIMEOUT_MS): Promise<boolean> =>
+    consumers(timeoutMs).settle('c', { delivered: 1, seq: 1, consumerSeq: 1, timeNs: '1' }, ack)
+
+  test('is said once more where it is done', async () => {
+    expect(await playing(n => (n === 1 ? undefined : {}), () => settling(ACK.done))).toMatchObject({ outcome: { value: true }, asked: 2 })
+  })
+
+  test('is said once where it is to come again', async () => {
+    expect(await playing(() => undefined, () => settling(ACK.again(1), 400))).toMatchObject({ outcome: { reason: { code: 'CMESH_BUS_TIMEOUT' } }, asked: 1 })
+  })
+
+  test('is of no consumer where nobody listens any more', async () => {
+    const heard = new Promise<void>(resolve => { peer.connection.subscribe('$JS.ACK.S.c.>', { max: 1, callback: () => { resolve() } }) })
+    await peer.connection.flush()
+    const settled = settling(ACK.done)
+    await heard
+    expect(await settled).toBe(false)
+  })
 })
 
 describe('who waits for the next message', () => {
