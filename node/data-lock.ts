@@ -3,7 +3,7 @@
  * however it ends, so a node that was killed starts again by itself. And it holds between containers that share a volume, where process ids say
  * nothing of each other: in each of them the node is process 1.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs'
+import { closeSync, constants, existsSync, fstatSync, ftruncateSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs'
 import path from 'node:path'
 import { tryLock } from 'fs-native-extensions'
 import { CMeshError } from '../cmtp/errors.ts'
@@ -27,7 +27,7 @@ export class DataLock {
     // In one go: of two that ask, the first has it, and its id is there when the second is refused.
     await Promise.resolve()
     try {
-      mkdirSync(this.#dir, { recursive: true, mode: 0o700 })
+      makeDirectory(path.resolve(this.#dir))
       for (let attempt = 0; attempt < ATTEMPTS && this.#held === undefined; attempt++) this.#held = this.#take()
     } catch (error) {
       throw error instanceof CMeshError ? error : this.#unusable(error)
@@ -80,4 +80,20 @@ export class DataLock {
 /** The process that the file names; 0 where it names none yet. */
 function holderIn(text: string): number {
   return Number(/^\d{1,10}\n/.exec(text)?.[0] ?? 0)
+}
+
+/**
+ * Makes the directory and those above it. Node's own way to do so never ends where the system says of a directory that it cannot be made that there is
+ * none above it, as it does in `/proc`.
+ */
+function makeDirectory(dir: string): void {
+  try {
+    mkdirSync(dir, { mode: 0o700 })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST' && statSync(dir).isDirectory()) return
+    if (code !== 'ENOENT' || existsSync(path.dirname(dir))) throw error
+    makeDirectory(path.dirname(dir))
+    makeDirectory(dir)
+  }
 }

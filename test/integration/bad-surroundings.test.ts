@@ -63,7 +63,7 @@ describe('a disk that takes no more', () => {
 test('a data directory that cannot be written to stops the node before anything else', async () => {
   const dir = await room.dir()
   await writeFile(path.join(dir, 'file'), '')
-  for (const at of [path.join(dir, 'file', 'data'), '/sys/cmesh-data']) {
+  for (const at of [path.join(dir, 'file', 'data'), '/sys/cmesh-data', '/proc/cmesh-data']) {
     const node = await room.launch({ dir: at })
     expect(await node.exited).toMatchObject({ code: 1 })
     expect(node.steps).toEqual(['data'])
