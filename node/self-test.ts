@@ -1,7 +1,7 @@
 /**
  * What a node proves to itself before it opens its door: that requests go through the front door to every service and
  * come back as the design says, refusals included. It may run on a mesh of any age: a second boot finds the names taken
- * and the counter counted, and passes.
+ * and the counter counted, and passes; of a contract that its owner replaced nothing is expected but that it is there.
  */
 import { CMeshError, type ErrorCode } from '../cmtp/errors.ts'
 import { encodeRequest, ReplyFrame } from '../cmtp/frame.ts'
@@ -68,10 +68,19 @@ export async function selfTest(parts: SelfTestParts): Promise<void> {
     return answer
   }
 
-  await expect('state', '0xS:0x001:hello_world', 200, value => value === 'Hello, world')
-  await expect('state', '0xS:0x001:hello_world:["Dexter"]', 200, value => value === 'Hello, Dexter')
-  const counted = await expect('state', '0xSW:0x002:increment:[1]', 200, isCount)
-  await expect('state', '0xS:0x002:get', 200, value => isCount(value) && BigInt(String(value)) >= BigInt(String(counted.value)))
+  const isAsBorn = async (contract: string): Promise<boolean> => {
+    const { value } = await expect('state', `0xS:${contract}`, 200, record => typeof (record as { version?: unknown } | null)?.version === 'number')
+    return (value as { readonly version: number }).version === 1
+  }
+  const [greets, counts] = [await isAsBorn('0x001'), await isAsBorn('0x002')]
+  if (greets) {
+    await expect('state', '0xS:0x001:hello_world', 200, value => value === 'Hello, world')
+    await expect('state', '0xS:0x001:hello_world:["Dexter"]', 200, value => value === 'Hello, Dexter')
+  }
+  if (counts) {
+    const counted = await expect('state', '0xSW:0x002:increment:[1]', 200, isCount)
+    await expect('state', '0xS:0x002:get', 200, value => isCount(value) && BigInt(String(value)) >= BigInt(String(counted.value)))
+  }
   await expect('state', '0xS:0xfff:anything', 404, code('CMESH_STATE_NO_CONTRACT'))
   await expect('state', '0xSW:0x000:deploy', 403, code('CMESH_IAM_DENIED'))
   const refused = read(await parts.frontDoor.route(unsigned(), 'nobody'))
@@ -83,19 +92,21 @@ export async function selfTest(parts: SelfTestParts): Promise<void> {
   const first = await ask(register, registration)
   if (first.status !== 200 && first.status !== 409) throw failed('registrar', `${register} gave ${first.status}: ${JSON.stringify(first.value)}`)
   await expect('registrar', register, 409, code('CMESH_REGISTRAR_TAKEN'), registration)
-  await expect('registrar', `0xR:${NAME}:["Dexter"]`, 200, value => value === 'Hello, Dexter')
+  if (greets) await expect('registrar', `0xR:${NAME}:["Dexter"]`, 200, value => value === 'Hello, Dexter')
   await expect('registrar', '0xR:unregistered.mcom', 404, code('CMESH_REGISTRAR_NOT_FOUND'))
 
-  // Of what was counted above: what earlier starts published may be at another broker.
-  await parts.eventsOut()
-  await expect('events', '0xE:events.state.contracts.0x002.incremented:read', 200, value => typeof (value as { seq?: unknown }).seq === 'number')
+  if (counts) {
+    // Of what was counted above: what earlier starts published may be at another broker.
+    await parts.eventsOut()
+    await expect('events', '0xE:events.state.contracts.0x002.incremented:read', 200, value => typeof (value as { seq?: unknown }).seq === 'number')
+  }
 
   await expect('routes', '0xZ:nothing', 400, code('CMESH_FQMN_OPCODE'))
   await expect('routes', '0xA:1:0x001:hello_world', 405, code('CMESH_ROUTER_INTERNAL_ONLY'))
   await expect('routes', '0xC:status', 200, value => typeof (value as { leader?: unknown }).leader === 'string')
-  const { frame, sid } = await parts.session.frame('0xS:0x001:hello_world')
+  const { frame, sid } = await parts.session.frame('0xS:0x001')
   const overBus = read(await askOverBus(parts.mesh, sid, frame))
-  if (overBus.value !== 'Hello, world') throw failed('routes', `the way over the bus gave ${overBus.status}`)
+  if (overBus.status !== 200) throw failed('routes', `the way over the bus gave ${overBus.status}`)
 }
 
 /** From an inbox of the session's own: from any other, as the bus's own requests have, it would not be answered. */

@@ -77,9 +77,13 @@ export class NodeProcess {
     this.#child = spawn(process.execPath, [...NODE_FLAGS, ...process.execArgv, entry, ...args], {
       env, detached: true, stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     })
+    // Whoever ends this process without waiting, as by a second Ctrl-C, ends the node as well, at whatever it is.
+    const end = (): void => this.kill()
+    process.once('exit', end)
     this.exited = new Promise((resolve) => {
       this.#child.once('exit', (code, signal) => {
         this.#gone = true
+        process.removeListener('exit', end)
         resolve({ code, signal })
       })
     })

@@ -9,6 +9,7 @@ Nothing is fetched and nothing but the DID is trusted.
 """
 import hashlib
 import json
+import re
 import struct
 import sys
 
@@ -133,6 +134,8 @@ def did_of(key):
 # --- what a verdict is made of
 
 MOST = 2**53 - 1
+# More than a receipt (1 MiB) or a witness (two bodies of 1 MiB, two header blocks) has
+READ_BYTES = 4 * 2**20
 
 
 class Malformed(Exception):
@@ -217,7 +220,7 @@ def decode_certificate(reader):
 def decode_evidence(reader):
     link_count = reader.integer(2, 'a number of links')
     reader.must(link_count <= 1024, 'at most 1024 links', 2)
-    links = [(reader.take(58, 'a link'), reader.take(32, 'a link')) for _ in range(link_count)]
+    links = [(link[:58], link[58:]) for link in (reader.take(90, 'a link') for _ in range(link_count))]
     count = reader.integer(1, 'a number of claims')
     reader.must(1 <= count <= 64, '1 to 64 claims', 1)
     claims = []
@@ -397,7 +400,8 @@ def check_witness(witness, receipt, layers):
     arguments = ('[' + rest).encode() if behind else witness['request_body']
     expected = sha256(witness['salt'], arguments) if arguments and not unread else None
     for index, layer in enumerate(layers):
-        if layer is not None and layer['arguments'] is not None and layer['arguments'] != expected:
+        covers = layer is not None and (layer['arguments'] is not None or index == len(layers) - 1)
+        if covers and layer['arguments'] != expected:
             raise Invalid('body', 'its arguments are others', index)
 
 
@@ -514,6 +518,11 @@ def batch(mesh, source):
     return 0
 
 
+def unreadable(path, error):
+    print(f'{path} cannot be read: {error.strerror}', file=sys.stderr)
+    return 2
+
+
 def main(arguments):
     options = {'--witness': None, '--claims': '0', '--batch': None}
     plain = []
@@ -523,21 +532,23 @@ def main(arguments):
             options[word] = arguments.pop(0)
         else:
             plain.append(word)
-    if len(plain) != (1 if options['--batch'] else 2) or not options['--claims'].isdigit():
+    if len(plain) != (1 if options['--batch'] else 2) or not re.fullmatch('[0-9]{1,4}', options['--claims']):
         print(__doc__, file=sys.stderr)
         return 2
     if options['--batch']:
-        if options['--batch'] == '-':
-            return batch(plain[0], sys.stdin.buffer)
-        with open(options['--batch'], 'rb') as source:
+        try:
+            source = sys.stdin.buffer if options['--batch'] == '-' else open(options['--batch'], 'rb')
+        except OSError as error:
+            return unreadable(options['--batch'], error)
+        with source:
             return batch(plain[0], source)
     files = []
     for path in (plain[1], options['--witness']):
         try:
-            files.append(None if path is None else open(path, 'rb').read())
+            # Of what is longer than any receipt or witness no more is read than shows it.
+            files.append(None if path is None else open(path, 'rb').read(READ_BYTES))
         except OSError as error:
-            print(f'{path} cannot be read: {error.strerror}', file=sys.stderr)
-            return 2
+            return unreadable(path, error)
     told = verdict(files[0], plain[0], files[1], int(options['--claims']))
     if told['valid']:
         print('valid')

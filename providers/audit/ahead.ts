@@ -7,7 +7,7 @@
  *           · CRC-32 of all but magic and CRC (4) · block · notes
  *
  * Invariant: a frame is taken for one that follows on the log only by its number and by the block before it. What stands behind the last frame of
- * a file, from an earlier use of it or cut off by the end of the process, is none of them.
+ * a file, from an earlier use of it or cut off by the end of the process, is none of them: those of an earlier use are on the log.
  */
 import { hash } from 'node:crypto'
 import { writev } from 'node:fs'
@@ -18,6 +18,7 @@ import type { AuditBatch } from '../../services/audit/provider.ts'
 import { syncDirectory } from '../sync-directory.ts'
 
 const MAGIC = 0x434d_4148
+const MAGIC_BYTES = Buffer.from('CMAH', 'latin1')
 const PREVIOUS_AT = 19
 const CRC_AT = 51
 const HEADER_BYTES = 55
@@ -94,7 +95,7 @@ export class Ahead {
   }
 }
 
-/** All whole frames that stand there, by their numbers; nothing is changed. */
+/** All whole frames that stand there, by their numbers, older ones of an earlier use among them; nothing is changed. */
 export async function aheadIn(dir: string): Promise<ReadonlyMap<number, AheadBatch>> {
   const found = new Map<number, AheadBatch>()
   for (const name of FILES) {
@@ -121,21 +122,25 @@ export function aheadOf(found: ReadonlyMap<number, AheadBatch>, length: number, 
   return { batches, beyond: beyond.length === 0 ? undefined : Math.min(...beyond) }
 }
 
-/** The frames from the beginning, as long as each is whole and follows on the one before. */
+/** Every whole frame. Behind one that is damaged others may stand that follow on it: what was written ahead is not whole then. */
 function* framesOf(bytes: Buffer): Generator<AheadBatch> {
-  let last: number | undefined
-  for (let at = 0; at + HEADER_BYTES <= bytes.length && bytes.readUInt32BE(at) === MAGIC;) {
-    const number = bytes.readUIntBE(at + 4, 6)
-    const blockAt = at + HEADER_BYTES
-    const notesAt = blockAt + bytes.readUInt32BE(at + 10)
-    const end = notesAt + bytes.readUInt32BE(at + 14)
-    if (end > bytes.length || (last !== undefined && number !== last + 1)) return
-    const [block, notes] = [bytes.subarray(blockAt, notesAt), bytes.subarray(notesAt, end)]
-    if (checkOf(bytes.subarray(at, blockAt), block, notes) !== bytes.readUInt32BE(at + CRC_AT)) return
-    yield { number, block, notes, apart: bytes[at + 18] === 1, previous: bytes.subarray(at + PREVIOUS_AT, at + CRC_AT) }
-    last = number
-    at = end
+  for (let at = bytes.indexOf(MAGIC_BYTES); at >= 0;) {
+    const frame = frameAt(bytes, at)
+    if (frame !== undefined) yield frame.batch
+    at = bytes.indexOf(MAGIC_BYTES, frame === undefined ? at + 1 : frame.end)
   }
+}
+
+function frameAt(bytes: Buffer, at: number): { readonly batch: AheadBatch, readonly end: number } | undefined {
+  const blockAt = at + HEADER_BYTES
+  if (blockAt > bytes.length) return undefined
+  const notesAt = blockAt + bytes.readUInt32BE(at + 10)
+  const end = notesAt + bytes.readUInt32BE(at + 14)
+  if (end > bytes.length) return undefined
+  const [block, notes] = [bytes.subarray(blockAt, notesAt), bytes.subarray(notesAt, end)]
+  if (checkOf(bytes.subarray(at, blockAt), block, notes) !== bytes.readUInt32BE(at + CRC_AT)) return undefined
+  const previous = bytes.subarray(at + PREVIOUS_AT, at + CRC_AT)
+  return { batch: { number: bytes.readUIntBE(at + 4, 6), block, notes, apart: bytes[at + 18] === 1, previous }, end }
 }
 
 function checkOf(header: Buffer, block: Uint8Array, notes: Uint8Array): number {

@@ -203,6 +203,8 @@ describe('receipts of a node that runs', () => {
     const nobody = await home.run(['audit', 'verify', '--identity', 'somebody'])
     expect([nobody.code, nobody.stderr]).toEqual([0, expect.stringContaining('warning CMESH_IAM_DENIED: Not compared with the audit channel: ')])
     expect(nobody.stdout).toContain('not compared with roots that others hold')
+    const elsewhere = join(home.directory, 'elsewhere')
+    expect(await home.run(['audit', 'verify', '--data', elsewhere])).toMatchObject({ code: 1, stderr: expect.stringContaining(elsewhere) })
   })
 })
 

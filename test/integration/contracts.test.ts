@@ -167,3 +167,10 @@ describe('what a contract sends', () => {
     }
   }, 60_000)
 })
+
+test('a mesh whose operator replaced what it was born with starts again, and answers by that', async () => {
+  const client = await open(operator)
+  for (const address of ['0x001', '0x002']) await client.replace(address, { wasm: TWO, name: 'other', version: '2' })
+  await killed()
+  expect(await text(await open(operator), '0x001', 'which')).toBe('2')
+})

@@ -23,9 +23,9 @@ test('asks again while members are not there, or the broker elects a leader, say
   }
   const parts = { frontDoor, session, identity, mesh: new LoneBus(), eventsOut: async () => undefined, patienceMs: 60_000, log }
   await expect(selfTest(parts)).rejects.toMatchObject({
-    code: 'CMESH_BOOT_FAILED', detail: { step: 'self-test of state', reason: expect.stringContaining('0xS:0x001:hello_world gave 503 and not 200: {"code":"CMESH_STATE_HALTED"') },
+    code: 'CMESH_BOOT_FAILED', detail: { step: 'self-test of state', reason: expect.stringContaining('0xS:0x001 gave 503 and not 200: {"code":"CMESH_STATE_HALTED"') },
   })
   expect(answers).toHaveLength(1)
-  expect(warned).toEqual([{ fqmn: '0xS:0x001:hello_world', code: 'CMESH_CONSENSUS_UNCHECKED', forMs: 60_000 }])
+  expect(warned).toEqual([{ fqmn: '0xS:0x001', code: 'CMESH_CONSENSUS_UNCHECKED', forMs: 60_000 }])
   await iam.stop()
 })

@@ -24,7 +24,8 @@ export function* everyTruncation(bytes: Uint8Array): Generator<Buffer> {
 export function damaged(source: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Buffer> {
   const injury = fc.record({
     kind: fc.constantFrom('set', 'cut', 'insert', 'remove', 'repeat'),
-    at: fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+    // Not a double: of those that fast-check makes nine in ten are next to nothing.
+    at: fc.noBias(fc.nat(0xffff_ffff)).map(n => n / 2 ** 32),
     noise: fc.uint8Array({ minLength: 1, maxLength: 6 }),
   })
   const injured = fc.tuple(source, fc.array(injury, { minLength: 1, maxLength: 4 })).map(([bytes, injuries]) => {

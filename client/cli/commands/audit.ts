@@ -26,7 +26,7 @@ const KEPT = 'the files of --against'
 export function audit(program: Command, terminal: Terminal): void {
   const command = program.command('audit').description('look at the log of what a node answered')
   withLocation(withJson(command.command('verify').description('check every request, root and signature of a node\'s audit log, while it runs or not; and that copies of it, and the roots that the mesh has seen, are of the same log')))
-    .argument('[dir...]', 'data directory of the node, and of copies (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)')
+    .argument('[dir...]', 'data directory of the node, and of copies (default: that of --data, else CMESH_DATA_DIR, else ~/.local/share/cmesh)')
     .option('--mesh <did>', 'the mesh that has to stand behind it', didFrom)
     .option('--certificate <file>', 'the certificate of the node, where its key is not the mesh\'s (default: `certificate` in its data directory, if it is there)')
     .option('--identity <name>', 'which of your identities reads the audit channel', 'default')
@@ -39,10 +39,12 @@ export function audit(program: Command, terminal: Terminal): void {
       ['cmesh audit verify --against hello.receipt', 'whether the log still has what it gave a receipt of'],
     ))
     .action(async (given: readonly string[], options: VerifyOptions) => {
-      const dirs = (given.length > 0 ? given : [defaultDataDir(terminal.env)]).map((dir) => resolve(dir))
+      const { data, ...others } = options
+      const dirs = (given.length > 0 ? given : [data ?? defaultDataDir(terminal.env)]).map((dir) => resolve(dir))
       const [dir = ''] = dirs
       const certificate = await certificateText(dir, options.certificate)
-      const found = await withRoots(terminal, options, dir, (seen) => askArchive(terminal, 'audit', {
+      // A mesh that is named beside the directory has to answer; that of the directory need not run.
+      const found = await withRoots(terminal, given.length > 0 ? options : others, dir, (seen) => askArchive(terminal, 'audit', {
         dirs, ...(options.mesh !== undefined && { mesh: options.mesh }), ...(certificate !== undefined && { certificate }),
         ...(seen !== undefined && { seen }),
       }, 'verifying the audit log'))

@@ -37,8 +37,8 @@ export function call(program: Command, terminal: Terminal): void {
     .option('--witness <file>', 'where the witness of the receipt goes: bodies and arguments, for you alone (default: <receipt>.witness)')
     .option('--no-witness', 'keep none')
     .addOption(new Option('--if-match <hash>', 'do nothing unless the contract runs this code: its code hash').conflicts(['at', 'in']))
-    .addOption(new Option('--at <time>', 'have the mesh make the call then: an ISO 8601 time, or ms since 1970').argParser(moment))
-    .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs)).conflicts('at'))
+    .addOption(new Option('--at <time>', 'have the mesh make the call then: an ISO 8601 time, or ms since 1970').argParser(moment).conflicts(['receipt', 'witness']))
+    .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs)).conflicts(['at', 'receipt', 'witness']))
     .addHelpText('after', examples(
       ['cmesh call 0xS:0x001:hello_world', '"Hello, world"'],
       ['cmesh call \'0xS:0x001:hello_world:["Dexter"]\'', 'arguments in the address'],
@@ -47,6 +47,7 @@ export function call(program: Command, terminal: Terminal): void {
       ['cmesh call 0xS:0x001:hello_world --receipt hello.receipt', 'and `cmesh receipt verify hello.receipt`, now or in years'],
     ))
     .action(async (fqmn: string, options: CallOptions) => {
+      if (options.ifMatch !== undefined && fqmn.startsWith('0xS:')) throw usage('--if-match goes with a write (0xSW), which it keeps from being done; a read does nothing.')
       const body = await bodyOf(options)
       if (options.at !== undefined || options.in !== undefined) return delay(terminal, fqmn, body, options)
       const file = LEVELS.has(options.receipt) ? undefined : options.receipt

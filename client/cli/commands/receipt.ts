@@ -133,14 +133,15 @@ function linesOf(terminal: Terminal, receipt: DecodedReceipt, layers: readonly (
     const { after, before } = layer
     const state = after ?? before
     return [
-      String(at), `${branch}${layer.hop}`, layer.target ?? layer.fqmn, layer.grant === '' ? layer.decision : `${layer.decision} by ${layer.grant}`, String(layer.status),
+      String(at), `${branch}${layer.hop}`, terminal.foreign(layer.target ?? layer.fqmn),
+      layer.grant === '' ? layer.decision : terminal.foreign(`${layer.decision} by ${layer.grant}`), String(layer.status),
       `${since} ${layer.durationUs} µs`.trim(), layer.gas === 0n ? '' : `${layer.gas} gas`,
       state === undefined ? '' : `${state.epoch}/${state.seq} ${hex(state.chain).slice(0, 16)}`,
     ]
   })
   return [
     ...fields(terminal, [
-      ['message', hex(id)], ['status', String(status)], ...(startUs === undefined ? [] : [['span', layerSpanId(id, startUs, 0)] as const]), ['caller', sub === '' ? 'nobody' : sub], ['node', record.node], ['mesh', record.mesh],
+      ['message', hex(id)], ['status', String(status)], ...(startUs === undefined ? [] : [['span', layerSpanId(id, startUs, 0)] as const]), ['caller', sub === '' ? 'nobody' : terminal.foreign(sub)], ['node', record.node], ['mesh', record.mesh],
       ['recorded', `${time(record.timeUs / 1_000)}, request ${record.first + index} of the log ${hex(record.log).slice(0, 16)}, batch ${record.batch}`],
       ...(hidden.length === 0 ? [] : [['kept back', `layer ${hidden.join(', ')}: its hash stands for it`] as const]),
     ]),

@@ -6,7 +6,7 @@ import { CMeshError } from '../../../cmtp/errors.ts'
 import type { ClusterPart } from '../../cluster-control.ts'
 import { defaultDataDir, type MeshDescriptor } from '../../descriptor.ts'
 import { usage } from '../../options.ts'
-import { examples, fields, identities, integerFrom, printResult, withJson, type JsonOption } from '../command.ts'
+import { didFrom, examples, fields, identities, integerFrom, printResult, withJson, type JsonOption } from '../command.ts'
 import { NodeProcess } from '../node-process.ts'
 import { withProgress } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
@@ -32,7 +32,7 @@ export function up(program: Command, terminal: Terminal): void {
     .option('--port <n>', 'loopback port of its nats-server (default: the one used last, else a free one)', PORT)
     .option('--http-port <n>', 'loopback port of /healthz and /metrics (default: a free one)', PORT)
     .option('--nats-url <url>', 'an existing NATS server or cluster instead of its own')
-    .option('--operator <did>', 'who holds every right (default: you)')
+    .option('--operator <did>', 'who holds every right (default: you)', didFrom)
     .option('--identity <name>', 'which of your identities you are', 'default')
     .option('--set <key=value>', 'any setting of docs/configuration.md; may be repeated', keyValue, [])
     .option('--log-level <level>', 'silent, error, warn, info or debug', 'warn')

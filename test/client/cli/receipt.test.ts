@@ -8,7 +8,8 @@ import { EXIT } from '../../../client/cli/exit-codes.ts'
 import { pastMoment } from '../../../client/cli/moment.ts'
 import { run } from '../../../client/cli/program.ts'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
-import { decodeReceipt } from '../../../cmtp/receipt/receipt.ts'
+import { sha256 } from '../../../cmtp/layer.ts'
+import { decodeReceipt, encodeReceipt } from '../../../cmtp/receipt/receipt.ts'
 import { capture } from '../support/capture.ts'
 
 const MESH = KeyPair.fromSeed(Buffer.alloc(32, 0x51)).did
@@ -26,6 +27,22 @@ async function cmesh(...args: readonly string[]): Promise<{ readonly code: numbe
   return { code, out: out(), err: err() }
 }
 const json = async (...args: readonly string[]): Promise<unknown> => JSON.parse((await cmesh(...args, '--json')).out)
+
+test('what a receipt says moves no cursor of whoever looks at it', async () => {
+  const file = join(dir, 'hostile')
+  const receipt = decodeReceipt(await readFile(VIEW))
+  const layers = receipt.layers.map(({ hash, shown }) => {
+    const texts = Buffer.from(Buffer.from(shown?.texts ?? []).toString('latin1').replaceAll('hello_world', '\u001b[2J\rworld!'), 'latin1')
+    const layer = Buffer.from(shown?.layer ?? [])
+    layer.write(sha256(Buffer.concat([Buffer.of(2), texts])), 26, 'latin1')
+    return { hash, shown: { layer, texts } }
+  })
+  await writeFile(file, encodeReceipt({ ...receipt, layers }))
+  const { terminal, out, err } = capture({ tty: true })
+  expect([await run(['receipt', 'show', file], terminal), err()]).toEqual([EXIT.ok, ''])
+  expect(out()).toContain('\\x1b[2J\\x0dworld!')
+  expect(out()).not.toMatch(/\u001b\[2J|\r/)
+})
 
 describe('a redacted receipt', () => {
   test.each([

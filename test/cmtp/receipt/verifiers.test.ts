@@ -8,11 +8,12 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { KeyPair } from '../../../cmtp/identity/keys.ts'
-import { layerSite, sha256, type Hop, type Layer } from '../../../cmtp/layer.ts'
+import { decodeLayer, layerSite, sha256, type Hop, type Layer } from '../../../cmtp/layer.ts'
 import { decodeReceipt, encodeReceipt, type DecodedReceipt, type ReceiptLayer } from '../../../cmtp/receipt/receipt.ts'
 import type { OutcomeClaim, OutcomeEvidence } from '../../../cmtp/receipt/outcome-evidence.ts'
 import { encodeRootRecord, verifyByKey, type Verify } from '../../../cmtp/receipt/root.ts'
 import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
+import { decodeWitness, encodeWitness } from '../../../cmtp/receipt/witness.ts'
 import { LayerSealer } from '../../../cmtp/sealer.ts'
 import { damaged } from '../../support/damage.ts'
 import { evidenceOf, outcomeEvidenceOf } from '../../support/evidence.ts'
@@ -22,6 +23,9 @@ import { readVectors } from '../../support/vectors.ts'
 const FRESH = 1_000
 const CHANGED = 10_000
 const NOISE = process.env['TEST_LONG'] === '1' ? 100_000 : 2_000
+
+/** Changed witnesses, beside the receipt that they were of. */
+const WITNESSES = NOISE / 2
 
 const MESH = KeyPair.fromSeed(Buffer.alloc(32, 0x51))
 const NODE = KeyPair.fromSeed(Buffer.alloc(32, 0x52))
@@ -175,6 +179,11 @@ function otherClaims(claimed: readonly DecodedReceipt[], draw: (n: number) => nu
   return encodeReceipt({ ...receipt, evidence: { ...evidence, ...parts[draw(parts.length)] } })
 }
 
+function isUnread(receipt: Uint8Array): boolean {
+  const shown = decodeReceipt(receipt).layers.at(-1)?.shown
+  return shown !== undefined && decodeLayer(Buffer.concat([shown.layer, shown.texts])).fqmn === ''
+}
+
 describe('both verifiers', () => {
   const fresh = freshReceipts(FRESH, 125)
   // Once for all: decoding a thousand for each change takes longer than everything else here.
@@ -185,6 +194,18 @@ describe('both verifiers', () => {
   const noise = fc.sample(damaged(sources), { numRuns: NOISE, seed: 5 }).map(receipt => ({ receipt }))
   const [verdicts, ofNoise] = [byTypeScript(mutants), byTypeScript(noise)]
   const files = GOLDEN.vectors.map(({ file }) => ({ receipt: golden(`${file}.receipt`), witness: golden(`${file}.witness`) }))
+
+  /** Golden ones beside a witness of the same message with other arguments, or with some where there were none; but for the one that nobody could read. */
+  const invented = files.flatMap(({ receipt, witness: bytes }) => {
+    const witness = decodeWitness(bytes)
+    const bare = witness.fqmn.split(':[')[0] as string
+    return isUnread(receipt) ? [] : [{ receipt, witness: encodeWitness({ ...witness, fqmn: `${bare}:["invented"]` }) }]
+  })
+  const short = fc.constantFrom(...files.filter(({ witness }) => witness.length < 10_000))
+  const beside = short.chain(({ receipt, witness }) => damaged(fc.constant(witness)).map(other => ({ receipt, witness: other })))
+  const witnessed = fc.sample(beside, { numRuns: WITNESSES, seed: 6 })
+    // One of no bytes stands for none where there are many.
+    .filter(({ witness }) => witness.length > 0)
 
   /** Golden ones whose claims are of something else than their witness shows. */
   const others = files.flatMap(({ receipt: bytes, witness }) => {
@@ -205,6 +226,11 @@ describe('both verifiers', () => {
     ])
   })
 
+  test('accept no arguments that were not asked with', () => {
+    expect(invented).toHaveLength(files.length - 1)
+    expect(byTypeScript(invented).filter(({ at }) => at !== 'body')).toEqual([])
+  })
+
   test('accept every fresh receipt, and no changed one', () => {
     expect(byTypeScript(fresh.map(receipt => ({ receipt }))).filter(({ valid }) => !valid)).toEqual([])
     expect(verdicts.filter(({ valid }) => valid)).toEqual([])
@@ -217,7 +243,7 @@ describe('both verifiers', () => {
   })
 
   onPython(`say the same of golden, fresh and changed receipts, and of noise${REASON}`, () => {
-    const cases: Case[] = [...files, ...others, ...fresh.map(receipt => ({ receipt })), ...mutants, ...noise]
+    const cases: Case[] = [...files, ...others, ...invented, ...witnessed, ...fresh.map(receipt => ({ receipt })), ...mutants, ...noise]
     const one = [...byTypeScript(cases.slice(0, -NOISE - CHANGED)), ...verdicts, ...ofNoise]
     const other = byPython(cases)
     expect(other).toHaveLength(cases.length)

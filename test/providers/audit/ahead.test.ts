@@ -70,6 +70,21 @@ test('a log that was closed leaves nothing ahead', async () => {
   expect((await readdir(three)).sort()).toEqual(['key', 'layers', 'log'])
 })
 
+test('what is damaged before the last of it is not passed over: the node does not begin there anew', async () => {
+  const dir = await killed('damaged', [3, 4, 5])
+  const file = path.join(dir, 'ahead-0')
+  const bytes = await readFile(file)
+  for (const [nth, at] of [0, bytes.lastIndexOf('CMAH') - 1].entries()) {
+    const other = path.join(room, `damaged-${nth}`)
+    await cp(dir, other, { recursive: true })
+    const flipped = Buffer.from(bytes)
+    flipped.writeUInt8(flipped.readUInt8(at) ^ 1, at)
+    await writeFile(path.join(other, 'ahead-0'), flipped)
+    await expect(logOf(other).open()).rejects.toMatchObject({ code: 'CMESH_AUDIT_BEHIND' })
+  }
+  expect(await state(dir)).toEqual({ length: 6, found: [0, 1, 2, 3, 4, 5] })
+})
+
 test('what is ahead is on the log when it opens, with its notes, once', async () => {
   const dir = await killed('ahead', [3, 4, 5])
   expect(await state(dir)).toEqual({ length: 6, found: [0, 1, 2, 3, 4, 5] })
@@ -122,7 +137,7 @@ describe('the end of the file', () => {
     }
   })
 
-  test('that an earlier, longer use left there is not taken for what follows', async () => {
+  test('that an earlier, longer use left there is not taken for what follows, and is there for a log that lost it', async () => {
     const dir = path.join(room, 'again')
     await cp(three, dir, { recursive: true })
     const ahead = await Ahead.open(dir, false, Buffer.from('block 2'))
@@ -139,7 +154,9 @@ describe('the end of the file', () => {
     const numbers = (length: number): number[] => behind(length).batches.map(({ number }) => number)
     // 9 was written over 3; 4 to 7 stand behind it.
     expect([numbers(8), numbers(9), numbers(10)]).toEqual([[8, 9], [9], []])
-    expect(behind(4)).toEqual({ batches: [], beyond: 8 })
+    expect([behind(8), behind(10)]).toMatchObject([{ beyond: undefined }, { beyond: undefined }])
+    expect(numbers(4)).toEqual([4, 5, 6, 7, 8, 9])
+    expect(behind(3)).toEqual({ batches: [], beyond: 4 })
   })
 })
 
