@@ -35,7 +35,7 @@ export interface LetterLayer {
 }
 
 export type DeadLetter = LetterOutlineCommon & (
-  | { readonly kind: 'event', readonly channel: string, readonly group: string, readonly seq: number, readonly eventTimeMs: number, readonly data: ChannelEvent['data'] }
+  | { readonly kind: 'event', readonly channel: string, readonly group: string, readonly seq: number, readonly eventTimeMs: number, readonly data: ChannelEvent['data'], readonly origin?: ChannelEvent['origin'] }
   | { readonly kind: 'call', readonly did: string, readonly fqmn: string, readonly atMs: number, readonly body: ChannelEvent['data'], readonly layers: readonly LetterLayer[] }
 )
 

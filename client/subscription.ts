@@ -23,6 +23,15 @@ export interface ChannelEvent {
   readonly data: string | { readonly base64: string }
   /** The trace of the request that published it, and its span as the parent, where there is one. */
   readonly traceparent?: string
+  /** The request that published it, or whose transaction emitted it; not there of what the mesh itself publishes, nor of events from before there were origins. */
+  readonly origin?: EventOrigin
+}
+
+export interface EventOrigin {
+  /** Its message id, 32 hex digits: what its receipt is found by. */
+  readonly request: string
+  /** Of an event of a contract, the sequence of the block that holds it. */
+  readonly block?: number
 }
 
 export type EventHandler = (event: ChannelEvent) => void | Promise<void>

@@ -17,8 +17,8 @@ import type { StreamApi, StreamReport } from '../jetstream/stream-api.ts'
 import type { Floors } from './group-floors.ts'
 import { sameBirth } from './group-note.ts'
 import { formatToken, noGroup, parseToken, tooMany, type TokenParts } from './group-token.ts'
+import { saidBy } from './event-headers.ts'
 import { decodeAgain, encodeAgain } from './letters.ts'
-import { traceOf } from './trace-header.ts'
 
 export interface JetStreamGroupsParts {
   /** Consumers of the stream of events, and of the stream of what was put back. */
@@ -215,6 +215,6 @@ function stateOf({ config, num_ack_pending: inHand, num_pending: waiting }: Cons
 
 function takenOf(channel: string, handed: Handed): Taken {
   const { seq, timeNs, data, delivered, headers } = handed
-  const event = { channel, seq, timeMs: Number(BigInt(timeNs) / 1_000_000n), data, ...traceOf(headers) }
+  const event = { channel, seq, timeMs: Number(BigInt(timeNs) / 1_000_000n), data, ...saidBy(headers) }
   return { event, attempt: delivered, token: formatToken({ ...handed, again: false }) }
 }

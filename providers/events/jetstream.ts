@@ -24,6 +24,7 @@ import { ensureStream, managerOf, patient } from '../jetstream/stream.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
 import { ChannelTail } from './channel-tail.ts'
 import type { Stored } from './channel-tail.ts'
+import { eventHeaders } from './event-headers.ts'
 import { floorsConfig, GroupFloors, NO_FLOORS } from './group-floors.ts'
 import { JetStreamGroups, type JetStreamGroupsParts } from './jetstream-groups.ts'
 import { JetStreamLetters, lettersConfig } from './letters.ts'
@@ -271,7 +272,8 @@ export class JetStreamEvents implements EventsProvider {
   async #publish(channel: string, data: Uint8Array, options: PublishOptions = {}): Promise<PublishResult> {
     const { publisher, feed } = this.#live()
     checkPublish(channel, data)
-    const { id, deadlineMs, traceparent } = options
+    const { id, deadlineMs } = options
+    const headers = eventHeaders(options)
     const ack = await publisher.publish({
       subject: eventSubject(channel),
       data,
@@ -279,7 +281,7 @@ export class JetStreamEvents implements EventsProvider {
       signal: this.#stopping.signal,
       // Hashed with its channel: an id means something in its own channel only, and any text makes a header of one size.
       ...(id !== undefined && { id: hash('sha256', `${channel} ${id}`, 'base64url') }),
-      ...(traceparent !== undefined && { traceparent }),
+      ...(headers !== undefined && { headers }),
     })
     this.#newest.stored(channel, ack.seq)
     feed.acknowledged(ack.seq)

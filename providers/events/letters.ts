@@ -109,14 +109,14 @@ export function checkLetter(data: Uint8Array): void {
   if (data.length > LIMITS.letterBytes) throw new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'dead letter', bytes: data.length, limit: LIMITS.letterBytes })
 }
 
-export function encodeAgain({ channel, seq, timeMs, data }: MeshEvent): Uint8Array {
-  return Buffer.from(JSON.stringify({ channel, seq, timeMs, data: Buffer.from(data).toString('base64') }))
+export function encodeAgain({ data, ...event }: MeshEvent): Uint8Array {
+  return Buffer.from(JSON.stringify({ ...event, data: Buffer.from(data).toString('base64') }))
 }
 
 export function decodeAgain(bytes: Uint8Array): MeshEvent | undefined {
   try {
-    const { channel, seq, timeMs, data } = JSON.parse(Buffer.from(bytes).toString('utf8')) as Omit<MeshEvent, 'data'> & { readonly data: string }
-    return { channel, seq, timeMs, data: Buffer.from(data, 'base64') }
+    const { data, ...event } = JSON.parse(Buffer.from(bytes).toString('utf8')) as Omit<MeshEvent, 'data'> & { readonly data: string }
+    return { ...event, data: Buffer.from(data, 'base64') }
   } catch {
     // Nobody but the mesh writes there; what it did not write is none of its events.
     return undefined

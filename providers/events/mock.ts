@@ -74,8 +74,11 @@ export class MockEvents implements EventsProvider {
       const first = this.#ids.get(key)
       if (first !== undefined) return { seq: first.seq, duplicate: true }
     }
-    const { traceparent } = options ?? {}
-    const event: MeshEvent = { channel, seq: ++this.#seq, timeMs, data: Uint8Array.from(data), ...(traceparent !== undefined && { traceparent }) }
+    const { traceparent, origin } = options ?? {}
+    const event: MeshEvent = {
+      channel, seq: ++this.#seq, timeMs, data: Uint8Array.from(data),
+      ...(traceparent !== undefined && { traceparent }), ...(origin !== undefined && { origin }),
+    }
     this.#store(event)
     if (key !== undefined) this.#remember(key, { seq: event.seq, timeMs })
     for (const handler of [...this.#handlers.get(channel) ?? []]) handler(event)

@@ -16,8 +16,8 @@ import { pause } from '../jetstream/publish.ts'
 import { ensureStream } from '../jetstream/stream.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
 import type { Stored } from './channel-tail.ts'
+import { saidBy } from './event-headers.ts'
 import type { StreamReader } from './stream-reader.ts'
-import { traceOf } from './trace-header.ts'
 
 /** The `republish` setting of a stream that such a feed follows. */
 export const REPUBLISH = { src: EVENT_WILDCARD, dest: EVENT_STORED.mapping }
@@ -108,7 +108,7 @@ export class StoredFeed {
     // A server before 2.10 does not say when it stored the event: then it is read from the stream by whoever wants it.
     const time = headers.get('Nats-Time-Stamp')
     // Copied: what arrived is a view into the chunk the connection read, and would keep all of it.
-    const event = time === '' ? undefined : { channel, seq, timeMs: Date.parse(time), data: new Uint8Array(message.data), ...traceOf(headers) }
+    const event = time === '' ? undefined : { channel, seq, timeMs: Date.parse(time), data: new Uint8Array(message.data), ...saidBy(headers) }
     this.#parts.onStored(channel, { seq, previous: Number(headers.get('Nats-Last-Sequence')), event })
   }
 

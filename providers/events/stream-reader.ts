@@ -9,7 +9,7 @@ import { eventSubject } from '../../cmtp/subject.ts'
 import type { MeshEvent } from '../../services/events/provider.ts'
 import type { JetStreamCalls } from '../jetstream/calls.ts'
 import { StreamApi, type StreamReport } from '../jetstream/stream-api.ts'
-import { traceOf, traceOfBlock } from './trace-header.ts'
+import { saidBy, saidByBlock } from './event-headers.ts'
 
 export class StreamReader {
   readonly #api: StreamApi
@@ -22,7 +22,7 @@ export class StreamReader {
   async newest(channel: string): Promise<MeshEvent | undefined> {
     const message = await this.#api.message({ last_by_subj: eventSubject(channel) })
     if (message === undefined) return undefined
-    return { channel, seq: message.seq, timeMs: Date.parse(message.time), data: Buffer.from(message.data ?? '', 'base64'), ...traceOfBlock(message.hdrs) }
+    return { channel, seq: message.seq, timeMs: Date.parse(message.time), data: Buffer.from(message.data ?? '', 'base64'), ...saidByBlock(message.hdrs) }
   }
 
   /** The first event of the channel at or behind `seq`; `undefined` when the replica that answers has none. */
@@ -36,7 +36,7 @@ export class StreamReader {
       seq: Number(headers.get('Nats-Sequence')),
       timeMs: Date.parse(headers.get('Nats-Time-Stamp')),
       data: new Uint8Array(message.data),
-      ...traceOf(headers),
+      ...saidBy(headers),
     }
   }
 

@@ -21,8 +21,8 @@ export interface StreamPublish {
   readonly data: Uint8Array
   /** What the broker recognises a second try by, at most 128 printable ASCII characters. Costs a header: half the rate. */
   readonly id?: string
-  /** A header of the message: the trace that it belongs to. */
-  readonly traceparent?: string
+  /** Other headers of the message, by name. */
+  readonly headers?: Readonly<Record<string, string>>
   /** How long to go on trying, in ms. */
   readonly timeoutMs: number
   /** Ends the trying: the attempt under way is waited for, no other is made. */
@@ -125,11 +125,11 @@ class Failure {
   }
 }
 
-function headersOf({ id, traceparent }: Pick<StreamPublish, 'id' | 'traceparent'>): MsgHdrs | undefined {
-  if (id === undefined && traceparent === undefined) return undefined
+function headersOf({ id, headers: others }: Pick<StreamPublish, 'id' | 'headers'>): MsgHdrs | undefined {
+  if (id === undefined && others === undefined) return undefined
   const headers = newHeaders()
   if (id !== undefined) headers.set('Nats-Msg-Id', id)
-  if (traceparent !== undefined) headers.set('traceparent', traceparent)
+  for (const [name, value] of Object.entries(others ?? {})) headers.set(name, value)
   return headers
 }
 

@@ -5,8 +5,8 @@ import type { MeshEvent } from './provider.ts'
 export type JsonData = string | { readonly base64: string }
 
 export function eventJson(event: MeshEvent): Omit<MeshEvent, 'data'> & { readonly data: JsonData } {
-  const { channel, seq, timeMs, traceparent } = event
-  return { channel, seq, timeMs, data: dataJson(event.data), ...(traceparent !== undefined && { traceparent }) }
+  const { channel, seq, timeMs, origin, traceparent } = event
+  return { channel, seq, timeMs, data: dataJson(event.data), ...(origin !== undefined && { origin }), ...(traceparent !== undefined && { traceparent }) }
 }
 
 export function dataJson(data: Uint8Array): JsonData {

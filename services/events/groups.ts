@@ -184,8 +184,8 @@ function errorOf(value: unknown): { readonly code: string, readonly message: str
 }
 
 function takenJson({ event, attempt, token }: Taken): string {
-  const { channel, seq, timeMs, data, traceparent } = event
-  return JSON.stringify({ channel, seq, timeMs, data: compactJson(data), traceparent, attempt, token })
+  const { channel, seq, timeMs, data, origin, traceparent } = event
+  return JSON.stringify({ channel, seq, timeMs, data: compactJson(data), origin, traceparent, attempt, token })
 }
 
 function stateJson({ channel, group, settings, waiting, inHand }: GroupState): object {

@@ -21,7 +21,7 @@ import { DEAD_CHANNEL } from './channel.ts'
 import { compactJson, dataOf, type JsonData } from './event-json.ts'
 import type { DelayedCall } from '../later/records.ts'
 import type { LaterFailure } from '../later/runner.ts'
-import type { DeadLetters, EventGroups, MeshEvent, StoredLetter } from './provider.ts'
+import type { DeadLetters, EventGroups, EventOrigin, MeshEvent, StoredLetter } from './provider.ts'
 
 interface LetterCommon {
   readonly id: string
@@ -40,6 +40,7 @@ interface EventLetter extends LetterCommon {
   readonly seq: number
   readonly eventTimeMs: number
   readonly data: JsonData
+  readonly origin?: EventOrigin
 }
 
 /** A delayed call that failed for good. */
@@ -93,7 +94,10 @@ export class Letters {
   async ofEvent(group: string, event: MeshEvent, { error, attempts }: Pick<EventLetter, 'error' | 'attempts'>): Promise<string> {
     const { channel, seq, timeMs: eventTimeMs } = event
     const id = hash('sha256', `event\0${channel}\0${group}\0${seq}`, 'hex').slice(0, 32)
-    const fields = { error: shortened(error), attempts, channel, group, seq, eventTimeMs, data: compactJson(event.data) }
+    const { origin } = event
+    const fields = {
+      error: shortened(error), attempts, channel, group, seq, eventTimeMs, data: compactJson(event.data), ...(origin !== undefined && { origin }),
+    }
     await this.#write({ kind: 'event', id, timeMs: this.#parts.now(), ...fields }, `${channel} ${group}`)
     return id
   }
@@ -125,9 +129,9 @@ export class Letters {
     if (action === 'drop') return jsonReply({ id, dropped: letter !== undefined && await letters.remove(id) })
     if (letter === undefined) return jsonReply({ id, replayed: false })
     if (letter.kind === 'event') {
-      const { channel, group, seq, eventTimeMs: timeMs, data } = letter
+      const { channel, group, seq, eventTimeMs: timeMs, data, origin } = letter
       // An event that dies again has its letter in another place, so that it can be put back again.
-      await groups.putBack(group, { channel, seq, timeMs, data: dataOf(data) }, `letter ${place}`)
+      await groups.putBack(group, { channel, seq, timeMs, data: dataOf(data), ...(origin !== undefined && { origin }) }, `letter ${place}`)
     } else {
       if (letter.did !== auth.sub) throw new CMeshError('CMESH_IAM_DENIED', { permission: 'write', fqmn: call.route.bare })
       const reply = await this.#parts.resend(letter, call, auth, notes)

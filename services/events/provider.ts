@@ -18,12 +18,21 @@ export interface MeshEvent {
   readonly data: Uint8Array
   /** The trace of the request that published it, and its span as the parent. */
   readonly traceparent?: string
+  /** What it came from; not there of events that the mesh itself publishes. */
+  readonly origin?: EventOrigin
 }
 
-export interface PublishFields {
+/** The request that published an event, or whose transaction emitted it: what its receipt is found by. */
+export interface EventOrigin {
+  /** Its message id, 32 lower-case hex digits. */
+  readonly request: string
+  /** Of an event of a contract, the sequence of the block that holds it. */
+  readonly block?: number
+}
+
+export interface PublishFields extends Pick<MeshEvent, 'traceparent' | 'origin'> {
   /** See 2 above. */
   readonly id?: string
-  readonly traceparent?: string
 }
 
 export interface PublishResult {

@@ -124,8 +124,9 @@ export class EventsService {
     const data = inAddress ? Buffer.from(args ?? segments[1] ?? '', 'utf8') : call.body
     if (data.length > LIMITS.eventBytes) throw new CMeshError('CMESH_EVENTS_PAYLOAD', { bytes: data.length, limit: LIMITS.eventBytes })
     const traceparent = traceparentOf(call)
+    const id = Buffer.from(call.id).toString('hex')
     const { seq } = await this.#provider.publish(channel, new Uint8Array(data), {
-      id: Buffer.from(call.id).toString('hex'), ...(traceparent !== undefined && { traceparent }),
+      id, origin: { request: id }, ...(traceparent !== undefined && { traceparent }),
     })
     return jsonReply({ channel, seq })
   }

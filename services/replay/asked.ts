@@ -1,8 +1,9 @@
 /**
- * What a receipt leaves to run again: which of its hops touched state, and where in the log. The receipt is verified first: what does not hold
- * says nothing of any log.
+ * What a receipt leaves to run again: which of its hops touched state, and where in the log; of an event of a contract that was read, the transaction that
+ * emitted it. The receipt is verified first: what does not hold says nothing of any log.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
+import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import type { DecodedLayer } from '../../cmtp/layer.ts'
 import { decodeReceipt, type DecodedReceipt } from '../../cmtp/receipt/receipt.ts'
@@ -11,6 +12,7 @@ import { decodeWitness, type Witness } from '../../cmtp/receipt/witness.ts'
 import type { Verify } from '../../cmtp/receipt/root.ts'
 
 const DENIAL = 'it was denied, and a denial is verified, not run again: cmesh receipt verify'
+const NO_WITNESS = 'a read is made of its arguments, which only its witness has: keep FILE.witness beside the receipt, or name it by --witness'
 /** What the guard answers, before state or, of keys that take a right of their own, behind it. */
 const DENIED: ReadonlySet<number> = new Set([401, 403])
 
@@ -21,11 +23,20 @@ export interface Asked {
   /** `undefined`: kept back. */
   readonly layers: readonly (DecodedLayer | undefined)[]
   readonly witness: Witness | undefined
-  /** The layer of the hop that touched state. */
+  /** The layer of the hop that touched state, or that told the event. */
   readonly hop: DecodedLayer
   readonly run: 'view' | 'transaction'
   /** The block that a view ran behind, or that holds the transaction. */
   readonly seq: number
+  /** The transaction, 32 hex digits. */
+  readonly tx: string
+  /** The event that it emitted and that was told; `undefined` where the transaction is what was asked for. */
+  readonly told: ToldEvent | undefined
+}
+
+export interface ToldEvent {
+  readonly channel: string
+  readonly data: Uint8Array
 }
 
 /** Throws `CMESH_RECEIPT_FORMAT`, `CMESH_RECEIPT_INVALID`, and `CMESH_RECEIPT_NOT_REPLAYABLE` with why there is nothing to run. */
@@ -36,15 +47,18 @@ export function askedOf(data: Uint8Array, witnessed: Uint8Array | undefined, ver
   const { receipt, layers } = verdict
   const witness = witnessed === undefined ? undefined : decodeWitness(witnessed)
   const hop = layers.find(layer => layer?.before !== undefined)
-  const known = { id: Buffer.from(receipt.id).toString('hex'), receipt, layers, witness }
+  const id = Buffer.from(receipt.id).toString('hex')
+  const known = { id, receipt, layers, witness, tx: id, told: undefined }
   if (hop?.after !== undefined) return { ...known, hop, run: 'transaction', seq: hop.after.seq }
   if (hop !== undefined) {
     if (DENIED.has(hop.status)) throw notReplayable(DENIAL)
-    if (witness === undefined) throw notReplayable('a read is made of its arguments, which only its witness has: keep FILE.witness beside the receipt, or name it by --witness')
+    if (witness === undefined) throw notReplayable(NO_WITNESS)
     return { ...known, hop, run: 'view', seq: hop.before?.seq ?? 0 }
   }
-  const told = repeated(layers, witness)
-  if (told !== undefined) return { ...known, ...told, run: 'transaction' }
+  const again = repeated(layers, witness)
+  if (again !== undefined) return { ...known, ...again, run: 'transaction' }
+  const read = layers.find(layer => layer?.hop === 'events' && layer.decision === 'allowed' && layer.status === 200)
+  if (read !== undefined) return { ...known, ...eventRead(read, witness), run: 'transaction' }
   throw notReplayable(whyNot(layers))
 }
 
@@ -54,6 +68,49 @@ function repeated(layers: Asked['layers'], witness: Witness | undefined): Pick<A
   if (hop === undefined || witness === undefined) return undefined
   const seq = Number(headerValue(decodeHeaders(witness.replyHeaders), 'x-cmesh-sequence') ?? NaN)
   return Number.isSafeInteger(seq) && seq > 0 ? { hop, seq } : undefined
+}
+
+/** An event of a contract, by what the reply says of where it came from. */
+function eventRead(hop: DecodedLayer, witness: Witness | undefined): Pick<Asked, 'hop' | 'seq' | 'tx' | 'told'> {
+  const [channel = '', action = 'read'] = parseFqmn(hop.fqmn).segments
+  if (action !== 'read') throw notReplayable(`only an event that was read by itself is traced to the transaction that emitted it, and this is ${action}`)
+  if (witness === undefined) throw notReplayable(NO_WITNESS)
+  const { data, origin } = eventIn(witness.replyBody)
+  if (data === undefined || origin?.request === undefined) throw notReplayable('the event does not say which request it came from')
+  const { request, block } = origin
+  if (block === undefined) throw notReplayable(`the event was published by the request ${request}, whose receipt says by whom: cmesh receipt find ${request}`)
+  return { hop, seq: block, tx: request, told: { channel, data } }
+}
+
+interface ToldJson {
+  readonly data: Uint8Array | undefined
+  readonly origin: { readonly request: string, readonly block: number | undefined } | undefined
+}
+
+/** Total: of a reply that is none of ours there is nothing. */
+function eventIn(body: Uint8Array): ToldJson {
+  const nothing = { data: undefined, origin: undefined }
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.from(body).toString('utf8'))
+  } catch {
+    return nothing
+  }
+  if (typeof value !== 'object' || value === null) return nothing
+  const { data, origin } = value as Readonly<Record<string, unknown>>
+  return { data: dataIn(data), origin: originIn(origin) }
+}
+
+function dataIn(data: unknown): Uint8Array | undefined {
+  if (typeof data === 'string') return Buffer.from(data, 'utf8')
+  const { base64 } = (typeof data === 'object' && data !== null ? data : {}) as Readonly<Record<string, unknown>>
+  return typeof base64 === 'string' ? Buffer.from(base64, 'base64') : undefined
+}
+
+function originIn(origin: unknown): ToldJson['origin'] {
+  const { request, block } = (typeof origin === 'object' && origin !== null ? origin : {}) as Readonly<Record<string, unknown>>
+  if (typeof request !== 'string' || !/^[0-9a-f]{32}$/.test(request)) return undefined
+  return { request, block: Number.isSafeInteger(block) && (block as number) > 0 ? block as number : undefined }
 }
 
 function whyNot(layers: Asked['layers']): string {

@@ -52,6 +52,11 @@ export class Differences {
     this.add('writes', recorded.map(shownWrite), replayed.map(shownWrite))
   }
 
+  /** An event that was told, among those that there are. */
+  told(data: Uint8Array, emitted: readonly EmittedEvent[]): void {
+    if (!emitted.some(event => Buffer.compare(event.data, data) === 0)) this.add('events', [shown(data)], emitted.map(event => shown(event.data)))
+  }
+
   events(recorded: readonly EmittedEvent[], replayed: readonly EmittedEvent[]): void {
     this.add('events', recorded.map(shownEvent), replayed.map(shownEvent))
   }

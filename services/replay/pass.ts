@@ -54,7 +54,9 @@ export class ReplayPass {
       for (const asked of left) this.results.set(asked, failure)
       return
     }
-    for (const asked of left) this.results.set(asked, notReplayable(`block ${block.seq} holds no transaction of that id`))
+    for (const asked of left) {
+      this.results.set(asked, asked.told === undefined ? notReplayable(`block ${block.seq} holds no transaction of that id`) : this.#replay.unheld(asked, asked.told))
+    }
   }
 
   /** The state has taken in the block. */

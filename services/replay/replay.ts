@@ -3,7 +3,8 @@
  * holds them, from what the log has of them, on what those before them left.
  *
  * What is compared, of the hop that touched state: status, gas, the result; of a transaction also its writes and events, which the receipt binds
- * by the position behind its block, and that the log has the request that was made. Of the Registrar: what the name stood for.
+ * by the position behind its block, and that the log has the request that was made; of an event that was told, that its transaction emits it. Of the
+ * Registrar: what the name stood for.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn, type Route } from '../../cmtp/fqmn.ts'
@@ -11,13 +12,14 @@ import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import { argumentsOf, errorReply, type Reply } from '../call.ts'
 import type { ContractResult } from '../contracts/provider.ts'
 import { contractReply, systemReply } from '../contracts/system-reads.ts'
+import { contractEventChannel } from '../events/channel.ts'
 import { Resolver } from '../registrar/resolver.ts'
 import { RegistrarService } from '../registrar/service.ts'
-import type { Block, TransactionRecord } from '../state/provider.ts'
+import type { Block, EmittedEvent, TransactionRecord } from '../state/provider.ts'
 import { STATE_READS, valueAsked, valueReply } from '../state/state-reads.ts'
 import { SYSTEM_SPACE } from '../state/transaction.ts'
 import { failedView, VIEW_GAS, type ViewRun } from '../state/view-run.ts'
-import { notReplayable, type Asked } from './asked.ts'
+import { notReplayable, type Asked, type ToldEvent } from './asked.ts'
 import { compared, Differences, type Comparison } from './comparison.ts'
 import { grouped } from './grouped.ts'
 import type { Past, RunAgain } from './past.ts'
@@ -70,15 +72,20 @@ export class Replay {
   /** Transactions of the block that comes next. `done` is told each comparison, in the order of the block; what the block does not hold is never told. */
   block(block: Block, wanted: readonly Asked[], done: (asked: Asked, comparison: Comparison) => void): void {
     // Names were looked up before the block: what changes in it changed later.
-    const asked = grouped(wanted.map(one => ({ one, target: this.#target(one) })), ({ one }) => one.id)
+    const asked = grouped(wanted.map(one => ({ one, target: this.#target(one) })), ({ one }) => one.tx)
     this.#past.block(block, id => asked.has(id), run => {
       for (const { one, target } of asked.get(run.recorded.id) ?? []) {
         done(one, compared(one, layer => {
-          if (layer === one.hop) return ofTransaction(one, run)
+          if (layer === one.hop) return one.told === undefined ? ofTransaction(one, run) : ofEvent(one.told, run.replayed.events)
           return layer.hop === 'registrar' && layer.target !== undefined ? targets(layer.target, target) : undefined
         }))
       }
     })
+  }
+
+  /** An event of a transaction that its block does not hold. */
+  unheld(asked: Asked, told: ToldEvent): Comparison {
+    return compared(asked, layer => (layer === asked.hop ? ofEvent(told, []) : undefined))
   }
 
   /** What the name that was asked for stands for; `undefined` where none was, or where nobody says which. */
@@ -152,6 +159,12 @@ function ofTransaction({ hop, receipt, witness }: Asked, { transaction, recorded
   else differences.bytes('result', witness.replyBody, replyOf(replayed))
   differences.writes(recorded.writes, replayed.writes)
   differences.events(recorded.events, replayed.events)
+  return differences
+}
+
+function ofEvent({ channel, data }: ToldEvent, emitted: readonly EmittedEvent[]): Differences {
+  const differences = new Differences()
+  differences.told(data, emitted.filter(({ contract, topic }) => contractEventChannel(contract, topic) === channel))
   return differences
 }
 

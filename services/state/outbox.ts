@@ -6,7 +6,7 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { contractEventChannel } from '../events/channel.ts'
-import type { EventsProvider } from '../events/provider.ts'
+import type { EventOrigin, EventsProvider } from '../events/provider.ts'
 import type { Log } from '../log.ts'
 import type { Block, EmittedEvent } from './provider.ts'
 
@@ -115,7 +115,7 @@ export class Outbox {
       if (this.#stopped) return false
       try {
         await Promise.all(block.transactions.flatMap((transaction, t) => transaction.events.map((event, e) =>
-          this.#store(event, `${block.epoch}.${block.seq}.${t}.${e}`))))
+          this.#store(event, `${block.epoch}.${block.seq}.${t}.${e}`, { request: transaction.id, block: block.seq }))))
         return true
       } catch (error) {
         const { code } = CMeshError.from(error, 'events')
@@ -126,9 +126,9 @@ export class Outbox {
     }
   }
 
-  async #store(event: EmittedEvent, id: string): Promise<void> {
+  async #store(event: EmittedEvent, id: string, origin: EventOrigin): Promise<void> {
     try {
-      await this.#parts.events.publish(contractEventChannel(event.contract, event.topic), event.data, { id })
+      await this.#parts.events.publish(contractEventChannel(event.contract, event.topic), event.data, { id, origin })
     } catch (error) {
       if (!(error instanceof CMeshError) || !error.code.startsWith('CMESH_EVENTS_')) throw error
       // Trying again would fail again and hold up every event behind it; the block keeps the event.

@@ -152,6 +152,34 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
         }
       })
 
+      test('keeps what an event came from, wherever it is read and however often it is handed out, and nothing for one of the mesh itself', async () => {
+        const channel = freshChannel()
+        const request = '00112233445566778899aabbccddeeff'
+        const { events: heard, handler, reached } = collector(3)
+        const subscription = events.subscribe(channel, handler)
+        await events.groups.open(channel, 'origins', { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 })
+        const origins = [undefined, { request }, { request, block: Number.MAX_SAFE_INTEGER }]
+        for (const [i, origin] of origins.entries()) {
+          await events.publish(channel, bytes('x'), { id: `${i}`, ...(origin !== undefined && { origin }), traceparent: 'beside it' })
+          expect((await events.latest(channel))?.origin).toEqual(origin)
+        }
+        await reached
+        subscription.close()
+        const taken = await events.groups.take(channel, 'origins', { max: 3, waitMs: 10_000 })
+        for (const read of [heard, await events.range(channel, {}), taken.map(({ event }) => event)]) {
+          expect(read.map(event => event.origin)).toEqual(origins)
+          expect(read.map(event => event.traceparent)).toEqual(origins.map(() => 'beside it'))
+          expect('origin' in (read[0] ?? {})).toBe(false)
+        }
+        for (const [i, { event, token }] of taken.entries()) {
+          await events.groups.done(channel, 'origins', token)
+          await events.groups.putBack('origins', event, `letter ${i}`)
+        }
+        const again: MeshEvent[] = []
+        while (again.length < taken.length) again.push(...(await events.groups.take(channel, 'origins', { max: 3, waitMs: 10_000 })).map(({ event }) => event))
+        expect(again.map(event => event.origin)).toEqual(origins)
+      })
+
       test('refuses an event one byte too large', async () => {
         const channel = freshChannel()
         await expect(events.publish(channel, new Uint8Array(LIMITS.eventBytes + 1))).rejects.toMatchObject({

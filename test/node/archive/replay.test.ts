@@ -78,16 +78,26 @@ const tally = ({ receipts }: ReplayAnswer): Record<string, number> => {
   return counts
 }
 
-/** Reads and writes of contracts and of the mesh's own records, by address and by name, that succeed and that fail. */
+const CHANNEL = 'events.state.contracts.0x002.incremented'
+const INCREMENTED = `0xE:${CHANNEL}:read`
+/** Reads and writes of contracts, of their events and of the mesh's own records, by address and by name, that succeed and that fail. */
 const MIX: readonly string[] = [
   '0xSW:0x002:increment:["3"]', '0xS:0x002:get', '0xSW:0x002:increment', '0xR:hello.mcom:["you"]', '0xRW:counter.mcom:increment:["2"]',
-  '0xS:0x002', '0xSW:0x002:increment:["none"]', '0xS:0x000:get:["0x002","76616c7565"]', '0xSW:0x002:increment:["1"]', '0xS:0x000:versions:["0x002"]',
+  '0xS:0x002', '0xSW:0x002:increment:["none"]', '0xS:0x000:get:["0x002","76616c7565"]', INCREMENTED, '0xS:0x000:versions:["0x002"]',
 ]
 
 /** What anybody may ask. */
 const OPEN: ReadonlySet<string> = new Set(MIX.filter(fqmn => !/^0x[SR]W|:get:/.test(fqmn)))
 
+/** Writes once, and waits for the event of it. */
+async function incremented(): Promise<Reply> {
+  const written = await ask(mesh.root, '0xSW:0x002:increment:["1"]')
+  await mesh.outbox.flush()
+  return written
+}
+
 async function spam(count: number, round: string): Promise<void> {
+  await incremented()
   const asked = Array.from({ length: count }, async (_, i) => {
     const fqmn = MIX[i % MIX.length] as string
     const at = file(`spam/${round}-${String(i).padStart(4, '0')}.receipt`)
@@ -112,7 +122,7 @@ describe('1,000 receipts of reads and writes', () => {
     expect(running.blocks).toBeLessThanOrEqual(mesh.state.head.seq)
     // And what is in them is not all one.
     const layers = running.receipts.flatMap(receipt => receipt.verdict === 'none' ? [] : receipt.layers.map(({ hop, outcome }) => `${hop} ${outcome}`))
-    expect([...new Set(layers)].sort()).toEqual(['registrar same', 'router verified', 'state same'])
+    expect([...new Set(layers)].sort()).toEqual(['events same', 'registrar same', 'router verified', 'state same'])
   })
 
   test('of a contract that was changed differ in its layer, and no other does', async () => {
@@ -128,7 +138,7 @@ describe('1,000 receipts of reads and writes', () => {
     const { receipts } = await replayed([file('spam')], { code: { file: code } })
     const differ = receipts.flatMap(receipt => receipt.verdict === 'differs' ? [receipt] : [])
     expect(tally({ receipts, blocks: 0 })).toEqual({ identical: 300, differs: 700 })
-    for (const { layers, layer = -1 } of differ) expect(layers[layer]).toMatchObject({ hop: 'state', outcome: 'differs' })
+    for (const { layers, layer = -1, address } of differ) expect(layers[layer]).toMatchObject({ hop: address === INCREMENTED ? 'events' : 'state', outcome: 'differs' })
     // What stood before it, the Registrar's, is as it was; what comes behind it was not looked at.
     expect(differ.find(({ address, layer }) => address === '0xSW:0x002:increment' && layer === 1)?.layers.map(({ outcome }) => outcome)).toEqual(['same', 'differs', 'unseen'])
     const read = differ.find(({ address }) => address === '0xS:0x002:get')
@@ -169,12 +179,46 @@ describe('a receipt', () => {
   test.each<[string, () => Promise<string>, string]>([
     ['a denial', () => kept('denied', undefined, '0xS:0x002:get'), 'it was denied, and a denial is verified, not run again'],
     ['a key that is not the caller\'s to read', () => kept('key', session, '0xS:0x000:get:["0x002","76616c7565"]'), 'it was denied'],
-    ['an event', () => kept('event', session, '0xE:events.state.contracts.0x002.incremented:read'), 'the events answered it'],
+    ['an event of a request', async () => {
+      const { id } = await ask(mesh.root, '0xEW:orders:ten')
+      const told = await kept('event', mesh.root, '0xE:orders:read')
+      expect(await readFile(told + WITNESS, 'latin1')).toContain(`"origin":{"request":"${id}"}`)
+      return told
+    }, 'whose receipt says by whom: cmesh receipt find '],
+    ['an event of the mesh itself', async () => {
+      await mesh.events.publish('audit', Buffer.from('{}'))
+      return kept('root', mesh.root, '0xE:audit:read')
+    }, 'the event does not say which request it came from'],
+    ['a range of events', () => kept('range', session, `0xE:${CHANNEL}:range`), 'only an event that was read by itself is traced to the transaction that emitted it, and this is range'],
+    ['an event without its witness', async () => {
+      const read = await kept('unwitnessed', session, INCREMENTED)
+      await rm(read + WITNESS)
+      return read
+    }, 'keep FILE.witness beside the receipt'],
     ['who somebody is', () => kept('whoami', session, '0xI:whoami'), 'the iam answered it'],
     ['a write that nobody could order', () => kept('refused', mesh.root, '0xSW:0x002:nosuch'), 'it was refused before it came to state'],
     ['the log itself', () => kept('log', session, '0xS:0x000:at:["0x000","6d65746572",1]'), 'tells of more than the state of that moment'],
   ])('of %s leaves nothing to run', async (_, make, says) => {
     expect(await verdictOf(await make())).toMatchObject({ verdict: 'none', error: { code: 'CMESH_RECEIPT_NOT_REPLAYABLE', message: expect.stringContaining(says) } })
+  })
+
+  test('of an event of a contract runs the transaction that emitted it, and shows an event that it does not emit', async () => {
+    const written = await incremented()
+    const [tx, block] = [written.id, Number(written.header('x-cmesh-sequence'))]
+    expect(await verdictOf(await kept('emitted', session, INCREMENTED))).toMatchObject({
+      verdict: 'identical', seq: block, layers: [{ hop: 'events', outcome: 'same' }, { hop: 'router', outcome: 'verified' }],
+    })
+    // What a node makes up, by an origin that is true, by one of another block, and by one that is not there yet.
+    const made = async (name: string, origin: object): Promise<ReplayedReceipt> => {
+      await mesh.events.publish(CHANNEL, Buffer.from('made up'), { origin: { request: tx, block, ...origin } })
+      return verdictOf(await kept(name, session, INCREMENTED))
+    }
+    const emitted = expect.stringMatching(/^\d+$/)
+    const differs = (replayed: unknown): object => ({ verdict: 'differs', layer: 0, differences: [{ part: 'events', recorded: ['made up'], replayed }] })
+    expect(await made('true-origin', {})).toMatchObject(differs([emitted]))
+    expect(await made('other-block', { block: block - 1 })).toMatchObject(differs([]))
+    expect(await made('other-tx', { request: 'ab'.repeat(16) })).toMatchObject(differs([]))
+    expect(await made('no-block', { block: block + 100_000 })).toMatchObject({ verdict: 'none', error: { code: 'CMESH_RECEIPT_OTHER_LOG' } })
   })
 
   test('whose layers are kept back, or that does not hold, is told so', async () => {

@@ -10,6 +10,7 @@ interface Taken {
   readonly data: unknown
   readonly attempt: number
   readonly token: string
+  readonly origin?: object
 }
 
 let mesh: TestMesh
@@ -168,7 +169,8 @@ describe('an event that fails', () => {
     const { dead: id } = value as { dead: string }
     const outline = { id, kind: 'event', channel, group: 'g', seq: first?.seq, attempts: 2, error, timeMs: mesh.time.ms }
     expect(await letters()).toEqual([{ ...outline, place: expect.any(Number) }])
-    expect((await as(mesh.root, `0xE:events.dead:show:["${id}"]`)).value).toEqual({ ...outline, eventTimeMs: mesh.time.ms, data: 'poison' })
+    expect((await as(mesh.root, `0xE:events.dead:show:["${id}"]`)).value).toEqual({ ...outline, eventTimeMs: mesh.time.ms, data: 'poison', origin: first?.origin })
+    expect(first?.origin).toEqual({ request: expect.stringMatching(/^[0-9a-f]{32}$/) })
     expect(await pull()).toMatchObject([{ data: 'good' }])
   })
 
@@ -192,6 +194,7 @@ describe('an event that fails', () => {
     expect((await as(mesh.root, `0xEW:events.dead:${id}:replay`)).value).toEqual({ id, replayed: false })
     expect(await letters()).toEqual([])
     expect(await die(1)).toBe(id)
+    expect((await as(mesh.root, `0xE:events.dead:show:["${id}"]`)).value).toMatchObject({ origin: { request: expect.stringMatching(/^[0-9a-f]{32}$/) } })
     expect(await letters()).toHaveLength(1)
     expect((await as(mesh.root, `0xEW:events.dead:${id}:replay`)).value).toEqual({ id, replayed: true })
     expect(await die(1)).toBe(id)

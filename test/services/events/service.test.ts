@@ -25,11 +25,11 @@ describe('publishing', () => {
     ['text in the body', '', 'any text: at all', 'any text: at all'],
     ['bytes in the body', '', Buffer.from([0, 255, 1]), { base64: 'AP8B' }],
     ['nothing', '', undefined, ''],
-  ])('takes %s, and a reader gets it as it was', async (_what, behind, body, data) => {
-    const { status, value } = await ask(`0xEW:${channel}${behind}`, body)
+  ])('takes %s, and a reader gets it as it was, with the request it came from', async (_what, behind, body, data) => {
+    const { status, value, frame } = await ask(`0xEW:${channel}${behind}`, body)
     const { seq } = value as { seq: number }
     expect({ status, value }).toEqual({ status: 200, value: { channel, seq: expect.any(Number) } })
-    expect((await mesh.ask(reader, `0xE:${channel}`)).value).toEqual({ channel, seq, timeMs: mesh.time.ms, data })
+    expect((await mesh.ask(reader, `0xE:${channel}`)).value).toEqual({ channel, seq, timeMs: mesh.time.ms, data, origin: { request: frame.id.toString('hex') } })
   })
 
   test.each<[what: string, behind: string, body: string | undefined]>([

@@ -32,14 +32,16 @@ describe('0xE:<channel>:tail', () => {
   test('relays what is published from now on to the caller\'s inbox, as reply frames', async () => {
     await mesh.ask(mesh.root, '0xEW:chan:before')
     expect(await tail({ inbox: INBOX })).toMatchObject({ status: 200, value: { leaseMs: 30_000, tail: expect.any(String) } })
-    const { value } = await mesh.ask(mesh.root, '0xEW:chan:after')
+    const { value, frame: published } = await mesh.ask(mesh.root, '0xEW:chan:after')
     await mesh.ask(mesh.root, '0xEW:other:elsewhere')
     expect(mesh.published.map(({ subject }) => subject)).toEqual([INBOX])
     const frame = ReplyFrame.decode(mesh.published[0]?.data as Uint8Array)
     expect({ status: frame.status, receipt: frame.receipt, headers: decodeHeaders(frame.headers) }).toEqual({
       status: 200, receipt: 'none', headers: [['content-type', 'application/json']],
     })
-    expect(received()).toEqual([{ channel: 'chan', seq: (value as { seq: number }).seq, timeMs: mesh.time.ms, data: 'after' }])
+    expect(received()).toEqual([{
+      channel: 'chan', seq: (value as { seq: number }).seq, timeMs: mesh.time.ms, data: 'after', origin: { request: published.id.toString('hex') },
+    }])
   })
 
   test('ends when it is closed, and closing it again or one nobody knows is no trouble', async () => {

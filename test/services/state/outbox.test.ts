@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { MockEvents } from '../../../providers/events/mock.ts'
+import type { EventOrigin } from '../../../services/events/provider.ts'
 import { Outbox, type OutboxParts, type Watermark } from '../../../services/state/outbox.ts'
 import type { Block, EmittedEvent } from '../../../services/state/provider.ts'
 import { keptLog, memoryWatermark, type KeptLog } from '../../support/mesh.ts'
@@ -15,7 +16,7 @@ function block(seq: number, ...transactions: readonly (readonly EmittedEvent[])[
   }
 }
 
-interface Published { readonly channel: string, readonly text: string, readonly id: string | undefined }
+interface Published { readonly channel: string, readonly text: string, readonly id: string | undefined, readonly origin: EventOrigin | undefined }
 
 /** An outbox whose events provider does as the test says, call by call: nothing is the provider's own answer. */
 function outbox(parts: Partial<OutboxParts> & { answers?: ((call: Published) => Promise<void> | void)[] } = {}): {
@@ -30,7 +31,7 @@ function outbox(parts: Partial<OutboxParts> & { answers?: ((call: Published) => 
     watermark, log, retryMs: 1,
     events: {
       publish: async (channel, data, options) => {
-        const call = { channel, text: Buffer.from(data).toString(), id: options?.id }
+        const call = { channel, text: Buffer.from(data).toString(), id: options?.id, origin: options?.origin }
         asked.push(call)
         await answers.shift()?.(call)
         published.push(call)
@@ -59,14 +60,15 @@ describe('the outbox', () => {
     expect({ texts: texts(published), seq: watermark.seq, pending: made.pending }).toEqual({ texts: ['before', 'after'], seq: 12, pending: 0 })
   })
 
-  test('publishes what contracts emitted on their channels, under the place in the log', async () => {
+  test('publishes what contracts emitted on their channels, under the place in the log, with the transactions it came from', async () => {
     const { outbox: made, published, watermark } = outbox()
     made.add(block(3, [event('said', 'a'), event('said', 'b')], [], [event('done', 'c', `0x${'ab'.repeat(32)}`)]))
     await made.flush()
+    const origin = (place: number): EventOrigin => ({ request: `3${place}`.padStart(32, '0'), block: 3 })
     expect(published).toEqual([
-      { channel: 'events.state.contracts.0x001.said', text: 'a', id: '0.3.0.0' },
-      { channel: 'events.state.contracts.0x001.said', text: 'b', id: '0.3.0.1' },
-      { channel: `events.state.contracts.0x${'ab'.repeat(32)}.done`, text: 'c', id: '0.3.2.0' },
+      { channel: 'events.state.contracts.0x001.said', text: 'a', id: '0.3.0.0', origin: origin(0) },
+      { channel: 'events.state.contracts.0x001.said', text: 'b', id: '0.3.0.1', origin: origin(0) },
+      { channel: `events.state.contracts.0x${'ab'.repeat(32)}.done`, text: 'c', id: '0.3.2.0', origin: origin(2) },
     ])
     expect({ seq: watermark.seq, pending: made.pending }).toEqual({ seq: 3, pending: 0 })
   })
