@@ -57,7 +57,7 @@ export function askedOf(data: Uint8Array, witnessed: Uint8Array | undefined, ver
   }
   const again = repeated(layers, witness)
   if (again !== undefined) return { ...known, ...again, run: 'transaction' }
-  const read = layers.find(layer => layer?.hop === 'events' && layer.decision === 'allowed' && layer.status === 200)
+  const read = layers.find(layer => layer?.hop === 'events' && layer.decision === 'allowed' && layer.status === 200 && !parseFqmn(layer.fqmn).write)
   if (read !== undefined) return { ...known, ...eventRead(read, witness), run: 'transaction' }
   throw notReplayable(whyNot(layers))
 }

@@ -185,6 +185,7 @@ describe('a receipt', () => {
       expect(await readFile(told + WITNESS, 'latin1')).toContain(`"origin":{"request":"${id}"}`)
       return told
     }, 'whose receipt says by whom: cmesh receipt find '],
+    ['what published an event', () => kept('published', mesh.root, '0xEW:orders:eleven'), 'the events answered it, whose answer is not made of the state of the log'],
     ['an event of the mesh itself', async () => {
       await mesh.events.publish('audit', Buffer.from('{}'))
       return kept('root', mesh.root, '0xE:audit:read')
