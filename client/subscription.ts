@@ -32,6 +32,8 @@ export interface EventOrigin {
   readonly request: string
   /** Of an event of a contract, the sequence of the block that holds it. */
   readonly block?: number
+  /** And which of its transaction's events it is, from 0. */
+  readonly index?: number
 }
 
 export type EventHandler = (event: ChannelEvent) => void | Promise<void>

@@ -3,7 +3,7 @@
  * from a header block as the broker's API gives it. What cannot be read is not there.
  *
  *   traceparent    W3C Trace Context
- *   cmesh-origin   message id of the request, 32 hex digits [ · space · sequence of the block that holds the event ]
+ *   cmesh-origin   message id of the request, 32 hex digits [ · space · sequence of the block that holds the event · space · its index ]
  */
 import type { MsgHdrs } from '@nats-io/nats-core'
 import type { EventOrigin, MeshEvent } from '../../services/events/provider.ts'
@@ -13,7 +13,7 @@ type Said = Pick<MeshEvent, 'traceparent' | 'origin'>
 const TRACEPARENT = 'traceparent'
 const ORIGIN = 'cmesh-origin'
 const IN_BLOCK = /\r\n(traceparent|cmesh-origin): ?([^\r\n]+)(?=\r\n)/g
-const ORIGIN_TEXT = /^([0-9a-f]{32})(?: ([1-9][0-9]{0,15}))?$/
+const ORIGIN_TEXT = /^([0-9a-f]{32})(?: ([1-9][0-9]{0,15}) (0|[1-9][0-9]{0,5}))?$/
 
 /** The headers of an event, by name; `undefined` where it has none. */
 export function eventHeaders({ traceparent, origin }: Said): Record<string, string> | undefined {
@@ -37,12 +37,12 @@ function said(traceparent: string, originAsText: string): Said {
   return { ...(traceparent !== '' && { traceparent }), ...(origin !== undefined && { origin }) }
 }
 
-function originText({ request, block }: EventOrigin): string {
-  return block === undefined ? request : `${request} ${block}`
+function originText({ request, block, index }: EventOrigin): string {
+  return block === undefined || index === undefined ? request : `${request} ${block} ${index}`
 }
 
 function originOf(text: string): EventOrigin | undefined {
-  const [, request, block] = ORIGIN_TEXT.exec(text) ?? []
+  const [, request, block, index] = ORIGIN_TEXT.exec(text) ?? []
   if (request === undefined) return undefined
-  return { request, ...(block !== undefined && { block: Number(block) }) }
+  return { request, ...(block !== undefined && { block: Number(block), index: Number(index) }) }
 }

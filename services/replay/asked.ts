@@ -36,6 +36,8 @@ export interface Asked {
 
 export interface ToldEvent {
   readonly channel: string
+  /** Which of its transaction's events it is. */
+  readonly index: number
   readonly data: Uint8Array
 }
 
@@ -77,14 +79,14 @@ function eventRead(hop: DecodedLayer, witness: Witness | undefined): Pick<Asked,
   if (witness === undefined) throw notReplayable(NO_WITNESS)
   const { data, origin } = eventIn(witness.replyBody)
   if (data === undefined || origin?.request === undefined) throw notReplayable('the event does not say which request it came from')
-  const { request, block } = origin
-  if (block === undefined) throw notReplayable(`the event was published by the request ${request}, whose receipt says by whom: cmesh receipt find ${request}`)
-  return { hop, seq: block, tx: request, told: { channel, data } }
+  const { request, block, index } = origin
+  if (block === undefined || index === undefined) throw notReplayable(`the event was published by the request ${request}, whose receipt says by whom: cmesh receipt find ${request}`)
+  return { hop, seq: block, tx: request, told: { channel, index, data } }
 }
 
 interface ToldJson {
   readonly data: Uint8Array | undefined
-  readonly origin: { readonly request: string, readonly block: number | undefined } | undefined
+  readonly origin: { readonly request: string, readonly block: number | undefined, readonly index: number | undefined } | undefined
 }
 
 /** Total: of a reply that is none of ours there is nothing. */
@@ -108,9 +110,13 @@ function dataIn(data: unknown): Uint8Array | undefined {
 }
 
 function originIn(origin: unknown): ToldJson['origin'] {
-  const { request, block } = (typeof origin === 'object' && origin !== null ? origin : {}) as Readonly<Record<string, unknown>>
+  const { request, block, index } = (typeof origin === 'object' && origin !== null ? origin : {}) as Readonly<Record<string, unknown>>
   if (typeof request !== 'string' || !/^[0-9a-f]{32}$/.test(request)) return undefined
-  return { request, block: Number.isSafeInteger(block) && (block as number) > 0 ? block as number : undefined }
+  return { request, block: countFrom(1, block), index: countFrom(0, index) }
+}
+
+function countFrom(least: number, value: unknown): number | undefined {
+  return Number.isSafeInteger(value) && (value as number) >= least ? value as number : undefined
 }
 
 function whyNot(layers: Asked['layers']): string {

@@ -34,6 +34,12 @@ export interface Comparison {
   readonly differences: readonly Difference[]
 }
 
+/** An event where it is read. */
+interface OnChannel {
+  readonly channel: string
+  readonly data: Uint8Array
+}
+
 /** Collects what differs in one layer. */
 export class Differences {
   readonly found: Difference[] = []
@@ -52,9 +58,9 @@ export class Differences {
     this.add('writes', recorded.map(shownWrite), replayed.map(shownWrite))
   }
 
-  /** An event that was told, among those that there are. */
-  told(data: Uint8Array, emitted: readonly EmittedEvent[]): void {
-    if (!emitted.some(event => Buffer.compare(event.data, data) === 0)) this.add('events', [shown(data)], emitted.map(event => shown(event.data)))
+  /** An event that was told, and what stands in its place; `undefined` for nothing. */
+  told(recorded: OnChannel, replayed: OnChannel | undefined): void {
+    this.add('events', [shownTold(recorded)], replayed === undefined ? [] : [shownTold(replayed)])
   }
 
   events(recorded: readonly EmittedEvent[], replayed: readonly EmittedEvent[]): void {
@@ -87,6 +93,10 @@ function shownWrite({ space, key, value }: Write): object {
 
 function shownEvent({ contract, topic, data }: EmittedEvent): object {
   return { contract, topic, data: shown(data) }
+}
+
+function shownTold({ channel, data }: OnChannel): object {
+  return { channel, data: shown(data) }
 }
 
 /** Text where it is text without control characters, else `hex:…`. */

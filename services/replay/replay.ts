@@ -162,9 +162,10 @@ function ofTransaction({ hop, receipt, witness }: Asked, { transaction, recorded
   return differences
 }
 
-function ofEvent({ channel, data }: ToldEvent, emitted: readonly EmittedEvent[]): Differences {
+function ofEvent(told: ToldEvent, emitted: readonly EmittedEvent[]): Differences {
   const differences = new Differences()
-  differences.told(data, emitted.filter(({ contract, topic }) => contractEventChannel(contract, topic) === channel))
+  const event = emitted[told.index]
+  differences.told(told, event && { channel: contractEventChannel(event.contract, event.topic), data: event.data })
   return differences
 }
 

@@ -115,7 +115,7 @@ export class Outbox {
       if (this.#stopped) return false
       try {
         await Promise.all(block.transactions.flatMap((transaction, t) => transaction.events.map((event, e) =>
-          this.#store(event, `${block.epoch}.${block.seq}.${t}.${e}`, { request: transaction.id, block: block.seq }))))
+          this.#store(event, `${block.epoch}.${block.seq}.${t}.${e}`, { request: transaction.id, block: block.seq, index: e }))))
         return true
       } catch (error) {
         const { code } = CMeshError.from(error, 'events')

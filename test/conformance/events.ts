@@ -158,7 +158,7 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
         const { events: heard, handler, reached } = collector(3)
         const subscription = events.subscribe(channel, handler)
         await events.groups.open(channel, 'origins', { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 })
-        const origins = [undefined, { request }, { request, block: Number.MAX_SAFE_INTEGER }]
+        const origins = [undefined, { request }, { request, block: Number.MAX_SAFE_INTEGER, index: 0 }]
         for (const [i, origin] of origins.entries()) {
           await events.publish(channel, bytes('x'), { id: `${i}`, ...(origin !== undefined && { origin }), traceparent: 'beside it' })
           expect((await events.latest(channel))?.origin).toEqual(origin)

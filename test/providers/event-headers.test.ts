@@ -20,7 +20,9 @@ function bothWays(headers: Readonly<Record<string, string>>): object[] {
 
 describe('headers of an event', () => {
   test('say what was said, read from a message or a block, with others around them', () => {
-    const origins = fc.record({ request: fc.stringMatching(/^[0-9a-f]{32}$/), block: fc.integer({ min: 1, max: 999_999_999_999_999 }) }, { requiredKeys: ['request'] })
+    const request = fc.stringMatching(/^[0-9a-f]{32}$/)
+    const place = { block: fc.integer({ min: 1, max: 999_999_999_999_999 }), index: fc.integer({ min: 0, max: 999_999 }) }
+    const origins = fc.oneof(fc.record({ request }), fc.record({ request, ...place }))
     const traces = fc.stringMatching(/^[!-9;-~]{1,60}$/)
     fc.assert(fc.property(fc.option(origins, { nil: undefined }), fc.option(traces, { nil: undefined }), (origin, traceparent) => {
       const said = { ...(origin !== undefined && { origin: origin as EventOrigin }), ...(traceparent !== undefined && { traceparent }) }
@@ -34,8 +36,9 @@ describe('headers of an event', () => {
   })
 
   test.each([
-    ['short', REQUEST.slice(1)], ['not hex', `g${REQUEST.slice(1)}`], ['upper case', REQUEST.toUpperCase()], ['block 0', `${REQUEST} 0`], ['a sign', `${REQUEST} -1`],
-    ['a point', `${REQUEST} 1.5`], ['past what is exact', `${REQUEST} 99999999999999999`], ['two blocks', `${REQUEST} 1 2`], ['something behind it', `${REQUEST} 1x`],
+    ['short', REQUEST.slice(1)], ['not hex', `g${REQUEST.slice(1)}`], ['upper case', REQUEST.toUpperCase()], ['block 0', `${REQUEST} 0 0`], ['a sign', `${REQUEST} -1 0`],
+    ['no index', `${REQUEST} 1`],
+    ['a point', `${REQUEST} 1.5 0`], ['past what is exact', `${REQUEST} 99999999999999999 0`], ['three numbers', `${REQUEST} 1 2 3`], ['something behind it', `${REQUEST} 1 0x`],
   ])('an origin that is none is not there: %s', (_, text) => {
     for (const read of bothWays({ 'cmesh-origin': text, traceparent: 't' })) expect(read).toEqual({ traceparent: 't' })
   })

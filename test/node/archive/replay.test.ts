@@ -209,14 +209,15 @@ describe('a receipt', () => {
     expect(await verdictOf(await kept('emitted', session, INCREMENTED))).toMatchObject({
       verdict: 'identical', seq: block, layers: [{ hop: 'events', outcome: 'same' }, { hop: 'router', outcome: 'verified' }],
     })
-    // What a node makes up, by an origin that is true, by one of another block, and by one that is not there yet.
+    // What a node makes up, by an origin that is true, by those of another event, block and transaction, and by one that is not there yet.
     const made = async (name: string, origin: object): Promise<ReplayedReceipt> => {
-      await mesh.events.publish(CHANNEL, Buffer.from('made up'), { origin: { request: tx, block, ...origin } })
+      await mesh.events.publish(CHANNEL, Buffer.from('made up'), { origin: { request: tx, block, index: 0, ...origin } })
       return verdictOf(await kept(name, session, INCREMENTED))
     }
-    const emitted = expect.stringMatching(/^\d+$/)
-    const differs = (replayed: unknown): object => ({ verdict: 'differs', layer: 0, differences: [{ part: 'events', recorded: ['made up'], replayed }] })
+    const emitted = { channel: CHANNEL, data: expect.stringMatching(/^\d+$/) }
+    const differs = (replayed: unknown): object => ({ verdict: 'differs', layer: 0, differences: [{ part: 'events', recorded: [{ channel: CHANNEL, data: 'made up' }], replayed }] })
     expect(await made('true-origin', {})).toMatchObject(differs([emitted]))
+    expect(await made('other-index', { index: 1 })).toMatchObject(differs([]))
     expect(await made('other-block', { block: block - 1 })).toMatchObject(differs([]))
     expect(await made('other-tx', { request: 'ab'.repeat(16) })).toMatchObject(differs([]))
     expect(await made('no-block', { block: block + 100_000 })).toMatchObject({ verdict: 'none', error: { code: 'CMESH_RECEIPT_OTHER_LOG' } })

@@ -64,11 +64,11 @@ describe('the outbox', () => {
     const { outbox: made, published, watermark } = outbox()
     made.add(block(3, [event('said', 'a'), event('said', 'b')], [], [event('done', 'c', `0x${'ab'.repeat(32)}`)]))
     await made.flush()
-    const origin = (place: number): EventOrigin => ({ request: `3${place}`.padStart(32, '0'), block: 3 })
+    const origin = (place: number, index: number): EventOrigin => ({ request: `3${place}`.padStart(32, '0'), block: 3, index })
     expect(published).toEqual([
-      { channel: 'events.state.contracts.0x001.said', text: 'a', id: '0.3.0.0', origin: origin(0) },
-      { channel: 'events.state.contracts.0x001.said', text: 'b', id: '0.3.0.1', origin: origin(0) },
-      { channel: `events.state.contracts.0x${'ab'.repeat(32)}.done`, text: 'c', id: '0.3.2.0', origin: origin(2) },
+      { channel: 'events.state.contracts.0x001.said', text: 'a', id: '0.3.0.0', origin: origin(0, 0) },
+      { channel: 'events.state.contracts.0x001.said', text: 'b', id: '0.3.0.1', origin: origin(0, 1) },
+      { channel: `events.state.contracts.0x${'ab'.repeat(32)}.done`, text: 'c', id: '0.3.2.0', origin: origin(2, 0) },
     ])
     expect({ seq: watermark.seq, pending: made.pending }).toEqual({ seq: 3, pending: 0 })
   })
