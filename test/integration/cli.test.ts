@@ -58,6 +58,29 @@ describe('cmesh up', () => {
     }
   })
 
+  test('prints the operator that its mesh has recorded, and warns where another was given or runs it', async () => {
+    const other = await CliHome.make()
+    try {
+      const run = async (args: readonly string[] = [], env = {}): Promise<{ operator: string, stderr: string }> => {
+        const up = other.start(['up', '--json', ...args], env)
+        await up.printed('\n')
+        up.child.kill('SIGINT')
+        const { stdout, stderr } = await up.result
+        return { operator: (JSON.parse(stdout) as { operator: string }).operator, stderr: stderr.replace(/^(starting a node|draining).*\n/gm, '') }
+      }
+      const dids = await Promise.all([1, 2].map(async (i) => (await other.json('identity', 'new', `one-${i}`) as { did: string }).did)) as [string, string]
+      const warning = (given: string): string => `warning CMESH_BOOT_OPERATOR: The operator of this mesh is ${dids[0]}, as its log has it, and not ${given}. `
+        + 'Who holds every right is recorded when a mesh begins; what is given later changes nothing.\n'
+      // What the environment says holds here as for the node, before who runs it.
+      expect(await run([], { CMESH_OPERATOR: dids[0] })).toEqual({ operator: dids[0], stderr: '' })
+      expect(await run(['--operator', dids[1]])).toEqual({ operator: dids[0], stderr: warning(dids[1]) })
+      expect(await run(['--identity', 'one-2'])).toEqual({ operator: dids[0], stderr: warning(`${dids[1]}, your identity one-2`) })
+      expect(await run(['--operator', dids[1], '--set', `operator=${dids[0]}`])).toEqual({ operator: dids[0], stderr: '' })
+    } finally {
+      await other.close()
+    }
+  })
+
   test('interrupted while it boots it ends with 130 and leaves nothing running', async () => {
     const other = await CliHome.make()
     try {
