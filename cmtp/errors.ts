@@ -198,7 +198,7 @@ export const CATALOGUE = {
   CMESH_CONFIG_PROVIDER: { status: 500, retry: 'terminal', message: 'There is no {service} provider {provider}. Known: {known}.' },
   CMESH_BOOT_FAILED: { status: 500, retry: 'terminal', message: 'Boot stopped at step {step}: {reason}' },
   CMESH_BOOT_OPERATOR: { status: 409, retry: 'terminal', message: 'The operator of this mesh is {recorded}, as its log has it, and not {given}. Who holds every right is recorded when a mesh begins; what is given later changes nothing.' },
-  CMESH_BOOT_DATA_IN_USE: { status: 500, retry: 'terminal', message: 'The data directory {path} is in use by process {pid}.' },
+  CMESH_BOOT_DATA_IN_USE: { status: 500, retry: 'terminal', message: 'The data directory {path} is in use by process {pid}. Stop that process first, or take another directory (--data, data.dir).' },
   CMESH_CLUSTER_DATA: { status: 500, retry: 'terminal', message: 'The data directory {path} does not go with this cluster: {reason}.' },
   CMESH_CLUSTER_RESTART: { status: 500, retry: 'retry', message: 'The rolling restart stopped at {part}: {reason} What was restarted before serves again; what comes after was left alone.' },
   CMESH_BACKUP_FILE: { status: 400, retry: 'terminal', message: 'The backup {path} cannot be used: {reason}. Nothing was restored from it; take another backup file.' },

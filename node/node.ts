@@ -71,7 +71,7 @@ export class MeshNode {
     return this.#phase
   }
 
-  /** Resolves when the node is ready. Memoised. Rejects with `CMESH_BOOT_FAILED`, everything undone. */
+  /** Resolves when the node is ready. Memoised. Rejects with the code of what failed, else with `CMESH_BOOT_FAILED`, everything undone. */
   start(): Promise<MeshDescriptor> {
     this.#started ??= this.#start()
     return this.#started

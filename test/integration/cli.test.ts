@@ -27,10 +27,17 @@ describe('cmesh up', () => {
   })
 
   test('a second one on the same data ends with the reason', async () => {
-    const { code, stdout, stderr } = await home.run(['up'])
+    const { code, stdout, stderr } = await home.run(['up', '--json'])
+    const [path, { pid }] = [join(home.directory, 'mesh'), await home.json('status').then((said) => (said as { node: { pid: number } }).node)]
     expect(code).toBe(3)
-    expect(stdout).toBe('')
-    expect(stderr).toMatch(/^error CMESH_BOOT_\w+: .*The data directory .* is in use by process \d+\./m)
+    const message = `Boot stopped at step data: The data directory ${path} is in use by process ${pid}. Stop that process first, or take another directory (--data, data.dir).`
+    expect(JSON.parse(stdout)).toEqual({ error: { code: 'CMESH_BOOT_DATA_IN_USE', message, status: 500, retry: 'terminal', detail: { path, pid } } })
+    expect(stderr).toContain(`error CMESH_BOOT_DATA_IN_USE: ${message}\n`)
+  })
+
+  test('one whose boot fails for a setting ends with 2 and its code', async () => {
+    const { code, stderr } = await home.run(['up', '--data', join(home.directory, 'other'), '--set', 'state.provider=none'])
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/^error CMESH_CONFIG_PROVIDER: Boot stopped at step iam: There is no state provider none\./m)])
   })
 
   test('a wrong setting ends with 2 and names the known ones', async () => {
