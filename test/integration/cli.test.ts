@@ -162,8 +162,10 @@ describe('cmesh login, whoami and status', () => {
     expect(await home.json('status')).toMatchObject({
       mesh: expect.stringMatching(/^did:key:/), you: expect.stringMatching(/^did:key:/), roundTripMs: expect.any(Number),
       node: { version: expect.any(String), pid: expect.any(Number), http: expect.stringMatching(/^http:/) },
-      consensus: { provider: 'mock', head: { seq: expect.any(Number), chain: expect.stringMatching(HEX) } },
+      consensus: { provider: 'mock', members: [{}, {}, {}], head: { seq: expect.any(Number), chain: expect.stringMatching(HEX) } },
     })
+    // Three of one process must not look like three machines.
+    expect((await home.run(['status'])).stdout).toMatch(/^consensus {2}mock: a Raft group of 3 that the node simulates in its one process, term \d+$/m)
   })
 })
 
