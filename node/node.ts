@@ -22,7 +22,7 @@ import { DataLock } from './data-lock.ts'
 import { packageVersion, removeDescriptor, writeDescriptor, type MeshDescriptor } from './descriptor.ts'
 import { genesisOf } from './genesis.ts'
 import { HttpFace, type Health } from './http.ts'
-import { nodeCertificate, nodeIdentity } from './identity.ts'
+import { nodeCertificate, startingIdentity } from './identity.ts'
 import { buildMesh, type Mesh } from './mesh.ts'
 import { meshMetrics } from './mesh-metrics.ts'
 import type { Metrics } from './metrics.ts'
@@ -193,7 +193,7 @@ class Boot {
       start: async () => {
         await this.#lock.acquire()
         const { config } = this.#parts
-        this.#identity = await nodeIdentity(config['data.dir'])
+        this.#identity = await startingIdentity(config['data.dir'])
         this.#certificate = await nodeCertificate(config['mesh.certificate'], this.#identity.did)
       },
       stop: () => this.#lock.release(),
