@@ -49,6 +49,7 @@ export const CATALOGUE = {
   CMESH_IAM_STALE: { status: 503, retry: 'retry', message: 'The revocation feed has been silent for {silentMs} ms; try again in {retryAfterMs} ms.' },
   CMESH_IAM_PROOF: { status: 403, retry: 'terminal', message: '{fqmn} needs a signature of its own: {reason}.' },
   CMESH_IAM_REVOKED: { status: 401, retry: 'terminal', message: 'The {what} was revoked before the transaction was ordered.' },
+  CMESH_IAM_BANNED: { status: 403, retry: 'terminal', message: 'The identity {did} is banned from this mesh: it may do nothing there, not even read, and no new session changes that. The operator, {operator}, can lift the ban (`cmesh authz revoke {did} --unban`), and so can who was granted `write 0xIW:unban`.' },
   CMESH_IAM_CAPABILITY: { status: 403, retry: 'terminal', message: 'The capability is refused: {reason}.' },
   CMESH_IAM_CREDENTIAL: { status: 401, retry: 'terminal', message: 'The credential is refused: {reason}.' },
   CMESH_IAM_GRANT: { status: 409, retry: 'terminal', message: 'The change of grants is refused: {reason}.' },
