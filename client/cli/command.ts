@@ -57,11 +57,11 @@ export function didFrom(text: string): string {
   return text
 }
 
-/** A parser of option values. */
-export function integerFrom(min: number, max: number): (text: string) => number {
+/** A parser of option values. `meaning`: what the largest stands for, where nobody would read that off the number. */
+export function integerFrom(min: number, max: number, meaning?: string): (text: string) => number {
   return (text) => {
     const value = Number(text)
-    if (!/^\d+$/.test(text) || value < min || value > max) throw new InvalidArgumentError(`It must be an integer from ${min} to ${max}.`)
+    if (!/^\d+$/.test(text) || value < min || value > max) throw new InvalidArgumentError(`It must be an integer from ${min} to ${max}${meaning === undefined ? '' : ` (${meaning})`}.`)
     return value
   }
 }

@@ -117,6 +117,7 @@ describe('a wrong command line', () => {
     [['up', '--set', 'novalue'], /It must be KEY=VALUE\./],
     [['up', '--operator', 'me'], /argument 'me' is invalid\. It must be a DID/],
     [['call', '0xS:0x001:f', '--if-match', '0'.repeat(64)], /--if-match goes with a write/],
+    [['call', '0xSW:0x001:f', '--in', '31622400001'], /It must be an integer from 0 to 31622400000 \(366 days\)\./],
     [['call', '0xSW:0x001:f', '--in', '100', '--receipt', 'x'], /option '--in <ms>' cannot be used with option '--receipt/],
     [['call', '0xSW:0x001:f', '--at', '2030-01-31', '--witness', 'x'], /option '--at <time>' cannot be used with option '--witness/],
     [['consensus', 'skip', '--from', 'x.json', '--reason', 'why'], /option '--from <file>' cannot be used with option '--reason <text>'/],
