@@ -96,7 +96,7 @@ export const CATALOGUE = {
   CMESH_STATE_CORRUPT: { status: 500, retry: 'terminal', message: 'The state log in {path} is damaged at block {block}: {reason}.' },
   CMESH_STATE_UNVOUCHED: { status: 503, retry: 'retry', message: 'This node took in its log up to sequence {seq} on the word of members that are no quorum of those that it names now. Start the other members, and start this one again.' },
   CMESH_STATE_CATCH_UP: { status: 503, retry: 'retry', message: 'The blocks that this node lacks could not be had from other members: {reason}. Start the other members, or wait until they can be reached, and start this one again.' },
-  CMESH_STATE_NO_LOG: { status: 404, retry: 'terminal', message: 'There is no state log in {path}: no node with a log on disk has run there. Say which data directory by --data or CMESH_DATA_DIR.' },
+  CMESH_STATE_NO_LOG: { status: 404, retry: 'terminal', message: 'There is no state log in {path}: {reason}. Say which data directory by --data or CMESH_DATA_DIR.' },
   CMESH_STATE_BLOCK: { status: 500, retry: 'bug', message: 'The state block {seq} cannot be written: {reason}.' },
   CMESH_STATE_GENESIS: { status: 500, retry: 'terminal', message: 'The genesis transaction is refused: {reason}.' },
   CMESH_STATE_BEHIND: { status: 500, retry: 'terminal', message: 'The log of this node ends at {head}, and this node has acknowledged up to {claimed}: what lies between is lost here. Restore a backup that reaches {claimed}: cmesh restore FILE --data DIR. If there is none, cmesh consensus accept-loss --data DIR goes on from {head} in a new epoch.' },
