@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -10,6 +11,7 @@ import { buildProgram, run } from '../../../client/cli/program.ts'
 import { CATALOGUE, CMeshError, type ErrorCode } from '../../../cmtp/errors.ts'
 import { readVectors } from '../../support/vectors.ts'
 import { capture } from '../support/capture.ts'
+import { until } from '../support/until.ts'
 
 let dir: string
 beforeAll(async () => { dir = await mkdtemp(join(tmpdir(), 'cmesh-cli-')) })
@@ -167,6 +169,27 @@ describe('no mesh', () => {
     expect(await run(args, terminal)).toBe(EXIT.unreachable)
     expect(err()).toBe(`error CMESH_CLIENT_NO_MESH: No mesh answers at ${join(dir, 'none', 'mesh.json')}: there is no descriptor of a running mesh. Start one with \`cmesh up\`, or say where it is by --url or CMESH_URL.\n`)
     expect(out()).toBe('')
+  })
+
+  test('is waited for no longer than --timeout says where what listens there never says anything', async () => {
+    const sockets: Socket[] = []
+    const silent = createServer((socket) => { sockets.push(socket) })
+    await new Promise<void>((resolve) => { silent.listen(0, '127.0.0.1', resolve) })
+    const url = `nats://127.0.0.1:${(silent.address() as AddressInfo).port}`
+    try {
+      // It began before, and is still waiting when the other has given up.
+      const patient = capture({ env: nowhere() })
+      const waiting = run(['whoami', '--url', url, '--identity', 'patient'], patient.terminal)
+      await until('it waits for an answer', () => sockets.length === 1)
+      const { terminal, err } = capture({ env: nowhere() })
+      expect(await run(['whoami', '--url', url, '--identity', 'impatient', '--timeout', '100'], terminal)).toBe(EXIT.unreachable)
+      expect(err()).toContain(`error CMESH_CLIENT_NO_MESH: No mesh answers at ${url}: `)
+      patient.interrupt.abort()
+      expect(await waiting).toBe(EXIT.interrupted)
+    } finally {
+      for (const socket of sockets) socket.destroy()
+      silent.close()
+    }
   })
 
   test('with --json is one document with the error', async () => {
