@@ -87,7 +87,8 @@ export async function withClient<T>(
   const { url, descriptor } = await meshOf(terminal, options)
   const { approve } = more
   const client = await withProgress(terminal, `connecting to ${url}`, (progress) => connect({
-    url, mesh: descriptor?.did, identity: options.identity, configDir: configDirectory(terminal.env), timeoutMs: options.timeout, connectTimeoutMs: reachMs(options.timeout),
+    url, mesh: descriptor?.did, identity: options.identity, configDir: configDirectory(terminal.env),
+    timeoutMs: options.timeout, connectTimeoutMs: reachMs(options.timeout),
     name: 'cmesh cli', signal: terminal.interrupted,
     onWarning: (warning) => terminal.note(`warning ${warning.code}: ${warning.message}`), ...more,
     // Where a person is asked, no line may move.

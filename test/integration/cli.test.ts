@@ -1,4 +1,5 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
@@ -15,6 +16,7 @@ beforeAll(async () => {
 })
 afterAll(() => home.close())
 
+const { SIGTERM } = constants.signals
 const HEX = /^[0-9a-f]{64}$/
 
 describe('cmesh up', () => {
@@ -65,6 +67,29 @@ describe('cmesh up', () => {
     }
   })
 
+  test('a second Ctrl-C ends it at once with 130, and a node that hangs with it', async () => {
+    const other = await CliHome.make()
+    let pid = 0
+    try {
+      const run = other.start(['up', '--json'])
+      await run.printed('\n')
+      pid = (JSON.parse(run.stdout) as { pid: number }).pid
+      const broker = Number(await readFile(join(other.directory, 'mesh', 'broker', 'nats.pid'), 'utf8'))
+      process.kill(pid, 'SIGSTOP')
+      await until('the node hangs', async () => (await stateOf(pid)) === 'T')
+      run.child.kill('SIGINT')
+      // The first one asks for a drain, which the node does not come to.
+      await until('the node was asked to drain', async () => await isPending(pid, SIGTERM))
+      expect([run.child.exitCode, isAlive(pid)]).toEqual([null, true])
+      run.child.kill('SIGINT')
+      expect((await run.result).code).toBe(130)
+      await until('node and broker are gone', () => !isAlive(pid) && !isAlive(broker))
+    } finally {
+      if (pid !== 0 && isAlive(pid)) process.kill(pid, 'SIGKILL')
+      await other.close()
+    }
+  })
+
   test('prints the operator that its mesh has recorded, and warns where another was given or runs it', async () => {
     const other = await CliHome.make()
     try {
@@ -110,6 +135,18 @@ describe('cmesh up', () => {
     }
   })
 })
+
+/** As Linux has it: `T` for one that was stopped. */
+async function stateOf(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  return text.slice(text.lastIndexOf(')')).split(' ')[1]
+}
+
+/** Whether a signal waits for a process to take it. */
+async function isPending(pid: number, signal: number): Promise<boolean> {
+  const [, pending = '0'] = /^ShdPnd:\t([0-9a-f]+)$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8')) ?? []
+  return (BigInt(`0x${pending}`) >> BigInt(signal - 1) & 1n) === 1n
+}
 
 /** Process id of the node that a command has started; 0 when it has not. */
 async function nodeOf(run: CliRun): Promise<number> {
