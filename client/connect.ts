@@ -86,7 +86,9 @@ export async function connect(options: ConnectOptions = {}): Promise<MeshClient>
   const closing = new AbortController()
   const { approve, present, onChallenge } = options
   const person = { ...(approve !== undefined && { approve }), ...(present !== undefined && { present }), ...(onChallenge !== undefined && { onChallenge }) }
-  const sessions = new SessionKeeper({ connection, ids, identity, mesh: options.mesh ?? descriptor?.did, memory, person, onWarning, now: Date.now })
+  const sessions = new SessionKeeper({
+    connection, ids, identity, mesh: options.mesh ?? descriptor?.did, memory, person, firstStepMs: connectTimeoutMs, onWarning, now: Date.now,
+  })
   try {
     await unlessAborted(firstSession(sessions, url, connectTimeoutMs), options.signal)
   } catch (error) {

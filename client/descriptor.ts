@@ -13,6 +13,8 @@ export interface MeshDescriptor {
   readonly did: string
   /** The DID of the node that runs there. */
   readonly node: string
+  /** The DID that held every right when the node started, as its log has it. Absent where a node from before wrote it. */
+  readonly operator?: string
   /** Base URL of health and metrics. */
   readonly http: string
   readonly version: string

@@ -27,6 +27,8 @@ export interface HandshakeParts {
   readonly memory: SessionMemory | undefined
   /** What a person has a say in at each handshake; a renewal asks nobody. Default: consents, and presents nothing. */
   readonly person?: Pick<LoginOptions, 'approve' | 'present' | 'onChallenge'>
+  /** Longest wait for a step before there was any session, in ms: whoever connects has no longer. Default: as long as for any other. */
+  readonly firstStepMs?: number
   readonly onWarning: (error: CMeshError) => void
   /** ms since 1970. */
   readonly now: () => number
@@ -40,6 +42,8 @@ export class Handshakes {
   /** Steps over the current link. */
   readonly #send: SendStep
   #mesh: string | undefined
+  /** There was a session. */
+  #entered = false
   /** Of the keys of the mesh's nodes, as far as was seen: older ones are refused. */
   #keyEpochs: KeyEpochs | undefined
 
@@ -101,10 +105,10 @@ export class Handshakes {
 
   /** Steps over a newcomer's link, which is gone afterwards: it takes a place that others wait for. */
   async #asGuest<T>(work: (send: SendStep) => Promise<T>): Promise<T> {
-    const { connection, ids, now } = this.#parts
+    const { connection, ids, now, firstStepMs } = this.#parts
     const link = await connection.knock()
     try {
-      return await work(stepsOver(link, ids, now))
+      return await work(stepsOver(link, ids, now, this.#entered ? undefined : firstStepMs))
     } finally {
       void link.close()
     }
@@ -113,6 +117,7 @@ export class Handshakes {
   async #adopt(session: Session): Promise<void> {
     // From here on it is this mesh or none: another one under the same address is somebody else.
     this.#mesh = session.mesh
+    this.#entered = true
     this.#keyEpochs = session.keyEpochs
     // One that goes over a gateway's link is worth nothing without it.
     if (session.via !== undefined) return

@@ -33,7 +33,7 @@ export interface RequestDefaults {
 export interface ConnectionDefaults {
   /** What the broker's connection list shows. Default `cmesh client`. */
   readonly name?: string | undefined
-  /** Longest wait for the first connection in ms, 100 to 60,000. Default 5,000. */
+  /** Longest wait for the first connection, and for each answer to its handshake, in ms, 100 to 60,000; a person who is asked has longer. Default 5,000. */
   readonly connectTimeoutMs?: number | undefined
   /** Most requests in flight, 1 to 1,048,576; one more is `CMESH_BUS_BUSY`. Default 65,536. */
   readonly maxInFlight?: number | undefined

@@ -17,12 +17,12 @@ export interface StepRoute {
 /** Longest wait for one step, in ms. */
 const STEP_MS = 5_000
 
-/** `now`: ms since 1970. */
-export function stepsOver(route: StepRoute, ids: MessageIds, now: () => number): SendStep {
+/** `now`: ms since 1970. `mostMs`: waits no longer for a step, where no person acts meanwhile. */
+export function stepsOver(route: StepRoute, ids: MessageIds, now: () => number, mostMs = STEP_MS): SendStep {
   return async (action, body, node, until) => {
     const { cid } = route
     if (cid === undefined) throw new CMeshError('CMESH_BUS_DISCONNECTED')
-    const waitMs = until === undefined ? STEP_MS : personMs(until - now())
+    const waitMs = until === undefined ? Math.min(mostMs, STEP_MS) : personMs(until - now())
     const fields = { id: ids.next(), fqmn: `0xIW:${action}`, token: Buffer.alloc(0), deadlineMs: now() + waitMs, receipt: 'none' as const, body }
     const frame = encodeRequest(fields)
     const data = await route.request(helloSubject(cid, node), frame, { timeoutMs: waitMs })

@@ -10,6 +10,8 @@ export interface MeshDescriptor {
   readonly did: string
   /** The node's name in subjects. */
   readonly node: string
+  /** Who held every right when the node started: the DID that the log names, whatever the configuration says. */
+  readonly operator: string
   /** Base URL of `/healthz` and `/metrics`. */
   readonly http: string
   readonly version: string

@@ -2,6 +2,7 @@
  * Who the node is: its own key, loaded from its data directory or made there once, mode 0600, which never leaves the node; and the certificate by
  * which it speaks for a mesh whose key is another's.
  */
+import { existsSync } from 'node:fs'
 import { chmod, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
@@ -13,6 +14,21 @@ const FILE = 'node.key'
 /** Resolves with the key in `<dir>/node.key`. Rejects as `keptKey` does. */
 export function nodeIdentity(dir: string): Promise<KeyPair> {
   return keptKey(dir, FILE)
+}
+
+/**
+ * As `nodeIdentity`, for a node that starts: no key is made beside a log that another key's node wrote, as in what was restored without keys. It would
+ * make this another node, which is no member of the mesh, and hide that the right one is missing. Rejects with `CMESH_IAM_KEY` then.
+ */
+export async function startingIdentity(dir: string): Promise<KeyPair> {
+  const file = path.join(dir, FILE)
+  if (existsSync(path.join(dir, 'state', 'log')) && !existsSync(file)) {
+    throw new CMeshError('CMESH_IAM_KEY', {
+      reason: `${file} is missing, and the log there is of the node that had it. Put it back, mode 0600. Where it is lost, `
+        + `\`cmesh mesh init --data ${dir}\` makes another: that of another node, which the mesh's key has to certify`,
+    })
+  }
+  return await nodeIdentity(dir)
 }
 
 /** Resolves with the key in a file of `dir`. Rejects with `CMESH_IAM_KEY` for one that others can read, or that holds no seed. */

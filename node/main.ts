@@ -133,10 +133,10 @@ function parsed(): Record<string, string | boolean | (string | boolean)[] | unde
 }
 
 function complain(error: unknown): void {
-  const { code, message } = CMeshError.from(error, 'the node')
+  const { code, message, detail } = CMeshError.from(error, 'the node')
   process.stderr.write(`error ${code}: ${message}\n`)
   if (code === 'CMESH_INTERNAL' && error instanceof Error) process.stderr.write(`${error.stack ?? error.message}\n`)
-  tell({ type: 'failed', code, message })
+  tell({ type: 'failed', code, message, detail })
 }
 
 /** Whoever started this process over a channel hears how it goes. */

@@ -158,7 +158,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   })
   const iamParts = {
     provider: provide('iam', config['iam.provider']), signer: identity, certificate, ring, keys, revoke: (revocation: Revocation) => feed.publish(revocation), guard,
-    grantsOf: book.possible, node, now, sessionTtlMs: config['iam.sessionTtlMs'],
+    grantsOf: book.possible, barred: book.barred, node, now, sessionTtlMs: config['iam.sessionTtlMs'],
   }
   const iam = new IamService({
     ...iamParts, ...(buses.sessions !== undefined && { connections: buses.sessions }), connectionTtlMs: config['iam.connectionTtlMs'],

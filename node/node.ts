@@ -8,7 +8,7 @@
  * through the front door → miner → http → door. Sessions are the mesh's: from the router's step on this node gets its share of everybody's requests, so
  * that comes when it can answer them. Stopping is the reverse: the door closes first, what is in flight is answered, and the broker goes last.
  */
-import type { CMeshError } from '../cmtp/errors.ts'
+import { CMeshError } from '../cmtp/errors.ts'
 import type { Certificate } from '../cmtp/identity/certificate.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import { formatPermissions } from '../cmtp/permission.ts'
@@ -22,7 +22,7 @@ import { DataLock } from './data-lock.ts'
 import { packageVersion, removeDescriptor, writeDescriptor, type MeshDescriptor } from './descriptor.ts'
 import { genesisOf } from './genesis.ts'
 import { HttpFace, type Health } from './http.ts'
-import { nodeCertificate, nodeIdentity } from './identity.ts'
+import { nodeCertificate, startingIdentity } from './identity.ts'
 import { buildMesh, type Mesh } from './mesh.ts'
 import { meshMetrics } from './mesh-metrics.ts'
 import type { Metrics } from './metrics.ts'
@@ -71,7 +71,7 @@ export class MeshNode {
     return this.#phase
   }
 
-  /** Resolves when the node is ready. Memoised. Rejects with `CMESH_BOOT_FAILED`, everything undone. */
+  /** Resolves when the node is ready. Memoised. Rejects with the code of what failed, else with `CMESH_BOOT_FAILED`, everything undone. */
   start(): Promise<MeshDescriptor> {
     this.#started ??= this.#start()
     return this.#started
@@ -176,8 +176,8 @@ class Boot {
   }
 
   get descriptor(): MeshDescriptor {
-    const { node, mesh } = this.mesh
-    return { url: this.buses.url, did: mesh, node, http: made(this.#http).url, version: packageVersion(), pid: process.pid }
+    const { node, mesh, book } = this.mesh
+    return { url: this.buses.url, did: mesh, node, operator: book.operator, http: made(this.#http).url, version: packageVersion(), pid: process.pid }
   }
 
   steps(): readonly Step[] {
@@ -193,7 +193,7 @@ class Boot {
       start: async () => {
         await this.#lock.acquire()
         const { config } = this.#parts
-        this.#identity = await nodeIdentity(config['data.dir'])
+        this.#identity = await startingIdentity(config['data.dir'])
         this.#certificate = await nodeCertificate(config['mesh.certificate'], this.#identity.did)
       },
       stop: () => this.#lock.release(),
@@ -265,9 +265,10 @@ class Boot {
         }))
         this.mesh.answerer?.start()
         log.info({ sequence: report.head.seq, replayed: report.replayed, openMs: Math.round(report.openMs) }, 'state is open')
-        const { operator } = book
-        if (config.operator !== undefined && config.operator !== operator) {
-          log.warn({ configured: config.operator, recorded: operator }, 'the operator is the one recorded at genesis, not the one configured')
+        const { operator: recorded } = book
+        if (config.operator !== undefined && config.operator !== recorded) {
+          const { code, message } = new CMeshError('CMESH_BOOT_OPERATOR', { recorded, given: config.operator })
+          log.warn({ code, configured: config.operator, recorded }, message)
         }
         for (const sid of book.revokedSessions) guard.revoke({ sid })
         guard.grantsChanged()

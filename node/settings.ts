@@ -2,6 +2,7 @@
  * Every setting of a node: its meaning, unit, range and default, in one table. `docs/configuration.md` is held equal to it
  * by a test. A setting `a.bCd` is the environment variable `CMESH_A_B_CD`.
  */
+import { decodeDid } from '../cmtp/identity/did.ts'
 import { IRMA_CHECKS, OTLP_CHECKS } from '../providers/registry.ts'
 import { parseGrants } from '../services/iam/grants.ts'
 import { parseIssuers } from '../services/iam/issuers.ts'
@@ -42,7 +43,7 @@ const GIB = 1024 ** 3
 
 export const SETTINGS = {
   'data.dir': { kind: 'text', default: undefined, doc: 'Where the node keeps its identity, log and broker. Default: `$XDG_DATA_HOME/cmesh`, else `~/.local/share/cmesh`.' },
-  'operator': { kind: 'text', default: undefined, doc: 'DID that holds every right; recorded at genesis, ignored afterwards. Default: the node\'s own DID.' },
+  'operator': { kind: 'text', default: undefined, check: decodeDid, doc: 'DID that holds every right; recorded at genesis, ignored afterwards with a warning where it is another. Default: the node\'s own DID.' },
   'mesh.certificate': { kind: 'text', default: undefined, doc: 'The certificate by which this node speaks for a mesh whose key is another\'s: path of the file that holds it. Default: none, and the node\'s key is the mesh\'s.' },
   'bus.url': { kind: 'text', default: undefined, doc: 'An existing NATS server or cluster: URLs separated by commas. Default: a nats-server of the node\'s own.' },
   'bus.nkeySeed': { kind: 'text', default: undefined, doc: 'Seed of the nkey to log in with at `bus.url`. A secret: give it by the environment or a file of mode 0600.' },

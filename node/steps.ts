@@ -1,5 +1,5 @@
 /**
- * Start in order, stop in reverse. A step that fails has everything before it undone, and its name goes into the error.
+ * Start in order, stop in reverse. A step that fails has everything before it undone, and its name goes into the error's text.
  * Stopping goes on past a step that fails to stop, and reports the first failure at the end.
  */
 import { CMeshError } from '../cmtp/errors.ts'
@@ -20,7 +20,7 @@ export class Steps {
     this.#log = log
   }
 
-  /** Rejects with `CMESH_BOOT_FAILED` naming the step; what was started is stopped by then. */
+  /** Rejects with the code of what failed, else with `CMESH_BOOT_FAILED`, the step named in the text; what was started is stopped by then. */
   async start(steps: readonly Step[], onStep: (name: string) => void): Promise<void> {
     for (const step of steps) {
       this.#done.push(step)
@@ -49,9 +49,16 @@ export class Steps {
   }
 }
 
-/** The failure of a step, with its name; a failure that carries a step's name already keeps it. */
+/**
+ * The failure of a step, with its name in the text. It has the code and the detail of what failed, by which whoever starts the node knows what to do;
+ * `CMESH_BOOT_FAILED` is for what has no code. A failure that carries a step's name already keeps it.
+ */
 function bootFailed(step: string, cause: unknown): CMeshError {
-  if (cause instanceof CMeshError && cause.code === 'CMESH_BOOT_FAILED') return cause
-  const reason = cause instanceof CMeshError ? `${cause.message} (${cause.code})` : cause instanceof Error ? cause.message : String(cause)
-  return new CMeshError('CMESH_BOOT_FAILED', { step, reason }, { cause })
+  if (!(cause instanceof CMeshError)) {
+    return new CMeshError('CMESH_BOOT_FAILED', { step, reason: cause instanceof Error ? cause.message : String(cause) }, { cause })
+  }
+  if (cause.code === 'CMESH_BOOT_FAILED') return cause
+  const failure = new CMeshError(cause.code, cause.detail, { cause })
+  failure.message = `Boot stopped at step ${step}: ${cause.message}`
+  return failure
 }

@@ -12,6 +12,9 @@ import { answerChallenge } from './challenge.ts'
 import { withProgress } from './progress.ts'
 import type { Terminal } from './terminal.ts'
 
+/** Bounds of the wait for a mesh to be reached, in ms. */
+const REACH = { leastMs: 100, mostMs: 5_000 } as const
+
 export interface JsonOption {
   readonly json?: boolean
 }
@@ -39,7 +42,7 @@ export function withLocation(command: Command): Command {
   return command
     .option('--url <url>', 'the mesh\'s broker (default: CMESH_URL, else the mesh that runs on this machine)')
     .option('--data <dir>', 'data directory of the mesh on this machine (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)')
-    .addOption(new Option('--timeout <ms>', 'deadline of a request').argParser(integerFrom(1, 300_000)).default(5_000))
+    .addOption(new Option('--timeout <ms>', 'deadline of a request, and of reaching the mesh where that is shorter than 5000').argParser(integerFrom(1, 300_000)).default(5_000))
 }
 
 export function examples(...lines: readonly (readonly [command: string, says: string])[]): string {
@@ -57,11 +60,11 @@ export function didFrom(text: string): string {
   return text
 }
 
-/** A parser of option values. */
-export function integerFrom(min: number, max: number): (text: string) => number {
+/** A parser of option values. `meaning`: what the largest stands for, where nobody would read that off the number. */
+export function integerFrom(min: number, max: number, meaning?: string): (text: string) => number {
   return (text) => {
     const value = Number(text)
-    if (!/^\d+$/.test(text) || value < min || value > max) throw new InvalidArgumentError(`It must be an integer from ${min} to ${max}.`)
+    if (!/^\d+$/.test(text) || value < min || value > max) throw new InvalidArgumentError(`It must be an integer from ${min} to ${max}${meaning === undefined ? '' : ` (${meaning})`}.`)
     return value
   }
 }
@@ -84,7 +87,8 @@ export async function withClient<T>(
   const { url, descriptor } = await meshOf(terminal, options)
   const { approve } = more
   const client = await withProgress(terminal, `connecting to ${url}`, (progress) => connect({
-    url, mesh: descriptor?.did, identity: options.identity, configDir: configDirectory(terminal.env), timeoutMs: options.timeout,
+    url, mesh: descriptor?.did, identity: options.identity, configDir: configDirectory(terminal.env),
+    timeoutMs: options.timeout, connectTimeoutMs: reachMs(options.timeout),
     name: 'cmesh cli', signal: terminal.interrupted,
     onWarning: (warning) => terminal.note(`warning ${warning.code}: ${warning.message}`), ...more,
     // Where a person is asked, no line may move.
@@ -96,6 +100,11 @@ export async function withClient<T>(
   } finally {
     await client.close()
   }
+}
+
+/** How long the mesh may take to be reached, in ms: no longer than a request, within what `connect` takes for it. */
+function reachMs(timeoutMs: number | undefined): number | undefined {
+  return timeoutMs === undefined ? undefined : Math.max(REACH.leastMs, Math.min(REACH.mostMs, timeoutMs))
 }
 
 /** Prints the result: `value` as JSON, or `lines` for a person. */

@@ -1,12 +1,21 @@
 /** How a failure is shown: one line with its code on stderr, a hint where there is one, and with `--json` a document on stdout. */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { hintOf } from './exit-codes.ts'
+import { durationText } from './moment.ts'
 import type { Terminal } from './terminal.ts'
 
 export function printError(terminal: Terminal, error: CMeshError): void {
-  terminal.note(`${terminal.styleNote('red', 'error')} ${error.code}: ${error.message}`)
+  terminal.note(`${terminal.styleNote('red', 'error')} ${error.code}: ${shownMessage(error)}`)
   const hint = hintOf(error)
   if (hint !== undefined) terminal.note(`${terminal.styleNote('dim', 'hint')} ${hint}`)
+}
+
+/**
+ * The message as a person reads it. Of a delayed call that is refused the text stands in the block, the same on every member and in every replay of it,
+ * and so in ms for ever; the document for a script has it as it is there.
+ */
+function shownMessage({ code, message }: CMeshError): string {
+  return code === 'CMESH_STATE_LATER' ? message.replace(/\b(\d{4,15}) ms\b/g, (_, ms) => durationText(Number(ms))) : message
 }
 
 /** What a failure is for a script. */

@@ -5,7 +5,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { CATALOGUE, CMeshError, type ErrorCode } from '../../cmtp/errors.ts'
+import { CATALOGUE, CMeshError } from '../../cmtp/errors.ts'
 import type { MeshDescriptor } from '../descriptor.ts'
 
 export interface NodeProcessOptions {
@@ -33,6 +33,7 @@ interface NodeMessage {
   readonly descriptor?: MeshDescriptor
   readonly code?: unknown
   readonly message?: unknown
+  readonly detail?: unknown
 }
 
 /**
@@ -145,10 +146,10 @@ export class NodeProcess {
   }
 }
 
-/** The node's error with its own text: the detail it was made of does not come along. */
-function failureOf({ code, message }: NodeMessage): CMeshError {
-  const known = typeof code === 'string' && Object.hasOwn(CATALOGUE, code) ? code as ErrorCode : 'CMESH_BOOT_FAILED'
-  const error = new CMeshError(known, { step: 'start', reason: String(message) })
-  if (known === code && typeof message === 'string') error.message = message
+/** The node's error with its own text, which says more than its code does: at which step of the boot it was. */
+function failureOf({ code, message, detail }: NodeMessage): CMeshError {
+  if (typeof code !== 'string' || !Object.hasOwn(CATALOGUE, code)) return new CMeshError('CMESH_BOOT_FAILED', { step: 'start', reason: String(message) })
+  const error = CMeshError.fromWire({ code, detail })
+  error.message = String(message)
   return error
 }

@@ -2,15 +2,13 @@
  * An operator's word that what a node had claimed beyond its log is given up. The log stays as it is; from its end on it goes on in an
  * epoch that was never used, so that no position is given out twice. Each such word is kept in `losses.jsonl` in the data directory.
  */
-import { existsSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import path from 'node:path'
-import { CMeshError } from '../../cmtp/errors.ts'
 import type { ClaimedPosition } from '../../services/state/last-claim.ts'
 import { DataLock } from '../data-lock.ts'
 import { CLAIM_FILE, readClaim, writeClaim } from '../last-claim.ts'
 import type { LogFacts } from './log-audit.ts'
-import { audit, withLog, type OnProgress } from './source.ts'
+import { audit, hasLog, noLog, withLog, type OnProgress } from './source.ts'
 
 export interface AcceptedLoss extends LogFacts {
   /** The epoch in which the log goes on. */
@@ -25,7 +23,7 @@ const RECORD = 'losses.jsonl'
 
 /** Rejects with `CMESH_BOOT_DATA_IN_USE` while a node runs there, and as `audit` does: a damaged log is no place to go on from. */
 export async function acceptLoss(dir: string, nowMs: number, onProgress: OnProgress): Promise<AcceptedLoss> {
-  if (!existsSync(dir)) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dir })
+  if (!hasLog(dir)) throw noLog(dir)
   const lock = new DataLock(dir)
   await lock.acquire()
   try {

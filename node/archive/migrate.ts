@@ -15,7 +15,7 @@ import { DataLock } from '../data-lock.ts'
 import { nodeCertificate, nodeIdentity } from '../identity.ts'
 import { readClaim } from '../last-claim.ts'
 import type { LogFacts } from './log-audit.ts'
-import { audit, withLog, type OnProgress } from './source.ts'
+import { audit, hasLog, noLog, withLog, type OnProgress } from './source.ts'
 
 export interface MigrateAsk {
   readonly dir: string
@@ -39,7 +39,7 @@ export interface Migrated extends LogFacts {
  * with `CMESH_STATE_BEHIND` or `_FORKED` for a log that is not what its node has claimed.
  */
 export async function migrate({ dir, settings, dryRun }: MigrateAsk, env: NodeJS.ProcessEnv, onProgress: OnProgress): Promise<Migrated> {
-  if (!existsSync(dir)) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dir })
+  if (!hasLog(dir)) throw noLog(dir)
   const config = resolveConfig({ arguments: { ...settings, 'data.dir': dir }, env, file: env['CMESH_CONFIG'] })
   const lock = new DataLock(dir)
   await lock.acquire()

@@ -2,12 +2,13 @@
  * The log of a data directory as something to read, whether a node runs there or not: a copy of links in `<dir>/checkpoint`, which goes
  * when its use is over. One at a time; what one that was killed left behind is cleared by the next.
  */
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { rm, rmdir } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LogCopy } from '../../providers/registry.ts'
 import type { ClaimCheck } from '../../services/state/last-claim.ts'
+import { clusterDir } from '../cluster/plan.ts'
 import { DataLock } from '../data-lock.ts'
 import { LogAudit, type LogFacts } from './log-audit.ts'
 
@@ -18,10 +19,25 @@ const PROGRESS_BLOCKS = 4_096
 /** What is said of a directory that the next one has begun in, or cleared already. */
 const TAKEN_UP: ReadonlySet<string> = new Set(['ENOTEMPTY', 'EEXIST', 'ENOENT'])
 
+/** Whether a node has kept the log there. */
+export function hasLog(dataDir: string, of: 'state' | 'audit' = 'state'): boolean {
+  return existsSync(path.join(dataDir, of, 'log'))
+}
+
+/** For a directory without a log. Of a cluster's the nodes have one each, beneath it: they are named, since one of them is what was meant. */
+export function noLog(dataDir: string, of: 'state' | 'audit' = 'state'): CMeshError {
+  const at = clusterDir(dataDir)
+  const nodes = (existsSync(at) ? readdirSync(at) : []).filter(name => /^node-\d+$/.test(name) && hasLog(path.join(at, name), of)).sort()
+  const reason = nodes.length === 0
+    ? 'no node with a log on disk has run there'
+    : `it is of a cluster, whose nodes have one each: ${nodes.map(name => path.join(at, name)).join(', ')}`
+  return new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir, reason })
+}
+
 /** Gives `use` the log as it stands now: that of the state, or of what the node answered. */
 export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise<T>, of: 'state' | 'audit' = 'state'): Promise<T> {
   // Before anything is made: looking into a directory that is not there leaves none behind.
-  if (!existsSync(path.join(dataDir, of, 'log'))) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir })
+  if (!hasLog(dataDir, of)) throw noLog(dataDir, of)
   const dir = path.join(dataDir, 'checkpoint')
   const lock = new DataLock(dir)
   await lock.acquire()

@@ -12,7 +12,7 @@ import { open, readFile, rename, stat } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { CATALOGUE, CMeshError, type ErrorCode } from '../../cmtp/errors.ts'
+import { CATALOGUE, CMeshError } from '../../cmtp/errors.ts'
 import type { MeshDescriptor } from '../descriptor.ts'
 
 export interface NodeChildParts {
@@ -30,6 +30,7 @@ interface NodeMessage {
   readonly descriptor?: MeshDescriptor
   readonly code?: unknown
   readonly message?: unknown
+  readonly detail?: unknown
 }
 
 interface Life {
@@ -168,8 +169,9 @@ export class NodeChild {
     await log.close()
     let failure: CMeshError | undefined
     const ready = new Promise<MeshDescriptor>(resolve => {
-      child.on('message', ({ type, descriptor, code, message }: NodeMessage) => {
-        if (type === 'failed') failure = failureOf(this.name, code, message)
+      child.on('message', (said: NodeMessage) => {
+        const { type, descriptor } = said
+        if (type === 'failed') failure = failureOf(this.name, said)
         if (type === 'ready' && descriptor !== undefined) resolve(descriptor)
       })
     })
@@ -179,11 +181,11 @@ export class NodeChild {
   }
 }
 
-/** The node's own error: its detail does not come along, its text does. */
-function failureOf(name: string, code: unknown, message: unknown): CMeshError {
-  const known = typeof code === 'string' && Object.hasOwn(CATALOGUE, code) ? code as ErrorCode : 'CMESH_BOOT_FAILED'
-  const error = new CMeshError(known, { step: name, reason: String(message) })
-  if (known === code) error.message = `${name}: ${String(message)}`
+/** The node's own error, with its own text. */
+function failureOf(name: string, { code, message, detail }: NodeMessage): CMeshError {
+  if (typeof code !== 'string' || !Object.hasOwn(CATALOGUE, code)) return new CMeshError('CMESH_BOOT_FAILED', { step: name, reason: String(message) })
+  const error = CMeshError.fromWire({ code, detail })
+  error.message = `${name}: ${String(message)}`
   return error
 }
 

@@ -122,10 +122,10 @@ function whole(key: string, text: string, least: number): number {
 }
 
 function fail(error: unknown): never {
-  const { code, message } = CMeshError.from(error, 'the cluster')
+  const { code, message, detail } = CMeshError.from(error, 'the cluster')
   process.stderr.write(`error ${code}: ${message}\n`)
   if (code === 'CMESH_INTERNAL' && error instanceof Error) process.stderr.write(`${error.stack ?? error.message}\n`)
-  tell({ type: 'failed', code, message })
+  tell({ type: 'failed', code, message, detail })
   process.exit(USAGE_CODES.has(code) ? EXIT_USAGE : EXIT_FAILED)
 }
 

@@ -191,8 +191,8 @@ export class Supervisor {
     const [first] = this.#nodes
     const { files, descriptor } = { files: this.#files, descriptor: first?.descriptor }
     if (files === undefined || descriptor === undefined) throw new TypeError('the cluster is not ready')
-    const { did, node, http } = descriptor
-    return { url: files.urls.join(','), did, node, http, version: packageVersion(), pid: process.pid, parts: this.parts, logs: files.logs }
+    const { did, node, operator, http } = descriptor
+    return { url: files.urls.join(','), did, node, operator, http, version: packageVersion(), pid: process.pid, parts: this.parts, logs: files.logs }
   }
 
   #refuseWhenStopping(): void {

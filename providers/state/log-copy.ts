@@ -41,7 +41,7 @@ export class LogCopy extends LogReader {
   static async take(dir: string, to: string): Promise<LogCopy> {
     const path = join(dir, 'log')
     const db = join(path, 'db')
-    if (!existsSync(path)) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dir })
+    if (!existsSync(path)) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dir, reason: 'no node with a log on disk has run there' })
     try {
       if (!existsSync(join(db, 'CURRENT'))) throw new CMeshError('CMESH_STATE_CORRUPT', { path, block: 0, reason: 'its file CURRENT is missing' })
       await copyAtRest(db, to, path)

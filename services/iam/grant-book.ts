@@ -3,6 +3,7 @@
  * remembers of the records of the system space; those are changed by transactions alone (`transactions.ts`). Before state is open it
  * knows the configuration only: the operator, this node, and that everybody else is a newcomer.
  */
+import { CMeshError } from '../../cmtp/errors.ts'
 import type { Permission } from '../../cmtp/permission.ts'
 import type { Block } from '../state/provider.ts'
 import { SYSTEM_SPACE } from '../state/transaction.ts'
@@ -79,6 +80,11 @@ export class GrantBook {
   isBanned(did: string): boolean {
     return this.rights.isBanned(this.records, did)
   }
+
+  /** What a banned DID is told that asks for a session; `undefined` for any other. */
+  readonly barred = (did: string): CMeshError | undefined => (
+    this.isBanned(did) ? new CMeshError('CMESH_IAM_BANNED', { did, operator: this.operator }) : undefined
+  )
 
   /** Sessions that were ended by order, as far as they are remembered. */
   get revokedSessions(): readonly string[] {

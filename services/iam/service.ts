@@ -49,6 +49,8 @@ export interface IamParts {
   readonly guard: Guard
   /** What a DID may do right now; a DID nobody granted anything to is a newcomer. */
   readonly grantsOf: (did: string) => readonly Permission[]
+  /** What keeps a DID out by name, whatever it asks for, where something does. Told to nobody but that DID. Default: nothing does. */
+  readonly barred?: (did: string) => CMeshError | undefined
   /** The node that answers, as its own subject names it. */
   readonly node: string
   /** ms since 1970. Default `Date.now`. */
@@ -105,7 +107,7 @@ export class IamService {
     this.#sessions = new Sessions({
       mesh: this.#mesh, guard,
       keys: () => ({ signer: ring?.current ?? signer, keySet: ring === undefined && certificate === undefined ? undefined : this.#keySet() }),
-      revoke: this.#revoke, grantsOf, now,
+      revoke: this.#revoke, grantsOf, barred: parts.barred, now,
       ttlMs: sessionTtlMs, connections: parts.connections, connectionTtlMs: parts.connectionTtlMs ?? 3_600_000,
     })
     ring?.onDrop(() => { guard.keysChanged() })
@@ -278,7 +280,7 @@ export class IamService {
       checkSubjectNkey(nkeyKey, identity.sub)
       const held = grantsOf(identity.sub)
       const perms = withoutCovered(want.length === 0 ? normalPermissions(held) : intersectPermissions(parsePermissions(want), held))
-      if (perms.length === 0) throw refused('confirm', 'nothing of what it wants is granted to this identity')
+      if (perms.length === 0) throw this.#parts.barred?.(identity.sub) ?? refused('confirm', 'nothing of what it wants is granted to this identity')
       const grant = sign({
         step: 'grant' as const,
         handshake: context.handshake,
@@ -335,7 +337,9 @@ export class IamService {
       const { sub, amr, aal, via, claims } = grant
       const perms = parsePermissions(grant.perms)
       // Since the grant was shown the subject may have been banned: it gets no token, and no connection.
-      if (intersectPermissions(perms, this.#parts.grantsOf(sub)).length === 0) throw refused('consent', 'nothing of it is granted to this identity any more')
+      if (intersectPermissions(perms, this.#parts.grantsOf(sub)).length === 0) {
+        throw this.#parts.barred?.(sub) ?? refused('consent', 'nothing of it is granted to this identity any more')
+      }
       const cnf = { jkt: sessionKey.thumbprint, ...(nkey !== undefined && { nkey }) }
       const more = {
         ...(via !== undefined && { via }), ...(claims.length > 0 && { att: claims }),

@@ -35,6 +35,8 @@ export interface SessionsParts {
   /** Resolves when what was revoked survives a restart and was handed to the broker, where there is one. */
   readonly revoke: (revocation: Revocation) => Promise<void>
   readonly grantsOf: (did: string) => readonly Permission[]
+  /** What keeps a DID out by name. */
+  readonly barred: ((did: string) => CMeshError | undefined) | undefined
   readonly now: () => number
   readonly ttlMs: number
   /** Absent: the broker has no accounts, and sessions no login of their own. */
@@ -84,14 +86,14 @@ export class Sessions {
 
   /** A new token for the session. Rejects with `CMESH_IAM_NO_SESSION`, `CMESH_IAM_HANDSHAKE` or `CMESH_IAM_FORGED`. */
   async refresh(renewal: RenewalMessage): Promise<SessionMessage> {
-    const { guard, grantsOf } = this.#parts
+    const { guard, grantsOf, barred } = this.#parts
     const claims = await guard.verify(renewal.token, REFRESH_GRACE_MS)
     checkRenewal(renewal, claims)
     const nkey = this.#live.nkeyOf(claims.sid)
     if (nkey !== undefined && nkey !== claims.cnf.nkey) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'the token is for another connection' })
     this.#renewals.accept(claims.sid, renewal.issued)
     const perms = withoutCovered(intersectPermissions(parsePermissions(claims.perms), grantsOf(claims.sub)))
-    if (perms.length === 0) throw new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'nothing it may do is granted any more' })
+    if (perms.length === 0) throw barred?.(claims.sub) ?? new CMeshError('CMESH_IAM_NO_SESSION', { reason: 'nothing it may do is granted any more' })
     return this.#issue(this.#standing(claims), perms)
   }
 

@@ -300,6 +300,21 @@ describe('the session', () => {
     }
   })
 
+  test('a node that hangs is given no longer to answer than connecting may take, by the deadline of the step too', async () => {
+    const hanging = await StandInMesh.start()
+    const left: number[] = []
+    hanging.ignoreHandshakes = (leftMs) => { left.push(leftMs) }
+    try {
+      await expect(connect({ url: hanging.url, identity: KeyPair.generate(), connectTimeoutMs: 700 })).rejects.toMatchObject({
+        code: 'CMESH_CLIENT_NO_MESH', message: expect.stringContaining('the broker is there, but no node answers'),
+      })
+      expect(left).not.toEqual([])
+      expect(Math.max(...left)).toBeLessThanOrEqual(700)
+    } finally {
+      await hanging.stop()
+    }
+  })
+
   test('an address where nothing listens is said to be that', async () => {
     await expect(connect({ url: 'nats://127.0.0.1:1', identity: KeyPair.generate() })).rejects.toMatchObject({
       code: 'CMESH_CLIENT_NO_MESH', message: expect.stringMatching(/^No mesh answers at nats:\/\/127\.0\.0\.1:1: connection refused\./),

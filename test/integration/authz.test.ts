@@ -94,7 +94,14 @@ describe('by the command line', () => {
     await login('ben')
     expect((await as('ben', 'call', '0xS:0x001:hello_world')).code).toBe(0)
     await home.json('authz', 'revoke', of('ben'), '--ban', '--reason', 'spam')
-    for (const args of [['call', '0xS:0x001:hello_world'], ['login', '--yes']]) expect(await as('ben', ...args)).toMatchObject({ code: 1, stderr: expect.stringContaining('CMESH_IAM_HANDSHAKE: The handshake step confirm was refused: nothing of what it wants') })
+    const { did: operator } = await home.json('identity', 'show') as { did: string }
+    // What it is told is what is to be done about it: another session is not.
+    const says = `error CMESH_IAM_BANNED: The identity ${of('ben')} is banned from this mesh: it may do nothing there, not even read, and no new session changes that. `
+      + `The operator, ${operator}, can lift the ban (\`cmesh authz revoke ${of('ben')} --unban\`), and so can who was granted \`write 0xIW:unban\`.\n`
+    for (const args of [['call', '0xS:0x001:hello_world'], ['login', '--yes']]) expect(await as('ben', ...args)).toMatchObject({ code: 1, stderr: says })
+    expect(JSON.parse((await as('ben', 'call', '0xS:0x001:hello_world', '--json')).stdout)).toMatchObject({
+      error: { code: 'CMESH_IAM_BANNED', status: 403, retry: 'terminal', detail: { did: of('ben'), operator } },
+    })
     expect((await as('cat', 'call', '0xS:0x001:hello_world')).code).toBe(0)
     await home.json('authz', 'revoke', of('ben'), '--unban')
     // Tokens say when they were made in whole seconds: one of the ban's own second is refused too.

@@ -48,7 +48,7 @@ describe('a node that takes writes', () => {
     const other = join(home.directory, 'other')
     const { code, stdout, stderr } = await home.run(['restore', file, '--data', other, '--verify'])
     expect([code, stderr]).toEqual([0, expect.stringContaining(`Next: cmesh up --data ${other}`)])
-    expect(stdout).toMatch(new RegExp(`^restored {2}${other}\nmesh {6}${made.mesh}\nhead {6}block ${made.seq} of epoch 0, ${made.seq} blocks\n[^]*chain {5}${made.chain}\nroot {6}${made.root}\nverified {2}read back from the disk\n$`))
+    expect(stdout).toMatch(new RegExp(`^restored {2}${other}\nmesh {6}${made.mesh}\nhead {6}block ${made.seq} of epoch 0, ${made.seq} blocks\n[^]*chain {5}${made.chain}\nroot {6}${made.root}\nkeys {6}the node's: it goes on as itself\nverified {2}read back from the disk\n$`))
     const again = await up(other)
     expect(await counter(other)).toBeGreaterThanOrEqual(before)
     expect(await home.json('status', '--data', other)).toMatchObject({ mesh: made.mesh })
@@ -59,8 +59,12 @@ describe('a node that takes writes', () => {
 describe('data of an older version', () => {
   test('is restored, verified and served from: names, contracts, grants and the counter', async () => {
     const dir = join(home.directory, 'old')
-    const { code, stderr } = await home.run(['restore', OLD_DATA.backup, '--data', dir])
+    const { code, stdout: restored, stderr } = await home.run(['restore', OLD_DATA.backup, '--data', dir])
     expect([code, stderr]).toEqual([0, expect.stringContaining(`Next: put the node.key of ${OLD_DATA.mesh} into ${dir}, mode 0600; the backup has no keys.`)])
+    expect(restored).toMatch(/^keys {6}none\. With another node\.key than before it is another node: the mesh's key has to certify it, /m)
+    // No other key is made in its place.
+    const without = await home.start(['up', '--data', dir]).result
+    expect([without.code, without.stderr]).toEqual([1, expect.stringContaining(`error CMESH_IAM_KEY: Boot stopped at step data: The key is refused: ${join(dir, 'node.key')} is missing, `)])
     await writeOldNodeKey(dir)
     const node = await up(dir)
     expect(await home.json('status', '--data', dir)).toMatchObject({ mesh: OLD_DATA.mesh })

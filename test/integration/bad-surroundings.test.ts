@@ -68,8 +68,8 @@ test('a data directory that cannot be written to stops the node before anything 
     expect(await node.exited).toMatchObject({ code: 1 })
     expect(node.steps).toEqual(['data'])
     expect(node.failure).toMatchObject({
-      code: 'CMESH_BOOT_FAILED',
-      message: expect.stringMatching(new RegExp(`^Boot stopped at step data: The data directory ${at} cannot be used: E[A-Z]+: .*\\. Give the node a directory .* \\(CMESH_BOOT_DATA_DIR\\)$`)),
+      code: 'CMESH_BOOT_DATA_DIR',
+      message: expect.stringMatching(new RegExp(`^Boot stopped at step data: The data directory ${at} cannot be used: E[A-Z]+: .*\\. Give the node a directory `)),
     })
   }
 })
@@ -83,8 +83,7 @@ test('of two nodes with one key on one broker the second is refused, and the fir
   await copyFile(path.join(first.dir, 'node.key'), path.join(dir, 'node.key'))
   const second = await room.launch({ dir, set })
   expect(await second.exited).toMatchObject({ code: 1 })
-  expect(second.failure?.message).toMatch(/^Boot stopped at step \w+: .* \(CMESH_[A-Z_]+\)$/)
-  expect(second.failure?.message).toContain('CMESH_CONSENSUS_SECOND_NODE')
+  expect(second.failure).toMatchObject({ code: 'CMESH_CONSENSUS_SECOND_NODE', message: expect.stringMatching(/^Boot stopped at step \w+: Another node /) })
   expect(await writeOn(first, 3)).toMatchObject({ code: '' })
   expect(await first.health()).toMatchObject({ code: 200, body: { status: 'ok' } })
 })

@@ -1,4 +1,5 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
@@ -15,6 +16,7 @@ beforeAll(async () => {
 })
 afterAll(() => home.close())
 
+const { SIGTERM } = constants.signals
 const HEX = /^[0-9a-f]{64}$/
 
 describe('cmesh up', () => {
@@ -27,10 +29,17 @@ describe('cmesh up', () => {
   })
 
   test('a second one on the same data ends with the reason', async () => {
-    const { code, stdout, stderr } = await home.run(['up'])
+    const { code, stdout, stderr } = await home.run(['up', '--json'])
+    const [path, { pid }] = [join(home.directory, 'mesh'), await home.json('status').then((said) => (said as { node: { pid: number } }).node)]
     expect(code).toBe(3)
-    expect(stdout).toBe('')
-    expect(stderr).toMatch(/^error CMESH_BOOT_\w+: .*The data directory .* is in use by process \d+\./m)
+    const message = `Boot stopped at step data: The data directory ${path} is in use by process ${pid}. Stop that process first, or take another directory (--data, data.dir).`
+    expect(JSON.parse(stdout)).toEqual({ error: { code: 'CMESH_BOOT_DATA_IN_USE', message, status: 500, retry: 'terminal', detail: { path, pid } } })
+    expect(stderr).toContain(`error CMESH_BOOT_DATA_IN_USE: ${message}\n`)
+  })
+
+  test('one whose boot fails for a setting ends with 2 and its code', async () => {
+    const { code, stderr } = await home.run(['up', '--data', join(home.directory, 'other'), '--set', 'state.provider=none'])
+    expect([code, stderr]).toEqual([2, expect.stringMatching(/^error CMESH_CONFIG_PROVIDER: Boot stopped at step iam: There is no state provider none\./m)])
   })
 
   test('a wrong setting ends with 2 and names the known ones', async () => {
@@ -58,6 +67,52 @@ describe('cmesh up', () => {
     }
   })
 
+  test('a second Ctrl-C ends it at once with 130, and a node that hangs with it', async () => {
+    const other = await CliHome.make()
+    let pid = 0
+    try {
+      const run = other.start(['up', '--json'])
+      await run.printed('\n')
+      pid = (JSON.parse(run.stdout) as { pid: number }).pid
+      const broker = Number(await readFile(join(other.directory, 'mesh', 'broker', 'nats.pid'), 'utf8'))
+      process.kill(pid, 'SIGSTOP')
+      await until('the node hangs', async () => (await stateOf(pid)) === 'T')
+      run.child.kill('SIGINT')
+      // The first one asks for a drain, which the node does not come to.
+      await until('the node was asked to drain', async () => await isPending(pid, SIGTERM))
+      expect([run.child.exitCode, isAlive(pid)]).toEqual([null, true])
+      run.child.kill('SIGINT')
+      expect((await run.result).code).toBe(130)
+      await until('node and broker are gone', () => !isAlive(pid) && !isAlive(broker))
+    } finally {
+      if (pid !== 0 && isAlive(pid)) process.kill(pid, 'SIGKILL')
+      await other.close()
+    }
+  })
+
+  test('prints the operator that its mesh has recorded, and warns where another was given or runs it', async () => {
+    const other = await CliHome.make()
+    try {
+      const run = async (args: readonly string[] = [], env = {}): Promise<{ operator: string, stderr: string }> => {
+        const up = other.start(['up', '--json', ...args], env)
+        await up.printed('\n')
+        up.child.kill('SIGINT')
+        const { stdout, stderr } = await up.result
+        return { operator: (JSON.parse(stdout) as { operator: string }).operator, stderr: stderr.replace(/^(starting a node|draining).*\n/gm, '') }
+      }
+      const dids = await Promise.all([1, 2].map(async (i) => (await other.json('identity', 'new', `one-${i}`) as { did: string }).did)) as [string, string]
+      const warning = (given: string): string => `warning CMESH_BOOT_OPERATOR: The operator of this mesh is ${dids[0]}, as its log has it, and not ${given}. `
+        + 'Who holds every right is recorded when a mesh begins; what is given later changes nothing.\n'
+      // What the environment says holds here as for the node, before who runs it.
+      expect(await run([], { CMESH_OPERATOR: dids[0] })).toEqual({ operator: dids[0], stderr: '' })
+      expect(await run(['--operator', dids[1]])).toEqual({ operator: dids[0], stderr: warning(dids[1]) })
+      expect(await run(['--identity', 'one-2'])).toEqual({ operator: dids[0], stderr: warning(`${dids[1]}, your identity one-2`) })
+      expect(await run(['--operator', dids[1], '--set', `operator=${dids[0]}`])).toEqual({ operator: dids[0], stderr: '' })
+    } finally {
+      await other.close()
+    }
+  })
+
   test('interrupted while it boots it ends with 130 and leaves nothing running', async () => {
     const other = await CliHome.make()
     try {
@@ -80,6 +135,18 @@ describe('cmesh up', () => {
     }
   })
 })
+
+/** As Linux has it: `T` for one that was stopped. */
+async function stateOf(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  return text.slice(text.lastIndexOf(')')).split(' ')[1]
+}
+
+/** Whether a signal waits for a process to take it. */
+async function isPending(pid: number, signal: number): Promise<boolean> {
+  const [, pending = '0'] = /^ShdPnd:\t([0-9a-f]+)$/m.exec(await readFile(`/proc/${pid}/status`, 'utf8')) ?? []
+  return (BigInt(`0x${pending}`) >> BigInt(signal - 1) & 1n) === 1n
+}
 
 /** Process id of the node that a command has started; 0 when it has not. */
 async function nodeOf(run: CliRun): Promise<number> {
@@ -132,8 +199,10 @@ describe('cmesh login, whoami and status', () => {
     expect(await home.json('status')).toMatchObject({
       mesh: expect.stringMatching(/^did:key:/), you: expect.stringMatching(/^did:key:/), roundTripMs: expect.any(Number),
       node: { version: expect.any(String), pid: expect.any(Number), http: expect.stringMatching(/^http:/) },
-      consensus: { provider: 'mock', head: { seq: expect.any(Number), chain: expect.stringMatching(HEX) } },
+      consensus: { provider: 'mock', members: [{}, {}, {}], head: { seq: expect.any(Number), chain: expect.stringMatching(HEX) } },
     })
+    // Three of one process must not look like three machines.
+    expect((await home.run(['status'])).stdout).toMatch(/^consensus {2}mock: a Raft group of 3 that the node simulates in its one process, term \d+$/m)
   })
 })
 

@@ -51,8 +51,8 @@ const pidsOf = (parts: readonly Part[]): number[] => parts.flatMap(({ pid }) => 
 /** Each boot of a node adds one too, in its self-test. */
 const increment = async (): Promise<number> => (await client.call('0xSW:0x002:increment', { timeoutMs: 60_000 })).json<number>()
 
-async function start(): Promise<void> {
-  up = home.start(['up', '--nodes', String(NODES), '--operator', operator.did])
+async function start(by = operator.did): Promise<void> {
+  up = home.start(['up', '--nodes', String(NODES), '--operator', by])
   await until('the cluster is ready', () => {
     if (up.child.exitCode !== null || up.child.signalCode !== null) throw new Error(`it ended: ${up.stderr}`)
     return up.stdout.includes('Ctrl-C drains')
@@ -250,8 +250,12 @@ describe('a cluster', () => {
     process.kill(descriptor().pid, 'SIGKILL')
     expect((await up.result).code).not.toBe(0)
     await until('all of it is gone', () => !pids.some(isAlive), START_MS)
-    await start()
+    const stranger = KeyPair.generate().did
+    await start(stranger)
     expect(descriptor()).toMatchObject({ did: first.did, url: first.url })
+    // Who operates it is in its log, whoever starts it.
+    expect(up.stdout).toContain(`operator  ${operator.did}\n`)
+    expect(up.stderr).toContain(`warning CMESH_BOOT_OPERATOR: The operator of this mesh is ${operator.did}, as its log has it, and not ${stranger}.`)
     expect(await increment()).toBe(written + NODES + 1)
   }, 2 * START_MS)
 

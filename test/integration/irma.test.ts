@@ -110,6 +110,8 @@ describe('a mesh whose identity provider is irma', () => {
     const { CMESH_IAM_IRMA_KEY: _, ...rest } = environment(server.settings)
     const halted = await room.launch({ env: rest })
     await halted.exited
-    expect(halted.failure?.message).toBe('Boot stopped at step iam: The setting iam.irma.key is not valid: the identity provider irma needs it. (CMESH_CONFIG_INVALID)')
+    expect(halted.failure).toEqual({
+      code: 'CMESH_CONFIG_INVALID', message: 'Boot stopped at step iam: The setting iam.irma.key is not valid: the identity provider irma needs it.',
+    })
   })
 })

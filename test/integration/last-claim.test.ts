@@ -21,11 +21,11 @@ async function run(dir: string): Promise<{ readonly epoch: number, readonly seq:
   return claim
 }
 
-/** What a boot that fails says. */
+/** What a boot that fails says, its code first. */
 async function refusal(dir: string): Promise<string> {
   const node = await room.launch({ dir })
   expect((await node.exited).code).toBe(1)
-  return node.failure?.message ?? ''
+  return `${node.failure?.code}: ${node.failure?.message}`
 }
 
 test('a log that was set back, or exchanged, stops the node; an accepted loss goes on in another epoch', async () => {
@@ -45,10 +45,10 @@ test('a log that was set back, or exchanged, stops the node; an accepted loss go
   await cp(path.join(dir, 'state'), path.join(kept, 'second'), { recursive: true })
 
   await put('first')
-  const behind = `Boot stopped at step state: The log of this node ends at ${first.seq}, and this node has acknowledged up to ${second.seq}: what lies between is lost here.`
+  const behind = `CMESH_STATE_BEHIND: Boot stopped at step state: The log of this node ends at ${first.seq}, and this node has acknowledged up to ${second.seq}: what lies between is lost here.`
   expect(await refusal(dir)).toContain(behind)
   // Nothing was changed by that: the next start says the same.
-  expect(await refusal(dir)).toContain('(CMESH_STATE_BEHIND)')
+  expect(await refusal(dir)).toContain('CMESH_STATE_BEHIND: ')
 
   expect(await acceptLoss(dir, 0, silent)).toMatchObject({ seq: first.seq, newEpoch: 1, lost: second.seq - first.seq })
   const third = await run(dir)
@@ -56,5 +56,5 @@ test('a log that was set back, or exchanged, stops the node; an accepted loss go
   expect(await verifyLog(dir, silent)).toMatchObject({ epoch: 1, seq: third.seq, chain: third.chain })
 
   await put('second')
-  expect(await refusal(dir)).toMatch(new RegExp(`has the chain value [0-9a-f]{16} at ${third.seq}, and this node has claimed ${third.chain.slice(0, 16)} there: .* \\(CMESH_STATE_FORKED\\)$`))
+  expect(await refusal(dir)).toMatch(new RegExp(`^CMESH_STATE_FORKED: .* has the chain value [0-9a-f]{16} at ${third.seq}, and this node has claimed ${third.chain.slice(0, 16)} there: `))
 }, 120_000)

@@ -72,7 +72,7 @@ const described = async (): Promise<unknown> => JSON.parse((await manager.stream
 test('a log that no stream ordered does not go on under jetstream by itself: the error names the command', async () => {
   const refused = await start(first).catch((error: unknown) => error)
   expect(refused).toMatchObject({
-    code: 'CMESH_BOOT_FAILED', cause: { code: 'CMESH_CONSENSUS_NOT_MIGRATED', detail: { stream: STREAM, head: OLD_DATA.blocks, epoch: 0 } },
+    code: 'CMESH_CONSENSUS_NOT_MIGRATED', detail: { stream: STREAM, head: OLD_DATA.blocks, epoch: 0 },
     message: expect.stringMatching(/ `cmesh consensus migrate --data DIR` makes a stream that goes on behind the log in a new epoch, with all data\. /),
   })
   expect(await streams()).not.toContain(STREAM)

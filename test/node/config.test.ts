@@ -15,6 +15,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }))
 const DID = 'did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK'
 /** A text that means something, for each setting that not every text will do for. */
 const TEXTS: Readonly<Record<string, string>> = {
+  'operator': DID,
   'iam.grants': `${DID}=read 0xC:>`,
   'iam.issuers': DID,
   'iam.irma.url': 'https://irma.example',
@@ -154,6 +155,14 @@ describe('what is refused', () => {
     expect(refusal(() => resolveConfig({ env: { CMESH_IAM_GRANTS: text } }))).toMatchObject({
       code: 'CMESH_CONFIG_INVALID', message: `The setting iam.grants is not valid: ${reason}.`,
     })
+  })
+
+  test('an operator that is no DID, from the environment or a file, before anything is made for it', async () => {
+    const message = 'The setting operator is not valid: a DID begins with did:key:z.'
+    expect(refusal(() => resolveConfig({ env: { CMESH_OPERATOR: 'me' } }))).toMatchObject({ code: 'CMESH_CONFIG_INVALID', message })
+    const file = await fileWith('{"operator": "me"}')
+    expect(refusal(() => resolveConfig({ file }))).toMatchObject({ code: 'CMESH_CONFIG_INVALID', message })
+    expect(resolveConfig({ env: { CMESH_OPERATOR: DID } }).operator).toBe(DID)
   })
 
   test.each([

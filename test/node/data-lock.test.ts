@@ -42,7 +42,7 @@ describe('the lock of a data directory', () => {
     await first.acquire()
     const second = new DataLock(dir)
     await expect(second.acquire()).rejects.toMatchObject({
-      code: 'CMESH_BOOT_DATA_IN_USE', message: `The data directory ${dir} is in use by process ${process.pid}.`,
+      code: 'CMESH_BOOT_DATA_IN_USE', message: `The data directory ${dir} is in use by process ${process.pid}. Stop that process first, or take another directory (--data, data.dir).`,
     })
     await second.release()
     await expect(new DataLock(dir).acquire()).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })

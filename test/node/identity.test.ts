@@ -1,10 +1,10 @@
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { formatCertificate, issueCertificate } from '../../cmtp/identity/certificate.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
-import { nodeCertificate, nodeIdentity } from '../../node/identity.ts'
+import { nodeCertificate, nodeIdentity, startingIdentity } from '../../node/identity.ts'
 
 let root: string
 let dir: string
@@ -50,6 +50,16 @@ describe('the node\'s own key', () => {
     await writeFile(file, text)
     await expect(nodeIdentity(dir)).rejects.toMatchObject({ code: 'CMESH_IAM_KEY', message: `The key is refused: ${file} holds no seed of 32 bytes.` })
     expect(await readFile(file, 'utf8')).toBe(text)
+  })
+
+  test('is not made beside a log by a node that starts: it would be another node\'s', async () => {
+    await mkdir(path.join(dir, 'state', 'log'), { recursive: true })
+    await expect(startingIdentity(dir)).rejects.toMatchObject({
+      code: 'CMESH_IAM_KEY', message: expect.stringContaining(`${file} is missing, and the log there is of the node that had it. Put it back, mode 0600. `),
+    })
+    expect(await readdir(dir)).toEqual(['state'])
+    const { did } = await nodeIdentity(dir)
+    expect((await startingIdentity(dir)).did).toBe(did)
   })
 
   test('that was half written by a process that was killed is made anew under its name', async () => {

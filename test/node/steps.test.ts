@@ -32,11 +32,14 @@ describe('starting', () => {
     expect(failure.cause).toBe(cause)
   })
 
-  test('a coded cause is told with its code, and one that names its own step keeps it', async () => {
-    const coded = new CMeshError('CMESH_BOOT_DATA_IN_USE', { path: '/d', pid: 7 })
-    expect(await failureOf(() => new Steps(SILENT_LOG).start(steps(['a'], [], { 'start a': coded }), nothing))).toMatchObject({
-      message: 'Boot stopped at step a: The data directory /d is in use by process 7. (CMESH_BOOT_DATA_IN_USE)',
+  test('a coded cause gives its code, status, retry class and detail; the text names the step, and one that names its own keeps it', async () => {
+    const coded = new CMeshError('CMESH_BUS_CONNECT', { servers: 'nats://a', reason: 'silence' })
+    const failure = await failureOf(() => new Steps(SILENT_LOG).start(steps(['a'], [], { 'start a': coded }), nothing))
+    expect(failure).toMatchObject({
+      code: 'CMESH_BUS_CONNECT', status: 503, retry: 'retry', detail: { servers: 'nats://a', reason: 'silence' },
+      message: 'Boot stopped at step a: No broker can be used at nats://a: silence.',
     })
+    expect(failure.cause).toBe(coded)
     const named = new CMeshError('CMESH_BOOT_FAILED', { step: 'self-test of events', reason: 'silence' })
     expect(await failureOf(() => new Steps(SILENT_LOG).start(steps(['a'], [], { 'start a': named }), nothing))).toBe(named)
   })

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { afterEach, describe, expect, jest, test } from '@jest/globals'
+import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { canonicalBytes, parseCanonicalJson } from '../../cmtp/identity/canonical-json.ts'
 import { checkAnswer, makeCall, makeConfirm, makeConsent, makeRenewal, sign } from '../../cmtp/identity/handshake.ts'
@@ -550,6 +551,26 @@ describe('a session', () => {
     fixture.grants.set(identity.did, [])
     expect(await failureOf(() => refresh(less, fixture.send, fixture.clock.ms + 2)))
       .toMatchObject({ code: 'CMESH_IAM_NO_SESSION', detail: { reason: 'nothing it may do is granted any more' } })
+  })
+
+  test('is not renewed for who is banned, who is told so; nor does who is banned meanwhile get one', async () => {
+    const banned = new Map<string, CMeshError>()
+    const fixture = await start({ barred: did => banned.get(did) })
+    const hand = new Hand(fixture)
+    const { identity } = hand
+    const session = await fixture.open({ identity })
+    await hand.open()
+    const grant = await hand.grant()
+    const ban = new CMeshError('CMESH_IAM_BANNED', { did: identity.did, operator: fixture.mesh.did })
+    banned.set(identity.did, ban)
+    fixture.grants.set(identity.did, [])
+    expect(await failureOf(() => refresh(session, fixture.send, fixture.clock.ms))).toBe(ban)
+    expect(await failureOf(() => hand.session(grant))).toBe(ban)
+    expect(await failureOf(() => fixture.open({ identity }))).toBe(ban)
+    // One that lost its rights in another way is not told that.
+    const other = KeyPair.generate()
+    fixture.grants.set(other.did, [])
+    expect(await failureOf(() => fixture.open({ identity: other }))).toMatchObject({ code: 'CMESH_IAM_HANDSHAKE' })
   })
 
   test('is over after a hangup by its key', async () => {

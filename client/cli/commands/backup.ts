@@ -46,7 +46,8 @@ export function restore(program: Command, terminal: Terminal): void {
       const dir = dataOf(terminal, options)
       const made = await askArchive(terminal, 'restore', { file: resolve(file), dir, verify: options.verify === true }, 'restoring')
       printResult(terminal, options, { directory: dir, ...made }, () => fields(terminal, [
-        ['restored', dir], ...factsOf(made), ...(made.audits === 0 ? [] : [['audit logs', `${made.audits}, put aside in ${dir}/former`] as const]), ['verified', made.verified ? 'read back from the disk' : 'while it was written'],
+        ['restored', dir], ...factsOf(made), ['keys', made.keys ? 'the node\'s: it goes on as itself' : 'none. With another node.key than before it is another node: the mesh\'s key has to certify it, and what the old one signed stays the old one\'s'],
+        ...(made.audits === 0 ? [] : [['audit logs', `${made.audits}, put aside in ${dir}/former`] as const]), ['verified', made.verified ? 'read back from the disk' : 'while it was written'],
       ]))
       if (options.json !== true) {
         terminal.note(made.keys ? `Next: cmesh up --data ${dir}` : `Next: put the node.key of ${made.mesh} into ${dir}, mode 0600; the backup has no keys. Then: cmesh up --data ${dir}`)

@@ -10,7 +10,7 @@ import { examples, integerFrom, printResult, time, withClient, withMesh, type Me
 import { exitCodeOf, Reported } from '../exit-codes.ts'
 import { failureDocument, printError } from '../failure.ts'
 import { readInput } from '../input.ts'
-import { moment } from '../moment.ts'
+import { durationText, moment } from '../moment.ts'
 import { withProgress } from '../progress.ts'
 import { keepReceipt, WITNESS } from '../receipt-files.ts'
 import { table } from '../table.ts'
@@ -38,7 +38,7 @@ export function call(program: Command, terminal: Terminal): void {
     .option('--no-witness', 'keep none')
     .addOption(new Option('--if-match <hash>', 'do nothing unless the contract runs this code: its code hash').conflicts(['at', 'in']))
     .addOption(new Option('--at <time>', 'have the mesh make the call then: an ISO 8601 time, or ms since 1970').argParser(moment).conflicts(['receipt', 'witness']))
-    .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs)).conflicts(['at', 'receipt', 'witness']))
+    .addOption(new Option('--in <ms>', 'have the mesh make the call after so many ms').argParser(integerFrom(0, LIMITS.laterAheadMs, durationText(LIMITS.laterAheadMs))).conflicts(['at', 'receipt', 'witness']))
     .addHelpText('after', examples(
       ['cmesh call 0xS:0x001:hello_world', '"Hello, world"'],
       ['cmesh call \'0xS:0x001:hello_world:["Dexter"]\'', 'arguments in the address'],

@@ -69,7 +69,7 @@ export function status(program: Command, terminal: Terminal): void {
               ['health', `${descriptor.http}/healthz`],
             ] as const),
             ['you', client.did],
-            ['consensus', `${consensus.provider}, ${consensus.members.length} members, quorum ${consensus.quorum}, term ${consensus.term}, led by ${terminal.foreign(consensus.leader)}`],
+            ['consensus', orderedBy(terminal, consensus)],
             ['state', `block ${consensus.head.seq} of epoch ${consensus.head.epoch}, chain ${consensus.head.chain.slice(0, 16)}…, durability ${consensus.durability}`],
             ...(mesh === undefined ? [] : [
               ['members', `${mesh.members.length}, quorum ${mesh.quorum}${mesh.confirmed === undefined ? '' : `, block ${mesh.confirmed} confirmed by it`}`],
@@ -89,6 +89,12 @@ function membersOf(terminal: Terminal, members: readonly Member[]): readonly str
     return [did, String(head), String(lag), terminal.foreign(level), differs ? `${heard}, its log differs` : heard, terminal.foreign(version)]
   })
   return table(rows, { boxes: terminal.resultsAreSeen, head: ['member', 'head', 'lag', 'durability', 'heard', 'version'], right: [1, 2] })
+}
+
+/** The members of the `mock` provider's group are no machines, and the loss of this one is the loss of all. */
+function orderedBy(terminal: Terminal, { provider, members, quorum, term, leader }: ConsensusStatus): string {
+  if (provider === 'mock') return `mock: a Raft group of ${members.length} that the node simulates in its one process, term ${term}`
+  return `${terminal.foreign(provider)}, ${members.length} members, quorum ${quorum}, term ${term}, led by ${terminal.foreign(leader)}`
 }
 
 function checked(terminal: Terminal, { mode, oneIn }: NonNullable<ConsensusStatus['reads']>): string {

@@ -32,7 +32,7 @@ export function up(program: Command, terminal: Terminal): void {
     .option('--port <n>', 'loopback port of its nats-server (default: the one used last, else a free one)', PORT)
     .option('--http-port <n>', 'loopback port of /healthz and /metrics (default: a free one)', PORT)
     .option('--nats-url <url>', 'an existing NATS server or cluster instead of its own')
-    .option('--operator <did>', 'who holds every right (default: you)', didFrom)
+    .option('--operator <did>', 'who holds every right, recorded when the mesh begins (default: CMESH_OPERATOR, else you)', didFrom)
     .option('--identity <name>', 'which of your identities you are', 'default')
     .option('--set <key=value>', 'any setting of docs/configuration.md; may be repeated', keyValue, [])
     .option('--log-level <level>', 'silent, error, warn, info or debug', 'warn')
@@ -43,7 +43,8 @@ export function up(program: Command, terminal: Terminal): void {
       ['cmesh up --set state.durability=disk', 'with a setting'],
     ))
     .action(async (options: UpOptions) => {
-      const operator = options.operator ?? (await identities(terminal).loadOrCreateIdentity(options.identity)).did
+      const given = operatorOf(options, terminal.env)
+      const operator = given ?? (await identities(terminal).loadOrCreateIdentity(options.identity)).did
       const dir = options.data ?? defaultDataDir(terminal.env)
       const many = options.nodes > 1
       if (many && options.natsUrl !== undefined) throw usage('--nodes starts brokers of its own; on a cluster by --nats-url each node is started by itself (docs/cluster.md).')
@@ -62,11 +63,18 @@ export function up(program: Command, terminal: Terminal): void {
       const { node, descriptor } = await withProgress(terminal, what, (progress) => NodeProcess.start({
         ...(many && { entry: 'node/cluster/main' as const }),
         args, env: terminal.env, interrupted: terminal.interrupted,
-        onStep: (step) => progress.update(`${what}: ${step}`), onLog: (line) => terminal.note(line),
+        onStep: (step) => progress.update(`${what}: ${step}`),
+        // What it says of the operator is said below, once.
+        onLog: (line) => { if (!line.includes('"CMESH_BOOT_OPERATOR"')) terminal.note(line) },
       }))
-      printResult(terminal, options, { ...descriptor, operator }, () => [
+      const recorded = descriptor.operator ?? operator
+      if (recorded !== operator) {
+        const { code, message } = new CMeshError('CMESH_BOOT_OPERATOR', { recorded, given: given ?? `${operator}, your identity ${options.identity}` })
+        terminal.note(`warning ${code}: ${message}`)
+      }
+      printResult(terminal, options, { ...descriptor, operator: recorded }, () => [
         `${terminal.style('green', 'ready')} ${terminal.style('bold', descriptor.url)}`,
-        ...fields(terminal, [['mesh', descriptor.did], ['operator', operator], ...placesOf(descriptor)]),
+        ...fields(terminal, [['mesh', descriptor.did], ['operator', recorded], ...placesOf(descriptor)]),
         `Try it in another terminal: ${terminal.style('cyan', `cmesh call 0xS:0x001:hello_world${options.data === undefined ? '' : ` --data ${options.data}`}`)}`,
         `Ctrl-C drains and stops ${many ? 'all of it' : 'it'}.`,
       ])
@@ -79,6 +87,12 @@ export function up(program: Command, terminal: Terminal): void {
       if (code === 0) return
       throw node.failure ?? new CMeshError('CMESH_BOOT_FAILED', { step: 'run', reason: `the node ended with ${signal ?? `code ${String(code)}`}` })
     })
+}
+
+/** The operator that was asked for. What `--set` says counts over the flag, as for the node; `undefined` where nothing was said. */
+function operatorOf({ set, operator }: UpOptions, env: NodeJS.ProcessEnv): string | undefined {
+  const pair = set.findLast((each) => each.startsWith('operator='))
+  return (pair?.slice('operator='.length) ?? operator) || env['CMESH_OPERATOR'] || undefined
 }
 
 /** What a supervisor says beside what a node does. */

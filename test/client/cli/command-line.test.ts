@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -10,6 +11,7 @@ import { buildProgram, run } from '../../../client/cli/program.ts'
 import { CATALOGUE, CMeshError, type ErrorCode } from '../../../cmtp/errors.ts'
 import { readVectors } from '../../support/vectors.ts'
 import { capture } from '../support/capture.ts'
+import { until } from '../support/until.ts'
 
 let dir: string
 beforeAll(async () => { dir = await mkdtemp(join(tmpdir(), 'cmesh-cli-')) })
@@ -117,6 +119,7 @@ describe('a wrong command line', () => {
     [['up', '--set', 'novalue'], /It must be KEY=VALUE\./],
     [['up', '--operator', 'me'], /argument 'me' is invalid\. It must be a DID/],
     [['call', '0xS:0x001:f', '--if-match', '0'.repeat(64)], /--if-match goes with a write/],
+    [['call', '0xSW:0x001:f', '--in', '31622400001'], /It must be an integer from 0 to 31622400000 \(366 days\)\./],
     [['call', '0xSW:0x001:f', '--in', '100', '--receipt', 'x'], /option '--in <ms>' cannot be used with option '--receipt/],
     [['call', '0xSW:0x001:f', '--at', '2030-01-31', '--witness', 'x'], /option '--at <time>' cannot be used with option '--witness/],
     [['consensus', 'skip', '--from', 'x.json', '--reason', 'why'], /option '--from <file>' cannot be used with option '--reason <text>'/],
@@ -166,6 +169,27 @@ describe('no mesh', () => {
     expect(await run(args, terminal)).toBe(EXIT.unreachable)
     expect(err()).toBe(`error CMESH_CLIENT_NO_MESH: No mesh answers at ${join(dir, 'none', 'mesh.json')}: there is no descriptor of a running mesh. Start one with \`cmesh up\`, or say where it is by --url or CMESH_URL.\n`)
     expect(out()).toBe('')
+  })
+
+  test('is waited for no longer than --timeout says where what listens there never says anything', async () => {
+    const sockets: Socket[] = []
+    const silent = createServer((socket) => { sockets.push(socket) })
+    await new Promise<void>((resolve) => { silent.listen(0, '127.0.0.1', resolve) })
+    const url = `nats://127.0.0.1:${(silent.address() as AddressInfo).port}`
+    try {
+      // It began before, and is still waiting when the other has given up.
+      const patient = capture({ env: nowhere() })
+      const waiting = run(['whoami', '--url', url, '--identity', 'patient'], patient.terminal)
+      await until('it waits for an answer', () => sockets.length === 1)
+      const { terminal, err } = capture({ env: nowhere() })
+      expect(await run(['whoami', '--url', url, '--identity', 'impatient', '--timeout', '100'], terminal)).toBe(EXIT.unreachable)
+      expect(err()).toContain(`error CMESH_CLIENT_NO_MESH: No mesh answers at ${url}: `)
+      patient.interrupt.abort()
+      expect(await waiting).toBe(EXIT.interrupted)
+    } finally {
+      for (const socket of sockets) socket.destroy()
+      silent.close()
+    }
   })
 
   test('with --json is one document with the error', async () => {

@@ -2,6 +2,9 @@ import { describe, expect, jest, test } from '@jest/globals'
 import { table } from '../../../client/cli/table.ts'
 import { Progress, withProgress } from '../../../client/cli/progress.ts'
 import { spamLines } from '../../../client/cli/spam-report.ts'
+import { printFailure } from '../../../client/cli/failure.ts'
+import { durationText } from '../../../client/cli/moment.ts'
+import { CMeshError } from '../../../cmtp/errors.ts'
 import { capture } from '../support/capture.ts'
 import { hopTree } from '../../../client/cli/hop-tree.ts'
 
@@ -79,6 +82,27 @@ describe('progress', () => {
       jest.useRealTimers()
     }
   })
+})
+
+describe('a failure', () => {
+  test('of a delayed call has durations as a person reads them, and for a script what the mesh said', () => {
+    const { terminal, out, err } = capture()
+    const reason = 'it is due more than 31622400000 ms ahead'
+    printFailure(terminal, new CMeshError('CMESH_STATE_LATER', { id: 'ab', reason }), true)
+    expect(err()).toBe('error CMESH_STATE_LATER: The delayed call ab is refused: it is due more than 366 days ahead.\n')
+    expect(JSON.parse(out())).toMatchObject({ error: { message: `The delayed call ab is refused: ${reason}.`, detail: { id: 'ab', reason } } })
+  })
+
+  test('of anything else is shown as it is: what is in its text may be somebody else\'s', () => {
+    const { terminal, err } = capture()
+    printFailure(terminal, new CMeshError('CMESH_CONTRACT_REVERT', { contract: '0x002', reason: 'wait 60000 ms' }), false)
+    expect(err()).toBe('error CMESH_CONTRACT_REVERT: The contract 0x002 refused: wait 60000 ms\n')
+  })
+})
+
+test('a duration is in the largest unit that it fills', () => {
+  const read = [0, 999, 1_000, 59_940, 60_000, 5_400_000, 86_400_000, 31_622_400_000].map(durationText)
+  expect(read).toEqual(['0 ms', '999 ms', '1 s', '59.9 s', '1 min', '1.5 h', '1 day', '366 days'])
 })
 
 describe('the report of a load', () => {

@@ -68,6 +68,8 @@ export class StandInMesh {
   connectionTtlMs = 3_600_000
   /** What every step of a handshake is refused with. */
   refuseHandshakes: CMeshError | undefined
+  /** Answers no step of a handshake, and is told how long each may take, in ms, by the clock of when it came. */
+  ignoreHandshakes: ((leftMs: number) => void) | undefined
   /** Steps of the handshake that arrived. */
   readonly steps: string[] = []
   /** The same, with the connections they came over. */
@@ -153,6 +155,7 @@ export class StandInMesh {
     if (!isReplyOf(cid, reply)) throw new Error(`${reply} is no inbox of ${cid}`)
     this.steps.push(action)
     this.arrivals.push({ action, cid })
+    if (this.ignoreHandshakes !== undefined) return this.ignoreHandshakes(frame.deadlineMs - Date.now())
     let status = 200
     let body: Buffer
     try {

@@ -10,8 +10,10 @@ import Hypercore from 'hypercore'
 import { keyPair } from 'hypercore-crypto'
 import { canonicalJson } from '../../../cmtp/identity/canonical-json.ts'
 import { CMeshError } from '../../../cmtp/errors.ts'
+import { acceptLoss } from '../../../node/archive/accept-loss.ts'
 import { makeBackup } from '../../../node/archive/backup.ts'
 import type { BackupHeader } from '../../../node/archive/format.ts'
+import { migrate } from '../../../node/archive/migrate.ts'
 import { restoreBackup } from '../../../node/archive/restore.ts'
 import { verifyLog } from '../../../node/archive/verify.ts'
 import { DataLock } from '../../../node/data-lock.ts'
@@ -127,6 +129,17 @@ describe('a backup', () => {
       })
     }
     expect(await readdir(dir)).toEqual([])
+  })
+
+  test('of a cluster is refused, with the directories of its nodes', async () => {
+    const nodes = ['node-1', 'node-2'].map(name => join(dir, 'cluster', name))
+    for (const node of nodes) await mkdir(join(node, 'state', 'log'), { recursive: true })
+    for (const name of ['broker-1', 'node-3', 'node-x/state/log']) await mkdir(join(dir, 'cluster', name), { recursive: true })
+    const message = `There is no state log in ${dir}: it is of a cluster, whose nodes have one each: ${nodes.join(', ')}. Say which data directory by --data or CMESH_DATA_DIR.`
+    for (const ask of [() => makeBackup({ dir, file: join(dir, 'a'), keys: false }, 0, silent), () => verifyLog(dir, silent), () => acceptLoss(dir, 0, silent), () => migrate({ dir, settings: {}, dryRun: true }, {}, silent)]) {
+      await expect(ask()).rejects.toMatchObject({ code: 'CMESH_STATE_NO_LOG', message })
+    }
+    expect(await readdir(dir)).toEqual(['cluster'])
   })
 
   test('holds what is durable while a store is open and writes, whenever RocksDB changes its files', async () => {
