@@ -188,6 +188,7 @@ describe('receipts of a node that runs', () => {
     const [kept, found, out] = ['kept', 'found', 'receipts'].map((name) => join(home.directory, name)) as [string, string, string]
     const { id } = await home.json('call', '0xSW:0x001:say', '--body', '["kept"]', '--receipt', kept) as { id: string }
     expect(await home.json('receipt', 'find', id, '--out', found)).toEqual({ id, file: found, bytes: (await stat(found)).size })
+    expect(await home.run(['receipt', 'find', id, '-o', kept])).toMatchObject({ code: 2, stderr: expect.stringContaining(`${kept} is there already and is not written over`) })
     const exported = await home.json('receipt', 'export', '--from', '1h', '--out', out) as { requests: number, written: number, pruned: number }
     expect([exported.written, exported.pruned, (await readdir(out)).length]).toEqual([exported.requests, 0, exported.requests])
     const whole = await home.json('audit', 'verify') as { mesh: string, batches: number, seen: { roots: number, to: number } }

@@ -81,14 +81,20 @@ function verify(command: Command, terminal: Terminal): void {
 
 function find(command: Command, terminal: Terminal): void {
   withMesh(command.command('find').description('get the receipt of a request, whichever node answered it: your own, or any with the right to read 0xE:audit:receipts'))
-    .argument('<id>', 'the message id, 32 hex digits')
-    .option('--out <file>', 'where to write it (default: <id>.receipt)')
+    .argument('<id>', 'the message id, 32 hex digits', messageId)
+    .option('-o, --out <file>', 'where to write it, a new file (default: <id>.receipt)')
     .addHelpText('after', examples(['cmesh receipt find 019aa2…', 'as long as its layers are kept']))
     .action((id: string, options: MeshOptions & { readonly out?: string }) => withClient(terminal, options, async (client) => {
       const { body } = await client.call(`0xC:receipt:${id}`, { signal: terminal.interrupted })
       const file = await writeOutput(options.out ?? `${id}.receipt`, body)
       printResult(terminal, options, { id, file, bytes: body.length }, () => [`${file} (${body.length} bytes)`])
     }))
+}
+
+function messageId(text: string): string {
+  const id = text.toLowerCase()
+  if (!/^[0-9a-f]{32}$/.test(id)) throw new InvalidArgumentError('A message id has 32 hex digits; `cmesh call --json` and `cmesh receipt show` print it as id and message.')
+  return id
 }
 
 function count(text: string): number {

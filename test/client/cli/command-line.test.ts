@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Command } from 'commander'
 import { EXIT, exitCodeOf, Reported } from '../../../client/cli/exit-codes.ts'
+import { nearest } from '../../../client/cli/nearest.ts'
 import { buildProgram, run } from '../../../client/cli/program.ts'
 import { CATALOGUE, CMeshError, type ErrorCode } from '../../../cmtp/errors.ts'
 import { readVectors } from '../../support/vectors.ts'
@@ -119,6 +120,10 @@ describe('a wrong command line', () => {
     [['call', '0xS:0x001:f', '--if-match', '0'.repeat(64)], /--if-match goes with a write/],
     [['call', '0xSW:0x001:f', '--in', '100', '--receipt', 'x'], /option '--in <ms>' cannot be used with option '--receipt/],
     [['call', '0xSW:0x001:f', '--at', '2030-01-31', '--witness', 'x'], /option '--at <time>' cannot be used with option '--witness/],
+    [['call', '0xSW:0x001:f', '--receipt', 'ful'], /--receipt ful is neither none, hash nor full\. Did you mean full\? A file of that name is \.\/ful\./],
+    [['call', '0xSW:0x001:f', '--receipt', 'x', '--witness', './x'], /A receipt and its witness are two files, and x is one\./],
+    [['call', '0xSW:0x001:f', '--receipt', 'full', '--witness', 'x'], /--witness and --no-witness go with --receipt FILE/],
+    [['call', '0xSW:0x001:f', '--no-witness'], /--witness and --no-witness go with --receipt FILE/],
     [['consensus', 'skip', '--from', 'x.json', '--reason', 'why'], /option '--from <file>' cannot be used with option '--reason <text>'/],
     [['consensus', 'skip', '--from', 'x.json', '--yes'], /option '--from <file>' cannot be used with option '--yes'/],
     [['completion', 'csh'], /Allowed choices are bash, zsh, fish\./],
@@ -140,6 +145,46 @@ describe('a wrong command line', () => {
     const { terminal, err } = capture({ env: nowhere() })
     expect(await run(['spam', '--mix', '0xQ:x'], terminal)).toBe(EXIT.refused)
     expect(err()).toMatch(/^error CMESH_FQMN_OPCODE: /)
+  })
+})
+
+describe('a mistyped word', () => {
+  test.each([
+    ['ful', 'full'], ['fulll', 'full'], ['fuull', 'full'], ['fukl', 'full'], ['fll', 'full'], ['uful', undefined], ['ufll', 'full'], ['FULL', 'full'], ['Hash', 'hash'], ['hsah', 'hash'],
+    ['full', undefined], ['hello.receipt', undefined], ['./ful', undefined], ['', undefined], ['nothing', undefined],
+  ])('%j may have meant %j', (typed, meant) => {
+    expect(nearest(typed, ['none', 'hash', 'full'])).toBe(meant)
+  })
+})
+
+describe('the receipt of a call', () => {
+  const calling = async (...args: readonly string[]): Promise<{ code: number, out: string, err: string }> => {
+    const { terminal, out, err } = capture({ env: { ...nowhere(), CMESH_URL: 'nats://127.0.0.1:1' } })
+    return { code: await run(['call', '0xSW:0x001:say', ...args], terminal), out: out(), err: err() }
+  }
+
+  // There is no mesh: whether its files can be written is known before one is asked.
+  test.each([
+    ['the receipt', 'there', (file: string): string[] => ['--receipt', file]],
+    ['the witness beside it', 'there.witness', (file: string): string[] => ['--receipt', file.replace('.witness', '')]],
+    ['the witness elsewhere', 'elsewhere', (file: string): string[] => ['--receipt', `${file}.receipt`, '--witness', file]],
+  ])('never takes the place of a file, and then no call is made: %s', async (_, name, args) => {
+    const place = await mkdtemp(join(dir, 'call-'))
+    const file = join(place, name)
+    await writeFile(file, 'mine')
+    expect(await calling(...args(file))).toEqual({ code: EXIT.usage, out: '', err: `error CMESH_CLIENT_USAGE: ${file} is there already and is not written over: give another name, or move it away first.\n` })
+    expect(await readdir(place)).toEqual([name])
+    expect(await readFile(file, 'utf8')).toBe('mine')
+  })
+
+  test('leaves no empty file where nobody answers', async () => {
+    const place = await mkdtemp(join(dir, 'call-'))
+    expect(await calling('--receipt', join(place, 'r'))).toMatchObject({ code: EXIT.unreachable })
+    expect(await readdir(place)).toEqual([])
+  })
+
+  test('must have a directory to go to before the call is made', async () => {
+    expect(await calling('--receipt', join(dir, 'no', 'r'))).toMatchObject({ code: EXIT.usage, err: expect.stringContaining(`${join(dir, 'no', 'r')} cannot be written: `) })
   })
 })
 

@@ -51,7 +51,7 @@ describe('a redacted receipt', () => {
     [['--all-but', '0'], [1]],
     [['--all-but', '0', '--all-but', '1'], []],
   ])('by %j keeps %j back, verifies, and shows which those are', async (options, keptBack) => {
-    const file = join(dir, 'redacted')
+    const file = join(dir, `redacted ${options.join(' ')}`)
     expect(await json('redact', VIEW, ...options, '-o', file)).toEqual({ file, bytes: (await stat(file)).size, layers: 2, keptBack, evidenceLeftOut: false })
     expect((await stat(file)).mode & 0o777).toBe(0o600)
     expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, keptBack, layers: [0, 1].map(at => keptBack.includes(at) ? null : expect.anything()) })
@@ -67,11 +67,11 @@ describe('a redacted receipt', () => {
   })
 
   test('of a write loses its claims with the layer that they are of, and says so', async () => {
-    const file = join(dir, 'write')
+    const [file, more] = [join(dir, 'write'), join(dir, 'write-that-is-claimed')]
     expect(await cmesh('redact', WRITE, '--layer', '0', '--out', file)).toMatchObject({ code: EXIT.ok, out: expect.stringContaining('the members\' claims, which are of a layer that is kept back') })
     expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, claims: [] })
-    expect(await json('redact', WRITE, '--layer', '1', '--out', file)).toMatchObject({ evidenceLeftOut: false })
-    expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, claims: [{}, {}, {}] })
+    expect(await json('redact', WRITE, '--layer', '1', '--out', more)).toMatchObject({ evidenceLeftOut: false })
+    expect(await json('verify', more, '--mesh', MESH)).toMatchObject({ valid: true, claims: [{}, {}, {}] })
   })
 
   test.each([
@@ -91,6 +91,23 @@ describe('a redacted receipt', () => {
     await writeFile(join(dir, 'noise'), 'noise')
     expect(await cmesh('redact', join(dir, 'noise'), '--layer', '0', '--out', join(dir, 'x'))).toMatchObject({ code: EXIT.refused, err: expect.stringContaining('CMESH_RECEIPT_FORMAT') })
     expect(await cmesh('redact', VIEW, '--layer', '0', '--out', join(dir, 'no', 'x'))).toMatchObject({ code: EXIT.usage, err: expect.stringContaining(`${join(dir, 'no', 'x')} cannot be written: `) })
+  })
+})
+
+describe('a file that is there', () => {
+  test('is not written over by a redacted receipt', async () => {
+    const file = join(dir, 'mine')
+    await writeFile(file, 'mine')
+    const { code, out, err } = await cmesh('redact', VIEW, '--layer', '0', '-o', file)
+    expect([code, out, err]).toEqual([EXIT.usage, '', `error CMESH_CLIENT_USAGE: ${file} is there already and is not written over: give another name, or move it away first.\n`])
+    expect(await readFile(file, 'utf8')).toBe('mine')
+  })
+})
+
+describe('what is found is asked for by its message id', () => {
+  test.each(['abc', 'hello.receipt', '019aa2c4', `${'0'.repeat(31)}g`])('which %s is not', async (id) => {
+    const { code, err } = await cmesh('find', id)
+    expect([code, err]).toEqual([EXIT.usage, expect.stringContaining(`error CMESH_CLIENT_USAGE: command-argument value '${id}' is invalid for argument 'id'. A message id has 32 hex digits`)])
   })
 })
 
