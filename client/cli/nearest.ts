@@ -9,7 +9,7 @@ export function nearest(typed: string, words: readonly string[]): string | undef
 function isOneSlip(a: string, b: string): boolean {
   let same = 0
   while (same < a.length && a[same] === b[same]) same++
-  const [restA, restB] = [a.slice(same), b.slice(same)]
-  return restA.slice(1) === restB || restA === restB.slice(1) || restA.slice(1) === restB.slice(1)
-    || (restA.length > 1 && restA[1] === restB[0] && restA[0] === restB[1] && restA.slice(2) === restB.slice(2))
+  const [x, y] = [a.slice(same), b.slice(same)]
+  const swapped = x.length > 1 && `${x.charAt(1)}${x.charAt(0)}${x.slice(2)}` === y
+  return x.slice(1) === y || x === y.slice(1) || x.slice(1) === y.slice(1) || swapped
 }
