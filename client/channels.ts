@@ -1,7 +1,7 @@
 /** Events, as a client publishes, reads and follows them. The channel's rules are the Events service's; nothing is checked twice. */
 import type { CMeshError } from '../cmtp/errors.ts'
 import type { Connection } from './connection.ts'
-import { Member, type GroupHandler, type GroupMember, type GroupOptions } from './group.ts'
+import { Member, type GroupHandler, type GroupMember, type GroupOptions, type GroupTerms } from './group.ts'
 import { integer, checkOptions } from './options.ts'
 import { Follower, type ChannelEvent, type EventHandler, type Subscription } from './subscription.ts'
 import type { VerbCall, VerbOptions } from './verbs.ts'
@@ -22,13 +22,9 @@ export interface EventRange {
 }
 
 /** A group as the mesh has it. */
-export interface GroupInfo {
+export interface GroupInfo extends GroupTerms {
   readonly channel: string
   readonly group: string
-  readonly from: 'new' | 'first' | number
-  readonly ackWaitMs: number
-  readonly attempts: number
-  readonly backoffMs: number
   /** Events that nobody took yet. */
   readonly waiting: number
   /** Events that somebody took, or that wait for their next attempt. */

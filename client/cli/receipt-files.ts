@@ -66,3 +66,8 @@ export class ReceiptPlace {
     await Promise.all([this.#receipt.discard(), this.#witness?.discard()])
   }
 }
+
+/** Keeps the receipt of a reply that is there. Resolves with whether there was one. */
+export async function keepReceipt(reply: Reply, { file, witness }: { readonly file: string, readonly witness: string | undefined }): Promise<boolean> {
+  return (await ReceiptPlace.make(file, witness)).keep(reply)
+}

@@ -14,7 +14,7 @@ import { spam as run, type SpamReport } from '../../spam/spam.ts'
 import { examples, integerFrom, printResult, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
 import { withProgress, type Progress } from '../progress.ts'
-import { RECEIPT, ReceiptPlace, WITNESS } from '../receipt-files.ts'
+import { keepReceipt, RECEIPT, WITNESS } from '../receipt-files.ts'
 import { spamLines } from '../spam-report.ts'
 import type { Terminal } from '../terminal.ts'
 
@@ -92,7 +92,7 @@ export function spam(program: Command, terminal: Terminal): void {
 
 async function keepIn(dir: string, reply: Reply): Promise<void> {
   const file = join(dir, reply.id + RECEIPT)
-  await (await ReceiptPlace.make(file, file + WITNESS)).keep(reply)
+  await keepReceipt(reply, { file, witness: file + WITNESS })
 }
 
 async function mixOf({ mix, log }: SpamOptions, terminal: Terminal): Promise<readonly string[]> {
