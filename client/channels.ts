@@ -1,4 +1,5 @@
 /** Events, as a client publishes, reads and follows them. The channel's rules are the Events service's; nothing is checked twice. */
+import { REQUEST } from '../cmtp/correlate.ts'
 import type { CMeshError } from '../cmtp/errors.ts'
 import type { Connection } from './connection.ts'
 import { Member, type GroupHandler, type GroupMember, type GroupOptions, type GroupTerms } from './group.ts'
@@ -86,8 +87,10 @@ export class Channels {
     return (await this.#parts.call(`0xE:${channel}:groups`, options)).json()
   }
 
-  async removeGroup(channel: string, group: string, options: VerbOptions): Promise<void> {
-    await this.#parts.call(`0xEW:${channel}:${group}:remove`, options)
+  async removeGroup(channel: string, group: string, options: VerbOptions): Promise<boolean> {
+    // Sent once: what a second sending finds is that the group is gone. A node from before does not say whether there was one.
+    const reply = await this.#parts.call(`0xEW:${channel}:${group}:remove`, { ...options, resendMs: REQUEST.timeoutMaxMs })
+    return reply.json<{ readonly removed?: boolean }>().removed !== false
   }
 
   /** Ends every subscription and membership: no handler is called any more, and the mesh is told. */

@@ -22,8 +22,11 @@ export class Reported extends Error {
   }
 }
 
-/** Codes that are about what the user typed, wherever they were noticed. */
-const USAGE: ReadonlySet<string> = new Set(['CMESH_CLIENT_USAGE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER', 'CMESH_BROKER_ACCOUNTS'])
+/** Codes that are about what the user typed, or the file that was named, wherever they were noticed. */
+const USAGE: ReadonlySet<string> = new Set([
+  'CMESH_CLIENT_USAGE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER', 'CMESH_BROKER_ACCOUNTS',
+  'CMESH_RECEIPT_FORMAT',
+])
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof Reported) return error.exitCode

@@ -82,8 +82,7 @@ export class Groups {
       case 'nack':
         return this.#nack(channel, group, body)
       default:
-        await groups.remove(channel, group)
-        return jsonReply({ channel, group })
+        return jsonReply({ channel, group, removed: await groups.remove(channel, group) })
     }
   }
 

@@ -146,12 +146,32 @@ describe('the command line', () => {
     const again = await home.run(['events', 'take', 'cli', 'g', '--count', '1', '--attempts', '3', '--json', '--exec', 'echo said', '--url', node.url])
     expect([again.code, JSON.parse(again.stdout)]).toEqual([0, expect.objectContaining({ data: 'poison', attempt: 1 })])
     expect(again.stderr).toBe('notice: cli had the group g before, and it stays as it was made: --attempts 1\nsaid\n')
-    expect(await cli('dlq', 'drop', id)).toEqual({ id, dropped: false })
+    const dropped = await home.run(['dlq', 'drop', id, '--json', '--url', node.url])
+    expect([dropped.code, JSON.parse(dropped.stdout)]).toEqual([1, { error: expect.objectContaining({ code: 'CMESH_EVENTS_NO_LETTER', detail: { id } }) }])
     expect((await home.run(['events', 'groups', 'cli', '--url', node.url])).stdout).toMatch(/g .*0 .*0 /)
     const { id: later } = await cli('call', '0xEW:cli', '--body', 'x', '--in', '3600000') as { id: string }
     expect(await cli('later', 'ls')).toEqual([{ id: later, did, fqmn: '0xEW:cli', atMs: expect.any(Number) }])
     expect(await cli('later', 'cancel', later)).toEqual({ id: later, cancelled: true })
+    expect(await home.run(['later', 'cancel', later, '--url', node.url])).toEqual({
+      code: 1, stdout: '', stderr: `error CMESH_STATE_LATER: The delayed call ${later} is refused: none of yours waits by this id; it was made or cancelled before, or is somebody else's.\n`,
+    })
     expect(await cli('events', 'remove-group', 'cli', 'g')).toEqual({ channel: 'cli', group: 'g' })
+    expect(await home.run(['events', 'remove-group', 'cli', 'g', '--url', node.url])).toEqual({
+      code: 1, stdout: '', stderr: 'error CMESH_EVENTS_NO_GROUP: The channel cli has no group g; who opens it makes one.\n',
+    })
+  })
+
+  test('settles the letters that are there, and ends with 1 where one is not', async () => {
+    await client.call('0xEW:letters:g:open', { body: JSON.stringify({ from: 'first', attempts: 1 }) })
+    await client.publish('letters', 'x')
+    const [taken] = (await client.call('0xEW:letters:g:pull', { body: JSON.stringify({ waitMs: 1_000 }) })).json<readonly { token: string }[]>()
+    const { dead } = (await client.call('0xEW:letters:g:nack', { body: JSON.stringify({ token: taken?.token }) })).json<{ dead: string }>()
+    const { did } = await home.json('whoami', '--url', node.url) as { did: string }
+    for (const permission of ['read 0xE:letters:range', 'write 0xEW:letters:g:*']) await client.call('0xIW:grant', { body: JSON.stringify({ did, permission }) })
+    await home.json('login', '--yes', '--url', node.url)
+    expect(await home.run(['dlq', 'drop', 'nope', dead, '--url', node.url])).toEqual({
+      code: 1, stdout: `${dead} dropped\n`, stderr: 'error CMESH_EVENTS_NO_LETTER: There is no dead letter nope that you may see.\n',
+    })
   })
 })
 

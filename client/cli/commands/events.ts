@@ -135,7 +135,7 @@ function removeGroup(group: Command, terminal: Terminal): void {
     .argument('<group>')
     .addHelpText('after', examples(['cmesh events remove-group orders packers', 'its next member begins anew']))
     .action((channel: string, name: string, options: MeshOptions) => withClient(terminal, options, async (client) => {
-      await client.removeGroup(channel, name, { signal: terminal.interrupted })
+      if (!await client.removeGroup(channel, name, { signal: terminal.interrupted })) throw new CMeshError('CMESH_EVENTS_NO_GROUP', { channel, group: name })
       printResult(terminal, options, { channel, group: name }, () => [`${channel} ${name} removed`])
     }))
 }

@@ -3,6 +3,7 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { decodeLayer, type DecodedLayer } from '../../../cmtp/layer.ts'
 import { claimants, type Claimants } from '../../../cmtp/receipt/claims.ts'
 import { decodeReceipt, type DecodedReceipt } from '../../../cmtp/receipt/receipt.ts'
+import { invalid } from '../../../cmtp/receipt/refusal.ts'
 import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
 import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { usage } from '../../options.ts'
@@ -40,7 +41,7 @@ function show(command: Command, terminal: Terminal): void {
     .addHelpText('after', examples(['cmesh receipt show hello.receipt', 'hops, decisions, times, gas, state']))
     .action(async (file: string, options: JsonOption) => {
       const decoded = decodeReceipt(await readInput(file))
-      const layers = decoded.layers.map(({ shown }) => shown && decodeLayer(Buffer.concat([shown.layer, shown.texts])))
+      const layers = decoded.layers.map(({ shown }, at) => shown && shownLayer(shown, at))
       printResult(terminal, options, documentOf(decoded, layers), () => linesOf(terminal, decoded, layers))
     })
 }
@@ -112,6 +113,15 @@ function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | un
       count: record.count, timeUs: record.timeUs,
     },
     claimed: evidence === undefined ? null : claimedOf(claimants(evidence)),
+  }
+}
+
+/** A layer as it stands in a receipt. Throws `CMESH_RECEIPT_INVALID` for one that is none: the hashes of such a receipt do not hold either. */
+function shownLayer({ layer, texts }: { readonly layer: Uint8Array, readonly texts: Uint8Array }, at: number): DecodedLayer {
+  try {
+    return decodeLayer(Buffer.concat([layer, texts]))
+  } catch (cause) {
+    throw invalid('layer', `layer ${at} cannot be read`, at, cause)
   }
 }
 

@@ -112,6 +112,8 @@ describe('a wrong command line', () => {
     [['contract', 'replace'], /missing required argument 'contract'/],
     [['contract', 'call', '0x002', 'get', '1', '--args', '[1]'], /Give arguments as words or as --args, not both\./],
     [['contract', 'proxy', '0x002', '--init', '1'], /--init takes a JSON array/],
+    ...['deploy', 'contract deploy', 'contract replace 0x002', 'contract dry-run 0x002'].flatMap((command) => ['abc', '', '1', '1.2', '1.2.3.4', '01.2.3', '1.2.3 ', `1.2.${'3'.repeat(61)}`]
+      .map((version): [readonly string[], RegExp] => [[...command.split(' '), '--version', version], /It must be a semantic version like 1\.2\.3 or 2\.0\.0-rc\.1/])),
     [['contract', 'verify', '0x002', '--version', '0'], /It must be an integer from 1 to /],
     [['spam', '--count', '-1'], /It must be an integer from 1 to 100000000\./],
     [['spam', '--mix', 'a', '--log', 'b'], /Give --mix or --log, not both\./],
@@ -227,7 +229,7 @@ describe('exit codes', () => {
   test('follow the status of each code in the catalogue', () => {
     for (const [code, { status }] of Object.entries(CATALOGUE)) {
       const exit = exitCodeOf(new CMeshError(code as ErrorCode))
-      const usage = code === 'CMESH_CLIENT_USAGE' || code === 'CMESH_BROKER_ACCOUNTS' || code.startsWith('CMESH_CONFIG_')
+      const usage = code === 'CMESH_CLIENT_USAGE' || ['CMESH_BROKER_ACCOUNTS', 'CMESH_RECEIPT_FORMAT'].includes(code) || code.startsWith('CMESH_CONFIG_')
       const expected = code === 'CMESH_CLIENT_ABORTED' ? EXIT.interrupted : usage ? EXIT.usage : status < 500 ? EXIT.refused : EXIT.unreachable
       expect([code, exit]).toEqual([code, expected])
     }

@@ -89,8 +89,27 @@ describe('a redacted receipt', () => {
 
   test('is not made of what is no receipt, or where nothing can be written', async () => {
     await writeFile(join(dir, 'noise'), 'noise')
-    expect(await cmesh('redact', join(dir, 'noise'), '--layer', '0', '--out', join(dir, 'x'))).toMatchObject({ code: EXIT.refused, err: expect.stringContaining('CMESH_RECEIPT_FORMAT') })
+    expect(await cmesh('redact', join(dir, 'noise'), '--layer', '0', '--out', join(dir, 'x'))).toMatchObject({ code: EXIT.usage, err: expect.stringContaining('CMESH_RECEIPT_FORMAT') })
     expect(await cmesh('redact', VIEW, '--layer', '0', '--out', join(dir, 'no', 'x'))).toMatchObject({ code: EXIT.usage, err: expect.stringContaining(`${join(dir, 'no', 'x')} cannot be written: `) })
+  })
+})
+
+describe('what is no receipt', () => {
+  test.each([['show'], ['redact', '--layer', '0', '--out', 'never'], ['verify', '--mesh', MESH]])('ends %s with 2, as verify does', async (command, ...options) => {
+    for (const [name, bytes] of [['nothing', ''], ['other', 'CMRCnoise'], ['cut', (await readFile(VIEW)).subarray(0, 300)]] as const) {
+      await writeFile(join(dir, name), bytes)
+      expect((await cmesh(command, join(dir, name), ...options)).code).toBe(EXIT.usage)
+    }
+  })
+
+  test('but for a layer of it is shown as little as it is verified: with 1', async () => {
+    const bytes = await readFile(VIEW)
+    const at = bytes.indexOf(Buffer.from(decodeReceipt(bytes).layers[1]?.shown?.layer ?? ''))
+    bytes.writeUInt8(0xff, at)
+    const file = join(dir, 'layer')
+    await writeFile(file, bytes)
+    expect(await cmesh('show', file)).toEqual({ code: EXIT.refused, out: '', err: 'error CMESH_RECEIPT_INVALID: The receipt does not hold (layer): layer 1 cannot be read.\n' })
+    expect(await cmesh('verify', file, '--mesh', MESH)).toMatchObject({ code: EXIT.refused, out: expect.stringMatching(/^invalid: layer 1: /) })
   })
 })
 
