@@ -56,7 +56,11 @@ const PROGRESS_BLOCKS = 256
 export async function replayReceipts({ dir, files, witness, code, viewGas }: ReplayAsk, onProgress: OnProgress): Promise<ReplayAnswer> {
   const pkg = code === undefined ? undefined : decodePackage(await read(code.file))
   const other = pkg === undefined ? undefined : otherCode(pkg, code?.contract)
-  const receipts = await taken(await listed(files), witness)
+  const all = await listed(files)
+  if (witness !== undefined && (all.length !== 1 || all[0]?.found === true)) {
+    throw new CMeshError('CMESH_CLIENT_USAGE', { reason: 'A witness is that of one receipt, which is named; of those in a directory each has its own beside it.' })
+  }
+  const receipts = await taken(all, witness)
   const asked = receipts.flatMap(({ asked: one }) => one instanceof CMeshError ? [] : [one])
   const pass = asked.length === 0 ? undefined : await withLog(dir, log => {
     const state = new LogCheck(log.path)

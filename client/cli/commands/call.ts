@@ -44,7 +44,9 @@ export function call(program: Command, terminal: Terminal): void {
       ['cmesh call 0xS:0x001:hello_world --receipt hello.receipt', 'and `cmesh receipt verify hello.receipt`, now or in years'],
     ))
     .action(async (fqmn: string, options: CallOptions) => {
-      if (options.ifMatch !== undefined && fqmn.startsWith('0xS:')) throw usage('--if-match goes with a write (0xSW), which it keeps from being done; a read does nothing.')
+      if (options.ifMatch !== undefined && !/^0x(?:SW|RW):/.test(fqmn)) {
+        throw usage('--if-match goes with a write (0xSW, or 0xRW by a name), which it keeps from being done; nothing else looks at it.')
+      }
       const body = await bodyOf(options)
       if (options.at !== undefined || options.in !== undefined) return delay(terminal, fqmn, body, options)
       const { level: receipt, file } = receiptAsked(options.receipt)

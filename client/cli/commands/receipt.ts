@@ -7,7 +7,7 @@ import { invalid } from '../../../cmtp/receipt/refusal.ts'
 import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
 import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { usage } from '../../options.ts'
-import { didFrom, examples, fields, meshOf, printResult, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
+import { didFrom, examples, fields, meshOf, printResult, refuseIdle, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
 import { hopTree } from '../hop-tree.ts'
 import { readInput } from '../input.ts'
@@ -57,7 +57,8 @@ function verify(command: Command, terminal: Terminal): void {
       ['cmesh receipt verify hello.receipt --mesh did:key:z6Mk…', 'exit code 0: it holds; 1: it does not; 2: it is none'],
       ['cmesh receipt verify hello.receipt --json', 'for a script'],
     ))
-    .action(async (file: string, options: VerifyOptions) => {
+    .action(async (file: string, options: VerifyOptions, self: Command) => {
+      if (options.mesh !== undefined) refuseIdle(self, ['data'], '--mesh says which mesh has to stand behind the receipt.')
       const mesh = options.mesh ?? (await meshOf(terminal, options)).descriptor?.did
       if (mesh === undefined) throw usage('Say by --mesh which mesh has to stand behind the receipt: its DID.')
       const witness = options.witness === undefined ? undefined : await readInput(options.witness)

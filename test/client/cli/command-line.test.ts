@@ -152,6 +152,46 @@ describe('a wrong command line', () => {
   })
 })
 
+describe('an option that would count for nothing is refused, and by itself it is not', () => {
+  const DID = 'did:key:z6MkiugQtT9bVdTVJHkUuC7CBxwk8Dbd5TUj58YGf9jZYugp'
+  const wasm = fileURLToPath(new URL('../../../dist/contracts/hello.wasm', import.meta.url))
+  test.each<[readonly string[], RegExp]>([
+    [['whoami', '--url', 'nats://127.0.0.1:1', '--data', 'x'], /--url and --data each say which mesh: give one of them\./],
+    [['identity', 'show', '--url', 'nats://127.0.0.1:1', '--timeout', '9'], /--url and --timeout would count for nothing: no mesh is asked without --mesh\./],
+    [['contract', 'inspect', wasm, '--url', 'x'], /--url would count for nothing: a contract in a file asks no mesh\./],
+    [['contract', 'client', wasm, '--identity', 'me', '--data', 'x'], /--data and --identity would count for nothing: a contract in a file asks no mesh\./],
+    [['contract', 'dry-run', '0x002', wasm, '--receipts', 'x', '--url', 'y'], /--url would count for nothing: receipts are run on the log of --data/],
+    [['contract', 'dry-run', '0x002', wasm, '--view-gas', '5'], /--view-gas would count for nothing: it goes with --receipts\./],
+    [['spam', '--receipts', 'x', '--receipt', 'none'], /--receipt would count for nothing: --receipts asks for each receipt/],
+    [['spam', '--batch', '10', '--no-coalesce'], /--no-coalesce would count for nothing: with --batch it is said what shares a message\./],
+    [['audit', 'verify', '--offline', '--url', 'x', '--identity', 'me'], /--url and --identity would count for nothing: with --offline no mesh is asked\./],
+    [['audit', 'verify', 'dir', '--offline', '--data', 'x'], /--data would count for nothing: with --offline/],
+    [['receipt', 'verify', 'x', '--mesh', DID, '--data', 'y'], /--data would count for nothing: --mesh says which mesh/],
+    [['mesh', 'certify', DID, '--key', 'x', '--data', 'y'], /--data would count for nothing: --key is the key that certifies\./],
+    [['up', '--operator', DID, '--identity', 'me'], /--identity would count for nothing: --operator says who holds every right/],
+    [['up', '--operator', DID, '--nats-url', 'nats://127.0.0.1:1', '--port', '1'], /--port would count for nothing: with --nats-url no nats-server is started\./],
+    [['consensus', 'migrate', '--dry-run', '--nats-url', 'x', '--set', 'bus.url=y'], /--nats-url and --set bus\.url say the same: give one of them\./],
+    ...['0xR:a.mcom', '0xE:news', '0xEW:news', '0xI:whoami', '0xC:status'].map((fqmn): [readonly string[], RegExp] => [['call', fqmn, '--if-match', '0'.repeat(64)], /--if-match goes with a write/]),
+  ])('%j', async (args, says) => {
+    const { terminal, out, err } = capture({ env: nowhere() })
+    expect([await run(args, terminal), out()]).toEqual([EXIT.usage, ''])
+    expect(err()).toMatch(says)
+  })
+
+  test.each<[readonly string[], RegExp]>([
+    [['whoami', '--url', 'nats://127.0.0.1:1'], /CMESH_CLIENT_NO_MESH/],
+    [['whoami', '--data', 'x'], /CMESH_CLIENT_NO_MESH/],
+    [['identity', 'show', '--mesh', '--url', 'nats://127.0.0.1:1'], /There is no identity default|CMESH_CLIENT_NO_MESH/],
+    [['contract', 'inspect', '0x001', '--url', 'nats://127.0.0.1:1'], /CMESH_CLIENT_NO_MESH/],
+    [['call', '0xRW:a.mcom', '--if-match', '0'.repeat(64)], /CMESH_CLIENT_NO_MESH/],
+  ])('%j', async (args, says) => {
+    const { terminal, err } = capture({ env: nowhere() })
+    await run(args, terminal)
+    expect(err()).not.toContain('would count for nothing')
+    expect(err()).toMatch(says)
+  })
+})
+
 describe('a mistyped word', () => {
   test.each([
     ['ful', 'full'], ['fulll', 'full'], ['fuull', 'full'], ['fukl', 'full'], ['fll', 'full'], ['uful', undefined], ['ufll', 'full'], ['FULL', 'full'], ['Hash', 'hash'], ['hsah', 'hash'],

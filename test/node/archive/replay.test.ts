@@ -200,6 +200,7 @@ describe('a receipt', () => {
     await cp(whole + WITNESS, path.join(mixed, `c.receipt${WITNESS}`))
     const unreadable = (name: string): object => ({ verdict: 'none', error: { code: 'CMESH_CLIENT_USAGE', message: expect.stringMatching(new RegExp(`${name} cannot be read: .*EISDIR`)) } })
     expect((await replayed([mixed])).receipts).toMatchObject([unreadable('a.receipt'), unreadable('b.receipt.witness'), { file: path.join(mixed, 'c.receipt'), verdict: 'identical' }])
+    await expect(replayReceipts({ dir: data, files: [mixed], witness: whole + WITNESS }, () => undefined)).rejects.toMatchObject({ code: 'CMESH_CLIENT_USAGE', message: expect.stringContaining('A witness is that of one receipt') })
     await expect(replayed([path.join(mixed, 'b.receipt')])).rejects.toMatchObject({ code: 'CMESH_CLIENT_USAGE', message: expect.stringContaining('b.receipt.witness cannot be read') })
   })
 

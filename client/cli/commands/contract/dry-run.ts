@@ -5,7 +5,7 @@ import { isContractAddress } from '../../../../cmtp/fqmn.ts'
 import { defaultDataDir } from '../../../descriptor.ts'
 import { usage } from '../../../options.ts'
 import { askArchive } from '../../archive-process.ts'
-import { examples, integerFrom, printResult, withClient, withMesh, type MeshOptions } from '../../command.ts'
+import { examples, integerFrom, printResult, refuseIdle, withClient, withMesh, type MeshOptions } from '../../command.ts'
 import { readCalls } from '../../contract/calls.ts'
 import { codeOf, named, VERSION_OPTION } from '../../contract/code.ts'
 import { findContract, patience } from '../../contract/deployed.ts'
@@ -37,9 +37,13 @@ export function dryRun(group: Command, terminal: Terminal): void {
       ['cmesh contract dry-run 0x002 build/counter.cmpk --calls calls.json', 'exit code 1 when a call ends otherwise'],
       ['cmesh contract dry-run build/counter.cmpk --receipts ./receipts', 'the same over what was asked in earnest'],
     ))
-    .action(async (given: string, found: string | undefined, options: DryRunOptions) => {
+    .action(async (given: string, found: string | undefined, options: DryRunOptions, command: Command) => {
       const path = found ?? '.'
-      if (options.receipts !== undefined) return overReceipts(terminal, given, found, options.receipts, options)
+      if (options.receipts !== undefined) {
+        refuseIdle(command, ['url', 'identity', 'timeout'], 'receipts are run on the log of --data, and no mesh is asked.')
+        return overReceipts(terminal, given, found, options.receipts, options)
+      }
+      refuseIdle(command, ['viewGas'], 'it goes with --receipts.')
       const code = named(await codeOf(terminal, path), options)
       const done = await withClient(terminal, options, async (client) => {
         const ask = patience(terminal, options)
