@@ -1,6 +1,7 @@
 /** Dead letters, as a client sees and settles them: those of groups it may take from, and of its own delayed calls. */
 import { REQUEST } from '../cmtp/correlate.ts'
 import type { CMeshError } from '../cmtp/errors.ts'
+import { isSegment } from '../cmtp/fqmn.ts'
 import { checkOptions, integer } from './options.ts'
 import type { ChannelEvent } from './subscription.ts'
 import type { VerbCall, VerbOptions } from './verbs.ts'
@@ -78,11 +79,11 @@ export class DeadLetters {
 
   /** Gives the event to its group once more, or makes the call again. False where there is no such letter any more. */
   async replay(id: string, options: VerbOptions = {}): Promise<boolean> {
-    return (await this.#call(`0xEW:${ADDRESS}:${id}:replay`, { ...options, ...ONCE })).json<{ readonly replayed: boolean }>().replayed
+    return isSegment(id) && (await this.#call(`0xEW:${ADDRESS}:${id}:replay`, { ...options, ...ONCE })).json<{ readonly replayed: boolean }>().replayed
   }
 
   /** Removes a letter. False where there is no such letter any more. */
   async drop(id: string, options: VerbOptions = {}): Promise<boolean> {
-    return (await this.#call(`0xEW:${ADDRESS}:${id}:drop`, { ...options, ...ONCE })).json<{ readonly dropped: boolean }>().dropped
+    return isSegment(id) && (await this.#call(`0xEW:${ADDRESS}:${id}:drop`, { ...options, ...ONCE })).json<{ readonly dropped: boolean }>().dropped
   }
 }

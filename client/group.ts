@@ -9,7 +9,7 @@
  */
 import { CMeshError } from '../cmtp/errors.ts'
 import type { Connection } from './connection.ts'
-import { anything, checkOptions, integer } from './options.ts'
+import { anything, checkOptions, integer, usage } from './options.ts'
 import type { ChannelEvent } from './subscription.ts'
 import type { VerbCall, VerbOptions } from './verbs.ts'
 
@@ -19,6 +19,25 @@ export interface GroupEvent extends ChannelEvent {
 }
 
 export type GroupHandler = (event: GroupEvent) => unknown
+
+/** What became of an event whose handler threw, once the mesh knows: it is handed out again after `retryMs`, or has used up its attempts. */
+export type FailedEvent = {
+  readonly event: GroupEvent
+  /** What the handler threw, as the mesh was told. */
+  readonly error: { readonly code: string, readonly message: string }
+} & (
+  | { readonly retryMs: number }
+  /** The id of its dead letter; null where the channel kept the event no more, so that there is none. */
+  | { readonly dead: string | null }
+)
+
+/** What holds for all members of a group. */
+export interface GroupTerms {
+  readonly from: 'new' | 'first' | number
+  readonly ackWaitMs: number
+  readonly attempts: number
+  readonly backoffMs: number
+}
 
 /** The first four hold when the group is made; one that is there stays as it is. */
 export interface GroupOptions extends VerbOptions {
@@ -32,12 +51,16 @@ export interface GroupOptions extends VerbOptions {
   readonly backoffMs?: number | undefined
   /** Most events that are with the handler at once, 1 to 64. Default 1. */
   readonly concurrency?: number | undefined
+  /** Told of each event that the handler did not get done, before the member takes another in its place. One that throws is a warning. */
+  readonly onFailed?: ((failed: FailedEvent) => void) | undefined
 }
 
 /** A membership that is running. */
 export interface GroupMember {
   readonly channel: string
   readonly group: string
+  /** As the mesh has them: of a group that was there before, not those that were asked for. */
+  readonly terms: GroupTerms
   /** Ends it; resolves once the handlers that run have finished and the mesh knows. Idempotent. */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
@@ -65,7 +88,7 @@ const SEQUENCE = integer(1, Number.MAX_SAFE_INTEGER)
 const CHECKS: Parameters<typeof checkOptions>[2] = {
   from: (value) => (value === 'new' || value === 'first' ? undefined : SEQUENCE(value)),
   ackWaitMs: integer(100, 3_600_000), attempts: integer(1, 100), backoffMs: integer(0, 60_000), concurrency: integer(1, 64),
-  timeoutMs: anything, signal: anything,
+  onFailed: anything, timeoutMs: anything, signal: anything,
 }
 
 export class Member implements GroupMember {
@@ -76,6 +99,7 @@ export class Member implements GroupMember {
   readonly #handling = new Set<Promise<void>>()
   #taking: Promise<void> | undefined
   #closed: Promise<void> | undefined
+  #terms: GroupTerms | undefined
 
   /** Throws `CMESH_CLIENT_USAGE`. */
   constructor(parts: MemberParts) {
@@ -83,6 +107,11 @@ export class Member implements GroupMember {
     this.#parts = parts
     this.channel = parts.channel
     this.group = parts.group
+  }
+
+  get terms(): GroupTerms {
+    if (this.#terms === undefined) throw usage('The mesh has not said yet what holds for the group.')
+    return this.#terms
   }
 
   /** Resolves once the mesh has the group; rejects when it refuses, and leaves nothing behind then. */
@@ -116,7 +145,7 @@ export class Member implements GroupMember {
 
   async #open({ timeoutMs, signal }: VerbOptions): Promise<void> {
     const { from, ackWaitMs, attempts, backoffMs } = this.#parts.options
-    await this.#ask('open', { from, ackWaitMs, attempts, backoffMs }, { timeoutMs, signal })
+    this.#terms = (await this.#ask('open', { from, ackWaitMs, attempts, backoffMs }, { timeoutMs, signal })).json<GroupTerms>()
   }
 
   /** Never rejects. */
@@ -155,15 +184,19 @@ export class Member implements GroupMember {
 
   /** Never rejects. */
   async #handle({ token, ...event }: Taken): Promise<void> {
-    const { handler, onWarning } = this.#parts
+    const { handler, onWarning, options: { onFailed } } = this.#parts
     try {
       if (this.#closing.signal.aborted) {
         await this.#ask('nack', { token, delayMs: 0, error: { code: 'CMESH_CLIENT_CLOSED', message: 'The member has closed.' } })
         return
       }
-      const failure = await outcomeOf(handler, event)
-      if (failure === undefined) await this.#ask('ack', { tokens: [token] })
-      else await this.#ask('nack', { token, error: failure })
+      const error = await outcomeOf(handler, event)
+      if (error === undefined) {
+        await this.#ask('ack', { tokens: [token] })
+        return
+      }
+      const became = (await this.#ask('nack', { token, error })).json<{ readonly retryMs: number } | { readonly dead: string | null }>()
+      onFailed?.({ event, error, ...became })
     } catch (thrown) {
       // The mesh hands the event out again when its time is over.
       onWarning(CMeshError.from(thrown, 'a member of a group'))

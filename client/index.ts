@@ -8,7 +8,7 @@ export { MeshClient } from './mesh-client.ts'
 export { Reply } from './reply.ts'
 export type { NameRecord } from './names.ts'
 export type { EventRange, GroupInfo, Published } from './channels.ts'
-export type { GroupEvent, GroupHandler, GroupMember, GroupOptions } from './group.ts'
+export type { FailedEvent, GroupEvent, GroupHandler, GroupMember, GroupOptions, GroupTerms } from './group.ts'
 export type { ChannelEvent, EventHandler, EventOrigin, Subscription } from './subscription.ts'
 export type {
   CodeOptions, ComparedCall, ContractInfo, ContractVersion, Deployment, DeployOptions, DryDeployment, DryOutcome, DryReplacement, DryRunOptions, FunctionInfo,

@@ -127,8 +127,8 @@ export class MeshVerbs {
     return this.#channels.groups(channel, options)
   }
 
-  /** Ends a group, with its position. */
-  removeGroup(channel: string, group: string, options: VerbOptions = {}): Promise<void> {
+  /** Ends a group, with its position. False where there was none. */
+  removeGroup(channel: string, group: string, options: VerbOptions = {}): Promise<boolean> {
     return this.#channels.removeGroup(channel, group, options)
   }
 

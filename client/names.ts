@@ -2,6 +2,8 @@
  * Names, as their owner handles them: it puts a name in normal form, signs the record and sends it. Who owns what is the
  * Registrar's to say; a record that comes back is taken as it is.
  */
+import { CMeshError } from '../cmtp/errors.ts'
+import { isSegment, parseFqmn } from '../cmtp/fqmn.ts'
 import { decodeDid, didToSegment } from '../cmtp/identity/did.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import { signNameRecord, type SignableNameRecord } from '../cmtp/identity/name-record.ts'
@@ -28,16 +30,18 @@ export class Names {
   }
 
   async register(name: string, target: string, options: VerbOptions): Promise<NameRecord> {
+    checkTarget(target)
     const record = { name: normaliseName(name), target, owner: this.#identity.did, sequence: 1 }
     return await this.#sign(`0xRW:register:${record.name}:${target}`, record, options)
   }
 
   async resolve(name: string, options: VerbOptions): Promise<NameRecord> {
-    // The name goes out as it was typed: whether it is one is for the Registrar to say, with its own reason.
-    return (await this.#call(`0xR:resolve:${name}`, options)).json()
+    // The name goes out as it was typed, where an address can have it: whether it is one is for the Registrar to say, with its own reason.
+    return (await this.#call(`0xR:resolve:${isSegment(name) ? name : normaliseName(name)}`, options)).json()
   }
 
   async update(name: string, target: string, options: VerbOptions): Promise<NameRecord> {
+    checkTarget(target)
     const { sequence, name: normal } = await this.resolve(normaliseName(name), options)
     // The record's owner may be a DID of before, whose place this one took.
     const owner = this.#identity.did
@@ -62,4 +66,9 @@ export class Names {
     const body = JSON.stringify({ signature: signNameRecord(record, this.#identity), sequence: record.sequence })
     return (await this.#call(fqmn, { ...options, body })).json()
   }
+}
+
+/** Throws for what is no address by itself: behind the name it would be wrong at a byte of an address that nobody has typed. */
+function checkTarget(target: string): void {
+  if (parseFqmn(target).inner !== undefined) throw new CMeshError('CMESH_REGISTRAR_TARGET', { fqmn: target, reason: 'it nests another address' })
 }

@@ -151,7 +151,7 @@ export const CATALOGUE = {
   CMESH_EVENTS_TAIL: { status: 403, retry: 'terminal', message: 'The live tail is refused: {reason}.' },
   CMESH_EVENTS_RANGE: { status: 400, retry: 'terminal', message: 'The range is not valid: {reason}.' },
   CMESH_EVENTS_GROUP: { status: 409, retry: 'terminal', message: 'The group {group} of channel {channel} refuses: {reason}.' },
-  CMESH_EVENTS_NO_GROUP: { status: 404, retry: 'terminal', message: 'The channel {channel} has no group {group}: open it first.' },
+  CMESH_EVENTS_NO_GROUP: { status: 404, retry: 'terminal', message: 'The channel {channel} has no group {group}; who opens it makes one.' },
   CMESH_EVENTS_NO_LETTER: { status: 404, retry: 'terminal', message: 'There is no dead letter {id} that you may see.' },
   CMESH_EVENTS_NOT_HANDLED: { status: 504, retry: 'retry', message: 'Nobody finished event {seq} of channel {channel} within {ackWaitMs} ms.' },
 

@@ -8,6 +8,7 @@ import type { ConnectOptions } from '../connect.ts'
 import { locateMesh } from '../descriptor.ts'
 import { configDirectory, IdentityStore } from '../identity-store.ts'
 import type { MeshClient } from '../mesh-client.ts'
+import { usage } from '../options.ts'
 import { answerChallenge } from './challenge.ts'
 import { withProgress } from './progress.ts'
 import type { Terminal } from './terminal.ts'
@@ -69,9 +70,19 @@ export function integerFrom(min: number, max: number, meaning?: string): (text: 
   }
 }
 
-/** The mesh that the options and the environment mean. */
-export function meshOf(terminal: Terminal, options: MeshOptions): ReturnType<typeof locateMesh> {
-  return locateMesh({ url: options.url, dataDir: options.data }, terminal.env)
+/** What says which mesh and as whom, by the names that options have in a program. */
+export const MESH_OPTIONS = ['url', 'data', 'identity', 'timeout'] as const
+
+/** Refuses options that were typed where they would count for nothing: whoever typed them believes that they do. `why` is a sentence. */
+export function refuseIdle(command: Command, names: readonly string[], why: string): void {
+  const idle = command.options.filter((option) => names.includes(option.attributeName()) && command.getOptionValueSource(option.attributeName()) === 'cli')
+  if (idle.length > 0) throw usage(`${[...new Set(idle.map(({ long, short }) => long ?? short))].join(' and ')} would count for nothing: ${why}`)
+}
+
+/** The mesh that the options and the environment mean. Throws `CMESH_CLIENT_USAGE` where they mean two. */
+export async function meshOf(terminal: Terminal, options: MeshOptions): ReturnType<typeof locateMesh> {
+  if (options.url !== undefined && options.data !== undefined) throw usage('--url and --data each say which mesh: give one of them.')
+  return await locateMesh({ url: options.url, dataDir: options.data }, terminal.env)
 }
 
 export function identities(terminal: Terminal): IdentityStore {

@@ -22,8 +22,11 @@ export class Reported extends Error {
   }
 }
 
-/** Codes that are about what the user typed, wherever they were noticed. */
-const USAGE: ReadonlySet<string> = new Set(['CMESH_CLIENT_USAGE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER', 'CMESH_BROKER_ACCOUNTS'])
+/** Codes that are about what the user typed, or the file that was named, wherever they were noticed. */
+const USAGE: ReadonlySet<string> = new Set([
+  'CMESH_CLIENT_USAGE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER', 'CMESH_BROKER_ACCOUNTS',
+  'CMESH_RECEIPT_FORMAT',
+])
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof Reported) return error.exitCode
@@ -38,7 +41,7 @@ export function exitCodeOf(error: unknown): number {
 /** What to do about it, where there is something to do that the message does not say. */
 export function hintOf(error: CMeshError): string | undefined {
   switch (error.code) {
-    case 'CMESH_REGISTRAR_TAKEN': return 'Its owner can change it; `cmesh resolve` shows the record.'
+    case 'CMESH_REGISTRAR_TAKEN': return 'Its owner can change it by `cmesh name update`; `cmesh resolve` shows the record.'
     case 'CMESH_REGISTRAR_NOT_FOUND': return 'Claim it with `cmesh register <name> <fqmn>`.'
     case 'CMESH_FQMN_SYNTAX': case 'CMESH_FQMN_OPCODE': return 'An address looks like 0xS:0x001:hello_world; quote it if it has brackets.'
     case 'CMESH_STATE_NO_FUNCTION': return '`cmesh contract inspect` lists the functions of a contract.'

@@ -19,6 +19,7 @@ const COMMANDS: Commands = {
   later: async () => (await import('./commands/later.ts')).later,
   register: async () => (await import('./commands/register.ts')).register,
   resolve: async () => (await import('./commands/resolve.ts')).resolve,
+  name: async () => (await import('./commands/name.ts')).name,
   deploy: async () => (await import('./commands/deploy.ts')).deploy,
   contract: async () => (await import('./commands/contract/index.ts')).contract,
   events: async () => (await import('./commands/events.ts')).events,

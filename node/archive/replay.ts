@@ -56,7 +56,11 @@ const PROGRESS_BLOCKS = 256
 export async function replayReceipts({ dir, files, witness, code, viewGas }: ReplayAsk, onProgress: OnProgress): Promise<ReplayAnswer> {
   const pkg = code === undefined ? undefined : decodePackage(await read(code.file))
   const other = pkg === undefined ? undefined : otherCode(pkg, code?.contract)
-  const receipts = await taken(await listed(files), witness)
+  const all = await listed(files)
+  if (witness !== undefined && (all.length !== 1 || all[0]?.found === true)) {
+    throw new CMeshError('CMESH_CLIENT_USAGE', { reason: 'A witness is that of one receipt, which is named; of those in a directory each has its own beside it.' })
+  }
+  const receipts = await taken(all, witness)
   const asked = receipts.flatMap(({ asked: one }) => one instanceof CMeshError ? [] : [one])
   const pass = asked.length === 0 ? undefined : await withLog(dir, log => {
     const state = new LogCheck(log.path)
@@ -77,11 +81,18 @@ export async function replayReceipts({ dir, files, witness, code, viewGas }: Rep
   return { receipts: receipts.map(({ file, asked: one }) => resultOf(file, one, pass?.results)), blocks: pass?.blocks ?? 0 }
 }
 
+interface Listed {
+  readonly file: string
+  /** In a directory, where it may be anything: nobody has said that it is a receipt. */
+  readonly found: boolean
+}
+
 /** The files themselves, and what is in the directories. */
-async function listed(files: readonly string[]): Promise<string[]> {
-  const all = await Promise.all(files.map(async file => {
-    if (!(await stat(file).catch(unreadable(file))).isDirectory()) return [file]
-    return (await readdir(file)).filter(name => name.endsWith(RECEIPT)).sort().map(name => path.join(file, name))
+async function listed(files: readonly string[]): Promise<Listed[]> {
+  const all = await Promise.all(files.map(async (file): Promise<Listed[]> => {
+    if (!(await stat(file).catch(unreadable(file))).isDirectory()) return [{ file, found: false }]
+    const names = await readdir(file).catch(unreadable(file))
+    return names.filter(name => name.endsWith(RECEIPT)).sort().map(name => ({ file: path.join(file, name), found: true }))
   }))
   return all.flat()
 }
@@ -91,15 +102,16 @@ interface Taken {
   readonly asked: Asked | CMeshError
 }
 
-async function taken(files: readonly string[], witness: string | undefined): Promise<Taken[]> {
+async function taken(files: readonly Listed[], witness: string | undefined): Promise<Taken[]> {
   const verify = remembering()
   const all: Taken[] = []
-  for (const file of files) {
-    const [receipt, shown] = await Promise.all([read(file), witness === undefined ? readFile(file + WITNESS).catch(absent) : read(witness)])
+  for (const { file, found } of files) {
     try {
+      const [receipt, shown] = await Promise.all([read(file), witness === undefined ? beside(file + WITNESS) : read(witness)])
       all.push({ file, asked: askedOf(receipt, shown, verify) })
     } catch (error) {
-      if (!(error instanceof CMeshError)) throw error
+      // What the user has named has to be there; of a directory the rest is replayed all the same.
+      if (!(error instanceof CMeshError) || (error.code === 'CMESH_CLIENT_USAGE' && !found)) throw error
       all.push({ file, asked: error })
     }
   }
@@ -146,7 +158,7 @@ function unreadable(file: string): (cause: unknown) => never {
   return cause => { throw new CMeshError('CMESH_CLIENT_USAGE', { reason: `${file} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}.` }, { cause }) }
 }
 
-function absent(cause: unknown): undefined {
-  if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-  throw cause
+/** Of a receipt that has no witness, none. */
+function beside(file: string): Promise<Buffer | undefined> {
+  return readFile(file).catch((cause: unknown) => (cause as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : unreadable(file)(cause))
 }

@@ -141,12 +141,13 @@ export class JetStreamGroups implements EventGroups {
     await this.#parts().store(subject, encodeAgain(event), hash('sha256', `${subject} ${id}`, 'base64url'))
   }
 
-  async remove(channel: string, group: string): Promise<void> {
+  async remove(channel: string, group: string): Promise<boolean> {
     const { events, again, floors } = this.#parts()
     const name = nameOf(channel, group)
     await floors.remove(name)
-    await events.remove(name)
+    const was = await events.remove(name)
     await again.remove(name)
+    return was
   }
 
   async #create(channel: string, group: string, settings: GroupSettings): Promise<ConsumerReport> {

@@ -112,12 +112,13 @@ export class MockGroups implements EventGroups {
     wake(own)
   }
 
-  async remove(channel: string, group: string): Promise<void> {
+  async remove(channel: string, group: string): Promise<boolean> {
     this.#parts.assertOpen()
     const own = this.#groups.get(keyOf(channel, group))
-    if (own === undefined) return
+    if (own === undefined) return false
     this.#groups.delete(keyOf(channel, group))
     wake(own)
+    return true
   }
 
   /** An event was stored. */

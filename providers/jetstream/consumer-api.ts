@@ -77,8 +77,8 @@ export class ConsumerApi {
     return answer as ConsumerReport
   }
 
-  async remove(consumer: string): Promise<void> {
-    this.#unlessMissing(await this.#ask('call', `CONSUMER.DELETE.${this.#stream}.${consumer}`, {}))
+  async remove(consumer: string): Promise<boolean> {
+    return this.#unlessMissing(await this.#ask('call', `CONSUMER.DELETE.${this.#stream}.${consumer}`, {})) !== undefined
   }
 
   /**

@@ -14,12 +14,12 @@
  * Invariants: an event is handed out at most `attempts` times, then it is a dead letter of its group, and counts as done; a wait is cut
  * into pieces, and between them the caller's right is looked at again and a drain ends it.
  */
+import { checkChannel, checkGroup } from '../../cmtp/channel-name.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { jsonBody, jsonReply, jsonTextReply, type Call, type Reply } from '../call.ts'
 import type { AuthContext, Guard } from '../iam/guard.ts'
-import { checkChannel, checkGroup } from './channel.ts'
 import { compactJson } from './event-json.ts'
 import type { Letters } from './letters.ts'
 import type { EventGroups, GroupSettings, GroupState, Taken } from './provider.ts'
@@ -82,8 +82,7 @@ export class Groups {
       case 'nack':
         return this.#nack(channel, group, body)
       default:
-        await groups.remove(channel, group)
-        return jsonReply({ channel, group })
+        return jsonReply({ channel, group, removed: await groups.remove(channel, group) })
     }
   }
 

@@ -112,8 +112,8 @@ export interface EventGroups {
   look(channel: string, group: string, token: string): Promise<{ readonly event: MeshEvent | undefined, readonly attempt: number }>
   /** Gives an event to this group once more, with the attempts counted anew. A second time under one id within 120 s is none. */
   putBack(group: string, event: MeshEvent, id: string): Promise<void>
-  /** Ends the group with its position. One that is not there is none. */
-  remove(channel: string, group: string): Promise<void>
+  /** Ends the group with its position. Gives whether there was one. */
+  remove(channel: string, group: string): Promise<boolean>
 }
 
 /** A letter as it is kept: bytes under an id. */

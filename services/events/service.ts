@@ -2,6 +2,7 @@
  * The Events service: reads, publishes and tails channels, after the endpoint wrapper has checked who asks. Channels
  * `audit` and `events.*` are the services' own: nobody publishes there by a request.
  */
+import { checkChannel } from '../../cmtp/channel-name.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { sha256 } from '../../cmtp/layer.ts'
@@ -9,7 +10,7 @@ import { argumentsOf, jsonBody, jsonReply, jsonTextReply, JSON_HEADERS, type Cal
 import type { AuthContext } from '../iam/guard.ts'
 import type { HopNotes } from '../endpoint.ts'
 import { traceparentOf } from '../traces/trace.ts'
-import { checkChannel, isReservedChannel } from './channel.ts'
+import { isReservedChannel } from './channel.ts'
 import { eventJson } from './event-json.ts'
 import { GROUP_ACTIONS, type Groups } from './groups.ts'
 import { isOfLetters, LETTER_ACTIONS, type Letters } from './letters.ts'

@@ -108,6 +108,18 @@ describe('by the command line', () => {
     await until('the second of the ban is over', async () => (await as('ben', 'call', '0xS:0x001:hello_world')).code === 0)
   })
 
+  test('a capability of what its maker may not do is made with a warning, and one of what it may without', async () => {
+    const made = async (name: string, ...permissions: readonly string[]): Promise<string> => {
+      const { code, stderr } = await as('poor', 'capability', 'export', of('ben'), ...permissions, '--out', join(home.directory, name))
+      expect(code).toBe(0)
+      return stderr
+    }
+    await as('poor', 'whoami')
+    expect(await made('own.cap', 'read 0xS:>')).toBe('')
+    expect(await made('none.cap', 'write 0xSW:0x002:>', 'read 0xS:0x002:get')).toBe('warning: you may not `write 0xSW:0x002:>` yourself: the capability gives nothing of that as long as you may not\n')
+    expect(await made('part.cap', 'read,write 0xS:0x002:>')).toBe('warning: of `read,write 0xS:0x002:>` you may yourself only `read 0xS:0x002:>`: the capability gives no more as long as you may not\n')
+  })
+
   test('a capability goes from hand to hand, narrows on its way, and ends with any link of it', async () => {
     const [one, two] = [join(home.directory, 'ben.cap'), join(home.directory, 'cat.cap')]
     await home.json('authz', 'grant', of('ann'), 'write 0xSW:0x002:>')

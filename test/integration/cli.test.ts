@@ -257,6 +257,7 @@ describe('receipts of a node that runs', () => {
     const [kept, found, out] = ['kept', 'found', 'receipts'].map((name) => join(home.directory, name)) as [string, string, string]
     const { id } = await home.json('call', '0xSW:0x001:say', '--body', '["kept"]', '--receipt', kept) as { id: string }
     expect(await home.json('receipt', 'find', id, '--out', found)).toEqual({ id, file: found, bytes: (await stat(found)).size })
+    expect(await home.run(['receipt', 'find', id, '-o', kept])).toMatchObject({ code: 2, stderr: expect.stringContaining(`${kept} is there already and is not written over`) })
     const exported = await home.json('receipt', 'export', '--from', '1h', '--out', out) as { requests: number, written: number, pruned: number }
     expect([exported.written, exported.pruned, (await readdir(out)).length]).toEqual([exported.requests, 0, exported.requests])
     const whole = await home.json('audit', 'verify') as { mesh: string, batches: number, seen: { roots: number, to: number } }
@@ -287,6 +288,31 @@ describe('cmesh register and resolve', () => {
     expect(taken.stderr).toMatch(/^error CMESH_REGISTRAR_TAKEN: The name cliworld\.mcom is taken by did:key:\S+ until \S+\.\nhint /m)
     expect((await home.run(['call', '0xR:cliWorld.mcom:["name"]'])).stdout).toBe('"Hello, name"\n')
     expect((await home.run(['resolve', 'nobody.mcom'])).code).toBe(1)
+  })
+
+  test('its owner lets it map elsewhere, prolongs it, hands it over and gives it up; nobody else does', async () => {
+    const { did: ben } = await home.json('whoami', '--identity', 'ben') as { did: string }
+    const first = await home.json('register', 'handed.mcom', '0xS:0x001') as { owner: string, expiresAtMs: number }
+    const taken = await home.run(['register', 'handed.mcom', '0xS:0x001', '--identity', 'ben'])
+    expect(taken.stderr).toContain('hint Its owner can change it by `cmesh name update`;')
+    expect(await home.run(['name', 'update', 'handed.mcom', '0xS:0x001:hello_world', '--identity', 'ben'])).toMatchObject({
+      code: 1, stdout: '', stderr: expect.stringContaining(`error CMESH_REGISTRAR_NOT_OWNER: The name handed.mcom belongs to ${first.owner}; only its owner may update it.`),
+    })
+    const updated = await home.run(['name', 'update', 'HANDED.mcom', '0xS:0x001:hello_world'])
+    expect(updated).toMatchObject({ code: 0, stdout: expect.stringMatching(/^name +handed\.mcom\ntarget +0xS:0x001:hello_world\n/) })
+    expect((await home.run(['call', '0xR:handed.mcom:["again"]'])).stdout).toBe('"Hello, again"\n')
+    const renewed = await home.json('name', 'renew', 'handed.mcom') as { expiresAtMs: number }
+    expect(renewed.expiresAtMs).toBeGreaterThan(first.expiresAtMs)
+    expect(await home.json('name', 'transfer', 'handed.mcom', ben)).toMatchObject({ name: 'handed.mcom', owner: ben, target: '0xS:0x001:hello_world', sequence: 3 })
+    expect(await home.run(['name', 'release', 'handed.mcom'])).toMatchObject({ code: 1, stderr: expect.stringContaining(`belongs to ${ben}; only its owner may release it.`) })
+    expect(await home.run(['name', 'release', 'handed.mcom', '--identity', 'ben'])).toEqual({ code: 0, stdout: 'handed.mcom released\n', stderr: '' })
+    expect((await home.run(['resolve', 'handed.mcom'])).stderr).toMatch(/^error CMESH_REGISTRAR_NOT_FOUND: /)
+  })
+
+  test('a name for a function that writes is called as one that writes', async () => {
+    await home.json('register', 'saying.mcom', '0xSW:0x001:say')
+    expect((await home.run(['call', '0xR:saying.mcom:["hi"]'])).stderr).toMatch(/^error CMESH_REGISTRAR_WRITE_TARGET: /)
+    expect(await home.run(['call', '0xRW:saying.mcom:["hi"]'])).toEqual({ code: 0, stdout: 'null\n', stderr: '' })
   })
 })
 

@@ -93,6 +93,13 @@ describe('cmesh contract test', () => {
     expect(await document('test', project, '--name', 'nobody')).toMatchObject({ passed: 1, failed: 0 })
   })
 
+  test('ends with 2 where no name fits, since nothing was tested', async () => {
+    const { code, stderr } = await contract('test', project, '--no-build', '--name', 'no such thing')
+    expect([code, stderr]).toEqual([2, expect.stringContaining('error CMESH_CLIENT_USAGE: No test has run: there is none whose name fits no such thing, or it is skipped.')])
+    const json = await contract('test', project, '--no-build', '--name', 'no such thing', '--json')
+    expect([json.code, JSON.parse(json.stdout)]).toMatchObject([2, { error: { code: 'CMESH_CLIENT_USAGE' } }])
+  })
+
   test('ends with 1 when a test fails, and shows it', async () => {
     const failing = await changed('failing', (source) => source.replace('checked.add(cheers.get(whom), 1)', 'checked.add(cheers.get(whom), 2)'))
     const { code, stdout } = await contract('test', failing)
@@ -254,6 +261,12 @@ export function migrate(from: string): void { require(from == '0.1.0', 'no way f
       version: 2, migrate: { status: 200 }, calls: [{ same: true }, { same: false }], firstDifference: { call: 1, function: 'count', part: 'output' },
     })
     expect(await document('dry-run', address, project, '--calls', calls)).toMatchObject({ firstDifference: null, migrate: null })
+    // Calls that are none are not compared: it must not look as if they were.
+    for (const [name, text] of [['empty.log', ''], ['no-calls', '[]'], ['of-another', '0xS:0x001:hello_world\n']] as const) {
+      const none = join(home.directory, name)
+      await writeFile(none, text)
+      expect(await contract('dry-run', address, project, '--calls', none)).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(`${none} has no call of ${address} to compare;`) })
+    }
     expect(await document('call', address, 'count')).toMatchObject({ value: 1 })
 
     expect(await document('replace', address, next, '--version', '0.2.0')).toMatchObject({ address, version: 2, name: 'cheers', replaced: expect.stringMatching(HEX) })

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { connect } from '../../client/connect.ts'
 import type { MeshClient } from '../../client/mesh-client.ts'
-import type { GroupEvent } from '../../client/group.ts'
+import type { FailedEvent, GroupEvent } from '../../client/group.ts'
 import type { CMeshError } from '../../cmtp/errors.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { CliHome } from '../client/support/cli-process.ts'
@@ -92,6 +92,24 @@ describe('members of a group', () => {
     expect((await client.groups('left'))[0]).toMatchObject({ waiting: 1, inHand: 0 })
   })
 
+  test('a member hears what became of each event that its handler did not get done', async () => {
+    const failed: FailedEvent[] = []
+    const member = await client.group('failing', 'g', () => { throw new Error('no room') }, { from: 'first', attempts: 2, backoffMs: 20, onFailed: each => failed.push(each) })
+    const { seq } = await client.publish('failing', 'box')
+    await until('it has failed twice', () => failed.length === 2)
+    await member.close()
+    const { letters } = await client.dlq.list()
+    const dead = letters.find(letter => letter.kind === 'event' && letter.channel === 'failing')?.id
+    const error = { code: 'Error', message: 'no room' }
+    expect(failed).toEqual([
+      { event: expect.objectContaining({ seq, attempt: 1 }), error, retryMs: 20 },
+      { event: expect.objectContaining({ seq, attempt: 2 }), error, dead },
+    ])
+    const later = await client.group('failing', 'g', () => undefined, { from: 'new', attempts: 9 })
+    expect(later.terms).toMatchObject({ from: 'first', attempts: 2, backoffMs: 20, ackWaitMs: 30_000 })
+    await later.close()
+  })
+
   test('refuse options that are none', async () => {
     await expect(client.group('shared', 'g', () => undefined, { concurrency: 0 })).rejects.toMatchObject({
       code: 'CMESH_CLIENT_USAGE', message: 'The option concurrency of a group must be an integer from 1 to 64.',
@@ -110,7 +128,7 @@ describe('the command line', () => {
     for (const permission of ['write 0xEW:cli:>', 'write 0xEW:cli', 'write 0xSW:0x000:later', 'write 0xSW:0x000:cancel']) await client.call('0xIW:grant', { body: JSON.stringify({ did, permission }) })
     await cli('login', '--yes')
     await cli('events', 'publish', 'cli', 'poison')
-    const taking = home.start(['events', 'take', 'cli', 'g', '--from', 'first', '--attempts', '1', '--exec', 'grep -q good', '--count', '1', '--url', node.url])
+    const taking = home.start(['events', 'take', 'cli', 'g', '--from', 'first', '--attempts', '1', '--exec', 'grep good', '--count', '2', '--url', node.url])
     let id = ''
     await until('there is a letter', async () => {
       const { letters } = await client.dlq.list()
@@ -118,17 +136,42 @@ describe('the command line', () => {
       return id !== ''
     })
     await cli('events', 'publish', 'cli', 'good')
-    expect((await taking.result).stdout).toMatch(/^#\d+ .* good\n$/)
+    // What the command printed, then the event that it was done with.
+    const taken = await taking.result
+    expect([taken.code, taken.stdout]).toEqual([1, expect.stringMatching(/^good\n#\d+ .* good\n$/)])
+    expect(taken.stderr).toMatch(new RegExp(`^warning: event #\\d+ of cli failed for good, tried 1 time: the command ended with 1; it is the dead letter ${id}: \`cmesh dlq show\``, 'm'))
     expect(await cli('dlq', 'ls')).toMatchObject({ letters: [{ id, kind: 'event', channel: 'cli', group: 'g', attempts: 1 }], next: null })
     expect(await cli('dlq', 'show', id)).toMatchObject({ id, data: 'poison', error: { code: 'Error', message: 'the command ended with 1' } })
     expect(await cli('dlq', 'replay', id)).toEqual({ id, replayed: true })
-    expect((await home.run(['events', 'take', 'cli', 'g', '--count', '1', '--url', node.url])).stdout).toMatch(/poison\n$/)
-    expect(await cli('dlq', 'drop', id)).toEqual({ id, dropped: false })
+    const again = await home.run(['events', 'take', 'cli', 'g', '--count', '1', '--attempts', '3', '--json', '--exec', 'echo said', '--url', node.url])
+    expect([again.code, JSON.parse(again.stdout)]).toEqual([0, expect.objectContaining({ data: 'poison', attempt: 1 })])
+    expect(again.stderr).toBe('notice: cli had the group g before, and it stays as it was made: --attempts 1\nsaid\n')
+    const dropped = await home.run(['dlq', 'drop', id, '--json', '--url', node.url])
+    expect([dropped.code, JSON.parse(dropped.stdout)]).toEqual([1, { error: expect.objectContaining({ code: 'CMESH_EVENTS_NO_LETTER', detail: { id } }) }])
     expect((await home.run(['events', 'groups', 'cli', '--url', node.url])).stdout).toMatch(/g .*0 .*0 /)
     const { id: later } = await cli('call', '0xEW:cli', '--body', 'x', '--in', '3600000') as { id: string }
     expect(await cli('later', 'ls')).toEqual([{ id: later, did, fqmn: '0xEW:cli', atMs: expect.any(Number) }])
     expect(await cli('later', 'cancel', later)).toEqual({ id: later, cancelled: true })
+    expect(await home.run(['later', 'cancel', later, '--url', node.url])).toEqual({
+      code: 1, stdout: '', stderr: `error CMESH_STATE_LATER: The delayed call ${later} is refused: none of yours waits by this id; it was made or cancelled before, or is somebody else's.\n`,
+    })
     expect(await cli('events', 'remove-group', 'cli', 'g')).toEqual({ channel: 'cli', group: 'g' })
+    expect(await home.run(['events', 'remove-group', 'cli', 'g', '--url', node.url])).toEqual({
+      code: 1, stdout: '', stderr: 'error CMESH_EVENTS_NO_GROUP: The channel cli has no group g; who opens it makes one.\n',
+    })
+  })
+
+  test('settles the letters that are there, and ends with 1 where one is not', async () => {
+    await client.call('0xEW:letters:g:open', { body: JSON.stringify({ from: 'first', attempts: 1 }) })
+    await client.publish('letters', 'x')
+    const [taken] = (await client.call('0xEW:letters:g:pull', { body: JSON.stringify({ waitMs: 1_000 }) })).json<readonly { token: string }[]>()
+    const { dead } = (await client.call('0xEW:letters:g:nack', { body: JSON.stringify({ token: taken?.token }) })).json<{ dead: string }>()
+    const { did } = await home.json('whoami', '--url', node.url) as { did: string }
+    for (const permission of ['read 0xE:letters:range', 'write 0xEW:letters:g:*']) await client.call('0xIW:grant', { body: JSON.stringify({ did, permission }) })
+    await home.json('login', '--yes', '--url', node.url)
+    expect(await home.run(['dlq', 'drop', 'nope', dead, '--url', node.url])).toEqual({
+      code: 1, stdout: `${dead} dropped\n`, stderr: 'error CMESH_EVENTS_NO_LETTER: There is no dead letter nope that you may see.\n',
+    })
   })
 })
 

@@ -128,7 +128,6 @@ describe('cmesh state', () => {
     for (const name of names.slice(0, 4)) expect((await stat(join(file('receipts'), name))).mode & 0o777).toBe(0o600)
     expect((await cmesh('call', '0xS:0x001:hello_world:["Dexter"]', '--receipt', file('a.receipt'))).code).toBe(0)
     expect((await cmesh('call', '0xS:0x001:hello_world', '--receipt', file('b.receipt'), '--no-witness')).code).toBe(0)
-    await writeFile(file('given'), '', { mode: 0o644 })
     expect((await cmesh('call', '0xS:0x001:hello_world', '--receipt', file('c.receipt'), '--witness', file('given'))).code).toBe(0)
     expect((await readdir(home.directory)).filter(name => name.endsWith('.witness'))).toEqual(['a.receipt.witness'])
     expect((await stat(file('given'))).mode & 0o777).toBe(0o600)

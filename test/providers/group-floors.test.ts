@@ -359,7 +359,7 @@ describe('making a consumer anew', () => {
     await settle(channel, 1)
     const consumer = await consumerOf(channel)
     await loseStates()
-    expect(await making(() => two.groups.remove(channel, 'g'), floors => floors.place(consumer))).toBeUndefined()
+    expect(await making(async () => { await two.groups.remove(channel, 'g') }, floors => floors.place(consumer))).toBeUndefined()
     expect(await one.groups.list(channel)).toEqual([])
     expect(await noteOf(consumer)).toBeUndefined()
   })

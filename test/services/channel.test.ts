@@ -1,8 +1,9 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
+import { checkChannel } from '../../cmtp/channel-name.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
-import { checkChannel, contractEventChannel, isReservedChannel, parseContractEventChannel } from '../../services/events/channel.ts'
+import { contractEventChannel, isReservedChannel, parseContractEventChannel } from '../../services/events/channel.ts'
 
 const GENESIS = '0x001'
 const CONTENT = `0x${'ab'.repeat(32)}`

@@ -8,7 +8,7 @@ import { defaultDataDir } from '../../descriptor.ts'
 import { askArchive, type AuditSeen } from '../archive-process.ts'
 import { keptRecords, writeRoots } from '../audit-channel.ts'
 import { certificateText } from '../certificate-text.ts'
-import { didFrom, examples, fields, printResult, time, withClient, withJson, withLocation, type MeshOptions } from '../command.ts'
+import { didFrom, examples, fields, MESH_OPTIONS, printResult, refuseIdle, time, withClient, withJson, withLocation, type MeshOptions } from '../command.ts'
 import { readInput } from '../input.ts'
 import { withProgress } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
@@ -38,7 +38,10 @@ export function audit(program: Command, terminal: Terminal): void {
       ['cmesh audit verify ./mesh --url nats://other:4222', 'held to what another broker of the mesh has'],
       ['cmesh audit verify --against hello.receipt', 'whether the log still has what it gave a receipt of'],
     ))
-    .action(async (given: readonly string[], options: VerifyOptions) => {
+    .action(async (given: readonly string[], options: VerifyOptions, self: Command) => {
+      if (options.offline === true) {
+        refuseIdle(self, given.length > 0 ? MESH_OPTIONS : ['url', 'identity', 'timeout'], 'with --offline no mesh is asked.')
+      }
       const { data, ...others } = options
       const dirs = (given.length > 0 ? given : [data ?? defaultDataDir(terminal.env)]).map((dir) => resolve(dir))
       const [dir = ''] = dirs

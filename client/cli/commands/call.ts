@@ -3,7 +3,6 @@ import { Option, type Command } from 'commander'
 import type { CMeshError } from '../../../cmtp/errors.ts'
 import type { DecodedLayer } from '../../../cmtp/layer.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
-import type { ReceiptLevel } from '../../../cmtp/wire.ts'
 import { usage } from '../../options.ts'
 import type { Reply } from '../../reply.ts'
 import { examples, integerFrom, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
@@ -12,11 +11,9 @@ import { failureDocument, printError } from '../failure.ts'
 import { readInput } from '../input.ts'
 import { durationText, moment } from '../moment.ts'
 import { withProgress } from '../progress.ts'
-import { keepReceipt, WITNESS } from '../receipt-files.ts'
+import { receiptAsked, ReceiptPlace, WITNESS } from '../receipt-files.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
-
-const LEVELS: ReadonlySet<string> = new Set(['none', 'hash', 'full'])
 
 interface CallOptions extends MeshOptions {
   readonly body?: string
@@ -33,7 +30,7 @@ export function call(program: Command, terminal: Terminal): void {
     .argument('<fqmn>', 'the address, such as 0xS:0x001:hello_world')
     .option('--body <text>', 'body of the request; the arguments of a function as a JSON array')
     .option('--body-file <file>', 'body from a file, - for standard input')
-    .option('--receipt <level|file>', 'what the reply proves itself by: none, hash or full; or a file, which the whole receipt is written to', 'hash')
+    .option('--receipt <level|file>', 'what the reply proves itself by: none, hash or full; or a new file, which the whole receipt is written to', 'hash')
     .option('--witness <file>', 'where the witness of the receipt goes: bodies and arguments, for you alone (default: <receipt>.witness)')
     .option('--no-witness', 'keep none')
     .addOption(new Option('--if-match <hash>', 'do nothing unless the contract runs this code: its code hash').conflicts(['at', 'in']))
@@ -47,16 +44,26 @@ export function call(program: Command, terminal: Terminal): void {
       ['cmesh call 0xS:0x001:hello_world --receipt hello.receipt', 'and `cmesh receipt verify hello.receipt`, now or in years'],
     ))
     .action(async (fqmn: string, options: CallOptions) => {
-      if (options.ifMatch !== undefined && fqmn.startsWith('0xS:')) throw usage('--if-match goes with a write (0xSW), which it keeps from being done; a read does nothing.')
+      if (options.ifMatch !== undefined && !/^0x(?:SW|RW):/.test(fqmn)) {
+        throw usage('--if-match goes with a write (0xSW, or 0xRW by a name), which it keeps from being done; nothing else looks at it.')
+      }
       const body = await bodyOf(options)
       if (options.at !== undefined || options.in !== undefined) return delay(terminal, fqmn, body, options)
-      const file = LEVELS.has(options.receipt) ? undefined : options.receipt
-      const receipt = file === undefined ? options.receipt as ReceiptLevel : 'full'
+      const { level: receipt, file } = receiptAsked(options.receipt)
+      if (file === undefined && options.witness !== undefined) throw usage('--witness and --no-witness go with --receipt FILE: there is no receipt to have one.')
+      const place = file === undefined ? undefined : await ReceiptPlace.make(file, witnessOf(file, options.witness))
       const ask = { body, receipt, ifMatch: options.ifMatch, timeoutMs: options.timeout, signal: terminal.interrupted, throwOnError: false }
-      const reply = await withClient(terminal, options, (client) =>
-        withProgress(terminal, `waiting for ${fqmn}`, () => client.call(fqmn, ask)))
+      const reply = await withClient(terminal, options, (client) => withProgress(terminal, `waiting for ${fqmn}`, () => client.call(fqmn, ask)))
+        .catch(async (error: unknown) => {
+          await place?.discard()
+          throw error
+        })
       const error = reply.error()
-      if (file !== undefined) await keep(terminal, reply, file, options.witness)
+      // Of a refusal, too.
+      if (place !== undefined) {
+        if (await place.keep(reply)) terminal.note(terminal.styleNote('dim', `receipt in ${file}`))
+        else terminal.note(`warning: the reply to ${reply.id} has no receipt, and ${file} was not written`)
+      }
       if (options.json === true) terminal.printJson(documentOf(reply, error))
       else if (error === undefined) print(terminal, reply)
       if (error === undefined) return
@@ -65,11 +72,9 @@ export function call(program: Command, terminal: Terminal): void {
     })
 }
 
-/** Keeps the receipt of a reply, of a refusal too, in a file, and its witness beside it or where the user says. */
-async function keep(terminal: Terminal, reply: Reply, file: string, witness: string | boolean | undefined): Promise<void> {
-  const kept = await keepReceipt(reply, { file, witness: witness === false ? undefined : typeof witness === 'string' ? witness : file + WITNESS })
-  if (!kept) terminal.note(`warning: the reply to ${reply.id} has no receipt, and ${file} was not written`)
-  else terminal.note(terminal.styleNote('dim', `receipt in ${file}`))
+/** Beside the receipt, where the user says nothing else. */
+function witnessOf(receipt: string, given: string | boolean | undefined): string | undefined {
+  return given === false ? undefined : typeof given === 'string' ? given : receipt + WITNESS
 }
 
 function delay(terminal: Terminal, fqmn: string, body: Uint8Array | string | undefined, options: CallOptions): Promise<void> {

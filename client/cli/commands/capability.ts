@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { InvalidArgumentError, type Command } from 'commander'
 import { CAPABILITY_LIMITS, checkChain, formatCapabilityFile, makeLink, parseCapabilityFile } from '../../../cmtp/identity/capability.ts'
 import type { KeyPair } from '../../../cmtp/identity/keys.ts'
-import { formatPermissions, parsePermissions } from '../../../cmtp/permission.ts'
+import { formatPermissions, intersectPermissions, isCovered, parsePermission, parsePermissions, type Permission } from '../../../cmtp/permission.ts'
 import type { MeshClient } from '../../mesh-client.ts'
 import { usage } from '../../options.ts'
 import { didFrom, examples, fields, identities, integerFrom, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
@@ -47,13 +47,16 @@ export function capability(program: Command, terminal: Terminal): void {
       ['cmesh capability export did:key:z6Mk… "write 0xSW:0x002:>" --out ben.cap', 'for 30 days, not to be handed on'],
       ['cmesh capability export did:key:z6Mk… "write 0xSW:0x002:>" --depth 1 --expires 12h --out ben.cap', 'once more, for half a day'],
     ))
+    .addHelpText('after', '\nIt gives as much as you may do by your own grants at the moment when it is used; a warning says where that is less now.')
     .action((did: string, texts: string[], options: HandOnOptions) => withClient(terminal, options, async (client) => {
       const issuer = await identityOf(terminal, options)
+      const permissions = parsePermissions(texts)
       const link = makeLink({
-        issuer, to: did, mesh: await meshDid(client), permissions: parsePermissions(texts), depth: options.depth ?? 0,
+        issuer, to: did, mesh: await meshDid(client), permissions, depth: options.depth ?? 0,
         ...livesFor(options.expires ?? DEFAULT_LIFE_S),
       })
       await save(terminal, options, client, [link])
+      for (const line of await beyondOwn(client, permissions, terminal.interrupted)) terminal.note(`warning: ${line}`)
     }))
 
   handsOn(group.command('delegate').description('hand a capability of yours on, or less of it'))
@@ -118,6 +121,22 @@ async function save(terminal: Terminal, options: HandOnOptions, client: MeshClie
   printResult(terminal, options, { file: options.out, jti, root: made.root, holder: made.holder, perms, exp: made.exp }, () => fields(terminal, [
     ['file', options.out], ['link', jti], ['rights of', made.root], ['for', made.holder], ['until', time(made.exp * 1_000)], ...permissionFields(perms),
   ]))
+}
+
+/** What of the permissions is not the issuer's to hand on today. Making a capability is none of the mesh's business, so that it is said and not refused. */
+async function beyondOwn(client: MeshClient, permissions: readonly Permission[], signal: AbortSignal): Promise<string[]> {
+  let own: readonly Permission[]
+  try {
+    own = (await client.call('0xI:grants', { signal })).json<{ readonly perms: readonly string[] }>().perms.map(parsePermission)
+  } catch (error) {
+    return [`whether you may do this yourself was not looked at: ${error instanceof Error ? error.message : String(error)}`]
+  }
+  return permissions.filter(each => !isCovered(each, own)).map((each) => {
+    const common = formatPermissions(intersectPermissions([each], own))
+    const asked = formatPermissions([each]).join()
+    return common.length === 0 ? `you may not \`${asked}\` yourself: the capability gives nothing of that as long as you may not`
+      : `of \`${asked}\` you may yourself only \`${common.join(', ')}\`: the capability gives no more as long as you may not`
+  })
 }
 
 async function read(file: string): Promise<readonly string[]> {

@@ -73,6 +73,7 @@ function migrate(group: Command, terminal: Terminal): void {
       if (!dryRun && options.yes !== true && !(terminal.answers && await terminal.confirm(question))) {
         throw usage('Nothing was changed. --yes says that a stream is to order the writes of this node from now on; --dry-run looks first.')
       }
+      if (options.natsUrl !== undefined && options.set.some(([key]) => key === 'bus.url')) throw usage('--nats-url and --set bus.url say the same: give one of them.')
       const settings = { ...Object.fromEntries(options.set), ...(options.natsUrl !== undefined && { 'bus.url': options.natsUrl }) }
       const done = await askArchive(terminal, 'migrate', { dir, settings, dryRun }, 'verifying the log')
       printResult(terminal, options, { directory: dir, dryRun, ...done }, () => fields(terminal, [

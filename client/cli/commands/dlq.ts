@@ -1,7 +1,10 @@
 /** `cmesh dlq`: looks at dead letters and settles them. */
 import type { Command } from 'commander'
+import { CMeshError } from '../../../cmtp/errors.ts'
 import type { DeadLetter, LetterOutline } from '../../dead-letters.ts'
 import { examples, fields, integerFrom, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { EXIT, Reported } from '../exit-codes.ts'
+import { printFailure } from '../failure.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
 
@@ -53,14 +56,21 @@ function settle(
   group: Command, terminal: Terminal, verb: 'replay' | 'drop', description: string,
   act: (dlq: { replay(id: string): Promise<boolean>, drop(id: string): Promise<boolean> }, id: string) => Promise<boolean>, done: string,
 ): void {
-  withMesh(group.command(verb).description(description))
+  withMesh(group.command(verb).description(description), 'print one JSON document per letter')
     .argument('<id...>')
     .addHelpText('after', examples([`cmesh dlq ${verb} 4f0c…`, 'one'], [`cmesh dlq ${verb} 4f0c… 77aa…`, 'several']))
     .action((ids: readonly string[], options: MeshOptions) => withClient(terminal, options, async (client) => {
+      let missing = 0
       for (const id of ids) {
-        const was = await act(client.dlq, id)
-        printResult(terminal, options, { id, [done]: was }, () => [`${id} ${was ? done : 'is not there'}`])
+        if (await act(client.dlq, id)) {
+          printResult(terminal, options, { id, [done]: true }, () => [`${id} ${done}`])
+          continue
+        }
+        // The others are settled all the same.
+        missing++
+        printFailure(terminal, new CMeshError('CMESH_EVENTS_NO_LETTER', { id }), options.json === true)
       }
+      if (missing > 0) throw new Reported(EXIT.refused)
     }))
 }
 

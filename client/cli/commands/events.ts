@@ -1,13 +1,13 @@
 /** `cmesh events`: publishes, reads and follows channels. */
-import { spawn } from 'node:child_process'
 import type { Command } from 'commander'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { usage } from '../../options.ts'
-import type { ChannelEvent } from '../../subscription.ts'
 import { examples, integerFrom, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { dataOf, printEvent } from '../event-lines.ts'
 import { readInput } from '../input.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
+import { take } from './events-take.ts'
 
 const SEQUENCE = integerFrom(1, Number.MAX_SAFE_INTEGER)
 
@@ -116,43 +116,6 @@ function range(group: Command, terminal: Terminal): void {
     }))
 }
 
-interface TakeOptions extends TailOptions {
-  readonly from?: 'new' | 'first' | number
-  readonly ackWait?: number
-  readonly attempts?: number
-  readonly exec?: string
-}
-
-function take(group: Command, terminal: Terminal): void {
-  withMesh(group.command('take').description('take events as a member of a group, until Ctrl-C'), 'print one JSON document per event')
-    .argument('<channel>')
-    .argument('<group>')
-    .option('--count <n>', 'stop after so many events', integerFrom(1, 1_000_000_000))
-    .option('--from <where>', 'where a new group begins: new, first or a sequence (default: new)', beginning)
-    .option('--ack-wait <ms>', 'how long a member of a new group may take (default: 30000)', integerFrom(100, 3_600_000))
-    .option('--attempts <n>', 'how often a new group tries an event (default: 5)', integerFrom(1, 100))
-    .option('--exec <command>', 'run a shell command per event, its data on standard input; a failure gives the event back')
-    .addHelpText('after', examples(
-      ['cmesh events take orders packers', 'share the channel with other packers'],
-      ['cmesh events take orders packers --from first --exec ./pack.sh', 'a command for each event'],
-    ))
-    .action((channel: string, name: string, options: TakeOptions) => withClient(terminal, options, async (client) => {
-      let left = options.count ?? Infinity
-      let enough = (): void => undefined
-      const done = new Promise<void>((resolve) => { enough = resolve })
-      terminal.interrupted.addEventListener('abort', enough, { once: true })
-      const member = await client.group(channel, name, async (event) => {
-        if (options.exec !== undefined) await execute(options.exec, event, terminal)
-        printEvent(terminal, options, event)
-        if (--left <= 0) enough()
-      }, { from: options.from, ackWaitMs: options.ackWait, attempts: options.attempts, signal: terminal.interrupted })
-      if (terminal.messagesAreSeen) terminal.note(terminal.styleNote('dim', `taking from ${channel} for ${name}; Ctrl-C ends it`))
-      await done
-      await member.close()
-      if (left > 0) throw new CMeshError('CMESH_CLIENT_ABORTED')
-    }))
-}
-
 function groups(group: Command, terminal: Terminal): void {
   withMesh(group.command('groups').description('list the groups of a channel'))
     .argument('<channel>')
@@ -172,41 +135,13 @@ function removeGroup(group: Command, terminal: Terminal): void {
     .argument('<group>')
     .addHelpText('after', examples(['cmesh events remove-group orders packers', 'its next member begins anew']))
     .action((channel: string, name: string, options: MeshOptions) => withClient(terminal, options, async (client) => {
-      await client.removeGroup(channel, name, { signal: terminal.interrupted })
+      if (!await client.removeGroup(channel, name, { signal: terminal.interrupted })) throw new CMeshError('CMESH_EVENTS_NO_GROUP', { channel, group: name })
       printResult(terminal, options, { channel, group: name }, () => [`${channel} ${name} removed`])
     }))
-}
-
-function beginning(text: string): 'new' | 'first' | number {
-  return text === 'new' || text === 'first' ? text : SEQUENCE(text)
-}
-
-/** Rejects where the command fails: the event goes back to its group then. */
-function execute(command: string, event: ChannelEvent, terminal: Terminal): Promise<void> {
-  const bytes = typeof event.data === 'string' ? Buffer.from(event.data) : Buffer.from(event.data.base64, 'base64')
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, { shell: true, stdio: ['pipe', 'ignore', 'inherit'], env: { ...terminal.env, CMESH_EVENT_SEQ: String(event.seq) } })
-    child.once('error', reject)
-    child.once('close', (code, signal) => {
-      if (code === 0) resolve()
-      else reject(new Error(`the command ended with ${signal ?? code ?? 'nothing'}`))
-    })
-    // A command that does not read its input has failed by its own status, or not at all.
-    child.stdin.once('error', () => undefined)
-    child.stdin.end(bytes)
-  })
 }
 
 async function payloadOf(payload: string | undefined, file: string | undefined): Promise<Uint8Array | string> {
   if (payload !== undefined && file === undefined) return payload
   if (payload !== undefined || file === undefined) throw usage('Give a payload or --file.')
   return await readInput(file)
-}
-
-function printEvent(terminal: Terminal, options: MeshOptions, event: ChannelEvent): void {
-  printResult(terminal, options, event, () => [`${terminal.style('bold', `#${event.seq}`)} ${terminal.style('dim', time(event.timeMs))} ${terminal.foreign(dataOf(event))}`])
-}
-
-function dataOf({ data }: ChannelEvent): string {
-  return typeof data === 'string' ? data : `base64 ${data.base64}`
 }

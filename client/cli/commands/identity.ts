@@ -7,7 +7,7 @@ import type { IdentityInfo } from '../../identity-store.ts'
 import { usage } from '../../options.ts'
 import { rotationOf } from '../../rotation.ts'
 import type { RotationState } from '../../rotation-store.ts'
-import { examples, fields, identities, printResult, withClient, withJson, withLocation, type JsonOption, type MeshOptions } from '../command.ts'
+import { examples, fields, identities, MESH_OPTIONS, printResult, refuseIdle, withClient, withJson, withLocation, type JsonOption, type MeshOptions } from '../command.ts'
 import { readInput } from '../input.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
@@ -46,7 +46,8 @@ export function identity(program: Command, terminal: Terminal): void {
       ['cmesh identity show work', 'its DID and where it came from'],
       ['cmesh identity show work --mesh', 'and whether the mesh can rotate it'],
     ))
-    .action(async (name: string, options: MeshOptions & { readonly mesh?: boolean }) => {
+    .action(async (name: string, options: MeshOptions & { readonly mesh?: boolean }, command: Command) => {
+      if (options.mesh !== true) refuseIdle(command, MESH_OPTIONS, 'no mesh is asked without --mesh.')
       const found = await identities(terminal).describe(name)
       if (found === undefined) throw usage(`There is no identity ${name}; \`cmesh identity new ${name}\` makes it.`)
       const state = await rotations(terminal).state(name)

@@ -1,5 +1,6 @@
 /** `cmesh later`: the delayed calls that `cmesh call --at` and `--in` asked for. */
 import type { Command } from 'commander'
+import { CMeshError } from '../../../cmtp/errors.ts'
 import { examples, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
@@ -23,6 +24,7 @@ export function later(program: Command, terminal: Terminal): void {
     .addHelpText('after', examples(['cmesh later cancel 0190…', 'as long as it is not made']))
     .action((id: string, options: MeshOptions) => withClient(terminal, options, async (client) => {
       const cancelled = await client.later.cancel(id, { signal: terminal.interrupted })
-      printResult(terminal, options, { id, cancelled }, () => [`${id} ${cancelled ? 'cancelled' : 'is not there'}`])
+      if (!cancelled) throw new CMeshError('CMESH_STATE_LATER', { id, reason: 'none of yours waits by this id; it was made or cancelled before, or is somebody else\'s' })
+      printResult(terminal, options, { id, cancelled }, () => [`${id} cancelled`])
     }))
 }

@@ -11,7 +11,7 @@ import type { KeyPair } from '../../../cmtp/identity/keys.ts'
 import { defaultDataDir } from '../../descriptor.ts'
 import { keptKeyFile, readKeyFile } from '../../key-file.ts'
 import { usage } from '../../options.ts'
-import { didFrom, examples, fields, printResult, withJson, type JsonOption } from '../command.ts'
+import { didFrom, examples, fields, printResult, refuseIdle, withJson, type JsonOption } from '../command.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface DataOptions extends JsonOption {
@@ -86,7 +86,8 @@ export function mesh(program: Command, terminal: Terminal): void {
       ['cmesh mesh certify did:key:z6Mk… --key ~/mesh.key --out certificate', 'by a key that is kept elsewhere'],
     ))
     .addHelpText('after', '\nA certificate is no secret, and does not end: a node that is to leave is taken out of the mesh by its operator.')
-    .action(async (did: string, options: CertifyOptions) => {
+    .action(async (did: string, options: CertifyOptions, command: Command) => {
+      if (options.key !== undefined) refuseIdle(command, ['data'], '--key is the key that certifies.')
       const certificate = certify(did, await meshKey(dirOf(options), options.key))
       if (options.out !== undefined) await write(path.resolve(options.out), certificate)
       const text = formatCertificate(certificate)

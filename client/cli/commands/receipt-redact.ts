@@ -18,7 +18,7 @@ export function redact(command: Command, terminal: Terminal): void {
     .argument('<file>', 'the receipt, - for standard input')
     .option('--layer <n>', 'a layer to keep back, by its number in `cmesh receipt show`; can be given again', numbers)
     .addOption(new Option('--all-but <n>', 'a layer to show, and no other; can be given again').argParser(numbers).conflicts('layer'))
-    .requiredOption('-o, --out <file>', 'where to write it')
+    .requiredOption('-o, --out <file>', 'where to write it, a new file')
     .addHelpText('after', examples(
       ['cmesh receipt redact hello.receipt --layer 0 --out shown.receipt', 'without what the first hop did'],
       ['cmesh receipt redact hello.receipt --all-but 1 --out shown.receipt', 'with what one hop did'],

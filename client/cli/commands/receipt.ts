@@ -3,10 +3,11 @@ import { InvalidArgumentError, type Command } from 'commander'
 import { decodeLayer, type DecodedLayer } from '../../../cmtp/layer.ts'
 import { claimants, type Claimants } from '../../../cmtp/receipt/claims.ts'
 import { decodeReceipt, type DecodedReceipt } from '../../../cmtp/receipt/receipt.ts'
+import { invalid } from '../../../cmtp/receipt/refusal.ts'
 import { verifyReceipt } from '../../../cmtp/receipt/verify.ts'
 import { layerSpanId } from '../../../cmtp/trace-context.ts'
 import { usage } from '../../options.ts'
-import { didFrom, examples, fields, meshOf, printResult, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
+import { didFrom, examples, fields, meshOf, printResult, refuseIdle, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
 import { hopTree } from '../hop-tree.ts'
 import { readInput } from '../input.ts'
@@ -40,7 +41,7 @@ function show(command: Command, terminal: Terminal): void {
     .addHelpText('after', examples(['cmesh receipt show hello.receipt', 'hops, decisions, times, gas, state']))
     .action(async (file: string, options: JsonOption) => {
       const decoded = decodeReceipt(await readInput(file))
-      const layers = decoded.layers.map(({ shown }) => shown && decodeLayer(Buffer.concat([shown.layer, shown.texts])))
+      const layers = decoded.layers.map(({ shown }, at) => shown && shownLayer(shown, at))
       printResult(terminal, options, documentOf(decoded, layers), () => linesOf(terminal, decoded, layers))
     })
 }
@@ -56,7 +57,8 @@ function verify(command: Command, terminal: Terminal): void {
       ['cmesh receipt verify hello.receipt --mesh did:key:z6Mk…', 'exit code 0: it holds; 1: it does not; 2: it is none'],
       ['cmesh receipt verify hello.receipt --json', 'for a script'],
     ))
-    .action(async (file: string, options: VerifyOptions) => {
+    .action(async (file: string, options: VerifyOptions, self: Command) => {
+      if (options.mesh !== undefined) refuseIdle(self, ['data'], '--mesh says which mesh has to stand behind the receipt.')
       const mesh = options.mesh ?? (await meshOf(terminal, options)).descriptor?.did
       if (mesh === undefined) throw usage('Say by --mesh which mesh has to stand behind the receipt: its DID.')
       const witness = options.witness === undefined ? undefined : await readInput(options.witness)
@@ -81,14 +83,20 @@ function verify(command: Command, terminal: Terminal): void {
 
 function find(command: Command, terminal: Terminal): void {
   withMesh(command.command('find').description('get the receipt of a request, whichever node answered it: your own, or any with the right to read 0xE:audit:receipts'))
-    .argument('<id>', 'the message id, 32 hex digits')
-    .option('--out <file>', 'where to write it (default: <id>.receipt)')
+    .argument('<id>', 'the message id, 32 hex digits', messageId)
+    .option('-o, --out <file>', 'where to write it, a new file (default: <id>.receipt)')
     .addHelpText('after', examples(['cmesh receipt find 019aa2…', 'as long as its layers are kept']))
     .action((id: string, options: MeshOptions & { readonly out?: string }) => withClient(terminal, options, async (client) => {
       const { body } = await client.call(`0xC:receipt:${id}`, { signal: terminal.interrupted })
       const file = await writeOutput(options.out ?? `${id}.receipt`, body)
       printResult(terminal, options, { id, file, bytes: body.length }, () => [`${file} (${body.length} bytes)`])
     }))
+}
+
+function messageId(text: string): string {
+  const id = text.toLowerCase()
+  if (!/^[0-9a-f]{32}$/.test(id)) throw new InvalidArgumentError('A message id has 32 hex digits; `cmesh call --json` and `cmesh receipt show` print it as id and message.')
+  return id
 }
 
 function count(text: string): number {
@@ -106,6 +114,15 @@ function documentOf(receipt: DecodedReceipt, layers: readonly (DecodedLayer | un
       count: record.count, timeUs: record.timeUs,
     },
     claimed: evidence === undefined ? null : claimedOf(claimants(evidence)),
+  }
+}
+
+/** A layer as it stands in a receipt. Throws `CMESH_RECEIPT_INVALID` for one that is none: the hashes of such a receipt do not hold either. */
+function shownLayer({ layer, texts }: { readonly layer: Uint8Array, readonly texts: Uint8Array }, at: number): DecodedLayer {
+  try {
+    return decodeLayer(Buffer.concat([layer, texts]))
+  } catch (cause) {
+    throw invalid('layer', `layer ${at} cannot be read`, at, cause)
   }
 }
 

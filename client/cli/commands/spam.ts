@@ -11,7 +11,7 @@ import type { Reply } from '../../reply.ts'
 import { checkMix, claimMixName, DEFAULT_MIX, readLog } from '../../spam/mix.ts'
 import { RawBaseline } from '../../spam/raw-baseline.ts'
 import { spam as run, type SpamReport } from '../../spam/spam.ts'
-import { examples, integerFrom, printResult, withClient, withMesh, type MeshOptions } from '../command.ts'
+import { examples, integerFrom, printResult, refuseIdle, withClient, withMesh, type MeshOptions } from '../command.ts'
 import { EXIT, Reported } from '../exit-codes.ts'
 import { withProgress, type Progress } from '../progress.ts'
 import { keepReceipt, RECEIPT, WITNESS } from '../receipt-files.ts'
@@ -59,7 +59,9 @@ export function spam(program: Command, terminal: Terminal): void {
       ['cmesh spam --log requests.log --json', 'ask it again'],
       ['cmesh spam --count 1000 --receipts ./receipts', 'and `cmesh receipt replay ./receipts`'],
     ))
-    .action(async (options: SpamOptions) => {
+    .action(async (options: SpamOptions, command: Command) => {
+      if (options.receipts !== undefined) refuseIdle(command, ['receipt'], '--receipts asks for each receipt, which is the level full.')
+      if (options.batch > 1) refuseIdle(command, ['coalesce'], 'with --batch it is said what shares a message.')
       const mix = await mixOf(options, terminal)
       const log = options.writeLog === undefined ? undefined : await openLog(options.writeLog)
       const { receipts } = options

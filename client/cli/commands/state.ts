@@ -1,5 +1,4 @@
 /** `cmesh state`: state by key, now or as it was, and proofs of it that hold without a mesh. */
-import { writeFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import type { ProvenState } from '../../../cmtp/state-proof.ts'
 import { verifyStateProof } from '../../../cmtp/state-proof.ts'
@@ -7,6 +6,7 @@ import { usage } from '../../options.ts'
 import { bytesFrom, bytesText, stateAt, stateChanges, stateProof, stateValue, type StateChange, type StateValue } from '../../state.ts'
 import { didFrom, examples, fields, integerFrom, printResult, time, withClient, withJson, withMesh, type JsonOption, type MeshOptions } from '../command.ts'
 import { readInput } from '../input.ts'
+import { writeOutput } from '../output.ts'
 import { withProgress } from '../progress.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
@@ -40,7 +40,7 @@ function get(group: Command, terminal: Terminal): void {
     .argument('<key>', 'the key')
     .option('--at <seq>', 'after this block', SEQUENCE)
     .option('--proof', 'as it was at the newest checkpoint, with a proof: print that')
-    .option('--out <file>', 'write the proof there')
+    .option('--out <file>', 'write the proof there, to a new file')
     .addHelpText('after', examples(
       ['cmesh state get 0x002 count --at 12', 'after block 12'],
       ['cmesh state get 0x000 name/hello.mcom --proof --out proof.json', 'whose name it is, for somebody else'],
@@ -56,7 +56,7 @@ function get(group: Command, terminal: Terminal): void {
         if (proof === true) {
           const { text, proven } = await stateProof(client, contract, key, { signal })
           if (out === undefined) return terminal.print(text)
-          await writeFile(out, `${text}\n`)
+          await writeOutput(out, Buffer.from(`${text}\n`))
           return printProven(terminal, options, proven)
         }
         const found = at === undefined

@@ -6,7 +6,7 @@ import { CMeshError } from '../../../cmtp/errors.ts'
 import type { ClusterPart } from '../../cluster-control.ts'
 import { defaultDataDir, type MeshDescriptor } from '../../descriptor.ts'
 import { usage } from '../../options.ts'
-import { didFrom, examples, fields, identities, integerFrom, printResult, withJson, type JsonOption } from '../command.ts'
+import { didFrom, examples, fields, identities, integerFrom, printResult, refuseIdle, withJson, type JsonOption } from '../command.ts'
 import { NodeProcess } from '../node-process.ts'
 import { withProgress } from '../progress.ts'
 import type { Terminal } from '../terminal.ts'
@@ -42,7 +42,9 @@ export function up(program: Command, terminal: Terminal): void {
       ['cmesh up --nodes 3', 'a mesh of three nodes on three brokers'],
       ['cmesh up --set state.durability=disk', 'with a setting'],
     ))
-    .action(async (options: UpOptions) => {
+    .action(async (options: UpOptions, command: Command) => {
+      if (options.operator !== undefined) refuseIdle(command, ['identity'], '--operator says who holds every right, and up does nothing else as you.')
+      if (options.natsUrl !== undefined) refuseIdle(command, ['port'], 'with --nats-url no nats-server is started.')
       const given = operatorOf(options, terminal.env)
       const operator = given ?? (await identities(terminal).loadOrCreateIdentity(options.identity)).did
       const dir = options.data ?? defaultDataDir(terminal.env)

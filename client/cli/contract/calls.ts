@@ -7,10 +7,13 @@ import type { RecordedCall } from '../../deployment.ts'
 import { usage } from '../../options.ts'
 import { readInput } from '../input.ts'
 
-/** Throws `CMESH_CLIENT_USAGE`, or `CMESH_FQMN_*` for a line that is no address. */
+/** At least one. Throws `CMESH_CLIENT_USAGE`, or `CMESH_FQMN_*` for a line that is no address. */
 export async function readCalls(file: string, address: string): Promise<readonly RecordedCall[]> {
   const text = Buffer.from(await readInput(file)).toString('utf8').trim()
-  return text.startsWith('[') ? fromJson(file, text) : fromLog(text, address)
+  const calls = text.startsWith('[') ? fromJson(file, text) : fromLog(text, address)
+  // Who gives calls to compare must not take it that they were.
+  if (calls.length === 0) throw usage(`${file === '-' ? 'Standard input' : file} has no call of ${address} to compare; without --calls the replacement alone is tried.`)
+  return calls
 }
 
 function fromJson(file: string, text: string): readonly RecordedCall[] {

@@ -1,5 +1,6 @@
 /** What a command is given to work on: a contract's source, which it compiles, a module or a package. */
 import { extname } from 'node:path'
+import { InvalidArgumentError } from 'commander'
 import { decodePackage, packageManifest, type ContractManifest } from '../../../cmtp/package.ts'
 import { SDK_VERSION, type ContractAbi } from '../../contract/abi.ts'
 import { compileContract, type CompiledContract } from '../../contract/compile.ts'
@@ -46,6 +47,18 @@ export async function compiled(terminal: Terminal, project: Project): Promise<Co
 
 export function ofCompiled({ name, version }: Project, { wasm, abi, compiler, flags, sourceHash }: CompiledContract): CompiledCode {
   return { module: wasm, abi, manifest: packageManifest({ name, version, compiler, sdk: SDK_VERSION, flags, sourceHash }) }
+}
+
+/** Semantic Versioning 2.0.0, item 2, 9 and 10. */
+const SEMANTIC_VERSION = /^(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)(?:-[\dA-Za-z-]+(?:\.[\dA-Za-z-]+)*)?(?:\+[\dA-Za-z-]+(?:\.[\dA-Za-z-]+)*)?$/
+const VERSION_CHARACTERS = 64
+
+/** How a command that puts code in a place is told its version: for `Command.option`. */
+export const VERSION_OPTION = ['--version <version>', 'version of the contract, as 1.2.3 (default: its package.json, else 0.1.0)', versionFrom] as const
+
+function versionFrom(text: string): string {
+  if (text.length > VERSION_CHARACTERS || !SEMANTIC_VERSION.test(text)) throw new InvalidArgumentError(`It must be a semantic version like 1.2.3 or 2.0.0-rc.1, of at most ${VERSION_CHARACTERS} characters.`)
+  return text
 }
 
 /** The manifest with what the user says of it. */

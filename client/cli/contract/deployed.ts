@@ -23,8 +23,8 @@ export async function findContract(client: MeshClient, given: string, options: V
 
 async function addressOf(client: MeshClient, given: string, options: VerbOptions): Promise<string> {
   if (isContractAddress(given)) return given
-  const route = parseFqmn(/^0x[A-Z]/.test(given) ? given : `0xR:${given}`)
-  const target = route.service === 'R' ? parseFqmn((await client.resolve(route.segments[0] ?? '', options)).target) : route
+  const route = /^0x[A-Z]/.test(given) ? parseFqmn(given) : undefined
+  const target = route === undefined || route.service === 'R' ? parseFqmn((await client.resolve(route?.segments[0] ?? given, options)).target) : route
   const [address = ''] = target.segments
   if (target.service !== 'S' || !isContractAddress(address)) throw usage(`${given} is no contract: it means ${target.text}.`)
   return address

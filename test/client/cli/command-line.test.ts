@@ -42,6 +42,7 @@ describe('help', () => {
       'events groups', 'events publish', 'events range', 'events read', 'events remove-group', 'events tail', 'events take',
       'identity derive', 'identity export', 'identity import', 'identity list', 'identity new', 'identity next', 'identity rotate', 'identity show',
       'keys drop', 'keys rotate', 'keys show', 'later cancel', 'later ls', 'login', 'mesh certify', 'mesh did', 'mesh init',
+      'name release', 'name renew', 'name transfer', 'name update',
       'operator export', 'operator init', 'operator show', 'receipt export', 'receipt find', 'receipt redact', 'receipt replay', 'receipt show',
       'receipt verify', 'register', 'resolve', 'restore', 'spam',
       'state checkpoint', 'state diff', 'state get', 'state verify', 'status', 'up', 'verify', 'whoami',
@@ -112,6 +113,8 @@ describe('a wrong command line', () => {
     [['contract', 'replace'], /missing required argument 'contract'/],
     [['contract', 'call', '0x002', 'get', '1', '--args', '[1]'], /Give arguments as words or as --args, not both\./],
     [['contract', 'proxy', '0x002', '--init', '1'], /--init takes a JSON array/],
+    ...['deploy', 'contract deploy', 'contract replace 0x002', 'contract dry-run 0x002'].flatMap((command) => ['abc', '', '1', '1.2', '1.2.3.4', '01.2.3', '1.2.3 ', `1.2.${'3'.repeat(61)}`]
+      .map((version): [readonly string[], RegExp] => [[...command.split(' '), '--version', version], /It must be a semantic version like 1\.2\.3 or 2\.0\.0-rc\.1/])),
     [['contract', 'verify', '0x002', '--version', '0'], /It must be an integer from 1 to /],
     [['spam', '--count', '-1'], /It must be an integer from 1 to 100000000\./],
     [['spam', '--mix', 'a', '--log', 'b'], /Give --mix or --log, not both\./],
@@ -122,6 +125,11 @@ describe('a wrong command line', () => {
     [['call', '0xSW:0x001:f', '--in', '31622400001'], /It must be an integer from 0 to 31622400000 \(366 days\)\./],
     [['call', '0xSW:0x001:f', '--in', '100', '--receipt', 'x'], /option '--in <ms>' cannot be used with option '--receipt/],
     [['call', '0xSW:0x001:f', '--at', '2030-01-31', '--witness', 'x'], /option '--at <time>' cannot be used with option '--witness/],
+    [['call', '0xSW:0x001:f', '--receipt', 'ful'], /--receipt ful is neither none, hash nor full\. Did you mean full\? A file of that name is \.\/ful\./],
+    [['call', '0xSW:0x001:f', '--receipt', 'x', '--witness', './x'], /A receipt and its witness are two files, and x is one\./],
+    [['call', '0xSW:0x001:f', '--receipt', 'full', '--witness', 'x'], /--witness and --no-witness go with --receipt FILE/],
+    [['call', '0xSW:0x001:f', '--no-witness'], /--witness and --no-witness go with --receipt FILE/],
+    [['name', 'transfer', 'a.mcom', 'ben'], /value 'ben' is invalid for argument 'did'\. It must be a DID/],
     [['consensus', 'skip', '--from', 'x.json', '--reason', 'why'], /option '--from <file>' cannot be used with option '--reason <text>'/],
     [['consensus', 'skip', '--from', 'x.json', '--yes'], /option '--from <file>' cannot be used with option '--yes'/],
     [['completion', 'csh'], /Allowed choices are bash, zsh, fish\./],
@@ -204,7 +212,7 @@ describe('exit codes', () => {
   test('follow the status of each code in the catalogue', () => {
     for (const [code, { status }] of Object.entries(CATALOGUE)) {
       const exit = exitCodeOf(new CMeshError(code as ErrorCode))
-      const usage = code === 'CMESH_CLIENT_USAGE' || code === 'CMESH_BROKER_ACCOUNTS' || code.startsWith('CMESH_CONFIG_')
+      const usage = code === 'CMESH_CLIENT_USAGE' || ['CMESH_BROKER_ACCOUNTS', 'CMESH_RECEIPT_FORMAT'].includes(code) || code.startsWith('CMESH_CONFIG_')
       const expected = code === 'CMESH_CLIENT_ABORTED' ? EXIT.interrupted : usage ? EXIT.usage : status < 500 ? EXIT.refused : EXIT.unreachable
       expect([code, exit]).toEqual([code, expected])
     }

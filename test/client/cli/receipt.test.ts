@@ -51,7 +51,7 @@ describe('a redacted receipt', () => {
     [['--all-but', '0'], [1]],
     [['--all-but', '0', '--all-but', '1'], []],
   ])('by %j keeps %j back, verifies, and shows which those are', async (options, keptBack) => {
-    const file = join(dir, 'redacted')
+    const file = join(dir, `redacted ${options.join(' ')}`)
     expect(await json('redact', VIEW, ...options, '-o', file)).toEqual({ file, bytes: (await stat(file)).size, layers: 2, keptBack, evidenceLeftOut: false })
     expect((await stat(file)).mode & 0o777).toBe(0o600)
     expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, keptBack, layers: [0, 1].map(at => keptBack.includes(at) ? null : expect.anything()) })
@@ -67,11 +67,11 @@ describe('a redacted receipt', () => {
   })
 
   test('of a write loses its claims with the layer that they are of, and says so', async () => {
-    const file = join(dir, 'write')
+    const [file, more] = [join(dir, 'write'), join(dir, 'write-that-is-claimed')]
     expect(await cmesh('redact', WRITE, '--layer', '0', '--out', file)).toMatchObject({ code: EXIT.ok, out: expect.stringContaining('the members\' claims, which are of a layer that is kept back') })
     expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, claims: [] })
-    expect(await json('redact', WRITE, '--layer', '1', '--out', file)).toMatchObject({ evidenceLeftOut: false })
-    expect(await json('verify', file, '--mesh', MESH)).toMatchObject({ valid: true, claims: [{}, {}, {}] })
+    expect(await json('redact', WRITE, '--layer', '1', '--out', more)).toMatchObject({ evidenceLeftOut: false })
+    expect(await json('verify', more, '--mesh', MESH)).toMatchObject({ valid: true, claims: [{}, {}, {}] })
   })
 
   test.each([
@@ -89,8 +89,44 @@ describe('a redacted receipt', () => {
 
   test('is not made of what is no receipt, or where nothing can be written', async () => {
     await writeFile(join(dir, 'noise'), 'noise')
-    expect(await cmesh('redact', join(dir, 'noise'), '--layer', '0', '--out', join(dir, 'x'))).toMatchObject({ code: EXIT.refused, err: expect.stringContaining('CMESH_RECEIPT_FORMAT') })
+    expect(await cmesh('redact', join(dir, 'noise'), '--layer', '0', '--out', join(dir, 'x'))).toMatchObject({ code: EXIT.usage, err: expect.stringContaining('CMESH_RECEIPT_FORMAT') })
     expect(await cmesh('redact', VIEW, '--layer', '0', '--out', join(dir, 'no', 'x'))).toMatchObject({ code: EXIT.usage, err: expect.stringContaining(`${join(dir, 'no', 'x')} cannot be written: `) })
+  })
+})
+
+describe('what is no receipt', () => {
+  test.each([['show'], ['redact', '--layer', '0', '--out', 'never'], ['verify', '--mesh', MESH]])('ends %s with 2, as verify does', async (command, ...options) => {
+    for (const [name, bytes] of [['nothing', ''], ['other', 'CMRCnoise'], ['cut', (await readFile(VIEW)).subarray(0, 300)]] as const) {
+      await writeFile(join(dir, name), bytes)
+      expect((await cmesh(command, join(dir, name), ...options)).code).toBe(EXIT.usage)
+    }
+  })
+
+  test('but for a layer of it is shown as little as it is verified: with 1', async () => {
+    const bytes = await readFile(VIEW)
+    const at = bytes.indexOf(Buffer.from(decodeReceipt(bytes).layers[1]?.shown?.layer ?? ''))
+    bytes.writeUInt8(0xff, at)
+    const file = join(dir, 'layer')
+    await writeFile(file, bytes)
+    expect(await cmesh('show', file)).toEqual({ code: EXIT.refused, out: '', err: 'error CMESH_RECEIPT_INVALID: The receipt does not hold (layer): layer 1 cannot be read.\n' })
+    expect(await cmesh('verify', file, '--mesh', MESH)).toMatchObject({ code: EXIT.refused, out: expect.stringMatching(/^invalid: layer 1: /) })
+  })
+})
+
+describe('a file that is there', () => {
+  test('is not written over by a redacted receipt', async () => {
+    const file = join(dir, 'mine')
+    await writeFile(file, 'mine')
+    const { code, out, err } = await cmesh('redact', VIEW, '--layer', '0', '-o', file)
+    expect([code, out, err]).toEqual([EXIT.usage, '', `error CMESH_CLIENT_USAGE: ${file} is there already and is not written over: give another name, or move it away first.\n`])
+    expect(await readFile(file, 'utf8')).toBe('mine')
+  })
+})
+
+describe('what is found is asked for by its message id', () => {
+  test.each(['abc', 'hello.receipt', '019aa2c4', `${'0'.repeat(31)}g`])('which %s is not', async (id) => {
+    const { code, err } = await cmesh('find', id)
+    expect([code, err]).toEqual([EXIT.usage, expect.stringContaining(`error CMESH_CLIENT_USAGE: command-argument value '${id}' is invalid for argument 'id'. A message id has 32 hex digits`)])
   })
 })
 
@@ -99,7 +135,9 @@ describe('a time in the past', () => {
     expect(pastMoment('2030-01-31T12:00:00Z')).toBe(Date.UTC(2030, 0, 31, 12))
     expect(pastMoment('1800000000000')).toBe(1_800_000_000_000)
     for (const [text, ms] of [['90s', 90_000], ['15m', 900_000], ['2h', 7_200_000], ['7d', 604_800_000]] as const) {
-      const ago = Date.now() - pastMoment(text)
+      // Looked at first: the clock may move between the two.
+      const then = pastMoment(text)
+      const ago = Date.now() - then
       expect(ago >= ms && ago < ms + 60_000).toBe(true)
     }
     for (const text of ['', 'yesterday', '-2h', '2w', '2030', '2030-13-01', 'Jan 5']) expect(() => pastMoment(text === '2030' ? '2030x' : text)).toThrow(InvalidArgumentError)

@@ -237,6 +237,19 @@ describe('a receipt', () => {
     await expect(replayed([whole], { dir: file('nowhere') })).rejects.toMatchObject({ code: 'CMESH_STATE_NO_LOG' })
   })
 
+  test('a directory is replayed but for what in it cannot be read, which is told so in its place', async () => {
+    const mixed = file('mixed')
+    const whole = await kept('in-a-directory', session, '0xS:0x002:get')
+    await mkdir(path.join(mixed, 'a.receipt'), { recursive: true })
+    for (const name of ['b.receipt', 'c.receipt']) await cp(whole, path.join(mixed, name))
+    await mkdir(path.join(mixed, `b.receipt${WITNESS}`))
+    await cp(whole + WITNESS, path.join(mixed, `c.receipt${WITNESS}`))
+    const unreadable = (name: string): object => ({ verdict: 'none', error: { code: 'CMESH_CLIENT_USAGE', message: expect.stringMatching(new RegExp(`${name} cannot be read: .*EISDIR`)) } })
+    expect((await replayed([mixed])).receipts).toMatchObject([unreadable('a.receipt'), unreadable('b.receipt.witness'), { file: path.join(mixed, 'c.receipt'), verdict: 'identical' }])
+    await expect(replayReceipts({ dir: data, files: [mixed], witness: whole + WITNESS }, () => undefined)).rejects.toMatchObject({ code: 'CMESH_CLIENT_USAGE', message: expect.stringContaining('A witness is that of one receipt') })
+    await expect(replayed([path.join(mixed, 'b.receipt')])).rejects.toMatchObject({ code: 'CMESH_CLIENT_USAGE', message: expect.stringContaining('b.receipt.witness cannot be read') })
+  })
+
   test('of another log, or of a later place than the log has, is told so', async () => {
     const early = file('spam/a0-0000.receipt')
     const otherLog = (says: RegExp): object => ({ verdict: 'none', error: { code: 'CMESH_RECEIPT_OTHER_LOG', message: expect.stringMatching(says) } })

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { extname } from 'node:path'
 import type { Command } from 'commander'
 import type { ContractAbi } from '../../../contract/abi.ts'
-import { examples, printResult, withClient, withMesh, type MeshOptions } from '../../command.ts'
+import { examples, MESH_OPTIONS, printResult, refuseIdle, withClient, withMesh, type MeshOptions } from '../../command.ts'
 import { clientOf } from '../../contract/build.ts'
 import { codeOf } from '../../contract/code.ts'
 import { findContract, patience } from '../../contract/deployed.ts'
@@ -23,8 +23,9 @@ export function client(group: Command, terminal: Terminal): void {
       ['cmesh contract client 0x002 --out counter.ts', 'for a contract on the mesh'],
       ['cmesh contract client build/token.wasm', 'for one in a file'],
     ))
-    .action(async (given: string, options: ClientOptions) => {
+    .action(async (given: string, options: ClientOptions, command: Command) => {
       const local = given === '.' || ['.wasm', '.cmpk', '.ts'].includes(extname(given)) || await isFile(`${given}/index.ts`)
+      if (local) refuseIdle(command, MESH_OPTIONS, 'a contract in a file asks no mesh.')
       const { name, abi } = local ? await inFile(terminal, given) : await onMesh(terminal, given, options)
       const source = clientOf(name, abi)
       if (options.out !== undefined) await writeFile(options.out, source)

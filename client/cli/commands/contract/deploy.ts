@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import type { DryDeployment } from '../../../deployment.ts'
 import { examples, fields, printResult, withClient, withMesh, type MeshOptions } from '../../command.ts'
-import { codeOf, jsonArguments, named } from '../../contract/code.ts'
+import { codeOf, jsonArguments, named, VERSION_OPTION } from '../../contract/code.ts'
 import { patience } from '../../contract/deployed.ts'
 import { packageFacts, placedLines } from '../../contract/deployment.ts'
 import { outcomeText } from '../../contract/dry-run-lines.ts'
@@ -25,7 +25,7 @@ export function deploy(parent: Command, terminal: Terminal): void {
   withMesh(parent.command('deploy').description('put a contract on the mesh'))
     .argument('[path]', 'a project\'s directory, an AssemblyScript file, a .wasm module or a .cmpk package', '.')
     .option('--name <name>', 'what the contract is called (default: its package.json, file or directory)')
-    .option('--version <version>', 'version of the contract (default: its package.json, else 0.1.0)')
+    .option(...VERSION_OPTION)
     .option('--init <json>', 'arguments of its init function, a JSON array')
     .option('--replaceable', 'you may put other code in its place later; without it nobody may, ever')
     .option('--salt <hex>', 'so many hex digits: the same salt, code and arguments give the same address (default: random)')

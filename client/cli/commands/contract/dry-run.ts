@@ -5,9 +5,9 @@ import { isContractAddress } from '../../../../cmtp/fqmn.ts'
 import { defaultDataDir } from '../../../descriptor.ts'
 import { usage } from '../../../options.ts'
 import { askArchive } from '../../archive-process.ts'
-import { examples, integerFrom, printResult, withClient, withMesh, type MeshOptions } from '../../command.ts'
+import { examples, integerFrom, printResult, refuseIdle, withClient, withMesh, type MeshOptions } from '../../command.ts'
 import { readCalls } from '../../contract/calls.ts'
-import { codeOf, named } from '../../contract/code.ts'
+import { codeOf, named, VERSION_OPTION } from '../../contract/code.ts'
 import { findContract, patience } from '../../contract/deployed.ts'
 import { packageFacts } from '../../contract/deployment.ts'
 import { dryRunLines } from '../../contract/dry-run-lines.ts'
@@ -31,15 +31,19 @@ export function dryRun(group: Command, terminal: Terminal): void {
     .option('--calls <file>', 'calls to compare: a JSON array of {"function", "args", "caller"}, or a request log; - for standard input')
     .option('--receipts <dir>', 'run the new code over recorded receipts, each on the state of its moment, on the log of --data instead of asking the mesh')
     .option('--view-gas <n>', 'with --receipts: most gas a view might use on the node that answered (default: 2000000)', integerFrom(1, 1_000_000_000))
-    .option('--version <version>', 'version of the contract (default: its package.json, else 0.1.0)')
+    .option(...VERSION_OPTION)
     .addHelpText('after', examples(
       ['cmesh contract dry-run counter.mcom', 'whether it may be replaced by the contract in this directory, and what migrate does'],
       ['cmesh contract dry-run 0x002 build/counter.cmpk --calls calls.json', 'exit code 1 when a call ends otherwise'],
       ['cmesh contract dry-run build/counter.cmpk --receipts ./receipts', 'the same over what was asked in earnest'],
     ))
-    .action(async (given: string, found: string | undefined, options: DryRunOptions) => {
+    .action(async (given: string, found: string | undefined, options: DryRunOptions, command: Command) => {
       const path = found ?? '.'
-      if (options.receipts !== undefined) return overReceipts(terminal, given, found, options.receipts, options)
+      if (options.receipts !== undefined) {
+        refuseIdle(command, ['url', 'identity', 'timeout'], 'receipts are run on the log of --data, and no mesh is asked.')
+        return overReceipts(terminal, given, found, options.receipts, options)
+      }
+      refuseIdle(command, ['viewGas'], 'it goes with --receipts.')
       const code = named(await codeOf(terminal, path), options)
       const done = await withClient(terminal, options, async (client) => {
         const ask = patience(terminal, options)

@@ -3,7 +3,7 @@ import { extname } from 'node:path'
 import type { Command } from 'commander'
 import type { ContractManifest } from '../../../../cmtp/package.ts'
 import type { ContractVersion } from '../../../deployment.ts'
-import { examples, fields, printResult, time, withClient, withMesh, type MeshOptions } from '../../command.ts'
+import { examples, fields, MESH_OPTIONS, printResult, refuseIdle, time, withClient, withMesh, type MeshOptions } from '../../command.ts'
 import { codeOf } from '../../contract/code.ts'
 import { findContract, patience } from '../../contract/deployed.ts'
 import type { GasHint, InspectReport } from '../../contract/kit-process.ts'
@@ -29,8 +29,9 @@ export function inspect(group: Command, terminal: Terminal): void {
       ['cmesh contract inspect build/token.cmpk', 'a package, before it is deployed'],
     ))
     .addHelpText('after', '\nGas is that of a call with zeros and empty texts on the state that init leaves.')
-    .action(async (given: string, options: MeshOptions) => {
+    .action(async (given: string, options: MeshOptions, command: Command) => {
       const local = given === '.' || ['.wasm', '.cmpk', '.ts'].includes(extname(given)) || await isFile(`${given}/index.ts`)
+      if (local) refuseIdle(command, MESH_OPTIONS, 'a contract in a file asks no mesh.')
       const found = local ? await inFile(terminal, given) : await onMesh(terminal, given, options)
       printResult(terminal, options, found, () => lines(terminal, found))
     })

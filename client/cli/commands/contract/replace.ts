@@ -1,7 +1,7 @@
 /** `cmesh contract replace`: puts other code in the place of a contract's, which keeps its address and its state. */
 import type { Command } from 'commander'
 import { examples, printResult, withClient, withMesh, type MeshOptions } from '../../command.ts'
-import { codeOf, named } from '../../contract/code.ts'
+import { codeOf, named, VERSION_OPTION } from '../../contract/code.ts'
 import { findContract, patience } from '../../contract/deployed.ts'
 import { packageFacts, placedLines } from '../../contract/deployment.ts'
 import { withProgress } from '../../progress.ts'
@@ -18,7 +18,7 @@ export function replace(group: Command, terminal: Terminal): void {
     .argument('<contract>', 'its address, or a name it has')
     .argument('[path]', 'the new code: a project\'s directory, an AssemblyScript file, a .wasm module or a .cmpk package', '.')
     .option('--name <name>', 'what the contract is called (default: its package.json, file or directory)')
-    .option('--version <version>', 'version of the contract (default: its package.json, else 0.1.0)')
+    .option(...VERSION_OPTION)
     .option('--final', 'nobody may replace it again')
     .addHelpText('after', examples(
       ['cmesh contract replace counter.mcom', 'by the contract in this directory'],

@@ -31,6 +31,7 @@ export function test(group: Command, terminal: Terminal): void {
       if (options.build) await buildProject(terminal, project)
       const module = join(project.build, `${project.name}.wasm`)
       const run = await runTests(terminal, { directory: project.directory, files, module, pattern: options.name, quiet: options.json === true })
+      if (options.name !== undefined && run.exit === 0 && run.passed + run.failed === 0) throw usage(`No test has run: there is none whose name fits ${options.name}, or it is skipped.`)
       if (options.json === true) terminal.printJson(run)
       if (run.failed > 0 || run.exit !== 0) throw new Reported(EXIT.refused)
     })
