@@ -269,7 +269,8 @@ describe('when state halts', () => {
 
 describe('back-pressure', () => {
   test('writes are refused while too many events wait to get out', async () => {
-    const outbox = { pending: 4_097, add: () => undefined, goesOnBehind: () => undefined, flush: async () => undefined, stop: async () => undefined } as unknown as Outbox
+    const idle = { add: () => undefined, goesOnBehind: () => undefined, flush: async () => undefined, stop: async () => undefined }
+    const outbox = { ...idle, pending: 4_097 } as unknown as Outbox
     const slow = await startMesh({ state: { outbox } })
     expect(await slow.ask(slow.root, '0xSW:0x002:increment')).toMatchObject({
       status: 429, code: 'CMESH_ROUTER_BUSY', message: 'the outbox of events has 4096 requests in flight already; try again in 1000 ms.',
@@ -358,7 +359,7 @@ describe('the life of State', () => {
     const again = await startMesh({ state: { outbox: new Outbox({ events, watermark, log: keptLog() }) } })
     await again.ask(again.root, '0xSW:0x001:say:["heard"]')
     await again.stop()
-    expect(Buffer.from((await events.latest('events.state.contracts.0x001.blah_blah'))?.data ?? []).toString()).toBe('"heard"')
+    expect(Buffer.from(events.latest('events.state.contracts.0x001.blah_blah')?.data ?? []).toString()).toBe('"heard"')
     expect(watermark.read()).toBeLessThan(1_000)
   })
 
