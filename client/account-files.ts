@@ -100,6 +100,8 @@ ping_interval: "5s"
 ping_max: 2
 jetstream {
   store_dir: ${JSON.stringify(path.join(dir, 'store'))}
+  # Without it a server on a disk that has become fuller reads no stream back whose bound is above three quarters of what is free.
+  max_file_store: 4TB
 }
 include ./${ACCOUNT_FILES.include}
 `

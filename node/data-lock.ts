@@ -8,6 +8,9 @@ import path from 'node:path'
 import { tryLock } from 'fs-native-extensions'
 import { CMeshError } from '../cmtp/errors.ts'
 
+/** Stands in a data directory while a restore fills it, with the lock of its process in it: what is there is not whole yet. */
+export const RESTORING = 'restoring'
+
 const FILE = 'node.lock'
 /** A file that its holder removed meanwhile is no lock any more: so often another is tried. */
 const ATTEMPTS = 3
@@ -22,12 +25,13 @@ export class DataLock {
     this.#file = path.join(dir, FILE)
   }
 
-  /** Rejects with `CMESH_BOOT_DATA_IN_USE` while another process holds the directory, `CMESH_BOOT_DATA_DIR` when it cannot be written to. */
+  /** Rejects with `CMESH_BOOT_DATA_IN_USE` while another process holds the directory, `CMESH_BOOT_DATA_DIR` when it cannot be written to or is half restored. */
   async acquire(): Promise<void> {
     // In one go: of two that ask, the first has it, and its id is there when the second is refused.
     await Promise.resolve()
     try {
       makeDirectory(path.resolve(this.#dir))
+      if (existsSync(path.join(this.#dir, RESTORING))) throw this.#unusable(new Error('a restore into it is under way or was interrupted; if none runs, empty it and restore again'))
       for (let attempt = 0; attempt < ATTEMPTS && this.#held === undefined; attempt++) this.#held = this.#take()
     } catch (error) {
       throw error instanceof CMeshError ? error : this.#unusable(error)

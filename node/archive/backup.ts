@@ -1,9 +1,9 @@
 /** Makes a backup file of a data directory, whether a node runs there or not. What is in it has been verified. */
-import { closeSync, existsSync, openSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, statSync } from 'node:fs'
 import { readdir, readFile, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
-import type { LogCopy } from '../../providers/registry.ts'
+import { syncDirectory, type LogCopy } from '../../providers/registry.ts'
 import { packageVersion } from '../descriptor.ts'
 import { BackupWriter, type BackupHeader, type KeptFile } from './format.ts'
 import { auditLogsOf, writeAuditLogs } from './former-logs.ts'
@@ -36,16 +36,26 @@ export async function makeBackup({ dir, file, keys, audit: wanted = false }: Bac
     const { header, writer } = await withLog(dir, log => writeLog(log, { dir, keys, audits: audits.length, nowMs }, begin, onProgress))
     await writeAuditLogs(audits, writer, onProgress)
     writer.end()
-    closeSync(out as unknown as number)
-    out = undefined
+    if (!isThere(part, out)) throw new Error('another backup is being written there')
+    if (existsSync(file)) throw new Error('it is there by now')
     await rename(part, file)
+    // The new name is on the disk too.
+    await syncDirectory(path.dirname(path.resolve(file)))
     return header
   } catch (thrown) {
-    if (out !== undefined) closeSync(out)
-    await Promise.allSettled([rm(part, { force: true })])
+    if (isThere(part, out)) await Promise.allSettled([rm(part, { force: true })])
     if (thrown instanceof CMeshError) throw thrown
     throw new CMeshError('CMESH_BACKUP_TARGET', { path: file, reason: (thrown as Error).message }, { cause: thrown })
+  } finally {
+    if (out !== undefined) closeSync(out)
   }
+}
+
+/** Whether what stands there is the open file: another backup to the same place clears it, and puts its own there. */
+function isThere(place: string, open: number | undefined): boolean {
+  if (open === undefined) return false
+  const [own, there] = [fstatSync(open), statSync(place, { throwIfNoEntry: false })]
+  return own.ino === there?.ino && own.dev === there.dev
 }
 
 interface LogAsk {

@@ -209,7 +209,7 @@ export class BackupReader {
   async #fill(wanted: number): Promise<number> {
     while (this.#bytes.length - this.#at < wanted) {
       const more = Buffer.allocUnsafe(Math.max(BUFFER_BYTES, wanted))
-      const { bytesRead } = await this.#file.read(more, 0, more.length)
+      const { bytesRead } = await this.#file.read(more, 0, more.length).catch((error: unknown) => { throw this.#refused((error as Error).message) })
       if (bytesRead === 0) break
       this.#bytes = Buffer.concat([this.#bytes.subarray(this.#at), more.subarray(0, bytesRead)])
       this.#at = 0

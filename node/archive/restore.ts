@@ -1,13 +1,14 @@
 /**
  * Makes a data directory of a backup file. It is made beside its place, held to what the backup says of itself, and moved there whole:
- * whatever goes wrong before, nothing is in the place.
+ * whatever goes wrong before, nothing is in the place. An empty directory that is there already may be where a volume is mounted, which nothing
+ * can be moved to: it is filled where it stands, and until all of it is right a mark in it keeps everybody else out.
  */
-import { existsSync } from 'node:fs'
-import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { existsSync, mkdirSync, statSync } from 'node:fs'
+import { mkdir, open, readdir, rename, rm, writeFile, type FileHandle } from 'node:fs/promises'
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { HypercoreLog, syncDirectory } from '../../providers/registry.ts'
-import { DataLock } from '../data-lock.ts'
+import { DataLock, RESTORING } from '../data-lock.ts'
 import { CLAIM_FILE, writeClaim } from '../last-claim.ts'
 import { isKept } from './backup.ts'
 import { readAuditLogs } from './former-logs.ts'
@@ -30,8 +31,6 @@ export interface Restored extends LogFacts {
   readonly verified: boolean
 }
 
-/** Stands in a directory that a restore is making, with the lock of its process. */
-const MARK = 'restoring'
 /** Blocks and bytes that go into the new log at once. */
 const GROUP_BLOCKS = 256
 const GROUP_BYTES = 4 * 1024 * 1024
@@ -41,14 +40,12 @@ const GROUP_BYTES = 4 * 1024 * 1024
  * another restore makes the same directory.
  */
 export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgress: OnProgress): Promise<Restored> {
-  if (existsSync(dir) && (await readdir(dir)).length > 0) {
-    throw new CMeshError('CMESH_BACKUP_TARGET', { path: dir, reason: 'it is not empty' })
-  }
-  const part = `${path.resolve(dir)}.restore`
-  const from = await open(file, 'r').catch((error: unknown) => { throw unusable(file, (error as Error).message) })
+  const inPlace = await isThere(dir)
+  const part = inPlace ? path.resolve(dir) : `${path.resolve(dir)}.restore`
+  const from = await openBackup(file)
   let mark: DataLock | undefined
   try {
-    mark = await begin(part)
+    mark = await (inPlace ? beginIn(part) : begin(part))
     const reader = new BackupReader(file, from)
     const header = await reader.header()
     for (const { name, bytes } of await reader.files()) {
@@ -64,13 +61,13 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
     await writeClaim(path.join(part, CLAIM_FILE), { epoch, seq, chain, timeMs })
     if (verify) await readBack(part, facts, onProgress)
     await mark.release()
-    await rm(path.join(part, MARK), { recursive: true, force: true })
-    await rename(part, dir)
-    // The new name is on the disk too.
-    await syncDirectory(path.dirname(path.resolve(dir)))
+    await rm(path.join(part, RESTORING), { recursive: true, force: true })
+    if (!inPlace) await rename(part, dir)
+    // The new name is on the disk too, and that the mark is gone.
+    await syncDirectory(inPlace ? part : path.dirname(path.resolve(dir)))
     return { ...facts, keys: header.keys, audits, verified: verify }
   } catch (thrown) {
-    if (mark !== undefined) await rm(part, { recursive: true, force: true })
+    if (mark !== undefined) await (inPlace ? clear(part) : rm(part, { recursive: true, force: true }))
     if (thrown instanceof CMeshError) throw thrown
     throw new CMeshError('CMESH_BACKUP_TARGET', { path: dir, reason: (thrown as Error).message }, { cause: thrown })
   } finally {
@@ -79,15 +76,57 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
   }
 }
 
-/** Makes the place beside, and marks it: only what a restore left that was interrupted is ever cleared. */
-async function begin(part: string): Promise<DataLock> {
-  const mark = path.join(part, MARK)
-  if (existsSync(part) && !existsSync(mark)) {
-    throw new CMeshError('CMESH_BACKUP_TARGET', { path: part, reason: 'it is there already, and no restore that was interrupted left it, so move it away' })
+/** Rejects with `CMESH_BACKUP_FILE`. */
+async function openBackup(file: string): Promise<FileHandle> {
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) throw unusable(file, 'it is a directory')
+  return open(file, 'r').catch((error: unknown) => { throw unusable(file, (error as Error).message) })
+}
+
+/** Whether the directory is there, and empty. Rejects with `CMESH_BACKUP_TARGET` for anything else that is there. */
+async function isThere(dir: string): Promise<boolean> {
+  if (!existsSync(dir)) return false
+  if (!statSync(dir).isDirectory()) throw target(dir, 'it is no directory')
+  await checkEmpty(dir)
+  return true
+}
+
+async function checkEmpty(dir: string): Promise<void> {
+  const names = await readdir(dir).catch((error: unknown) => { throw target(dir, (error as Error).message) })
+  if (names.includes(RESTORING)) throw target(dir, 'a restore into it is under way or was interrupted; if none runs, remove what is in it')
+  if (names.length > 0) throw target(dir, 'it is not empty')
+}
+
+/** Marks an empty directory that is filled where it stands: of two that begin at once one has the mark. */
+async function beginIn(dir: string): Promise<DataLock> {
+  const mark = path.join(dir, RESTORING)
+  try {
+    mkdirSync(mark, { mode: 0o700 })
+  } catch (error) {
+    await checkEmpty(dir)
+    throw target(dir, (error as Error).message)
   }
   const lock = new DataLock(mark)
   await lock.acquire()
-  for (const name of await readdir(part)) if (name !== MARK) await rm(path.join(part, name), { recursive: true, force: true })
+  // One that ended a moment ago has filled it since it was looked at.
+  if ((await readdir(dir)).length === 1) return lock
+  await rm(mark, { recursive: true, force: true })
+  await lock.release()
+  throw target(dir, 'it is not empty')
+}
+
+/** What was made in the directory goes, the mark last. */
+async function clear(dir: string): Promise<void> {
+  for (const name of await readdir(dir)) if (name !== RESTORING) await rm(path.join(dir, name), { recursive: true, force: true })
+  await rm(path.join(dir, RESTORING), { recursive: true, force: true })
+}
+
+/** Makes the place beside, and marks it: only what a restore left that was interrupted is ever cleared. */
+async function begin(part: string): Promise<DataLock> {
+  const mark = path.join(part, RESTORING)
+  if (existsSync(part) && !existsSync(mark)) throw target(part, 'it is there already, and no restore that was interrupted left it, so move it away')
+  const lock = new DataLock(mark)
+  await lock.acquire()
+  for (const name of await readdir(part)) if (name !== RESTORING) await rm(path.join(part, name), { recursive: true, force: true })
   return lock
 }
 
@@ -132,6 +171,10 @@ async function readBack(dir: string, made: LogFacts, onProgress: OnProgress): Pr
   if (found.chain !== made.chain || found.root !== made.root) {
     throw new CMeshError('CMESH_STATE_CORRUPT', { path: dir, block: 0, reason: 'what was read back is not what was written' })
   }
+}
+
+function target(path: string, reason: string): CMeshError {
+  return new CMeshError('CMESH_BACKUP_TARGET', { path, reason })
 }
 
 function unusable(file: string, reason: string): CMeshError {

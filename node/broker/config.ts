@@ -37,7 +37,7 @@ export interface BrokerConfig {
   readonly accounts: BrokerAccounts
   /** Which optional fields the server understands. */
   readonly version: readonly [number, number, number]
-  /** Disk JetStream may use, in bytes. Default: the server's own choice, three quarters of what is free. */
+  /** What the streams together may keep on disk, in bytes. Default `BROKER_LIMITS.fileStoreBytes`. */
   readonly maxFileStoreBytes?: number
   /** Default: it is alone. */
   readonly routes?: BrokerRoutes
@@ -73,6 +73,11 @@ export const BROKER_LIMITS = Object.freeze({
   logFiles: 3,
   /** Memory for JetStream streams kept in memory, in bytes; those of the services are on disk. */
   memoryStoreBytes: 256 * 1_024 * 1_024,
+  /**
+   * What all streams together may keep on disk, in bytes: more than their owners ever ask for, since each bounds its own. Left to itself the server takes three
+   * quarters of what is free when it starts, and on a disk that has become fuller reads no stream back whose bound is above that.
+   */
+  fileStoreBytes: 4 * 1_024 ** 4,
 })
 
 /** The text of `nats.conf`. Needs nats-server 2.9.0 or newer. */
@@ -97,7 +102,8 @@ ping_max: ${BROKER_LIMITS.pings}
 jetstream {
   store_dir: ${quoted(config.dir)}
   max_memory_store: ${BROKER_LIMITS.memoryStoreBytes}
-${config.maxFileStoreBytes === undefined ? '' : `  max_file_store: ${config.maxFileStoreBytes}\n`}}
+  max_file_store: ${config.maxFileStoreBytes ?? BROKER_LIMITS.fileStoreBytes}
+}
 ${config.routes === undefined ? '' : clusterBlock(config.routes)}${serverConfig(config.accounts, `${config.dir}/${BROKER_FILES.resolver}`)}`
 }
 

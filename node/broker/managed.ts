@@ -36,7 +36,7 @@ export interface ManagedBrokerOptions {
   readonly port?: number
   /** Name of the server in its logs. Default `cmesh`. */
   readonly serverName?: string
-  /** Disk that JetStream may use, in bytes. Default: three quarters of what is free when the server starts. */
+  /** What the streams together may keep on disk, in bytes. Default 4 TiB: each stream has a bound of its own. */
   readonly maxFileStoreBytes?: number
   /** Its place in a cluster. Default: it is alone. */
   readonly routes?: BrokerRoutes

@@ -20,6 +20,7 @@ export interface ApiRefusal {
  */
 const PASSING: ReadonlySet<number> = new Set([10005, 10008, 10009, 10023, 10039, 10047, 10076, 10077, 10118])
 const UNAVAILABLE = 503
+const STORAGE_EXCEEDED = 10047
 /** What such an answer would say of a stream whose leader is being elected, where a follower answers for itself. */
 export const NO_LEADER: ApiRefusal = { code: UNAVAILABLE, description: 'it has no leader now' }
 
@@ -40,6 +41,11 @@ export function passes(failure: unknown): boolean {
   if (failure instanceof errors.PermissionViolationError || failure instanceof errors.ClosedConnectionError) return false
   // The library wraps what it was: a time-out, nobody who answers, a connection that went.
   return failure.cause === undefined || passes(failure.cause)
+}
+
+/** Whether the servers have not the room on their disks that a stream of this bound might take. */
+export function isWithoutRoom(failure: unknown): boolean {
+  return failure instanceof JetStreamApiError && failure.apiError().err_code === STORAGE_EXCEEDED
 }
 
 function isRefusal(cause: unknown): cause is ApiRefusal {

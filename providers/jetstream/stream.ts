@@ -7,7 +7,7 @@ import type { JetStreamManager, StreamConfig, StreamInfo } from '@nats-io/jetstr
 import { CMeshError } from '../../cmtp/errors.ts'
 import { Patience, type PatienceOptions } from '../bus/patience.ts'
 import type { JetStreamBus } from './calls.ts'
-import { NO_LEADER, passes, refused } from './refusal.ts'
+import { isWithoutRoom, NO_LEADER, passes, refused } from './refusal.ts'
 
 export type WantedStream = Partial<StreamConfig> & Pick<StreamConfig, 'name'>
 
@@ -68,8 +68,12 @@ function same(wanted: unknown, found: unknown): boolean {
   return Object.entries(wanted).every(([key, value]) => same(value, (found as Record<string, unknown>)[key]))
 }
 
+/** What to do about it where the server has less room than the stream may come to take, and else. */
+const ROOM = 'Its server has less room than the stream may come to take: free space on that disk, or raise max_file_store there, and start the server again'
+const SERVER = 'It needs a nats-server of 2.9 or later with JetStream enabled'
+
 export function unusable(stream: string, cause: unknown): CMeshError {
   const why = cause instanceof Error ? cause.message : String(cause)
-  const reason = `${why}. It needs a nats-server of 2.9 or later with JetStream enabled`
+  const reason = `${why}. ${isWithoutRoom(cause) ? ROOM : SERVER}`
   return new CMeshError('CMESH_BUS_STREAM', { stream, reason }, { cause })
 }

@@ -51,7 +51,7 @@ export class Opening {
 
   /** Once. Rejects with what keeps the mesh from coming up; whoever called then closes what was opened. */
   async run(genesis: () => Genesis): Promise<Opened> {
-    const { store, checkpoints, effects, system, vouch } = this.#parts
+    const { store, checkpoints, effects, outbox, system, vouch } = this.#parts
     const { report, newest } = await this.#readBack()
     this.#claim.checkChain()
     effects.install()
@@ -61,6 +61,7 @@ export class Opening {
     const { halted } = this.#parts.applier
     if (halted !== undefined) throw halted
     this.#claim.check(store.head.seq)
+    outbox.goesOnBehind(store.head.seq)
     checkpoints.start()
     const opening = this.#openEpoch()
     if (opening !== undefined) {

@@ -77,6 +77,14 @@ export class Outbox {
     this.#running ??= this.#run()
   }
 
+  /**
+   * The log goes on behind `seq`. A watermark further on is of an end that the log no longer has, since it was given up: its places are given out
+   * anew, and what is in them then is not out.
+   */
+  goesOnBehind(seq: number): void {
+    if (this.#parts.watermark.read() > seq) this.#parts.watermark.write(seq)
+  }
+
   /** Resolves when everything taken up is out. */
   async flush(): Promise<void> {
     while (this.#running !== undefined) await this.#running

@@ -113,7 +113,10 @@ export class StateReads {
     const [from, to, contract, seq, skip = 0] = systemArguments(
       route, usage, isSequence, isSequence, value => value === null || isContract(value), isMaybe(isSequence), isMaybe(isSequence),
     ) as [number, number, string | null, number?, number?]
-    if (contract !== null) this.#authorise(auth, contract, undefined)
+    if (contract !== null) {
+      this.#authorise(auth, contract, undefined)
+      spaceOf(this.#parts.store, contract)
+    }
     const seen = new Map<string, boolean>()
     const sees = (space: string): boolean => {
       let may = contract === null ? seen.get(space) : space === contract

@@ -3,6 +3,7 @@ import { appendFile, readFile, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CliHome, type CliRun } from '../client/support/cli-process.ts'
+import { DataLock } from '../../node/data-lock.ts'
 import { OLD_DATA, writeOldNodeKey } from '../support/old-data.ts'
 
 interface Facts {
@@ -60,7 +61,7 @@ describe('data of an older version', () => {
   test('is restored, verified and served from: names, contracts, grants and the counter', async () => {
     const dir = join(home.directory, 'old')
     const { code, stdout: restored, stderr } = await home.run(['restore', OLD_DATA.backup, '--data', dir])
-    expect([code, stderr]).toEqual([0, expect.stringContaining(`Next: put the node.key of ${OLD_DATA.mesh} into ${dir}, mode 0600; the backup has no keys.`)])
+    expect([code, stderr]).toEqual([0, expect.stringContaining(`Next: put the node.key of the node that it was made of into ${dir}, mode 0600; the backup has no keys.`)])
     expect(restored).toMatch(/^keys {6}none\. With another node\.key than before it is another node: the mesh's key has to certify it, /m)
     // No other key is made in its place.
     const without = await home.start(['up', '--data', dir]).result
@@ -99,4 +100,15 @@ test('a backup that was changed, or a place that is taken, is refused with exit 
   expect(await readdir(home.directory)).not.toContain('never')
   expect((await home.run(['restore', OLD_DATA.backup, '--data', join(home.directory, 'config')])).code).toBe(1)
   expect((await home.run(['verify', '--data', dir])).code).toBe(1)
+})
+
+test('a verification that cannot look does not end as one that found damage', async () => {
+  const dir = join(home.directory, 'held')
+  await home.json('restore', OLD_DATA.backup, '--data', dir)
+  const lock = new DataLock(join(dir, 'checkpoint'))
+  await lock.acquire()
+  const { code, stdout, stderr } = await home.run(['verify', '--data', dir, '--json'])
+  expect([code, JSON.parse(stdout), stderr]).toEqual([1, { error: expect.objectContaining({ code: 'CMESH_BOOT_DATA_IN_USE' }) }, expect.stringContaining('error CMESH_BOOT_DATA_IN_USE: ')])
+  await lock.release()
+  expect((await home.run(['verify', '--data', dir])).code).toBe(0)
 })

@@ -67,6 +67,7 @@ describe('cmesh state', () => {
 
   test.each([
     [['get', '0x002', 'value', '--at', '999999'], 1, 'CMESH_STATE_SEQUENCE: The sequence 999999 cannot be asked for: the log ends at '],
+    [['diff', '0', '1', '--contract', '0x777'], 1, 'CMESH_STATE_NO_CONTRACT: There is no contract 0x777.'],
     [['diff', '2', '1'], 1, 'CMESH_STATE_SEQUENCE: The sequence 2 cannot be asked for: it is after 1.'],
     [['get', `0x${'0'.repeat(64)}`, 'a'], 1, 'CMESH_STATE_NO_CONTRACT: '],
     [['get', '0x002', 'hex:0'], 2, 'CMESH_CLIENT_USAGE: "hex:0" is not an even number of hex digits behind hex:.'],

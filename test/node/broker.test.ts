@@ -433,8 +433,8 @@ describe('the configuration', () => {
     expect(BROKER_LIMITS.connections - SESSION_LIMITS.connections - GUEST_LIMITS.connections).toBeGreaterThanOrEqual(256)
   })
 
-  test('bounds the disk only when it is told to', () => {
-    expect(brokerConfig({ ...base, version: [2, 9, 10] })).not.toContain('max_file_store')
+  test('bounds what streams keep by what it is told, never by what is free when it starts', () => {
+    expect(brokerConfig({ ...base, version: [2, 9, 10] })).toContain(`  max_file_store: ${BROKER_LIMITS.fileStoreBytes}\n`)
     expect(brokerConfig({ ...base, version: [2, 9, 10], maxFileStoreBytes: 5 })).toContain('  max_file_store: 5\n')
   })
 

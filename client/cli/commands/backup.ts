@@ -1,15 +1,20 @@
 /** `cmesh backup`, `cmesh restore` and `cmesh verify`: what keeps a data directory safe, and says whether it is whole. */
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
+import { CMeshError } from '../../../cmtp/errors.ts'
 import { defaultDataDir } from '../../descriptor.ts'
 import { askArchive, type LogFacts } from '../archive-process.ts'
 import { examples, fields, printResult, time, withJson, type JsonOption } from '../command.ts'
+import { EXIT, Reported } from '../exit-codes.ts'
+import { printFailure } from '../failure.ts'
 import type { Terminal } from '../terminal.ts'
 
 interface DataOptions extends JsonOption {
   readonly data?: string
 }
 
+/** What says that a log was looked at and is damaged, or is not what its node has claimed. */
+const UNSOUND: ReadonlySet<string> = new Set(['CMESH_STATE_CORRUPT', 'CMESH_STATE_BEHIND', 'CMESH_STATE_FORKED'])
 const DATA = '--data <dir>'
 const DATA_SAYS = 'data directory of the node (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)'
 
@@ -50,7 +55,7 @@ export function restore(program: Command, terminal: Terminal): void {
         ...(made.audits === 0 ? [] : [['audit logs', `${made.audits}, put aside in ${dir}/former`] as const]), ['verified', made.verified ? 'read back from the disk' : 'while it was written'],
       ]))
       if (options.json !== true) {
-        terminal.note(made.keys ? `Next: cmesh up --data ${dir}` : `Next: put the node.key of ${made.mesh} into ${dir}, mode 0600; the backup has no keys. Then: cmesh up --data ${dir}`)
+        terminal.note(made.keys ? `Next: cmesh up --data ${dir}` : `Next: put the node.key of the node that it was made of into ${dir}, mode 0600; the backup has no keys. Then: cmesh up --data ${dir}`)
       }
     })
 }
@@ -64,7 +69,12 @@ export function verify(program: Command, terminal: Terminal): void {
     ))
     .action(async (options: DataOptions) => {
       const dir = dataOf(terminal, options)
-      const found = await askArchive(terminal, 'verify', { dir }, 'verifying the log')
+      const found = await askArchive(terminal, 'verify', { dir }, 'verifying the log').catch((thrown: unknown) => {
+        // A script learns by 3 that the log is not as it should be, so nothing else may end with that.
+        if (!(thrown instanceof CMeshError) || thrown.status < 500 || UNSOUND.has(thrown.code)) throw thrown
+        printFailure(terminal, thrown, options.json === true)
+        throw new Reported(EXIT.refused)
+      })
       printResult(terminal, options, { directory: dir, ...found }, () => fields(terminal, [
         ['log', `${dir} ${terminal.style('green', 'is whole')}`], ...factsOf(found), ['transactions', String(found.transactions)], ['log key', found.logKey],
       ]))

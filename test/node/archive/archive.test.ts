@@ -1,6 +1,6 @@
 /** Backup, restore and verification of data directories, on real logs and files; and data of an older CMesh. */
 import { existsSync } from 'node:fs'
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -107,6 +107,18 @@ describe('a backup', () => {
     }
     // The same key signs the same tree.
     expect((await verifyLog(again, silent)).logKey).toBe((await verifyLog(data, silent)).logKey)
+  })
+
+  test('that another one takes the place of is no success, and leaves the other\'s file alone', async () => {
+    const data = await restored()
+    const file = join(dir, 'a.backup')
+    let other: Promise<number> | undefined
+    // What another process does that begins there now: it clears what was left, and makes its own.
+    const made = makeBackup({ dir: data, file, keys: false }, 0, done => {
+      if (existsSync(`${file}.part`) && done > 0) other ??= rm(`${file}.part`).then(() => writeFile(`${file}.part`, 'another\'s')).then(() => 1)
+    })
+    await expect(made).rejects.toMatchObject({ code: 'CMESH_BACKUP_TARGET', detail: { path: file, reason: 'another backup is being written there' } })
+    expect([await other, existsSync(file), await readFile(`${file}.part`, 'utf8')]).toEqual([1, false, 'another\'s'])
   })
 
   test('is never written over a file, nor left half-written', async () => {
@@ -240,6 +252,50 @@ describe('a restore', () => {
       code: 'CMESH_BACKUP_TARGET', message: `${dir} cannot be written to: it is not empty. Nothing that is there was changed; name another place.`,
     })
     expect(await readdir(dir)).toEqual(['mine'])
+  })
+
+  test('fills an empty directory where it stands, as where a volume is mounted or a link leads', async () => {
+    const [data, link] = [join(dir, 'd'), join(dir, 'l')]
+    await mkdir(data)
+    await symlink(data, link)
+    const { ino } = await stat(data)
+    await restoreBackup({ file: OLD_DATA.backup, dir: link, verify: true }, silent)
+    expect([(await stat(data)).ino, (await readdir(data)).sort()]).toEqual([ino, ['claim.json', 'state']])
+    expect(await verifyLog(data, silent)).toMatchObject(facts)
+    expect(readClaim(data)).toMatchObject({ seq: facts.seq })
+  })
+
+  test('leaves a directory that was there as empty as it was, where it fails', async () => {
+    const data = join(dir, 'd')
+    await mkdir(data)
+    const bytes = await readFile(OLD_DATA.backup)
+    await writeFile(join(dir, 'cut'), bytes.subarray(0, bytes.length - 1))
+    await expect(restoreBackup({ file: join(dir, 'cut'), dir: data, verify: false }, silent)).rejects.toMatchObject({ code: 'CMESH_BACKUP_FILE' })
+    expect(await readdir(data)).toEqual([])
+  })
+
+  test('that was interrupted within a directory keeps nodes and other restores out of it', async () => {
+    const data = join(dir, 'd')
+    await mkdir(data)
+    const others: Promise<unknown>[] = []
+    await restoreBackup({ file: OLD_DATA.backup, dir: data, verify: true }, () => {
+      others.push(new DataLock(data).acquire(), restoreBackup({ file: OLD_DATA.backup, dir: data, verify: false }, silent))
+    }).finally(() => Promise.allSettled(others))
+    expect(others.length).toBeGreaterThan(0)
+    const reasons = (await Promise.allSettled(others)).map(each => each.status === 'rejected' ? (each.reason as CMeshError) : undefined)
+    expect(new Set(reasons.map(error => error?.code))).toEqual(new Set(['CMESH_BOOT_DATA_DIR', 'CMESH_BACKUP_TARGET']))
+    for (const error of reasons) expect(error?.detail).toMatchObject({ path: data, reason: expect.stringMatching(/^a restore into it is under way or was interrupted; if none runs, /) })
+    expect(await verifyLog(data, silent)).toMatchObject(facts)
+    await new DataLock(data).acquire()
+  })
+
+  test.each([
+    ['a file in the place of the directory', OLD_DATA.backup, 'f', 'CMESH_BACKUP_TARGET', 'it is no directory'],
+    ['a directory in the place of the file', tmpdir(), 'd', 'CMESH_BACKUP_FILE', 'it is a directory'],
+  ])('of %s is refused by what is wrong', async (_, file, name, code, reason) => {
+    await writeFile(join(dir, 'f'), '')
+    await expect(restoreBackup({ file, dir: join(dir, name), verify: false }, silent)).rejects.toMatchObject({ code, detail: { reason } })
+    expect(await readdir(dir)).toEqual(['f'])
   })
 
   test('beside a directory of that name touches it only where a restore that was interrupted left it', async () => {

@@ -144,6 +144,17 @@ describe('the outbox', () => {
     expect(texts(published)).toEqual(['3'])
   })
 
+  test('of a log that ends before its watermark publishes what takes the places behind that end', async () => {
+    const watermark = memoryWatermark(9)
+    const { outbox: made, published } = outbox({ watermark })
+    made.goesOnBehind(2)
+    for (const seq of [2, 3]) made.add(block(seq, [event('said', String(seq))]))
+    await made.flush()
+    expect([texts(published), watermark.read()]).toEqual([['3'], 3])
+    made.goesOnBehind(7)
+    expect(watermark.read()).toBe(3)
+  })
+
   test('has nothing to do for a block without events', async () => {
     const { outbox: made, asked } = outbox()
     made.add(block(1, [], []))

@@ -269,7 +269,8 @@ describe('when state halts', () => {
 
 describe('back-pressure', () => {
   test('writes are refused while too many events wait to get out', async () => {
-    const outbox = { pending: 4_097, add: () => undefined, flush: async () => undefined, stop: async () => undefined } as unknown as Outbox
+    const idle = { add: () => undefined, goesOnBehind: () => undefined, flush: async () => undefined, stop: async () => undefined }
+    const outbox = { ...idle, pending: 4_097 } as unknown as Outbox
     const slow = await startMesh({ state: { outbox } })
     expect(await slow.ask(slow.root, '0xSW:0x002:increment')).toMatchObject({
       status: 429, code: 'CMESH_ROUTER_BUSY', message: 'the outbox of events has 4096 requests in flight already; try again in 1000 ms.',
@@ -350,6 +351,16 @@ describe('the life of State', () => {
     } finally {
       await rm(dir, { recursive: true, force: true })
     }
+  })
+
+  test('on a log that was set back, events of what is written from then on are published', async () => {
+    const events = new MockEvents()
+    const watermark = memoryWatermark(1_000)
+    const again = await startMesh({ state: { outbox: new Outbox({ events, watermark, log: keptLog() }) } })
+    await again.ask(again.root, '0xSW:0x001:say:["heard"]')
+    await again.stop()
+    expect(Buffer.from(events.latest('events.state.contracts.0x001.blah_blah')?.data ?? []).toString()).toBe('"heard"')
+    expect(watermark.read()).toBeLessThan(1_000)
   })
 
   test('tells consensus what its log ends with, and how far the log holds; what is in memory alone holds nothing', async () => {
