@@ -10,6 +10,8 @@ import { CMeshError } from '../cmtp/errors.ts'
 
 /** Stands in a data directory while a restore fills it, with the lock of its process in it: what is there is not whole yet. */
 export const RESTORING = 'restoring'
+/** What is said of such a directory. */
+export const HALF_RESTORED = 'a restore into it is under way or was interrupted; if none runs, empty it and restore again'
 
 const FILE = 'node.lock'
 /** A file that its holder removed meanwhile is no lock any more: so often another is tried. */
@@ -31,7 +33,7 @@ export class DataLock {
     await Promise.resolve()
     try {
       makeDirectory(path.resolve(this.#dir))
-      if (existsSync(path.join(this.#dir, RESTORING))) throw this.#unusable(new Error('a restore into it is under way or was interrupted; if none runs, empty it and restore again'))
+      if (existsSync(path.join(this.#dir, RESTORING))) throw this.#unusable(new Error(HALF_RESTORED))
       for (let attempt = 0; attempt < ATTEMPTS && this.#held === undefined; attempt++) this.#held = this.#take()
     } catch (error) {
       throw error instanceof CMeshError ? error : this.#unusable(error)

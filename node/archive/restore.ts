@@ -14,7 +14,7 @@ import { isKept } from './backup.ts'
 import { readAuditLogs } from './former-logs.ts'
 import { BackupReader, type BackupHeader } from './format.ts'
 import { LogAudit, type LogFacts } from './log-audit.ts'
-import { audit, withLog, type OnProgress } from './source.ts'
+import { audit, withAnyLog, type OnProgress } from './source.ts'
 
 export interface RestoreAsk {
   readonly file: string
@@ -167,7 +167,7 @@ async function copyBlocks(file: string, reader: BackupReader, header: BackupHead
 
 /** The log as it is on the disk now, read like any other. */
 async function readBack(dir: string, made: LogFacts, onProgress: OnProgress): Promise<void> {
-  const found = await withLog(dir, log => audit(log, onProgress))
+  const found = await withAnyLog(dir, log => audit(log, onProgress))
   if (found.chain !== made.chain || found.root !== made.root) {
     throw new CMeshError('CMESH_STATE_CORRUPT', { path: dir, block: 0, reason: 'what was read back is not what was written' })
   }

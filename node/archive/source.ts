@@ -9,7 +9,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { LogCopy } from '../../providers/registry.ts'
 import type { ClaimCheck } from '../../services/state/last-claim.ts'
 import { clusterDir } from '../cluster/plan.ts'
-import { DataLock } from '../data-lock.ts'
+import { DataLock, HALF_RESTORED, RESTORING } from '../data-lock.ts'
 import { LogAudit, type LogFacts } from './log-audit.ts'
 
 /** Told how far it is, in blocks. */
@@ -34,8 +34,14 @@ export function noLog(dataDir: string, of: 'state' | 'audit' = 'state'): CMeshEr
   return new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir, reason })
 }
 
-/** Gives `use` the log as it stands now: that of the state, or of what the node answered. */
+/** Gives `use` the log as it stands now: that of the state, or of what the node answered. Rejects for a directory that a restore has not finished. */
 export async function withLog<T>(dataDir: string, use: (log: LogCopy) => Promise<T>, of: 'state' | 'audit' = 'state'): Promise<T> {
+  if (existsSync(path.join(dataDir, RESTORING))) throw new CMeshError('CMESH_STATE_NO_LOG', { path: dataDir, reason: HALF_RESTORED })
+  return withAnyLog(dataDir, use, of)
+}
+
+/** The same, of a directory that a restore has not finished too. */
+export async function withAnyLog<T>(dataDir: string, use: (log: LogCopy) => Promise<T>, of: 'state' | 'audit' = 'state'): Promise<T> {
   // Before anything is made: looking into a directory that is not there leaves none behind.
   if (!hasLog(dataDir, of)) throw noLog(dataDir, of)
   const dir = path.join(dataDir, 'checkpoint')

@@ -274,16 +274,16 @@ describe('a restore', () => {
     expect(await readdir(data)).toEqual([])
   })
 
-  test('that was interrupted within a directory keeps nodes and other restores out of it', async () => {
+  test('that was interrupted within a directory keeps nodes, other restores and who reads logs out of it', async () => {
     const data = join(dir, 'd')
     await mkdir(data)
     const others: Promise<unknown>[] = []
     await restoreBackup({ file: OLD_DATA.backup, dir: data, verify: true }, () => {
-      others.push(new DataLock(data).acquire(), restoreBackup({ file: OLD_DATA.backup, dir: data, verify: false }, silent))
+      others.push(new DataLock(data).acquire(), restoreBackup({ file: OLD_DATA.backup, dir: data, verify: false }, silent), verifyLog(data, silent))
     }).finally(() => Promise.allSettled(others))
     expect(others.length).toBeGreaterThan(0)
     const reasons = (await Promise.allSettled(others)).map(each => each.status === 'rejected' ? (each.reason as CMeshError) : undefined)
-    expect(new Set(reasons.map(error => error?.code))).toEqual(new Set(['CMESH_BOOT_DATA_DIR', 'CMESH_BACKUP_TARGET']))
+    expect(new Set(reasons.map(error => error?.code))).toEqual(new Set(['CMESH_BOOT_DATA_DIR', 'CMESH_BACKUP_TARGET', 'CMESH_STATE_NO_LOG']))
     for (const error of reasons) expect(error?.detail).toMatchObject({ path: data, reason: expect.stringMatching(/^a restore into it is under way or was interrupted; if none runs, /) })
     expect(await verifyLog(data, silent)).toMatchObject(facts)
     await new DataLock(data).acquire()
