@@ -33,9 +33,12 @@ export class DataLock {
     await Promise.resolve()
     try {
       makeDirectory(path.resolve(this.#dir))
-      if (existsSync(path.join(this.#dir, RESTORING))) throw this.#unusable(new Error(HALF_RESTORED))
+      this.#checkWhole()
       for (let attempt = 0; attempt < ATTEMPTS && this.#held === undefined; attempt++) this.#held = this.#take()
+      // Once more: a restore looks for others when its mark is there, and did not see a lock that was made behind its look.
+      this.#checkWhole()
     } catch (error) {
+      await this.release()
       throw error instanceof CMeshError ? error : this.#unusable(error)
     }
     if (this.#held === undefined) throw this.#inUse(0)
@@ -51,6 +54,10 @@ export class DataLock {
       closeSync(held)
     }
     return Promise.resolve()
+  }
+
+  #checkWhole(): void {
+    if (existsSync(path.join(this.#dir, RESTORING))) throw this.#unusable(new Error(HALF_RESTORED))
   }
 
   /** The open file; `undefined` where it was removed before it was ours. */

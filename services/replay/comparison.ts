@@ -99,8 +99,8 @@ function shownTold({ channel, data }: OnChannel): object {
   return { channel, data: shown(data) }
 }
 
-/** Text where it is text without control characters, else `hex:…`. */
+/** Text where it is text without control characters, else `hex:…`; so is text that begins like that, since what is shown alike counts as the same. */
 function shown(bytes: Uint8Array): string {
   const text = isUtf8(bytes) ? Buffer.from(bytes).toString('utf8') : undefined
-  return text !== undefined && !/\p{Cc}/u.test(text) ? text : `hex:${Buffer.from(bytes).toString('hex')}`
+  return text !== undefined && !/^hex:|\p{Cc}/u.test(text) ? text : `hex:${Buffer.from(bytes).toString('hex')}`
 }
