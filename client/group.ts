@@ -196,10 +196,18 @@ export class Member implements GroupMember {
         return
       }
       const became = (await this.#ask('nack', { token, error })).json<{ readonly retryMs: number } | { readonly dead: string | null }>()
-      onFailed?.({ event, error, ...became })
+      this.#tell(onFailed, { event, error, ...became })
     } catch (thrown) {
       // The mesh hands the event out again when its time is over.
       onWarning(CMeshError.from(thrown, 'a member of a group'))
+    }
+  }
+
+  #tell(onFailed: GroupOptions['onFailed'], failed: FailedEvent): void {
+    try {
+      onFailed?.(failed)
+    } catch (thrown) {
+      this.#parts.onWarning(CMeshError.from(thrown, 'onFailed of a member'))
     }
   }
 

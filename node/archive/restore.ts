@@ -8,7 +8,7 @@ import { mkdir, open, readdir, rename, rm, writeFile, type FileHandle } from 'no
 import path from 'node:path'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { HypercoreLog, syncDirectory } from '../../providers/registry.ts'
-import { DataLock, RESTORING } from '../data-lock.ts'
+import { DataLock, HALF_RESTORED, RESTORING } from '../data-lock.ts'
 import { CLAIM_FILE, writeClaim } from '../last-claim.ts'
 import { isKept } from './backup.ts'
 import { readAuditLogs } from './former-logs.ts'
@@ -31,6 +31,8 @@ export interface Restored extends LogFacts {
   readonly verified: boolean
 }
 
+/** Where a file system of its own puts what a check of it found. */
+const LOST_AND_FOUND = 'lost+found'
 /** Blocks and bytes that go into the new log at once. */
 const GROUP_BLOCKS = 256
 const GROUP_BYTES = 4 * 1024 * 1024
@@ -63,6 +65,8 @@ export async function restoreBackup({ file, dir, verify }: RestoreAsk, onProgres
     await mark.release()
     await rm(path.join(part, RESTORING), { recursive: true, force: true })
     if (!inPlace) await rename(part, dir)
+    // It is made: what fails from here on takes nothing of it away.
+    mark = undefined
     // The new name is on the disk too, and that the mark is gone.
     await syncDirectory(inPlace ? part : path.dirname(path.resolve(dir)))
     return { ...facts, keys: header.keys, audits, verified: verify }
@@ -91,9 +95,14 @@ async function isThere(dir: string): Promise<boolean> {
 }
 
 async function checkEmpty(dir: string): Promise<void> {
-  const names = await readdir(dir).catch((error: unknown) => { throw target(dir, (error as Error).message) })
-  if (names.includes(RESTORING)) throw target(dir, 'a restore into it is under way or was interrupted; if none runs, remove what is in it')
+  const names = await entries(dir).catch((error: unknown) => { throw target(dir, (error as Error).message) })
+  if (names.includes(RESTORING)) throw target(dir, HALF_RESTORED)
   if (names.length > 0) throw target(dir, 'it is not empty')
+}
+
+/** What is in the directory but for what a volume begins with. */
+async function entries(dir: string): Promise<string[]> {
+  return (await readdir(dir)).filter(name => name !== LOST_AND_FOUND)
 }
 
 /** Marks an empty directory that is filled where it stands: of two that begin at once one has the mark. */
@@ -108,7 +117,7 @@ async function beginIn(dir: string): Promise<DataLock> {
   const lock = new DataLock(mark)
   await lock.acquire()
   // One that ended a moment ago has filled it since it was looked at.
-  if ((await readdir(dir)).length === 1) return lock
+  if ((await entries(dir)).length === 1) return lock
   await rm(mark, { recursive: true, force: true })
   await lock.release()
   throw target(dir, 'it is not empty')
@@ -116,7 +125,7 @@ async function beginIn(dir: string): Promise<DataLock> {
 
 /** What was made in the directory goes, the mark last. */
 async function clear(dir: string): Promise<void> {
-  for (const name of await readdir(dir)) if (name !== RESTORING) await rm(path.join(dir, name), { recursive: true, force: true })
+  for (const name of await entries(dir)) if (name !== RESTORING) await rm(path.join(dir, name), { recursive: true, force: true })
   await rm(path.join(dir, RESTORING), { recursive: true, force: true })
 }
 

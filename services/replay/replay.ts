@@ -89,8 +89,9 @@ export class Replay {
   }
 
   /** What the name that was asked for stands for; `undefined` where none was, or where nobody says which. */
-  #target({ witness }: Asked): string | undefined {
-    const asked = witness === undefined ? undefined : parseFqmn(witness.fqmn)
+  #target({ witness, told }: Asked): string | undefined {
+    // The event was read some time after its block: which names there were then nobody has written down.
+    const asked = witness === undefined || told !== undefined ? undefined : parseFqmn(witness.fqmn)
     if (asked === undefined || !RegistrarService.isByName(asked)) return undefined
     try {
       return this.#resolver.resolve(asked, this.#past.head.timeMs).bare

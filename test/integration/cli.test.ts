@@ -253,6 +253,16 @@ describe('cmesh call', () => {
 })
 
 describe('receipts of a node that runs', () => {
+  test('a call whose receipt cannot be written prints its reply all the same, says how to get the receipt, and does not end as if nothing had been asked', async () => {
+    const file = join(home.directory, 'unwritten')
+    const before = Number((await home.run(['call', '0xS:0x002:get'])).stdout)
+    const { code, stdout, stderr } = await home.startWithoutRoom(['call', '0xSW:0x002:increment', '--body', '["1"]', '--receipt', file]).result
+    expect([code, stdout.split('\n')[0]]).toEqual([4, `${before + 1}`])
+    const [, id = ''] = /^warning: \S+unwritten cannot be written: .+ The request was answered all the same; its receipt comes by `cmesh receipt find ([0-9a-f]{32})`/m.exec(stderr) ?? []
+    expect((await readdir(home.directory)).filter((name) => name.startsWith('unwritten'))).toEqual([])
+    expect(await home.json('receipt', 'find', id, '--out', file)).toMatchObject({ id, file })
+  })
+
   test('one is kept, found by its id, and written by an export; the log is whole, and is what the mesh has seen', async () => {
     const [kept, found, out] = ['kept', 'found', 'receipts'].map((name) => join(home.directory, name)) as [string, string, string]
     const { id } = await home.json('call', '0xSW:0x001:say', '--body', '["kept"]', '--receipt', kept) as { id: string }

@@ -6,7 +6,7 @@ import { LIMITS } from '../../../cmtp/limits.ts'
 import { usage } from '../../options.ts'
 import type { Reply } from '../../reply.ts'
 import { examples, integerFrom, printResult, time, withClient, withMesh, type MeshOptions } from '../command.ts'
-import { exitCodeOf, Reported } from '../exit-codes.ts'
+import { EXIT, exitCodeOf, Reported } from '../exit-codes.ts'
 import { failureDocument, printError } from '../failure.ts'
 import { readInput } from '../input.ts'
 import { durationText, moment } from '../moment.ts'
@@ -60,16 +60,28 @@ export function call(program: Command, terminal: Terminal): void {
         })
       const error = reply.error()
       // Of a refusal, too.
-      if (place !== undefined) {
-        if (await place.keep(reply)) terminal.note(terminal.styleNote('dim', `receipt in ${file}`))
-        else terminal.note(`warning: the reply to ${reply.id} has no receipt, and ${file} was not written`)
-      }
+      const kept = place === undefined || file === undefined || await keep(terminal, reply, place, file)
       if (options.json === true) terminal.printJson(documentOf(reply, error))
       else if (error === undefined) print(terminal, reply)
-      if (error === undefined) return
-      printError(terminal, error)
-      throw new Reported(exitCodeOf(error))
+      if (error !== undefined) {
+        printError(terminal, error)
+        throw new Reported(exitCodeOf(error))
+      }
+      if (!kept) throw new Reported(EXIT.internal)
     })
+}
+
+/** False where the files could not be written. What was asked was answered all the same, and whoever asks again does it twice. */
+async function keep(terminal: Terminal, reply: Reply, place: ReceiptPlace, file: string): Promise<boolean> {
+  try {
+    if (await place.keep(reply)) terminal.note(terminal.styleNote('dim', `receipt in ${file}`))
+    else terminal.note(`warning: the reply to ${reply.id} has no receipt, and ${file} was not written`)
+    return true
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error)
+    terminal.note(`warning: ${why} The request was answered all the same; its receipt comes by \`cmesh receipt find ${reply.id}\`, its witness does not.`)
+    return false
+  }
 }
 
 /** Beside the receipt, where the user says nothing else. */

@@ -45,15 +45,16 @@ export function take(group: Command, terminal: Terminal): void {
         try {
           if (options.exec !== undefined) await execute(options.exec, event, terminal, options.json === true)
           printEvent(terminal, options, event)
+        } catch (error) {
+          // Counted here: the mesh may not have been told.
+          failed++
+          throw error
         } finally {
           if (taken >= count) enough()
         }
       }, {
         from: options.from, ackWaitMs: options.ackWait, attempts: options.attempts, signal: terminal.interrupted,
-        onFailed: (what) => {
-          failed++
-          terminal.note(failureLine(name, what))
-        },
+        onFailed: (what) => { terminal.note(failureLine(name, what)) },
       })
       for (const line of termsLines(member, options)) terminal.note(line)
       if (terminal.messagesAreSeen) terminal.note(terminal.styleNote('dim', `taking from ${channel} for ${name}; Ctrl-C ends it`))

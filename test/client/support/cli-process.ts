@@ -56,6 +56,12 @@ export class CliHome {
     return this.#keep(args, spawn(process.execPath, [ENTRY, ...args], { cwd: ROOT, env: { ...this.env, ...env }, stdio: 'pipe' }))
   }
 
+  /** Starts a command that can make files, and write nothing into them: as where the disk is full. */
+  startWithoutRoom(args: readonly string[]): CliRun {
+    const shell = 'trap "" XFSZ; ulimit -f 0; exec "$0" "$@"'
+    return this.#keep(args, spawn('sh', ['-c', shell, process.execPath, ENTRY, ...args], { cwd: ROOT, env: this.env, stdio: 'pipe' }))
+  }
+
   /** Starts a command on a terminal of its own, where a person types what its stdin is written; all that shows is its stdout. */
   startOnTerminal(args: readonly string[]): CliRun {
     const command = [process.execPath, ENTRY, ...args].map(each => `'${each.replaceAll('\'', '\'\\\'\'')}'`).join(' ')

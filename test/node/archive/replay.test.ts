@@ -209,6 +209,11 @@ describe('a receipt', () => {
     expect(await verdictOf(await kept('emitted', session, INCREMENTED))).toMatchObject({
       verdict: 'identical', seq: block, layers: [{ hop: 'events', outcome: 'same' }, { hop: 'router', outcome: 'verified' }],
     })
+    // By a name that was free when the transaction ran.
+    await mesh.register(mesh.root, mesh.operator, 'later.mcom', '0xS:0x002')
+    expect(await verdictOf(await kept('by-name', session, '0xE:0xR:later.mcom:incremented:read'))).toMatchObject({
+      verdict: 'identical', layers: [{ hop: 'registrar', outcome: 'verified' }, { hop: 'events', outcome: 'same' }, { hop: 'router', outcome: 'verified' }],
+    })
     // What a node makes up, by an origin that is true, by those of another event, block and transaction, and by one that is not there yet.
     const made = async (name: string, origin: object): Promise<ReplayedReceipt> => {
       await mesh.events.publish(CHANNEL, Buffer.from('made up'), { origin: { request: tx, block, index: 0, ...origin } })
