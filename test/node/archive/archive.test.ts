@@ -274,6 +274,16 @@ describe('a restore', () => {
     expect(await readdir(data)).toEqual([])
   })
 
+  test('takes a volume with what its file system keeps there for empty, and leaves that alone', async () => {
+    const data = join(dir, 'd')
+    await mkdir(join(data, 'lost+found'), { recursive: true })
+    await writeFile(join(dir, 'cut'), (await readFile(OLD_DATA.backup)).subarray(0, -1))
+    await expect(restoreBackup({ file: join(dir, 'cut'), dir: data, verify: false }, silent)).rejects.toMatchObject({ code: 'CMESH_BACKUP_FILE' })
+    expect(await readdir(data)).toEqual(['lost+found'])
+    await restoreBackup({ file: OLD_DATA.backup, dir: data, verify: false }, silent)
+    expect((await readdir(data)).sort()).toEqual(['claim.json', 'lost+found', 'state'])
+  })
+
   test('that was interrupted within a directory keeps nodes, other restores and who reads logs out of it', async () => {
     const data = join(dir, 'd')
     await mkdir(data)
