@@ -31,6 +31,7 @@ export class DataLock {
   async acquire(): Promise<void> {
     // In one go: of two that ask, the first has it, and its id is there when the second is refused.
     await Promise.resolve()
+    const had = this.#held !== undefined
     try {
       makeDirectory(path.resolve(this.#dir))
       this.#checkWhole()
@@ -38,7 +39,7 @@ export class DataLock {
       // Once more: a restore looks for others when its mark is there, and did not see a lock that was made behind its look.
       this.#checkWhole()
     } catch (error) {
-      await this.release()
+      if (!had) await this.release()
       throw error instanceof CMeshError ? error : this.#unusable(error)
     }
     if (this.#held === undefined) throw this.#inUse(0)

@@ -8,6 +8,7 @@ import path from 'node:path'
 import { CMeshError } from '../cmtp/errors.ts'
 import { parseCertificate, type Certificate } from '../cmtp/identity/certificate.ts'
 import { KeyPair, SEED_BYTES } from '../cmtp/identity/keys.ts'
+import { hasLog } from './archive/source.ts'
 
 const FILE = 'node.key'
 
@@ -22,7 +23,7 @@ export function nodeIdentity(dir: string): Promise<KeyPair> {
  */
 export async function startingIdentity(dir: string): Promise<KeyPair> {
   const file = path.join(dir, FILE)
-  if (existsSync(path.join(dir, 'state', 'log')) && !existsSync(file)) {
+  if (hasLog(dir) && !existsSync(file)) {
     throw new CMeshError('CMESH_IAM_KEY', {
       reason: `${file} is missing, and the log there is of the node that had it. Put it back, mode 0600. Where it is lost, `
         + `\`cmesh mesh init --data ${dir}\` makes another: that of another node, which the mesh's key has to certify`,

@@ -43,6 +43,6 @@ function originText({ request, block, index }: EventOrigin): string {
 
 function originOf(text: string): EventOrigin | undefined {
   const [, request, block, index] = ORIGIN_TEXT.exec(text) ?? []
-  if (request === undefined) return undefined
+  if (request === undefined || !Number.isSafeInteger(Number(block ?? 1))) return undefined
   return { request, ...(block !== undefined && { block: Number(block), index: Number(index) }) }
 }

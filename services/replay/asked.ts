@@ -10,6 +10,7 @@ import { decodeReceipt, type DecodedReceipt } from '../../cmtp/receipt/receipt.t
 import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
 import { decodeWitness, type Witness } from '../../cmtp/receipt/witness.ts'
 import type { Verify } from '../../cmtp/receipt/root.ts'
+import { readEventJson } from '../events/event-json.ts'
 
 const DENIAL = 'it was denied, and a denial is verified, not run again: cmesh receipt verify'
 const NO_WITNESS = 'a read is made of its arguments, which only its witness has: keep FILE.witness beside the receipt, or name it by --witness'
@@ -77,46 +78,11 @@ function eventRead(hop: DecodedLayer, witness: Witness | undefined): Pick<Asked,
   const [channel = '', action = 'read'] = parseFqmn(hop.fqmn).segments
   if (action !== 'read') throw notReplayable(`only an event that was read by itself is traced to the transaction that emitted it, and this is ${action}`)
   if (witness === undefined) throw notReplayable(NO_WITNESS)
-  const { data, origin } = eventIn(witness.replyBody)
-  if (data === undefined || origin?.request === undefined) throw notReplayable('the event does not say which request it came from')
+  const { data, origin } = readEventJson(witness.replyBody)
+  if (data === undefined || origin === undefined) throw notReplayable('the event does not say which request it came from')
   const { request, block, index } = origin
   if (block === undefined || index === undefined) throw notReplayable(`the event was published by the request ${request}, whose receipt says by whom: cmesh receipt find ${request}`)
   return { hop, seq: block, tx: request, told: { channel, index, data } }
-}
-
-interface ToldJson {
-  readonly data: Uint8Array | undefined
-  readonly origin: { readonly request: string, readonly block: number | undefined, readonly index: number | undefined } | undefined
-}
-
-/** Total: of a reply that is none of ours there is nothing. */
-function eventIn(body: Uint8Array): ToldJson {
-  const nothing = { data: undefined, origin: undefined }
-  let value: unknown
-  try {
-    value = JSON.parse(Buffer.from(body).toString('utf8'))
-  } catch {
-    return nothing
-  }
-  if (typeof value !== 'object' || value === null) return nothing
-  const { data, origin } = value as Readonly<Record<string, unknown>>
-  return { data: dataIn(data), origin: originIn(origin) }
-}
-
-function dataIn(data: unknown): Uint8Array | undefined {
-  if (typeof data === 'string') return Buffer.from(data, 'utf8')
-  const { base64 } = (typeof data === 'object' && data !== null ? data : {}) as Readonly<Record<string, unknown>>
-  return typeof base64 === 'string' ? Buffer.from(base64, 'base64') : undefined
-}
-
-function originIn(origin: unknown): ToldJson['origin'] {
-  const { request, block, index } = (typeof origin === 'object' && origin !== null ? origin : {}) as Readonly<Record<string, unknown>>
-  if (typeof request !== 'string' || !/^[0-9a-f]{32}$/.test(request)) return undefined
-  return { request, block: countFrom(1, block), index: countFrom(0, index) }
-}
-
-function countFrom(least: number, value: unknown): number | undefined {
-  return Number.isSafeInteger(value) && (value as number) >= least ? value as number : undefined
 }
 
 function whyNot(layers: Asked['layers']): string {

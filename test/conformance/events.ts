@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { LIMITS } from '../../cmtp/limits.ts'
-import type { EventsProvider, MeshEvent } from '../../services/events/provider.ts'
+import type { EventsProvider, MeshEvent, Taken } from '../../services/events/provider.ts'
 
 export interface EventsUnderTest {
   /** Not started yet. */
@@ -132,22 +132,29 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
         expect(await events.count(channel)).toBe(2)
       })
 
+      /** What a tail, a range and a group give of the first three events of a channel; and as the group has them in hand. */
+      async function readEverywhere(channel: string, publish: () => Promise<void>): Promise<{ reads: readonly MeshEvent[][], taken: readonly Taken[] }> {
+        const { events: heard, handler, reached } = collector(3)
+        const subscription = events.subscribe(channel, handler)
+        await events.groups.open(channel, 'readers', { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 })
+        await publish()
+        await reached
+        subscription.close()
+        const taken = await events.groups.take(channel, 'readers', { max: 3, waitMs: 10_000 })
+        return { reads: [heard, [...await events.range(channel, {})], taken.map(({ event }) => event)], taken }
+      }
+
       test('keeps the trace that an event belongs to, wherever it is read, and none for one without', async () => {
         const channel = freshChannel()
         const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
-        const { events: heard, handler, reached } = collector(3)
-        const subscription = events.subscribe(channel, handler)
-        await events.groups.open(channel, 'traced', { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 })
-        await events.publish(channel, bytes('plain'), { id: 'plain' })
-        await events.publish(channel, bytes('alone'), { traceparent })
-        expect((await events.latest(channel))?.traceparent).toBe(traceparent)
-        await events.publish(channel, bytes('with an id'), { id: 'traced', traceparent })
-        const expected = [undefined, traceparent, traceparent]
-        await reached
-        subscription.close()
-        const taken = await events.groups.take(channel, 'traced', { max: 3, waitMs: 10_000 })
-        for (const read of [heard, await events.range(channel, {}), taken.map(({ event }) => event)]) {
-          expect(read.map(event => event.traceparent)).toEqual(expected)
+        const { reads } = await readEverywhere(channel, async () => {
+          await events.publish(channel, bytes('plain'), { id: 'plain' })
+          await events.publish(channel, bytes('alone'), { traceparent })
+          expect((await events.latest(channel))?.traceparent).toBe(traceparent)
+          await events.publish(channel, bytes('with an id'), { id: 'traced', traceparent })
+        })
+        for (const read of reads) {
+          expect(read.map(event => event.traceparent)).toEqual([undefined, traceparent, traceparent])
           expect('traceparent' in (read[0] ?? {})).toBe(false)
         }
       })
@@ -155,28 +162,24 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
       test('keeps what an event came from, wherever it is read and however often it is handed out, and nothing for one of the mesh itself', async () => {
         const channel = freshChannel()
         const request = '00112233445566778899aabbccddeeff'
-        const { events: heard, handler, reached } = collector(3)
-        const subscription = events.subscribe(channel, handler)
-        await events.groups.open(channel, 'origins', { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 })
         const origins = [undefined, { request }, { request, block: Number.MAX_SAFE_INTEGER, index: 0 }]
-        for (const [i, origin] of origins.entries()) {
-          await events.publish(channel, bytes('x'), { id: `${i}`, ...(origin !== undefined && { origin }), traceparent: 'beside it' })
-          expect((await events.latest(channel))?.origin).toEqual(origin)
-        }
-        await reached
-        subscription.close()
-        const taken = await events.groups.take(channel, 'origins', { max: 3, waitMs: 10_000 })
-        for (const read of [heard, await events.range(channel, {}), taken.map(({ event }) => event)]) {
+        const { reads, taken } = await readEverywhere(channel, async () => {
+          for (const [i, origin] of origins.entries()) {
+            await events.publish(channel, bytes('x'), { id: `${i}`, ...(origin !== undefined && { origin }), traceparent: 'beside it' })
+            expect((await events.latest(channel))?.origin).toEqual(origin)
+          }
+        })
+        for (const read of reads) {
           expect(read.map(event => event.origin)).toEqual(origins)
-          expect(read.map(event => event.traceparent)).toEqual(origins.map(() => 'beside it'))
+          expect(read.map(event => event.traceparent)).toEqual(['beside it', 'beside it', 'beside it'])
           expect('origin' in (read[0] ?? {})).toBe(false)
         }
         for (const [i, { event, token }] of taken.entries()) {
-          await events.groups.done(channel, 'origins', token)
-          await events.groups.putBack('origins', event, `letter ${i}`)
+          await events.groups.done(channel, 'readers', token)
+          await events.groups.putBack('readers', event, `letter ${i}`)
         }
         const again: MeshEvent[] = []
-        while (again.length < taken.length) again.push(...(await events.groups.take(channel, 'origins', { max: 3, waitMs: 10_000 })).map(({ event }) => event))
+        while (again.length < taken.length) again.push(...(await events.groups.take(channel, 'readers', { max: 3, waitMs: 10_000 })).map(({ event }) => event))
         expect(again.map(event => event.origin)).toEqual(origins)
       })
 

@@ -94,7 +94,14 @@ describe('members of a group', () => {
 
   test('a member hears what became of each event that its handler did not get done', async () => {
     const failed: FailedEvent[] = []
-    const member = await client.group('failing', 'g', () => { throw new Error('no room') }, { from: 'first', attempts: 2, backoffMs: 20, onFailed: each => failed.push(each) })
+    const member = await client.group('failing', 'g', () => { throw new Error('no room') }, {
+      from: 'first', attempts: 2, backoffMs: 20,
+      // What it throws is its own, and changes nothing of what became of the event.
+      onFailed: each => {
+        failed.push(each)
+        throw new Error('not listening')
+      },
+    })
     const { seq } = await client.publish('failing', 'box')
     await until('it has failed twice', () => failed.length === 2)
     await member.close()
@@ -105,6 +112,7 @@ describe('members of a group', () => {
       { event: expect.objectContaining({ seq, attempt: 1 }), error, retryMs: 20 },
       { event: expect.objectContaining({ seq, attempt: 2 }), error, dead },
     ])
+    expect(warnings.splice(0).map(({ message }) => message)).toEqual(Array.from({ length: 2 }, () => expect.stringContaining('onFailed of a member')))
     const later = await client.group('failing', 'g', () => undefined, { from: 'new', attempts: 9 })
     expect(later.terms).toMatchObject({ from: 'first', attempts: 2, backoffMs: 20, ackWaitMs: 30_000 })
     await later.close()

@@ -43,7 +43,7 @@ export function restore(program: Command, terminal: Terminal): void {
   withJson(program.command('restore').description('make a data directory of a backup'))
     .argument('<file>', 'what `cmesh backup` wrote')
     .option(DATA, 'where to; must be empty or not exist (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)')
-    .option('--verify', 'read the new log back from the disk, all of it, before it is put in its place')
+    .option('--verify', 'read the new log back from the disk, all of it, before anybody may use it')
     .addHelpText('after', examples(
       ['cmesh restore mesh.backup --data ./mesh --verify', 'chain and root hash are checked in any case'],
     ))
