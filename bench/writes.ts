@@ -14,6 +14,8 @@ export const writes: Bench = {
   async run({ smoke, log, scope }) {
     const rounds = smoke ? 1 : 5
     const count = smoke ? 1_000 : 20_000
+    // Rounds of two seconds, and a warm-up of as many writes again, before a node's code is compiled for what it does often.
+    const written = smoke ? 1_000 : 60_000
     const missing = await obtainPeer('hyperbee', log)
     const mesh = await startMesh(scope)
     const wasm = await compileStore()
@@ -27,11 +29,11 @@ export const writes: Bench = {
 
     const meters = new Map(IN_FLIGHT.map(inFlight => [inFlight, new CpuMeter({ client: driver.pid, broker: mesh.brokerPid, node: mesh.pid })]))
     const subjects: Record<string, () => Promise<number>> = {
-      'JetStream publish with ack': async () => (await jetstream.run({ count, inFlight: JETSTREAM_IN_FLIGHT })).perSecond,
+      'JetStream publish with ack': async () => (await jetstream.run({ count: written, inFlight: JETSTREAM_IN_FLIGHT })).perSecond,
     }
     if (bee !== undefined) subjects['Hyperbee put, 100 a batch'] = async () => (await bee.run({ count, inFlight: 1 })).perSecond
     for (const [inFlight, meter] of meters) {
-      subjects[nameOf(inFlight)] = async () => (await meter.during(count, () => driver.run({ count, inFlight }))).perSecond
+      subjects[nameOf(inFlight)] = async () => (await meter.during(written, () => driver.run({ count: written, inFlight }))).perSecond
     }
     for (const warmUp of Object.values(subjects)) await warmUp()
     const values = await interleave(rounds, subjects)

@@ -19,7 +19,8 @@ export interface CallOptions extends RequestDefaults {
   readonly idempotencyKey?: string | undefined
   /**
    * How fresh a view has to be. `local` (default): what the node that answers has applied. `session`: at least what this client's
-   * acknowledged writes did. `linear`: at least everything that was acknowledged to anybody before the call.
+   * acknowledged writes did. `linear`: at least everything that was acknowledged to anybody before the call. For contracts' views and
+   * for names, in an address too; other reads do not look at it.
    */
   readonly read?: ReadLevel | undefined
   /**
@@ -97,14 +98,12 @@ function plain(entry: BatchEntry): BatchEntryFields | undefined {
 /** The variable parts of a request; `undefined` when it has none, which is what a template is for. */
 export function partsOf({ body, args, headers }: Omit<BatchEntry, 'fqmn'>, idempotencyKey: string | undefined): RequestParts | undefined {
   if (body !== undefined && args !== undefined) throw usage('A call has a body or args, not both: args are sent in the body.')
+  const content = args === undefined ? body : JSON.stringify(args)
+  if (headers === undefined && idempotencyKey === undefined) return content === undefined ? undefined : { body: content }
   const list: HeaderList = [
     ...Object.entries(headers ?? {}).map(([name, value]): [string, string] => [name.toLowerCase(), value]),
     ...(idempotencyKey === undefined ? [] : [['idempotency-key', idempotencyKey]] as const),
   ]
-  const bytes = args === undefined ? body : JSON.stringify(args)
-  if (bytes === undefined && list.length === 0) return undefined
-  return {
-    ...(list.length > 0 && { headers: encodeHeaders(list) }),
-    ...(bytes !== undefined && { body: typeof bytes === 'string' ? Buffer.from(bytes, 'utf8') : bytes }),
-  }
+  if (content === undefined && list.length === 0) return undefined
+  return { ...(list.length > 0 && { headers: encodeHeaders(list) }), ...(content !== undefined && { body: content }) }
 }

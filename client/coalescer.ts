@@ -10,13 +10,13 @@
  * session's subject; (5) a session is in the gateway's frames only while its token names the gateway's current session and a node
  * has taken that token; (6) writes leave in the order in which they were asked, those that share no frame among them.
  */
-import { assembleBatch, BATCH_ID_AT, encodeBatchEntry } from '../cmtp/batch.ts'
+import { assembleBatch, BATCH_ID_AT, type BatchEntryFields } from '../cmtp/batch.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest, REQUEST_ID_AT } from '../cmtp/frame.ts'
 import { entryId, type MessageIds } from '../cmtp/message-id.ts'
-import type { ReceiptLevel } from '../cmtp/wire.ts'
+import { contentBytes, type Content } from '../cmtp/wire.ts'
 import type { ActiveSession } from './active-session.ts'
-import { Sending } from './attempt.ts'
+import { Sending, type Ask } from './attempt.ts'
 import type { Connection } from './connection.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, type Reply } from './reply.ts'
@@ -32,16 +32,19 @@ const FQMN_LENGTH = 1_024
 export interface CoalescedRequest {
   readonly fqmn: string
   readonly headers: Uint8Array | undefined
-  readonly body: Uint8Array | undefined
+  readonly body: Content | undefined
   readonly session: ActiveSession
-  readonly receipt: ReceiptLevel
-  readonly timeoutMs: number
-  /** When it is sent again; `undefined`: never. */
-  readonly resendMs: number | undefined
+  /** Without a signal: nobody gives it up. */
+  readonly ask: Ask
   /** Absolute, ms since 1970. */
   readonly deadlineMs: number
-  /** Told once what came of it: a reply of any status, or an error. `id` gives the id it was asked under; `resent`: more than once. Must not throw. */
-  readonly settled: (result: Reply | CMeshError, id: () => Buffer, resent: boolean) => void
+  /** Told once what came of it: a reply of any status, or an error. `askedId` gives the id it was asked under; `resent`: more than once. Must not throw. */
+  settled(result: Reply | CMeshError, frame: Buffer, index: number, resent: boolean): void
+}
+
+/** The id of the request that stood `index`th in `frame`, which both kinds of request keep at the same place. */
+export function askedId(frame: Buffer, index: number): Buffer {
+  return entryId(frame.subarray(REQUEST_ID_AT), index)
 }
 
 export interface CoalescerParts {
@@ -63,10 +66,10 @@ export class Coalescer {
   }
 
   /** Whether the request may share a frame. */
-  takes(fqmn: string, parts: { readonly headers?: Uint8Array, readonly body?: Uint8Array } | undefined): boolean {
+  takes(fqmn: string, parts: { readonly headers?: Uint8Array, readonly body?: Content } | undefined): boolean {
     if (fqmn.length > FQMN_LENGTH) return false
     if (parts === undefined && isQuickRead(fqmn)) return true
-    return isTransaction(fqmn) && (parts?.headers?.length ?? 0) + (parts?.body?.length ?? 0) <= SHARED_BYTES
+    return isTransaction(fqmn) && isShort(parts?.headers, parts?.body)
   }
 
   /** Takes a request that `takes` accepts. */
@@ -107,17 +110,16 @@ export class Coalescer {
   }
 
   #single(request: CoalescedRequest): void {
-    const { session, receipt } = request
+    const { session, ask } = request
     // Whoever has one request in a turn seldom asks the same again soon: keeping its frame would cost more than making it.
     const frame = frameOf(request, this.#parts.ids.next())
-    this.#send(session, request, frame, data => readReply(data, frame, receipt), (result, resent) => {
-      request.settled(result, () => entryId(frame.subarray(REQUEST_ID_AT), 0), resent)
-    })
+    this.#send(session, ask, frame, data => readReply(data, frame, ask.receipt), (result, resent) => { request.settled(result, frame, 0, resent) })
   }
 
   #batch(requests: readonly CoalescedRequest[]): void {
     const last = requests[requests.length - 1] as CoalescedRequest
-    const { receipt, deadlineMs } = last
+    const { ask, deadlineMs } = last
+    const { receipt } = ask
     const { gateway } = this.#parts
     const mixed = requests.some((request) => request.session !== last.session)
     const session = mixed ? gateway.current as ActiveSession : last.session
@@ -125,7 +127,7 @@ export class Coalescer {
     const references = mixed ? requests.map((request) => request.session.token) : undefined
     const frame = assembleBatch({ token: session.token, deadlineMs, receipt }, entries, references)
     this.#parts.ids.write(frame, BATCH_ID_AT, requests.length)
-    this.#send(session, last, frame, data => readBatchReply(data, frame, requests.length, receipt), (result, resent) => {
+    this.#send(session, ask, frame, data => readBatchReply(data, frame, requests.length, receipt), (result, resent) => {
       if (mixed && Array.isArray(result)) {
         // The gateway's own token counts for the frame: without it no entry is taken, whosever it is.
         if (result.some((reply) => reply.status !== 401)) gateway.introduced(session)
@@ -134,22 +136,22 @@ export class Coalescer {
       }
       for (let i = 0; i < requests.length; i++) {
         const own = Array.isArray(result) ? result[i] as Reply : result
-        ;(requests[i] as CoalescedRequest).settled(own, () => entryId(frame.subarray(BATCH_ID_AT), i), resent)
+        ;(requests[i] as CoalescedRequest).settled(own, frame, i, resent)
       }
     })
   }
 
-  #entryOf({ fqmn, headers, body }: CoalescedRequest): Buffer {
-    if (headers === undefined && body === undefined) return this.#parts.entries.of({ fqmn }).bytes
-    return encodeBatchEntry({ fqmn, ...(headers && { headers }), ...(body && { body }) })
+  #entryOf(request: CoalescedRequest): Uint8Array | BatchEntryFields {
+    const { fqmn, headers, body } = request
+    return headers === undefined && body === undefined ? this.#parts.entries.of({ fqmn }).bytes : request
   }
 
   /** `read` makes the result of what comes back; what it throws, and a request that fails, is an error as a result. */
   #send<T>(
-    session: ActiveSession, { timeoutMs, resendMs = timeoutMs }: CoalescedRequest, frame: Buffer,
+    session: ActiveSession, ask: Ask, frame: Buffer,
     read: (data: Uint8Array) => T, settle: (result: T | CMeshError, resent: boolean) => void,
   ): void {
-    const sending = new Sending({ retry: true, resendMs, signal: undefined }, timeoutMs)
+    const sending = new Sending(ask, ask.timeoutMs)
     const failed = (thrown: unknown): void => { settle(CMeshError.from(thrown, 'the client'), sending.resent) }
     this.#parts.connection.ask(session.subject, frame, sending, (data) => {
       let result: T
@@ -165,8 +167,10 @@ export class Coalescer {
 }
 
 /** The request in a frame of its own. */
-export function frameOf({ fqmn, headers, body, session, deadlineMs, receipt }: Omit<CoalescedRequest, 'settled' | 'timeoutMs' | 'resendMs'>, id: Uint8Array): Buffer {
-  return encodeRequest({ id, fqmn, token: session.token, deadlineMs, receipt, bundle: true, ...(headers && { headers }), ...(body && { body }) })
+export function frameOf({ fqmn, headers, body, session, deadlineMs, ask }: CoalescedRequest, id: Uint8Array): Buffer {
+  return encodeRequest({
+    id, fqmn, token: session.token, deadlineMs, receipt: ask.receipt, bundle: true, ...(headers && { headers }), ...(body !== undefined && { body }),
+  })
 }
 
 /**
@@ -174,13 +178,23 @@ export function frameOf({ fqmn, headers, body, session, deadlineMs, receipt }: O
  * differ by what the turn lasts; the last one stands for all.
  */
 function alike(a: CoalescedRequest, b: CoalescedRequest, gateway: ActiveSession | undefined): boolean {
-  if (a.receipt !== b.receipt || a.timeoutMs !== b.timeoutMs || a.resendMs !== b.resendMs) return false
+  if (a.ask !== b.ask && !askedAlike(a.ask, b.ask)) return false
   return a.session === b.session || (gateway !== undefined && isCarried(a.session, gateway) && isCarried(b.session, gateway))
+}
+
+function askedAlike(a: Ask, b: Ask): boolean {
+  return a.receipt === b.receipt && a.timeoutMs === b.timeoutMs && a.retry === b.retry && (!a.retry || a.resendMs === b.resendMs)
 }
 
 /** A node knows the token by its reference, and the token says that this gateway carries it. */
 function isCarried({ session, introduced }: ActiveSession, gateway: ActiveSession): boolean {
   return introduced && session.via === gateway.session.sid
+}
+
+function isShort(headers: Uint8Array | undefined, body: Content | undefined): boolean {
+  const room = SHARED_BYTES - (headers?.length ?? 0)
+  // Three bytes a character at most: few texts need to be measured.
+  return body === undefined || body.length * 3 <= room ? room >= 0 : contentBytes(body) <= room
 }
 
 /** A function of a contract. The mesh's own, which need signatures or take long, are asked alone. */

@@ -37,7 +37,7 @@ export class MeshClient extends MeshVerbs {
     // Not `this.call`: a subscription still says good-bye when the client takes no more calls.
     super({ call: (fqmn, options) => this.#send(fqmn, { ...options, throwOnError: true }), identity, connection, onWarning })
     this.#parts = parts
-    this.#requester = new Requester({ ...parts, closing: parts.closing.signal, now: Date.now })
+    this.#requester = new Requester({ ...parts, closing: parts.closing.signal, now: Date.now, noted: (reply) => { this.#noted(reply) } })
     this.#plain = Object.freeze({ ...parts.defaults, signal: undefined })
   }
 
@@ -77,18 +77,13 @@ export class MeshClient extends MeshVerbs {
   call(fqmn: string, options?: CallOptions): Promise<Reply> {
     if (this.#closed !== undefined) return Promise.reject(new CMeshError('CMESH_CLIENT_CLOSED'))
     const isPlain = options === undefined && this.#parts.trace === undefined && !isSigned(fqmn)
-    return isPlain ? this.#noting(fqmn, this.#requester.request(fqmn, undefined, this.#plain)) : this.#send(fqmn, options ?? {})
-  }
-
-  #noting(fqmn: string, reply: Promise<Reply>): Promise<Reply> {
-    return isWrite(fqmn) ? reply.then(this.#noted) : reply
+    return isPlain ? this.#requester.request(fqmn, undefined, this.#plain) : this.#send(fqmn, options ?? {})
   }
 
   /** How far the log went when a write was acknowledged, for views that have to show it. */
-  readonly #noted = (reply: Reply): Reply => {
+  #noted(reply: Reply): void {
     const seq = Reply.sequenceOf(reply)
     if (seq > this.#seen) this.#seen = seq
-    return reply
   }
 
   /** The options with the headers that say how fresh the view has to be, and which code a write is for. */
@@ -115,7 +110,7 @@ export class MeshClient extends MeshVerbs {
     try {
       checkOptions('a call', options, CALL_CHECKS)
       const parts = partsOf(this.#traced(this.#headed(options)), options.idempotencyKey)
-      return this.#noting(fqmn, this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options)))
+      return this.#requester.request(fqmn, isSigned(fqmn) ? { ...parts, signer: this.#parts.identity } : parts, this.#ask(options))
     } catch (thrown) {
       return Promise.reject(CMeshError.from(thrown, 'the client'))
     }
@@ -207,15 +202,17 @@ export class MeshClient extends MeshVerbs {
     return this.#closed !== undefined
   }
 
-  #ask(options: CallOptions): Ask {
+  #ask({ timeoutMs, receipt, retry, resendMs, throwOnError, signal }: CallOptions): Ask {
+    const own = timeoutMs ?? receipt ?? retry ?? resendMs ?? throwOnError ?? signal
+    if (own === undefined) return this.#plain
     const { defaults } = this.#parts
     return {
-      timeoutMs: options.timeoutMs ?? defaults.timeoutMs,
-      receipt: options.receipt ?? defaults.receipt,
-      retry: options.retry ?? defaults.retry,
-      resendMs: options.resendMs ?? defaults.resendMs,
-      throwOnError: options.throwOnError ?? defaults.throwOnError,
-      signal: options.signal,
+      timeoutMs: timeoutMs ?? defaults.timeoutMs,
+      receipt: receipt ?? defaults.receipt,
+      retry: retry ?? defaults.retry,
+      resendMs: resendMs ?? defaults.resendMs,
+      throwOnError: throwOnError ?? defaults.throwOnError,
+      signal,
     }
   }
 }

@@ -40,9 +40,14 @@ export class Names {
     return (await this.#call(`0xR:resolve:${isSegment(name) ? name : normaliseName(name)}`, options)).json()
   }
 
+  /** With all that this client itself did: it signs the record that follows. */
+  async #newest(name: string, options: VerbOptions): Promise<NameRecord> {
+    return (await this.#call(`0xR:resolve:${normaliseName(name)}`, { ...options, read: 'session' })).json()
+  }
+
   async update(name: string, target: string, options: VerbOptions): Promise<NameRecord> {
     checkTarget(target)
-    const { sequence, name: normal } = await this.resolve(normaliseName(name), options)
+    const { sequence, name: normal } = await this.#newest(name, options)
     // The record's owner may be a DID of before, whose place this one took.
     const owner = this.#identity.did
     return await this.#sign(`0xRW:update:${normal}:${target}`, { name: normal, target, owner, sequence: sequence + 1 }, options)
@@ -50,7 +55,7 @@ export class Names {
 
   async transfer(name: string, owner: string, options: VerbOptions): Promise<NameRecord> {
     decodeDid(owner)
-    const { sequence, target, name: normal } = await this.resolve(normaliseName(name), options)
+    const { sequence, target, name: normal } = await this.#newest(name, options)
     return await this.#sign(`0xRW:transfer:${normal}:${didToSegment(owner)}`, { name: normal, target, owner, sequence: sequence + 1 }, options)
   }
 

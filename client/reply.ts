@@ -8,7 +8,7 @@
 import { decodeBatchReply, type BatchReply } from '../cmtp/batch-reply.ts'
 import { CMeshError } from '../cmtp/errors.ts'
 import { ReplyFrame, REQUEST_ID_AT } from '../cmtp/frame.ts'
-import { decodeHeaders, encodedValues, headerValue, type HeaderList } from '../cmtp/headers.ts'
+import { decodeHeaders, headerValue, type HeaderList } from '../cmtp/headers.ts'
 import { decodeLayers, type DecodedLayer } from '../cmtp/layer.ts'
 import { entryId, formatMessageId, MESSAGE_ID_BYTES } from '../cmtp/message-id.ts'
 import { encodeWitness } from '../cmtp/receipt/witness.ts'
@@ -16,7 +16,7 @@ import { frameKind, KIND_REPLY, type ReceiptLevel } from '../cmtp/wire.ts'
 import { askedFor } from './witness.ts'
 
 /** The parts of a reply frame, or of one entry of a batch reply. */
-type ReplyParts = Pick<ReplyFrame, 'status' | 'headers' | 'layers' | 'body' | 'finalHash'>
+type ReplyParts = Pick<ReplyFrame, 'status' | 'headers' | 'headerNumber' | 'layers' | 'body' | 'finalHash'>
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true })
 
@@ -43,8 +43,7 @@ export class Reply {
 
   /** How far the log had come, as the reply of a write says: 0 where it does not. Asked of each, so no other header is read for it. */
   static sequenceOf(reply: Reply): number {
-    const [sequence = '0'] = encodedValues(reply.#parts.headers, 'x-cmesh-sequence')
-    return Number(sequence)
+    return reply.#parts.headerNumber('x-cmesh-sequence')
   }
 
   get ok(): boolean {

@@ -16,15 +16,18 @@ import { CMeshError } from '../cmtp/errors.ts'
 import { encodeRequest } from '../cmtp/frame.ts'
 import type { KeyPair } from '../cmtp/identity/keys.ts'
 import type { MessageIds } from '../cmtp/message-id.ts'
+import type { Content } from '../cmtp/wire.ts'
 import { AbortFan } from './abort-fan.ts'
 import type { ActiveSession } from './active-session.ts'
 import { aborted, errorOf, isFailure, isLost, isPassing, past, prompt, Sending, settle, type Ask, type Attempt } from './attempt.ts'
 import type { Connection } from './connection.ts'
-import { frameOf, type CoalescedRequest, type Coalescer } from './coalescer.ts'
+import { isWrite } from './call.ts'
+import { askedId, frameOf, type Coalescer } from './coalescer.ts'
 import type { EncodedEntries } from './encoded-entries.ts'
 import { readBatchReply, readReply, Reply, requestId } from './reply.ts'
 import { isTransaction, mayChangeState, pauseBeforeRetry } from './retry.ts'
 import type { SessionKeeper } from './session.ts'
+import { SharedRequest } from './shared-request.ts'
 import { withProof, withToken } from './with-token.ts'
 
 export interface RequesterParts {
@@ -38,11 +41,13 @@ export interface RequesterParts {
   readonly coalescer: Coalescer | undefined
   /** ms since 1970. */
   readonly now: () => number
+  /** Told of each reply to a write that stood alone in its call, before whoever asked. Must not throw. */
+  readonly noted: (reply: Reply) => void
 }
 
 export interface RequestParts {
   readonly headers?: Uint8Array
-  readonly body?: Uint8Array
+  readonly body?: Content
   /** Whose signature the request needs beside its session; made anew under each. */
   readonly signer?: KeyPair
 }
@@ -65,17 +70,26 @@ export class Requester {
 
   /** Resolves with the reply. Rejects with `CMESH_BUS_*`, `CMESH_CLIENT_*`, `CMESH_FRAME_*`, or the error of a reply that has one. */
   request(fqmn: string, parts: RequestParts | undefined, ask: Ask): Promise<Reply> {
-    const { connection, sessions, ids, now, coalescer } = this.#parts
-    const { receipt } = ask
-    const signer = parts?.signer
+    const { connection, sessions, now, coalescer } = this.#parts
     const deadlineMs = now() + ask.timeoutMs
     const session = sessions.current
     if (coalescer !== undefined) {
-      if (session !== undefined && signer === undefined && ask.signal === undefined && coalescer.takes(fqmn, parts)) {
-        return this.#together(coalescer, fqmn, parts, session, ask, deadlineMs)
+      if (session !== undefined && parts?.signer === undefined && ask.signal === undefined && coalescer.takes(fqmn, parts)) {
+        // A request that may share its frame with others of this turn.
+        return new Promise((resolve) => {
+          coalescer.add(new SharedRequest(fqmn, parts, session, ask, deadlineMs, connection.status === 'connected', resolve, this.#shared))
+        })
       }
       coalescer.flushWrites()
     }
+    return this.#noting(fqmn, this.#alone(fqmn, parts, session, ask, deadlineMs))
+  }
+
+  /** A request in a frame of its own. */
+  #alone(fqmn: string, parts: RequestParts | undefined, session: ActiveSession | undefined, ask: Ask, deadlineMs: number): Promise<Reply> {
+    const { connection, sessions, ids } = this.#parts
+    const { receipt } = ask
+    const signer = parts?.signer
     let frame: Buffer
     try {
       frame = session !== undefined && parts === undefined
@@ -106,33 +120,29 @@ export class Requester {
     return { ask, deadlineMs, changesState: mayChangeState(fqmn), isTransaction: isTransaction(fqmn), read }
   }
 
-  /** A request that may share its frame with others of this turn. */
-  #together(
-    coalescer: Coalescer, fqmn: string, parts: RequestParts | undefined, session: ActiveSession, ask: Ask, deadlineMs: number,
-  ): Promise<Reply> {
-    const { connection, sessions } = this.#parts
-    const { receipt, timeoutMs } = ask
-    const sent = connection.status === 'connected'
-    const resendMs = ask.retry ? ask.resendMs : undefined
-    return new Promise((resolve, reject) => {
-      const asked: CoalescedRequest = {
-        fqmn, session, receipt, timeoutMs, resendMs, deadlineMs,
-        headers: parts?.headers,
-        // It leaves at the end of the turn, and once more if it has to: what the caller does to its bytes meanwhile is nobody's concern.
-        body: parts?.body === undefined ? undefined : Buffer.from(parts.body),
-        settled: (result, id, resent) => {
-          if (result instanceof Reply && result.status < 400) {
-            if (!session.introduced) sessions.introduced(session)
-            if (resent) this.#resent++
-            resolve(result)
-            return
-          }
-          const frame = frameOf(asked, id())
-          this.#persist<Reply>({ ...this.#attempt(fqmn, ask, deadlineMs), frame, session, ...past(sent, resent) }, result).then(resolve, reject)
-        },
-      }
-      coalescer.add(asked)
-    })
+  /** What came of a request that shared its frame. */
+  readonly #shared = (request: SharedRequest, result: Reply | CMeshError, asked: Buffer, index: number, resent: boolean): void => {
+    const { fqmn, session, ask, deadlineMs } = request
+    const { sessions, noted } = this.#parts
+    if (result instanceof Reply && result.status < 400) {
+      if (!session.introduced) sessions.introduced(session)
+      if (resent) this.#resent++
+      if (isWrite(fqmn)) noted(result)
+      request.resolve(result)
+      return
+    }
+    const frame = frameOf(request, askedId(asked, index))
+    const attempt = { ...this.#attempt(fqmn, ask, deadlineMs), frame, session, ...past(request.sent, resent) }
+    request.resolve(this.#noting(fqmn, this.#persist<Reply>(attempt, result)))
+  }
+
+  #noting(fqmn: string, reply: Promise<Reply>): Promise<Reply> {
+    return isWrite(fqmn) ? reply.then(this.#noted) : reply
+  }
+
+  readonly #noted = (reply: Reply): Reply => {
+    this.#parts.noted(reply)
+    return reply
   }
 
   /** Resolves with one reply for each entry, in order, whatever its status. Rejects when the batch as a whole fails. */

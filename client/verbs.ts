@@ -1,4 +1,5 @@
 /** What the verbs of a client (`register`, `publish`, `deploy`, …) share: they are calls, and fail by throwing. */
+import type { ReadLevel } from './options.ts'
 import type { Reply } from './reply.ts'
 
 /** Deadline and cancellation of a verb. */
@@ -8,5 +9,11 @@ export interface VerbOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Calls an address; a status of 400 and above rejects. `resendMs` is as for requests. */
-export type VerbCall = (fqmn: string, options: VerbOptions & { readonly body?: Uint8Array | string, readonly resendMs?: number }) => Promise<Reply>
+interface VerbRequest extends VerbOptions {
+  readonly body?: Uint8Array | string
+  readonly resendMs?: number
+  readonly read?: ReadLevel
+}
+
+/** Calls an address; a status of 400 and above rejects. `resendMs` and `read` are as for requests. */
+export type VerbCall = (fqmn: string, options: VerbRequest) => Promise<Reply>

@@ -4,6 +4,7 @@
  * `SPEC.md`, section 7.
  */
 import { HASH_BYTES } from './frame.ts'
+import { encodedNumber, type StaticName } from './headers.ts'
 import { LIMITS } from './limits.ts'
 import { entryId, MESSAGE_ID_BYTES } from './message-id.ts'
 import {
@@ -165,6 +166,11 @@ export class BatchReplyEntry {
 
   get headers(): Buffer {
     return this.#frame.bytes.subarray(this.#headersAt, this.#layersAt)
+  }
+
+  /** See `encodedNumber`. */
+  headerNumber(name: StaticName): number {
+    return encodedNumber(this.#frame.bytes, this.#headersAt, this.#layersAt, name)
   }
 
   /** The layers part, as a reply alone has it: put together when it is asked for. Throws `CMESH_FRAME_MALFORMED` where that cannot be. */

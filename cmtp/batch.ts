@@ -9,8 +9,8 @@ import { LIMITS } from './limits.ts'
 import { TOKEN_REFERENCE_BYTES } from './identity/token.ts'
 import { MESSAGE_ID_BYTES } from './message-id.ts'
 import {
-  asBuffer, checkPart, expectKind, KIND_BATCH_REQUEST, MAGIC_0, MAGIC_1, malformed, OWN_TOKENS_FLAG, receiptFlags, receiptOf, VERSION,
-  type ReceiptLevel,
+  asBuffer, checkPart, contentBytes, expectKind, KIND_BATCH_REQUEST, MAGIC_0, MAGIC_1, malformed, OWN_TOKENS_FLAG, putContent, receiptFlags, receiptOf,
+  VERSION, type Content, type ReceiptLevel,
 } from './wire.ts'
 
 const EMPTY = Buffer.alloc(0)
@@ -25,8 +25,8 @@ const ENTRY_HEADER_BYTES = 8
 
 export interface BatchEntryFields {
   readonly fqmn: string
-  readonly headers?: Uint8Array
-  readonly body?: Uint8Array
+  readonly headers?: Uint8Array | undefined
+  readonly body?: Content | undefined
 }
 
 export interface BatchFields extends BatchEnvelope {
@@ -49,40 +49,70 @@ export const BATCH_ID_AT = 16
 
 /** Encodes a batch of 1 to `LIMITS.batchEntries` requests. Throws `CMESH_FRAME_TOO_LARGE` or `CMESH_FQMN_TOO_LONG`. */
 export function encodeBatch(fields: BatchFields): Buffer {
-  const frame = assembleBatch(fields, fields.entries.map(encodeBatchEntry))
+  const frame = assembleBatch(fields, fields.entries)
   frame.set(fields.id, BATCH_ID_AT)
   return frame
 }
 
 /** One entry as it stands in a batch frame, to be used in as many frames as one likes. Throws like `encodeBatch`. */
 export function encodeBatchEntry(fields: BatchEntryFields): Buffer {
-  const headers = fields.headers ?? EMPTY
-  const body = fields.body ?? EMPTY
   const fqmnBytes = Buffer.byteLength(fields.fqmn)
-  if (fqmnBytes > LIMITS.fqmnBytes) throw new CMeshError('CMESH_FQMN_TOO_LONG', { bytes: fqmnBytes, limit: LIMITS.fqmnBytes })
-  checkPart('header block', headers.length, LIMITS.headerBytes)
-  checkPart('body', body.length, LIMITS.bodyBytes)
-  const entry = Buffer.allocUnsafe(ENTRY_HEADER_BYTES + fqmnBytes + headers.length + body.length)
-  entry.writeUInt16BE(fqmnBytes, 0)
-  entry.writeUInt16BE(headers.length, 2)
-  entry.writeUInt32BE(body.length, 4)
-  entry.write(fields.fqmn, ENTRY_HEADER_BYTES, 'utf8')
-  entry.set(headers, ENTRY_HEADER_BYTES + fqmnBytes)
-  entry.set(body, ENTRY_HEADER_BYTES + fqmnBytes + headers.length)
+  const entry = Buffer.allocUnsafe(entryBytes(fields, fqmnBytes))
+  putEntry(entry, fields, fqmnBytes, 0)
+  entry.write(fields.fqmn, ENTRY_HEADER_BYTES)
   return entry
 }
 
+/** Of one entry. Throws what `encodeBatchEntry` does. */
+function entryBytes({ headers = EMPTY, body = EMPTY }: BatchEntryFields, fqmnBytes: number): number {
+  if (fqmnBytes > LIMITS.fqmnBytes) throw new CMeshError('CMESH_FQMN_TOO_LONG', { bytes: fqmnBytes, limit: LIMITS.fqmnBytes })
+  const bodyBytes = contentBytes(body)
+  checkPart('header block', headers.length, LIMITS.headerBytes)
+  checkPart('body', bodyBytes, LIMITS.bodyBytes)
+  return ENTRY_HEADER_BYTES + fqmnBytes + headers.length + bodyBytes
+}
+
+/** Writes an entry, all but its address. Gives where it ends. */
+function putEntry(frame: Buffer, { headers = EMPTY, body = EMPTY }: BatchEntryFields, fqmnBytes: number, at: number): number {
+  const headersAt = at + ENTRY_HEADER_BYTES + fqmnBytes
+  const bodyAt = headersAt + headers.length
+  const bodyBytes = putContent(frame, body, bodyAt)
+  if (headers.length !== 0) frame.set(headers, headersAt)
+  frame[at] = fqmnBytes >> 8
+  frame[at + 1] = fqmnBytes
+  frame[at + 2] = headers.length >> 8
+  frame[at + 3] = headers.length
+  frame[at + 4] = bodyBytes >> 24
+  frame[at + 5] = bodyBytes >> 16
+  frame[at + 6] = bodyBytes >> 8
+  frame[at + 7] = bodyBytes
+  return bodyAt + bodyBytes
+}
+
 /**
- * A batch frame of encoded entries, its id still to be written at `BATCH_ID_AT`. `references`: of the token of each entry's own
- * session, where they are not all that of the envelope: one for each. Throws `CMESH_FRAME_TOO_LARGE`, or `_MALFORMED` without entries.
+ * A batch frame of entries, encoded or not, its id still to be written at `BATCH_ID_AT`. `references`: of the token of each entry's own
+ * session, where they are not all that of the envelope: one for each. Throws `CMESH_FRAME_TOO_LARGE`, `CMESH_FQMN_TOO_LONG`, or `_MALFORMED` without entries.
  */
-export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Array[], references?: readonly Uint8Array[]): Buffer {
+export function assembleBatch(envelope: BatchEnvelope, entries: readonly (Uint8Array | BatchEntryFields)[], references?: readonly Uint8Array[]): Buffer {
   const { token } = envelope
   if (entries.length === 0) throw malformed(32, 'at least one entry')
   checkPart('batch', entries.length, LIMITS.batchEntries)
   checkPart('token', token.length, LIMITS.tokenBytes)
   let size = BATCH_HEADER_BYTES + token.length + (references === undefined ? 0 : entries.length * TOKEN_REFERENCE_BYTES)
-  for (const entry of entries) size += entry.length
+  // Neighbours often have one address, which is measured and encoded once then.
+  let fqmn: string | undefined
+  let fqmnBytes = 0
+  for (const entry of entries) {
+    if (entry instanceof Uint8Array) {
+      size += entry.length
+      continue
+    }
+    if (entry.fqmn !== fqmn) {
+      fqmn = entry.fqmn
+      fqmnBytes = Buffer.byteLength(fqmn)
+    }
+    size += entryBytes(entry, fqmnBytes)
+  }
   checkPart('frame', size, LIMITS.frameBytes)
 
   const frame = Buffer.allocUnsafe(size)
@@ -99,16 +129,30 @@ export function assembleBatch(envelope: BatchEnvelope, entries: readonly Uint8Ar
   frame.writeUInt16BE(token.length, 34)
   frame.set(token, BATCH_HEADER_BYTES)
   let at = BATCH_HEADER_BYTES + token.length
+  let fqmnAt = 0
+  fqmn = undefined
   for (let i = 0; i < entries.length; i++) {
-    const entry = entries[i] as Uint8Array
+    const entry = entries[i] as Uint8Array | BatchEntryFields
     if (references !== undefined) {
       const reference = references[i]
       if (reference?.length !== TOKEN_REFERENCE_BYTES) throw new RangeError('an entry with its own token needs the 16 bytes of its reference')
       frame.set(reference, at)
       at += TOKEN_REFERENCE_BYTES
     }
-    frame.set(entry, at)
-    at += entry.length
+    if (entry instanceof Uint8Array) {
+      frame.set(entry, at)
+      at += entry.length
+      continue
+    }
+    const ownFqmnAt = at + ENTRY_HEADER_BYTES
+    if (entry.fqmn === fqmn) {
+      frame.copyWithin(ownFqmnAt, fqmnAt, fqmnAt + fqmnBytes)
+    } else {
+      fqmn = entry.fqmn
+      fqmnBytes = frame.write(fqmn, ownFqmnAt)
+    }
+    fqmnAt = ownFqmnAt
+    at = putEntry(frame, entry, fqmnBytes, at)
   }
   return frame
 }

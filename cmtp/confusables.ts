@@ -118,11 +118,15 @@ const ROWS = [
   '1ab7:328 1dee:2dec 20db:6db',
 ] as const
 
-/** The prototype of each character that has one other than itself. */
-export const CONFUSABLES: ReadonlyMap<string, string> = new Map(ROWS.flatMap(row => row.split(' ')).map(entry => {
-  const [character = '', prototype = ''] = entry.split(':')
-  return [codePoints(character), codePoints(prototype)]
-}))
+let read: ReadonlyMap<string, string> | undefined
+
+/** The prototype of each character that has one other than itself. Read at the first name that needs it: most processes see none. */
+export function confusables(): ReadonlyMap<string, string> {
+  return read ??= new Map(ROWS.flatMap(row => row.split(' ')).map(entry => {
+    const [character = '', prototype = ''] = entry.split(':')
+    return [codePoints(character), codePoints(prototype)]
+  }))
+}
 
 function codePoints(hex: string): string {
   return String.fromCodePoint(...hex.split('+').map(digits => Number.parseInt(digits, 16)))

@@ -39,6 +39,8 @@ export interface Route {
   readonly bare: string
   /** What hops remember of this address for their layers, as long as the route is kept: theirs alone (`siteAt` in layer.ts). */
   readonly sites: (LayerSite | undefined)[]
+  /** What whoever answers this address remembers for it, as long as the route is kept: only its owner knows what it is. */
+  kept: { readonly owner: object } | undefined
 }
 
 /** Parses an address. Throws `CMESH_FQMN_*` (400). */
@@ -186,6 +188,7 @@ function parseAt(text: string, start: number, depth: number): Route {
     inner,
     bare: text.slice(start, bareEnd),
     sites: [],
+    kept: undefined,
   }
   checkShape(route, offsets, behind)
   return route

@@ -4,11 +4,12 @@
  * nothing. What the hot path reads (address, token, deadline) needs no other field decoded.
  */
 import { CMeshError } from './errors.ts'
+import { encodedNumber, type StaticName } from './headers.ts'
 import { LIMITS } from './limits.ts'
 import { MESSAGE_ID_BYTES } from './message-id.ts'
 import {
-  asBuffer, BUNDLE_FLAG, checkPart, expectKind, KIND_REPLY, KIND_REQUEST, MAGIC_0, MAGIC_1, malformed, receiptFlags, receiptOf, requestFlags, VERSION,
-  type ReceiptLevel,
+  asBuffer, BUNDLE_FLAG, checkPart, contentBytes, expectKind, KIND_REPLY, KIND_REQUEST, MAGIC_0, MAGIC_1, malformed, putContent, receiptFlags, receiptOf,
+  requestFlags, VERSION, type Content, type ReceiptLevel,
 } from './wire.ts'
 
 const EMPTY = Buffer.alloc(0)
@@ -36,7 +37,7 @@ export interface RequestFields {
   readonly hops?: number
   /** An encoded header block (`encodeHeaders`). */
   readonly headers?: Uint8Array
-  readonly body?: Uint8Array
+  readonly body?: Content
 }
 
 /** Encodes a request. Throws `CMESH_FRAME_TOO_LARGE` or `CMESH_FQMN_TOO_LONG`; the address itself is checked by the receiver. */
@@ -44,14 +45,15 @@ export function encodeRequest(fields: RequestFields): Buffer {
   const { token } = fields
   const headers = fields.headers ?? EMPTY
   const body = fields.body ?? EMPTY
+  const bodyBytes = contentBytes(body)
   if (fields.id.length !== MESSAGE_ID_BYTES) throw new RangeError(`a message id has ${MESSAGE_ID_BYTES} bytes`)
   const fqmnBytes = Buffer.byteLength(fields.fqmn)
   if (fqmnBytes > LIMITS.fqmnBytes) throw new CMeshError('CMESH_FQMN_TOO_LONG', { bytes: fqmnBytes, limit: LIMITS.fqmnBytes })
   checkPart('token', token.length, LIMITS.tokenBytes)
   checkPart('header block', headers.length, LIMITS.headerBytes)
-  checkPart('body', body.length, LIMITS.bodyBytes)
+  checkPart('body', bodyBytes, LIMITS.bodyBytes)
 
-  const frame = Buffer.allocUnsafe(REQUEST_HEADER_BYTES + fqmnBytes + token.length + headers.length + body.length)
+  const frame = Buffer.allocUnsafe(REQUEST_HEADER_BYTES + fqmnBytes + token.length + headers.length + bodyBytes)
   frame[0] = MAGIC_0
   frame[1] = MAGIC_1
   frame[2] = VERSION
@@ -64,12 +66,12 @@ export function encodeRequest(fields: RequestFields): Buffer {
   frame.writeUInt16BE(fqmnBytes, 32)
   frame.writeUInt16BE(token.length, 34)
   frame.writeUInt16BE(headers.length, 36)
-  frame.writeUInt32BE(body.length, 38)
+  frame.writeUInt32BE(bodyBytes, 38)
   let at = REQUEST_HEADER_BYTES
   at += frame.write(fields.fqmn, at, 'utf8')
   frame.set(token, at)
   frame.set(headers, at + token.length)
-  frame.set(body, at + token.length + headers.length)
+  putContent(frame, body, at + token.length + headers.length)
   return frame
 }
 
@@ -239,6 +241,11 @@ export class ReplyFrame {
 
   get headers(): Buffer {
     return this.bytes.subarray(this.#headersAt, this.#layersAt)
+  }
+
+  /** See `encodedNumber`. */
+  headerNumber(name: StaticName): number {
+    return encodedNumber(this.bytes, this.#headersAt, this.#layersAt, name)
   }
 
   get layers(): Buffer {

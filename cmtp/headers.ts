@@ -20,12 +20,13 @@ const STATIC_NAMES = [
   'x-cmesh-transaction', 'x-cmesh-target',
 ] as const
 
-type StaticName = (typeof STATIC_NAMES)[number]
+export type StaticName = (typeof STATIC_NAMES)[number]
 
 const NO_VALUES: readonly string[] = []
 const INDEX = new Map<string, number>(STATIC_NAMES.map((name, i) => [name, i + 1]))
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const EMPTY = Buffer.alloc(0)
+const DIGIT_0 = 0x30
 
 /** Encodes a block. Throws `CMESH_FRAME_TOO_LARGE` past `LIMITS.headerCount` or `headerBytes`, `CMESH_FRAME_MALFORMED` for a bad name. */
 export function encodeHeaders(headers: HeaderList): Buffer {
@@ -98,6 +99,35 @@ export function encodedValues(block: Uint8Array, name: StaticName): readonly str
     at = end
   }
   return found
+}
+
+/**
+ * The first value of a header of the static table as a decimal number, read where it stands: in the block that lies in `bytes` between `from` and `to`.
+ * 0 where no such header is, where its value is anything but digits, and where the block cannot be read.
+ */
+export function encodedNumber(bytes: Uint8Array, from: number, to: number, name: StaticName): number {
+  const wanted = INDEX.get(name)
+  let found: number | undefined
+  for (let at = from; at < to;) {
+    const index = bytes[at++] as number
+    if (index === 0) at += 1 + (bytes[at] ?? 0)
+    const end = at + 2 + ((bytes[at] ?? 0) << 8 | (bytes[at + 1] ?? 0))
+    if (end > to) return 0
+    if (index === wanted) found ??= decimal(bytes, at + 2, end)
+    at = end
+  }
+  return found ?? 0
+}
+
+/** The digits from `from` to `end` as a number; 0 where one of them is none. */
+function decimal(bytes: Uint8Array, from: number, end: number): number {
+  let number = 0
+  for (let at = from; at < end; at++) {
+    const digit = (bytes[at] as number) - DIGIT_0
+    if (digit < 0 || digit > 9) return 0
+    number = number * 10 + digit
+  }
+  return number
 }
 
 /** The first value of `name`, which is lower case. */

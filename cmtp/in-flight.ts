@@ -31,10 +31,23 @@ export class InFlight<K, V> {
   delete(key: K): boolean {
     const place = this.#places.get(key)
     if (place === undefined) return false
+    this.#leave(key, place)
+    return true
+  }
+
+  /** The same, and gives its value. */
+  take(key: K): V | undefined {
+    const place = this.#places.get(key)
+    if (place === undefined) return undefined
+    const value = this.#values[place]
+    this.#leave(key, place)
+    return value
+  }
+
+  #leave(key: K, place: number): void {
     this.#places.delete(key)
     this.#values[place] = undefined
     this.#free.push(place)
-    return true
   }
 
   /** A copy: in the order in which their keys came. */

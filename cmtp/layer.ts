@@ -15,6 +15,7 @@ import type { Route } from './fqmn.ts'
 import { HASH_BYTES, readUint64, writeUint64 } from './frame.ts'
 import { LIMITS } from './limits.ts'
 import { Reader } from './reader.ts'
+import { Scratch } from './scratch.ts'
 import type { Sealed } from './sealed.ts'
 import { asBuffer, malformed } from './wire.ts'
 
@@ -96,11 +97,16 @@ export function sha256(bytes: Uint8Array): string {
   return hash('sha256', bytes, 'binary')
 }
 
+/** Longest arguments that are put together in memory kept for it. */
+const SALTED_BYTES = 2_048
+const salted = new Scratch(SALT_BYTES + SALTED_BYTES)
+
 export function argumentsHash(salt: Uint8Array, args: Uint8Array): string {
-  const salted = Buffer.allocUnsafe(salt.length + args.length)
-  salted.set(salt)
-  salted.set(args, salt.length)
-  return sha256(salted)
+  if (args.length > SALTED_BYTES || salt.length !== SALT_BYTES) return sha256(Buffer.concat([salt, args]))
+  const { bytes } = salted
+  for (let i = 0; i < SALT_BYTES; i++) bytes[i] = salt[i] as number
+  bytes.set(args, SALT_BYTES)
+  return sha256(salted.view(SALT_BYTES + args.length))
 }
 
 /** SHA-256 of no bytes. */
@@ -109,14 +115,15 @@ export const EMPTY_HASH = sha256(Buffer.alloc(0))
 const MOST_PLAIN = BigInt(Number.MAX_SAFE_INTEGER)
 
 const FIXED_BYTES = 58
-const POSITION_BYTES = 44
+export const POSITION_BYTES = 44
 const HAS_BEFORE = 1
 const HAS_AFTER = 2
 const HAS_ARGUMENTS = 4
 const HAS_TARGET = 8
 
-/** Where the times stand in a layer, where its salt, and where, in version 1, the position of state before the hop. */
+/** Where the times stand in a layer, where its gas, where its salt, and where, in version 1, the position of state before the hop. */
 export const TIME_AT = 6
+export const GAS_AT = 18
 export const SALT_AT = FIXED_BYTES
 export const BEFORE_AT = FIXED_BYTES + SALT_BYTES
 /** The longest layer, without its texts. */
@@ -145,10 +152,7 @@ export function putLayer(b: Buffer, layer: Layer, version: 0 | 1, start: number)
   b[start + 5] = layer.status & 0xff
   writeUint64(b, layer.startUs, start + 6)
   b.writeUInt32BE(Math.min(layer.durationUs, 0xffff_ffff), start + 14)
-  if (gas === 0n) writeUint64(b, 0, start + 18)
-  // A number is written several times as fast, and no call has used more than one holds.
-  else if (gas <= MOST_PLAIN) writeUint64(b, Number(gas), start + 18)
-  else b.writeBigUInt64BE(gas, start + 18)
+  putGas(b, gas, start + GAS_AT)
   b.set(placeOf(site, layer.grant).digest, start + 26)
   let at = start + FIXED_BYTES + version * SALT_BYTES
   if (before !== undefined) at = writePosition(b, before, at)
@@ -156,6 +160,13 @@ export function putLayer(b: Buffer, layer: Layer, version: 0 | 1, start: number)
   if (argumentsHash === undefined) return at
   putHash(b, argumentsHash, at)
   return at + HASH_BYTES
+}
+
+export function putGas(b: Buffer, gas: bigint, at: number): void {
+  if (gas === 0n) writeUint64(b, 0, at)
+  // A number is written several times as fast, and no call has used more than one holds.
+  else if (gas <= MOST_PLAIN) writeUint64(b, Number(gas), at)
+  else b.writeBigUInt64BE(gas, at)
 }
 
 export function placeOf(site: LayerSite, grant: string): Place {

@@ -14,7 +14,7 @@
  * a name with characters that are new to one of them: what replicas must agree on is the normal form, never the text.
  */
 import { domainToASCII, domainToUnicode } from 'node:url'
-import { CONFUSABLES } from './confusables.ts'
+import { confusables } from './confusables.ts'
 import { CMeshError } from './errors.ts'
 import { LIMITS } from './limits.ts'
 
@@ -29,8 +29,9 @@ const WRITING_SYSTEMS = [
   ['Latn', 'Hani', 'Bopo'],
   ['Latn', 'Hani', 'Hang'],
   ...SCRIPTS.map(script => [script]),
-].map(labelOf)
-const KNOWN_SCRIPTS = labelOf(SCRIPTS)
+]
+/** Labels of one writing system, and of all of them. Compiled at the first name that is no plain ASCII: most processes see none. */
+let scripts: { readonly systems: readonly RegExp[], readonly known: RegExp } | undefined
 
 /** Reasons given in more than one place. */
 const LDH = 'only letters, digits and hyphens may stand in a label'
@@ -82,8 +83,9 @@ export function isMeshName(segment: string): boolean {
  */
 export function nameSkeleton(normal: string): string {
   if (!normal.includes('xn--')) return normal
+  const prototypes = confusables()
   let skeleton = ''
-  for (const character of domainToUnicode(normal).normalize('NFD')) skeleton += CONFUSABLES.get(character) ?? character
+  for (const character of domainToUnicode(normal).normalize('NFD')) skeleton += prototypes.get(character) ?? character
   return skeleton.normalize('NFD')
 }
 
@@ -116,8 +118,9 @@ function checkLabel(text: string, label: string): void {
 function scriptFault(label: string): string | undefined {
   if (TECHNICAL.test(label) || JAMO.test(label) || HIDDEN_DOT.test(label)) return 'holds letters that are not for names'
   if (digitSystems(label).size > 1) return 'mixes digits of several scripts'
-  if (WRITING_SYSTEMS.some(system => system.test(label))) return undefined
-  return KNOWN_SCRIPTS.test(label) ? 'mixes scripts' : 'is of a script that names do not use'
+  const { systems, known } = scripts ??= { systems: WRITING_SYSTEMS.map(labelOf), known: labelOf(SCRIPTS) }
+  if (systems.some(system => system.test(label))) return undefined
+  return known.test(label) ? 'mixes scripts' : 'is of a script that names do not use'
 }
 
 function refuseUnseen(text: string, part: string): void {

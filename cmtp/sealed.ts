@@ -1,5 +1,5 @@
 /**
- * What was hashed for a message, kept where the next one is likely to differ in id, times, salts and the position of state alone: asking one address
+ * What was hashed for a message, kept where the next one is likely to differ in id, times, salts, hashes and positions of state alone: asking one address
  * over and over is what a mesh is for, and putting those few bytes in costs a fraction of writing them all. It owns a copy of
  * those bytes; it hashes nothing and makes no salts.
  *
@@ -7,7 +7,7 @@
  * they can be. What stands in `final` of content and layers is the sealer's to write.
  */
 import { HASH_BYTES } from './frame.ts'
-import { BEFORE_AT, TIME_AT, writePosition, type Layer, type StatePosition } from './layer.ts'
+import { BEFORE_AT, GAS_AT, POSITION_BYTES, putGas, putHash, TIME_AT, writePosition, type Layer, type StatePosition } from './layer.ts'
 import { MESSAGE_ID_BYTES } from './message-id.ts'
 import type { Binding } from './sealer.ts'
 
@@ -22,6 +22,11 @@ export interface Preimages {
 export const ID_AT = 2
 export const CALLER_AT = 52
 
+/** In `content`. */
+export const REQUEST_HASH_AT = 17
+export const REPLY_HASH_AT = 49
+export const HEADERS_AT = 81
+
 /** Longest content kept: short headers. */
 export const SEALED_BYTES = 1_024
 
@@ -35,7 +40,12 @@ export class Sealed implements Preimages {
   readonly #layers: readonly Layer[]
   /** As they stand in the bytes. */
   readonly #befores: (StatePosition | undefined)[]
-  readonly #binding: Binding
+  readonly #afters: (StatePosition | undefined)[]
+  readonly #gas: bigint[]
+  readonly #status: number
+  #requestBodyHash: string
+  #replyBodyHash: string
+  #replyHeaders: Uint8Array
   #sid: string
   #sub: string
 
@@ -47,18 +57,19 @@ export class Sealed implements Preimages {
     this.#callerEnd = parts.final.length - layers.length * HASH_BYTES - 1
     this.#layers = [...layers]
     this.#befores = layers.map(({ before }) => before)
-    this.#binding = binding
+    this.#afters = layers.map(({ after }) => after)
+    this.#gas = layers.map(({ gas }) => gas)
+    this.#status = binding.status
+    this.#requestBodyHash = binding.requestBodyHash
+    this.#replyBodyHash = binding.replyBodyHash
+    this.#replyHeaders = binding.replyHeaders
     this.#sid = binding.sid
     this.#sub = binding.sub
   }
 
   /** Whether a message differs from the kept one in nothing but what `fill` puts in, the caller, and salts. */
-  fits(layers: readonly Layer[], binding: Binding): boolean {
-    const kept = this.#binding
-    if (
-      binding.status !== kept.status || binding.replyHeaders !== kept.replyHeaders || binding.requestBodyHash !== kept.requestBodyHash
-      || binding.replyBodyHash !== kept.replyBodyHash || layers.length !== this.#layers.length
-    ) return false
+  fits(layers: readonly Layer[], { status, replyHeaders }: Binding): boolean {
+    if (status !== this.#status || replyHeaders.length !== this.#replyHeaders.length || layers.length !== this.#layers.length) return false
     for (let i = 0; i < layers.length; i++) if (!isAlike(layers[i] as Layer, this.#layers[i] as Layer)) return false
     return true
   }
@@ -78,21 +89,27 @@ export class Sealed implements Preimages {
   }
 
   /** Puts in what is this message's own, but for salts. */
-  fill(layers: readonly Layer[], id: Uint8Array): void {
-    const { final } = this
+  fill(layers: readonly Layer[], { id, requestBodyHash, replyBodyHash, replyHeaders }: Binding): void {
+    const { final, content } = this
     for (let i = 0; i < MESSAGE_ID_BYTES; i++) final[ID_AT + i] = id[i] as number
-    for (let i = 0; i < layers.length; i++) {
-      const { startUs, durationUs, before, argumentsHash } = layers[i] as Layer
-      const bytes = this.layers[i] as Buffer
-      // The same object as long as nothing is ordered.
-      if (before !== undefined && before !== this.#befores[i]) {
-        writePosition(bytes, before, 1 + BEFORE_AT)
-        this.#befores[i] = before
-      }
-      putTimes(bytes, startUs, Math.min(durationUs, 0xffff_ffff), 1 + TIME_AT)
-      // The last field of a layer that has one.
-      if (argumentsHash !== undefined) bytes.write(argumentsHash, bytes.length - argumentsHash.length, 'latin1')
+    if (requestBodyHash !== this.#requestBodyHash) putHash(content, this.#requestBodyHash = requestBodyHash, REQUEST_HASH_AT)
+    if (replyBodyHash !== this.#replyBodyHash) putHash(content, this.#replyBodyHash = replyBodyHash, REPLY_HASH_AT)
+    // The same object for reads; that of a write says where it stands in the log.
+    if (replyHeaders !== this.#replyHeaders) content.set(this.#replyHeaders = replyHeaders, HEADERS_AT)
+    for (let i = 0; i < layers.length; i++) this.#fillLayer(layers[i] as Layer, i)
+  }
+
+  #fillLayer({ startUs, durationUs, gas, before, after, argumentsHash }: Layer, nth: number): void {
+    const bytes = this.layers[nth] as Buffer
+    putTimes(bytes, startUs, Math.min(durationUs, 0xffff_ffff), 1 + TIME_AT)
+    if (gas !== this.#gas[nth]) putGas(bytes, this.#gas[nth] = gas, 1 + GAS_AT)
+    // Positions are the same objects as long as nothing is ordered, and for all of a block.
+    if (before !== undefined && before !== this.#befores[nth]) writePosition(bytes, this.#befores[nth] = before, 1 + BEFORE_AT)
+    if (after !== undefined && after !== this.#afters[nth]) {
+      writePosition(bytes, this.#afters[nth] = after, 1 + BEFORE_AT + (before === undefined ? 0 : POSITION_BYTES))
     }
+    // The last field of a layer that has one.
+    if (argumentsHash !== undefined) bytes.write(argumentsHash, bytes.length - argumentsHash.length, 'latin1')
   }
 }
 
@@ -101,10 +118,11 @@ function copy(bytes: Uint8Array): Buffer {
   own.set(bytes)
   return own
 }
-/** Equal but for times, the position before the hop, and salted hashes. What moved state never comes twice. */
+
+/** Equal but for times, gas, positions of state, and salted hashes. */
 function isAlike(layer: Layer, kept: Layer): boolean {
   return layer.site === kept.site && layer.grant === kept.grant && layer.decision === kept.decision && layer.status === kept.status
-    && (layer.before === undefined) === (kept.before === undefined) && layer.after === undefined && kept.after === undefined && layer.gas === kept.gas
+    && (layer.before === undefined) === (kept.before === undefined) && (layer.after === undefined) === (kept.after === undefined)
     && (layer.argumentsHash === undefined) === (kept.argumentsHash === undefined)
 }
 

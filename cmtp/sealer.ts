@@ -13,7 +13,8 @@ import { HASH_BYTES } from './frame.ts'
 import { EMPTY_HASH, LAYER_BYTES, placeOf, putHash, putLayer, SALT_AT, SALT_BYTES, text16, type Layer } from './layer.ts'
 import { LIMITS } from './limits.ts'
 import { Salts } from './salts.ts'
-import { CALLER_AT, ID_AT, Sealed, SEALED_BYTES, type Preimages } from './sealed.ts'
+import { Scratch } from './scratch.ts'
+import { CALLER_AT, HEADERS_AT, ID_AT, REPLY_HASH_AT, REQUEST_HASH_AT, Sealed, SEALED_BYTES, type Preimages } from './sealed.ts'
 import { TwoGenerations } from './two-generations.ts'
 
 /** What the final hash binds besides the layers. */
@@ -41,9 +42,6 @@ const FINAL_VERSION = 1
 
 /** In the content. */
 const CONTENT_SALT_AT = 1
-const REQUEST_HASH_AT = 17
-const REPLY_HASH_AT = 49
-const HEADERS_AT = 81
 /** In the final hash. */
 const VERSION_AT = 1
 const STATUS_AT = 18
@@ -61,9 +59,9 @@ export function callerBytes(sid: string, sub: string): Buffer {
 
 export class LayerSealer {
   readonly #salts: Pick<Salts, 'put'>
-  readonly #content = new Scratch(CONTENT_PREFIX, HEADERS_AT + LIMITS.headerBytes)
+  readonly #content = new Scratch(HEADERS_AT + LIMITS.headerBytes, CONTENT_PREFIX)
   readonly #layers: Scratch[] = []
-  readonly #final = new Scratch(FINAL_PREFIX, CALLER_AT + CALLER_BYTES + LIMITS.layers * HASH_BYTES)
+  readonly #final = new Scratch(CALLER_AT + CALLER_BYTES + LIMITS.layers * HASH_BYTES, FINAL_PREFIX)
   readonly #callers = new TwoGenerations<string, { readonly sub: string, readonly encoded: Buffer }>({ entries: 4_096 })
   #last: Preimages | undefined
 
@@ -83,7 +81,7 @@ export class LayerSealer {
     return Buffer.from(this.last.final)
   }
 
-  /** What the message that was sealed last was filled into: the same object for messages that differ in id, times and salts alone. */
+  /** What the message that was sealed last was filled into: the same object for messages that differ in what `Sealed` puts in alone. */
   get template(): Sealed | undefined {
     return this.#last instanceof Sealed ? this.#last : undefined
   }
@@ -108,12 +106,14 @@ export class LayerSealer {
   /** Writes what a receipt holds of the message that was sealed last, but for the texts of its layers; gives where it ends. */
   recordTo(target: Uint8Array, start: number): number {
     const { content, layers, final } = this.last
-    const bound = final.length - layers.length * HASH_BYTES
-    content.copy(target, start, CONTENT_SALT_AT, CONTENT_SALT_AT + SALT_BYTES)
-    let at = start + SALT_BYTES + final.copy(target, start + SALT_BYTES, VERSION_AT, bound)
+    // Whole, for a copy of a part makes a view first: the salt goes over its first byte, the layers go over their hashes at its end.
+    const from = start + SALT_BYTES - VERSION_AT
+    target.set(final, from)
+    for (let i = 0; i < SALT_BYTES; i++) target[start + i] = content[CONTENT_SALT_AT + i] as number
+    let at = from + final.length - layers.length * HASH_BYTES
     for (const layer of layers) {
       // Its length stands where its prefix does in what is hashed.
-      layer.copy(target, at)
+      target.set(layer, at)
       target[at] = layer.length - 1
       at += layer.length
     }
@@ -148,10 +148,9 @@ export class LayerSealer {
         encoded.push(Buffer.concat([(parts.layers[i] as Buffer).subarray(1), placeOf(where, grant).texts]))
       }
     }
-    // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit, as it
-    // never does where state was moved.
+    // Kept from the second message on, since most addresses of a flood are asked once, and not when what was kept did not fit.
     if (!kept) {
-      const fresh = sealed === 'asked once' && content.length <= SEALED_BYTES && layers[0]?.after === undefined
+      const fresh = sealed === 'asked once' && content.length <= SEALED_BYTES
       site.sealed = fresh ? new Sealed(parts, layers, binding) : 'asked once'
     }
     return parts
@@ -160,9 +159,9 @@ export class LayerSealer {
   /** Whether the bytes kept are those of this message, once what is its own was put in. */
   #fill(sealed: Sealed, layers: readonly Layer[], binding: Binding): boolean {
     if (!sealed.fits(layers, binding)) return false
-    const { id, sid, sub, salt } = binding
+    const { sid, sub, salt } = binding
     if (!sealed.isOf(sid, sub) && !sealed.setCaller(sid, sub, this.#caller(binding))) return false
-    sealed.fill(layers, id)
+    sealed.fill(layers, binding)
     this.#salt(sealed.content, salt)
     for (const layer of sealed.layers) this.#salts.put(layer, 1 + SALT_AT)
     return true
@@ -171,7 +170,7 @@ export class LayerSealer {
   #lay(layers: readonly Layer[], binding: Binding): Preimages {
     const content = this.#layContent(binding)
     const encoded = layers.map((layer, i) => {
-      const scratch = (this.#layers[i] ??= new Scratch(LAYER_PREFIX, 1 + LAYER_BYTES))
+      const scratch = (this.#layers[i] ??= new Scratch(1 + LAYER_BYTES, LAYER_PREFIX))
       const view = scratch.view(putLayer(scratch.bytes, layer, 1, 1))
       this.#salts.put(view, 1 + SALT_AT)
       return view
@@ -209,21 +208,5 @@ export class LayerSealer {
     const encoded = callerBytes(sid, sub)
     this.#callers.set(sid, { sub, encoded })
     return encoded
-  }
-}
-
-/** Memory that is written over for each message, and views of it by length: a fresh view costs more than a small hash. */
-class Scratch {
-  readonly bytes: Buffer
-  readonly #views: (Buffer | undefined)[] = []
-
-  constructor(prefix: number, length: number) {
-    this.bytes = Buffer.allocUnsafeSlow(length)
-    this.bytes[0] = prefix
-  }
-
-  view(length: number): Buffer {
-    if (length >= 4096) return this.bytes.subarray(0, length)
-    return (this.#views[length] ??= this.bytes.subarray(0, length))
   }
 }

@@ -62,6 +62,20 @@ export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
+/** Bytes, or text that stands in the frame as UTF-8: what is written straight into its frame needs no memory of its own. */
+export type Content = Uint8Array | string
+
+export function contentBytes(content: Content): number {
+  return typeof content === 'string' ? Buffer.byteLength(content) : content.length
+}
+
+/** Writes all of `content` into the frame at `at`, where there is room for it, and gives how many bytes that were. */
+export function putContent(frame: Buffer, content: Content, at: number): number {
+  if (typeof content === 'string') return frame.write(content, at)
+  if (content.length !== 0) frame.set(content, at)
+  return content.length
+}
+
 export function checkPart(part: string, bytes: number, limit: number): void {
   if (bytes > limit) throw tooLarge(part, bytes, limit)
 }

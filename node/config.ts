@@ -48,6 +48,16 @@ export function resolveConfig({ arguments: given = {}, env = {}, file }: ConfigS
   return Object.freeze({ ...config, 'data.dir': path.resolve(config['data.dir'] ?? defaultDataDir(env)) })
 }
 
+/** Settings from the values of `--set`, each `KEY=VALUE`. Throws `CMESH_CONFIG_INVALID`. */
+export function settingsOfPairs(pairs: readonly string[]): Record<string, string> {
+  return Object.fromEntries(pairs.map(pair => {
+    const at = pair.indexOf('=')
+    if (at < 1) throw new CMeshError('CMESH_CONFIG_INVALID', { key: '--set', reason: `${pair} is not KEY=VALUE` })
+    if (at === pair.length - 1) throw new CMeshError('CMESH_CONFIG_INVALID', { key: pair.slice(0, at), reason: 'there is nothing behind the =; leave it out for its default' })
+    return [pair.slice(0, at), pair.slice(at + 1)]
+  }))
+}
+
 /** `state.viewCache` is `CMESH_STATE_VIEW_CACHE`. */
 export function variableOf(key: string): string {
   return `CMESH_${key.replace(/([a-z])([A-Z])/g, '$1_$2').replaceAll('.', '_').toUpperCase()}`

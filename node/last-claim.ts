@@ -1,6 +1,7 @@
 /**
- * The last claim of this node in a file: `{v, epoch, seq, chain, timeMs}`. Written at most once in `WRITE_MS` and when closed, whole and
- * on the disk each time, so that not even a power cut takes a claim back that stands there. Nobody waits for it.
+ * The last claim of this node in a file: `{v, epoch, seq, chain, timeMs}`, and `shared: true` where several nodes shared the order. Written at
+ * most once in `WRITE_MS` and when closed, whole and on the disk each time, so that not even a power cut takes a claim back that stands there.
+ * Nobody waits for it.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
@@ -78,20 +79,20 @@ export function readClaim(dir: string): ClaimedPosition | undefined {
   } catch {
     value = undefined
   }
-  const { v, epoch, seq, chain, timeMs } = (typeof value === 'object' && value !== null ? value : {}) as Partial<ClaimedPosition & { v: unknown }>
+  const { v, epoch, seq, chain, timeMs, shared } = (typeof value === 'object' && value !== null ? value : {}) as Partial<ClaimedPosition & { v: unknown }>
   const sound = v === VERSION && [epoch, seq, timeMs].every(count => Number.isSafeInteger(count) && (count as number) >= 0)
   if (!sound || typeof chain !== 'string' || !CHAIN.test(chain)) {
     throw new CMeshError('CMESH_STATE_CORRUPT', { path: file, block: 0, reason: 'it does not hold the last claim of a node' })
   }
-  return { epoch, seq, chain, timeMs } as ClaimedPosition
+  return { epoch, seq, chain, timeMs, ...(shared === true && { shared }) } as ClaimedPosition
 }
 
 /** Resolves when the claim is in the file, and on the disk. */
-export async function writeClaim(file: string, { epoch, seq, chain, timeMs }: ClaimedPosition): Promise<void> {
+export async function writeClaim(file: string, { epoch, seq, chain, timeMs, shared }: ClaimedPosition): Promise<void> {
   const fresh = `${file}.new`
   const handle = await open(fresh, 'w', 0o600)
   try {
-    await handle.writeFile(`${JSON.stringify({ v: VERSION, epoch, seq, chain, timeMs })}\n`)
+    await handle.writeFile(`${JSON.stringify({ v: VERSION, epoch, seq, chain, timeMs, shared })}\n`)
     await handle.sync()
   } finally {
     await handle.close()

@@ -8,7 +8,7 @@
 import { parseArgs } from 'node:util'
 import { pino } from 'pino'
 import { CMeshError } from '../cmtp/errors.ts'
-import { resolveConfig } from './config.ts'
+import { resolveConfig, settingsOfPairs } from './config.ts'
 import { packageVersion } from './descriptor.ts'
 import { MeshNode } from './node.ts'
 import type { Config, SETTINGS } from './settings.ts'
@@ -109,11 +109,7 @@ function readArguments(): Arguments | undefined {
     const value = values[flag]
     if (typeof value === 'string') given[key] = value
   }
-  for (const pair of (values['set'] ?? []) as string[]) {
-    const at = pair.indexOf('=')
-    if (at < 1) throw new CMeshError('CMESH_CONFIG_INVALID', { key: '--set', reason: `${pair} is not KEY=VALUE` })
-    given[pair.slice(0, at)] = pair.slice(at + 1)
-  }
+  Object.assign(given, settingsOfPairs((values['set'] ?? []) as string[]))
   const file = values['config']
   return { given, file: typeof file === 'string' ? file : undefined }
 }

@@ -329,7 +329,7 @@ class Boot {
         const { frontDoor, outbox } = this.mesh
         const eventsOut = (): Promise<void> => within(outbox.flush(), EVENTS_OUT_MS)
         return selfTest({
-          frontDoor, session: made(this.#session), identity: made(this.#identity), mesh: this.buses.mesh, eventsOut, log,
+          frontDoor, session: made(this.#session), identity: made(this.#identity), mesh: this.buses.mesh, eventsOut, eventsWaiting: () => outbox.pending, log,
           patienceMs: config['bus.readyMs'],
         })
       },
@@ -383,8 +383,10 @@ class Boot {
 
   /** What was taken is answered, or the time for that is over. Memoised. */
   #drained(): Promise<void> {
-    const { hello, router, groups } = this.mesh
+    const { hello, router, groups, state } = this.mesh
     groups.drain()
+    // What they wait for may be far off, and another node has it sooner than a drain would end.
+    state.drainViews()
     this.#draining ??= within(Promise.all([hello.drain(), router.drain()]), this.#parts.config['router.drainMs'])
     return this.#draining
   }

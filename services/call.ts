@@ -37,6 +37,8 @@ export interface Call {
   argumentsHash?: string | undefined
   /** Set by State once a transaction left for consensus: from then on a passed deadline means an unknown outcome. */
   proposed: boolean
+  /** Set once this node's state is as fresh as the headers ask for, where that was waited for. */
+  fresh?: boolean
   /** The trace it belongs to, where there is one. */
   readonly trace?: Trace | undefined
 }

@@ -7,14 +7,15 @@
  */
 import { spawn } from 'node:child_process'
 import { mkdir, readFile, rm } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { countsLine } from './results.mjs'
 
 /** @import { Results } from './results.mjs' */
 
-/** Two test files at once: most of them wait for a server or a child process, and each of those needs a core of its own. */
-const WORKERS = 2
+/** One test file more than there are cores: most of them wait for a server, a child process or a clock half of their time. Each has a few processes of its own. */
+const WORKERS = Math.min(availableParallelism() + 1, 6)
 const SLOWEST = 5
 /** Whose tests have a long form. */
 const LONG_FORMS = ['fault', 'determinism']

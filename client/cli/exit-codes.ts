@@ -24,7 +24,7 @@ export class Reported extends Error {
 
 /** Codes that are about what the user typed, or the file that was named, wherever they were noticed. */
 const USAGE: ReadonlySet<string> = new Set([
-  'CMESH_CLIENT_USAGE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER', 'CMESH_BROKER_ACCOUNTS',
+  'CMESH_CLIENT_USAGE', 'CMESH_CLIENT_FILE', 'CMESH_CONFIG_INVALID', 'CMESH_CONFIG_UNKNOWN', 'CMESH_CONFIG_PROVIDER', 'CMESH_BROKER_ACCOUNTS',
   'CMESH_RECEIPT_FORMAT',
 ])
 

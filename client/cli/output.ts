@@ -2,7 +2,7 @@
  * Files that a command writes because it was told to, each for its owner alone. A file that is there already is never written over: it may be
  * the only place where something else stands.
  */
-import { open, rm, type FileHandle } from 'node:fs/promises'
+import { open, rm, stat, type FileHandle } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { usage } from '../options.ts'
 
@@ -19,7 +19,7 @@ export class OutputFile {
   /** Rejects with `CMESH_CLIENT_USAGE` where a file is there, or none can be made. */
   static async make(file: string): Promise<OutputFile> {
     const path = resolve(file)
-    return new OutputFile(path, await open(path, 'wx', 0o600).catch((cause: unknown) => { throw refused(file, cause) }))
+    return new OutputFile(path, await open(path, 'wx', 0o600).catch(async (cause: unknown) => { throw await isEmpty(path) ? leftOver(file) : refused(file, cause) }))
   }
 
   /** Fills and closes it. Rejects with `CMESH_CLIENT_USAGE`, and it is gone then. */
@@ -45,6 +45,16 @@ export async function writeOutput(file: string, bytes: Uint8Array): Promise<stri
   const made = await OutputFile.make(file)
   await made.write(bytes)
   return made.path
+}
+
+async function isEmpty(path: string): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined)
+  return found?.isFile() === true && found.size === 0
+}
+
+/** Whoever made it may be at work with it. */
+function leftOver(file: string): Error {
+  return usage(`${file} is there already, and empty: a command that was killed may have left it. Remove it, or give another name.`)
 }
 
 function refused(file: string, cause: unknown): Error {

@@ -5,7 +5,7 @@ import { usage } from '../options.ts'
 import { examples } from './command.ts'
 import { addCommands, type Commands } from './commands.ts'
 import { EXIT, EXIT_HELP, exitCodeOf, Reported } from './exit-codes.ts'
-import { failureDocument, printFailure } from './failure.ts'
+import { failureDocument, ofFile, printFailure } from './failure.ts'
 import type { Terminal } from './terminal.ts'
 
 const COMMANDS: Commands = {
@@ -84,8 +84,9 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
     }
     if (thrown instanceof Reported) return thrown.exitCode
     if (terminal.interrupted.aborted) return EXIT.interrupted
-    printFailure(terminal, thrown, json)
-    return exitCodeOf(thrown)
+    const failure = ofFile(thrown)
+    printFailure(terminal, failure, json)
+    return exitCodeOf(failure)
   }
 }
 

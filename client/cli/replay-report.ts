@@ -1,5 +1,6 @@
 /** What replaying receipts came to, for a person: one whole, of several what is not as it was. `node/archive/replay.ts` makes it. */
 import type { WireError } from '../../cmtp/errors.ts'
+import { grouped } from '../grouped.ts'
 import { fields } from './command.ts'
 import { EXIT } from './exit-codes.ts'
 import { hopTree } from './hop-tree.ts'
@@ -54,7 +55,6 @@ export interface ReplayCounts {
   readonly none: number
 }
 
-const NUMBER = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 /** Receipts that are told of one by one. */
 const TOLD = 10
 /** Of a value that differs. */
@@ -80,7 +80,7 @@ export function replayLines(terminal: Terminal, answer: ReplayAnswer): string[] 
   const { identical, differ, none } = countsOf(answer)
   return [
     ...told(terminal, answer.receipts.filter(({ verdict }) => verdict !== 'identical')),
-    `${NUMBER.format(answer.receipts.length)} receipts: ${NUMBER.format(identical)} identical, ${NUMBER.format(differ)} differ, ${NUMBER.format(none)} cannot be replayed`,
+    `${grouped(answer.receipts.length)} receipts: ${grouped(identical)} identical, ${grouped(differ)} differ, ${grouped(none)} cannot be replayed`,
   ]
 }
 
@@ -88,15 +88,15 @@ export function replayLines(terminal: Terminal, answer: ReplayAnswer): string[] 
 export function dryReplayLines(terminal: Terminal, answer: ReplayAnswer): string[] {
   const { identical, differ, gasOnly, none } = countsOf(answer)
   const gas = answer.receipts.filter(isCompared).flatMap(({ differences }) => differences.filter(({ part }) => part === 'gas'))
-  const sum = (side: 'recorded' | 'replayed'): string => NUMBER.format(gas.reduce((all, difference) => all + Number(difference[side]), 0))
+  const sum = (side: 'recorded' | 'replayed'): string => grouped(gas.reduce((all, difference) => all + Number(difference[side]), 0))
   return [
     ...told(terminal, answer.receipts.filter((receipt) => receipt.verdict !== 'identical' && !isGasOnly(receipt))),
     ...fields(terminal, [
-      ['receipts', NUMBER.format(answer.receipts.length)],
-      ['as before', `${NUMBER.format(identical + gasOnly)}, of which ${NUMBER.format(gasOnly)} for other gas`],
-      ['otherwise', differ === gasOnly ? '0' : terminal.style('yellow', NUMBER.format(differ - gasOnly))],
-      ['not run', NUMBER.format(none)],
-      ['gas', gas.length === 0 ? 'the same' : `${sum('recorded')} then, ${sum('replayed')} now, in the ${NUMBER.format(gas.length)} calls where it differs`],
+      ['receipts', grouped(answer.receipts.length)],
+      ['as before', `${grouped(identical + gasOnly)}, of which ${grouped(gasOnly)} for other gas`],
+      ['otherwise', differ === gasOnly ? '0' : terminal.style('yellow', grouped(differ - gasOnly))],
+      ['not run', grouped(none)],
+      ['gas', gas.length === 0 ? 'the same' : `${sum('recorded')} then, ${sum('replayed')} now, in the ${grouped(gas.length)} calls where it differs`],
     ]),
   ]
 }
@@ -105,7 +105,7 @@ export function dryReplayLines(terminal: Terminal, answer: ReplayAnswer): string
 function told(terminal: Terminal, receipts: ReplayAnswer['receipts']): string[] {
   const differ = receipts.filter(isCompared)
   const lines = differ.slice(0, TOLD).map((receipt) => `${receipt.file}: ${verdictLine(terminal, receipt)}`)
-  if (differ.length > TOLD) lines.push(`… and ${NUMBER.format(differ.length - TOLD)} more that differ; --json has all`)
+  if (differ.length > TOLD) lines.push(`… and ${grouped(differ.length - TOLD)} more that differ; --json has all`)
   const reasons = new Map<string, { readonly file: string, count: number }>()
   for (const receipt of receipts) {
     if (isCompared(receipt)) continue
@@ -114,7 +114,7 @@ function told(terminal: Terminal, receipts: ReplayAnswer['receipts']): string[] 
     if (reason === undefined) reasons.set(line, { file: receipt.file, count: 1 })
     else reason.count++
   }
-  for (const [line, { file, count }] of [...reasons].slice(0, TOLD)) lines.push(`${file}${count === 1 ? '' : ` and ${NUMBER.format(count - 1)} more`}: ${line}`)
+  for (const [line, { file, count }] of [...reasons].slice(0, TOLD)) lines.push(`${file}${count === 1 ? '' : ` and ${grouped(count - 1)} more`}: ${line}`)
   return lines
 }
 

@@ -1,21 +1,20 @@
 /** The outcome of a load, for a person. */
 import type { SpamReport } from '../spam/spam.ts'
+import { grouped } from '../grouped.ts'
 import { table } from './table.ts'
 import type { Terminal } from './terminal.ts'
-
-const NUMBER = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 
 export function spamLines(terminal: Terminal, report: SpamReport): string[] {
   const { rawPerSecond, ratio } = report
   const rows: string[][] = [
-    ['requests', NUMBER.format(report.requests)],
-    ['ok', terminal.style('green', NUMBER.format(report.ok))],
-    ['failed', report.failed === 0 ? '0' : terminal.style('red', NUMBER.format(report.failed))],
-    ...Object.entries(report.failures).map(([code, count]) => [`  ${code}`, NUMBER.format(count)]),
-    ['with final hash', NUMBER.format(report.hashes)],
-    ['mesh, requests/s', terminal.style('bold', NUMBER.format(report.perSecond))],
+    ['requests', grouped(report.requests)],
+    ['ok', terminal.style('green', grouped(report.ok))],
+    ['failed', report.failed === 0 ? '0' : terminal.style('red', grouped(report.failed))],
+    ...Object.entries(report.failures).map(([code, count]) => [`  ${code}`, grouped(count)]),
+    ['with final hash', grouped(report.hashes)],
+    ['mesh, requests/s', terminal.style('bold', grouped(report.perSecond))],
     ...(rawPerSecond === null || ratio === null ? [] : [
-      ['bare NATS, requests/s', NUMBER.format(rawPerSecond)],
+      ['bare NATS, requests/s', grouped(rawPerSecond)],
       ['ratio', terminal.style('bold', ratio.toFixed(2))],
     ]),
     ['p50', `${report.p50Ms.toFixed(2)} ms`],

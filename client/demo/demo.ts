@@ -4,6 +4,7 @@
  */
 import { withProgress, type Progress } from '../cli/progress.ts'
 import type { Terminal } from '../cli/terminal.ts'
+import { grouped } from '../grouped.ts'
 import { Ledger } from './ledger.ts'
 import type { DemoOutcome } from './report.ts'
 import { Sandbox } from './sandbox.ts'
@@ -28,8 +29,8 @@ export async function runDemo(terminal: Terminal, count: number): Promise<DemoRu
     const parts = (progress: Progress): StepParts => ({ sandbox, client, ledger, progress, signal })
 
     const nameOutcomes = await step('register names', (progress) => names(parts(progress)), (list) => list.map(({ status }) => status).join(', '))
-    const spam = await step(`send ${count.toLocaleString('en-US')} requests from a client process`, (progress) => load(parts(progress), count),
-      ({ perSecond, rawPerSecond, ratio }) => `${perSecond.toLocaleString('en-US')}/s, bare NATS ${rawPerSecond?.toLocaleString('en-US')}/s, ratio ${ratio}`)
+    const spam = await step(`send ${grouped(count)} requests from a client process`, (progress) => load(parts(progress), count),
+      ({ perSecond, rawPerSecond, ratio }) => `${grouped(perSecond)}/s, bare NATS ${grouped(rawPerSecond ?? 0)}/s, ratio ${ratio}`)
     const deployed = await step('compile, deploy and call a contract', (progress) => contract(parts(progress)), ({ calls }) => `${calls.length} calls`)
     const eventsOutcome = await step('publish and read events', (progress) => events(parts(progress)), ({ published, read }) => `${published} published, ${read} read`)
     await step('ask without a final hash', (progress) => withoutReceipt(parts(progress)), () => 'none came')

@@ -2,6 +2,7 @@
 import { table } from '../cli/table.ts'
 import type { Terminal } from '../cli/terminal.ts'
 import type { SpamReport } from '../spam/spam.ts'
+import { grouped } from '../grouped.ts'
 import type { Ledger } from './ledger.ts'
 import type { CallOutcome, EventsOutcome, NameOutcome, ReceiptsOutcome } from './steps.ts'
 
@@ -20,8 +21,6 @@ export function demoDocument({ spam, names, contract, events, durationMs }: Demo
   return { spam: { requests, ok, failed, perSecond, rawPerSecond, ratio, p50Ms, p99Ms }, names, contract, events, durationMs }
 }
 
-const NUMBER = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
-
 export function demoLines(terminal: Terminal, outcome: DemoOutcome, ledger: Ledger): string[] {
   const { spam, names, contract, events, receipts } = outcome
   const boxes = terminal.resultsAreSeen
@@ -32,10 +31,10 @@ export function demoLines(terminal: Terminal, outcome: DemoOutcome, ledger: Ledg
     [fqmn.replace(contract.address, short(contract.address)), status(code), JSON.stringify(result)])
   return [
     ...table([
-      ['mesh', bold(NUMBER.format(spam.perSecond)), `${NUMBER.format(spam.ok)} ok, ${NUMBER.format(spam.failed)} failed; reads of one turn share a frame`],
-      ['bare NATS', NUMBER.format(spam.rawPerSecond ?? 0), '200 bytes each way, no session, no receipt'],
+      ['mesh', bold(grouped(spam.perSecond)), `${grouped(spam.ok)} ok, ${grouped(spam.failed)} failed; reads of one turn share a frame`],
+      ['bare NATS', grouped(spam.rawPerSecond ?? 0), '200 bytes each way, no session, no receipt'],
       ['ratio', bold((spam.ratio ?? 0).toFixed(2)), `p50 ${spam.p50Ms.toFixed(1)} ms, p99 ${spam.p99Ms.toFixed(1)} ms, ${spam.concurrency} in flight`],
-    ], { boxes, title: bold(`${NUMBER.format(spam.requests)} requests`), head: ['', 'per second', ''], right: [1] }),
+    ], { boxes, title: bold(`${grouped(spam.requests)} requests`), head: ['', 'per second', ''], right: [1] }),
     '',
     ...table(nameRows, { boxes, title: bold('Names'), head: ['name', 'address', 'status', ''] }),
     '',
@@ -46,7 +45,7 @@ export function demoLines(terminal: Terminal, outcome: DemoOutcome, ledger: Ledg
     '',
     ...table([
       ['events published, read back', `${events.published}, ${events.read}`],
-      ['replies with their final hash', `${NUMBER.format(ledger.hashes)} of ${NUMBER.format(ledger.replies)}`],
+      ['replies with their final hash', `${grouped(ledger.hashes)} of ${grouped(ledger.replies)}`],
       ['receipts that hold without the mesh', `${receipts.held} of ${receipts.asked}`],
       ['expectations met', `${ledger.expected - ledger.failures.length} of ${ledger.expected}`],
       ['took', `${(outcome.durationMs / 1_000).toFixed(1)} s`],

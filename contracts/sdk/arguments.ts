@@ -4,9 +4,9 @@
  * sure that the input is UTF-8.
  */
 import { revert } from './errors'
-import { input, take } from './host'
+import { glance, input } from './host'
 import { number } from './json'
-import { finished, open, peek, problem, read, skipSpace, step } from './reader'
+import { ahead, closes, finished, next, open, peek, problem, read, skipSpace, step } from './reader'
 
 /** There was an input at all. */
 let given: bool = false
@@ -16,10 +16,13 @@ let count: u32 = 0
 export function begin(): void {
   const length = input()
   given = length > 0
-  open(given ? changetype<usize>(take(length)) : 0, length)
-  if (!given) return
-  skipSpace()
-  if (peek() != 0x5b) revert('the arguments are not a JSON array')
+  if (!given) {
+    open(0, 0)
+    return
+  }
+  // What is read of it is a copy: nobody needs it once all is read.
+  open(glance(length), length)
+  if (next() != 0x5b) revert('the arguments are not a JSON array')
   step()
 }
 
@@ -30,7 +33,8 @@ export function more(): bool {
 }
 
 export function argument<T>(name: string): T {
-  next(name)
+  if (count || !startsValue(ahead())) toNext(name)
+  else count = 1
   const value = read<T>()
   if (problem().length) refuse(name, problem())
   return value
@@ -38,7 +42,10 @@ export function argument<T>(name: string): T {
 
 /** `most`: how many parameters there are. */
 export function end(most: u32): void {
-  if (!given) return
+  if (given && !closes()) wellEnded(most)
+}
+
+function wellEnded(most: u32): void {
   skipSpace()
   if (peek() == 0x2c || (!most && more())) {
     revert(most ? 'expected at most ' + number(most) + (most == 1 ? ' argument' : ' arguments') : 'expected no arguments')
@@ -53,8 +60,15 @@ function refuse(name: string, expected: string): void {
   revert('argument ' + number(count) + ' (' + name + '): expected ' + expected)
 }
 
+/** Neither space, nor what ends the arguments or stands between them. */
+// @ts-ignore: a decorator of the compiler's.
+@inline
+function startsValue(byte: u32): bool {
+  return byte == 0x22 || byte - 0x30 < 10
+}
+
 /** Moves to the first byte of the next argument. */
-function next(name: string): void {
+function toNext(name: string): void {
   skipSpace()
   if (!peek() || peek() == 0x5d) revert('argument ' + number(count + 1) + ' (' + name + ') is missing')
   if (count++) {

@@ -6,6 +6,7 @@
 import { call as hostCall, reglen, send as hostSend, take } from './host'
 import { parseBytes } from './parse'
 import { failure, Result } from './result'
+import { decoded, encoded } from './text'
 import { JsonWriter } from './writer'
 
 /** Arguments of a nested call, in order. */
@@ -51,7 +52,7 @@ function nested<T>(verb: string, address: string, name: string, given: Args | nu
   const failed = hostCall(changetype<usize>(fqmn), fqmn.byteLength, text ? text.start : 0, text ? text.length : 0, <i64>gas)
   const length = reglen()
   const output = length > 0 ? take(length) : new ArrayBuffer(0)
-  if (failed) return failure<T>(String.UTF8.decode(output))
+  if (failed) return failure<T>(decoded(changetype<usize>(output), output.byteLength))
   return parseBytes<T>(changetype<usize>(output), output.byteLength)
 }
 
@@ -67,7 +68,7 @@ export function send<B>(fqmn: string, body: B, reply: string = '', gas: u64 = 0)
   let data: usize = 0
   let length: i32 = 0
   if (isString<B>()) {
-    const text = String.UTF8.encode(changetype<string>(body), false, String.UTF8.ErrorMode.ERROR)
+    const text = encoded(changetype<string>(body))
     data = changetype<usize>(text)
     length = text.byteLength
   } else if (idof<B>() == idof<Uint8Array>()) {

@@ -1,7 +1,13 @@
 /**
  * What a contract may know of the call it is in. All of it comes from the ordered log, so that every replica sees the same.
  */
-import { ctx as hostNumber, ctxs as hostText, take } from './host'
+import { ctx as hostNumber, ctxs as hostText, glance } from './host'
+import { decoded } from './text'
+
+function text(field: i32): string {
+  const length = hostText(field)
+  return decoded(glance(length), length)
+}
 
 export namespace ctx {
   /** Sequence of the block this call runs in; in a view, of the last block applied. */
@@ -21,16 +27,16 @@ export namespace ctx {
 
   /** Who calls: a DID, or the address of a contract. Rights are given to the caller. */
   export function caller(): string {
-    return String.UTF8.decode(take(hostText(0)))
+    return text(0)
   }
 
   /** Whose request began it, through however many contracts. Context, never a right: whoever it calls may call on. */
   export function origin(): string {
-    return String.UTF8.decode(take(hostText(2)))
+    return text(2)
   }
 
   /** The address of this contract. */
   export function self(): string {
-    return String.UTF8.decode(take(hostText(1)))
+    return text(1)
   }
 }

@@ -3,6 +3,7 @@
  * cursor.
  */
 import { wrong } from './reader'
+import { decoded } from './text'
 import { utf8 } from './writer'
 
 /** Escapes only ever shrink, so that as many bytes as came in are enough. */
@@ -37,7 +38,7 @@ export function unescaped(start: usize, stop: usize): string {
     }
     to = utf8(to, code)
   }
-  return String.UTF8.decodeUnsafe(bytes, to - bytes)
+  return decoded(bytes, to - bytes)
 }
 
 function refuse(what: string): string {

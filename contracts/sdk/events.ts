@@ -9,11 +9,12 @@
  * `@event('moved')` gives it another topic.
  */
 import { emit as hostEmit } from './host'
+import { encoded } from './text'
 import { JsonWriter } from './writer'
 
 /** `topic`: 1 to 128 characters of A–Z a–z 0–9 . _ - ~ ^. `json`: JSON text, at most 65,536 bytes. */
 export function emit(topic: string, json: string): void {
-  const data = String.UTF8.encode(json, false, String.UTF8.ErrorMode.ERROR)
+  const data = encoded(json)
   emitBytes(topic, changetype<usize>(data), data.byteLength)
 }
 

@@ -13,7 +13,7 @@
  *   json.ts, parse.ts, hex.ts    text, numbers and bytes as JSON, and back
  *
  * `arguments.ts` and `results.ts` are for the wrappers that the compiler writes around every exported function; they, the
- * encodings in `reader.ts`, `escapes.ts`, `writer.ts` and `values.ts`, and the raw host interface in `host.ts` are no part of the SDK.
+ * encodings in `reader.ts`, `escapes.ts`, `writer.ts`, `text.ts` and `values.ts`, and the raw host interface in `host.ts` are no part of the SDK.
  */
 export { args, Args, call, read, send } from './calls'
 export { Cell } from './cell'

@@ -4,8 +4,10 @@
  * 00 01, and a 00 within it becomes 00 FF, so that no part reaches into the next.
  */
 import { revert } from './errors'
+import { decoded, narrowed } from './text'
 
-const MOST = 256
+/** Longest key of the state, in bytes. */
+export const MOST = 256
 /** The key of the call to the host that is being made: nothing else happens between writing it and making the call. */
 const buffer = memory.data(256)
 
@@ -109,9 +111,12 @@ export function afterOne(bytes: ArrayBuffer): ArrayBuffer {
 export function writeKey<K>(at: usize, end: usize, key: K, last: bool): usize {
   if (isString<K>()) {
     const text = changetype<string>(key)
-    const length = String.UTF8.byteLength(text)
-    bounded(at, end, length)
-    String.UTF8.encodeUnsafe(changetype<usize>(text), text.length, at, false, String.UTF8.ErrorMode.ERROR)
+    let length = text.length
+    if (length > <i32>(end - at) || !narrowed(changetype<usize>(text), length, at)) {
+      length = String.UTF8.byteLength(text)
+      bounded(at, end, length)
+      String.UTF8.encodeUnsafe(changetype<usize>(text), text.length, at, false, String.UTF8.ErrorMode.ERROR)
+    }
     return last ? at + length : delimit(at, end, length)
   }
   if (isInteger<K>()) {
@@ -180,7 +185,7 @@ export function readKey<K>(at: usize, end: usize, last: bool): usize {
     const length = last ? <i32>(end - at) : plainLength
     const from = last ? at : plain
     if (isString<K>()) {
-      bits = <u64>changetype<usize>(String.UTF8.decodeUnsafe(from, length))
+      bits = <u64>changetype<usize>(decoded(from, length))
     } else {
       const bytes = new Uint8Array(length)
       memory.copy(bytes.dataStart, from, length)

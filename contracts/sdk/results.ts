@@ -2,8 +2,9 @@
  * What the generated wrappers call with a function's result, which crosses to the host as JSON text (see `writer.ts`). Nothing
  * becomes `null`.
  */
-import { output } from './host'
+import { output, ROOM, room } from './host'
 import { numberEnd, writeNumber } from './json'
+import { plainWritten } from './text'
 import { JsonWriter } from './writer'
 
 const word = memory.data(8)
@@ -23,8 +24,21 @@ export function result<T>(value: T): void {
     const at = writeNumber(negative ? <u64>-(<i64>value) : <u64>value, negative)
     output(at, <i32>(numberEnd() - at))
   } else {
-    const writer = new JsonWriter()
+    if (isString<T>()) {
+      if (short(changetype<string>(value))) return
+    }
+    const writer = new JsonWriter(isString<T>() ? changetype<string>(value).length + 16 : 120)
     writer.value<T>(value)
     output(writer.start, writer.length)
   }
+}
+
+/** Whether the text was one that needs no room of its own, and no escapes. */
+function short(text: string): bool {
+  const units = text.length
+  if (units > ROOM - 2 || plainWritten(changetype<usize>(text), units, room + 1) != units) return false
+  store<u8>(room, 0x22)
+  store<u8>(room + 1 + units, 0x22)
+  output(room, units + 2)
+  return true
 }

@@ -3,17 +3,28 @@
  * of UTF-8, a value at most 65,536. Numbers are 8 bytes, little-endian. Everything a call wrote is undone when it fails.
  */
 import { revert } from './errors'
-import { del, get, set, take } from './host'
+import { del, get, glance, set, take } from './host'
+import { keyAt, MOST } from './keys'
+import { decoded, encoded, narrowed } from './text'
 
 const number = memory.data(8)
 
-function encode(text: string): ArrayBuffer {
-  return String.UTF8.encode(text, false, String.UTF8.ErrorMode.ERROR)
+/** Where the key is that `keyed` was given last. */
+let at: usize = 0
+
+/** Writes the key as UTF-8, and gives its length. */
+function keyed(key: string): i32 {
+  const units = key.length
+  at = keyAt()
+  if (units <= MOST && narrowed(changetype<usize>(key), units, at)) return units
+  const name = encoded(key)
+  at = changetype<usize>(name)
+  return name.byteLength
 }
 
 function length(key: string): i32 {
-  const name = encode(key)
-  return get(changetype<usize>(name), name.byteLength)
+  const bytes = keyed(key)
+  return get(at, bytes)
 }
 
 export namespace state {
@@ -23,8 +34,8 @@ export namespace state {
 
   /** Gives whether there was something to remove. */
   export function remove(key: string): bool {
-    const name = encode(key)
-    return del(changetype<usize>(name), name.byteLength) != 0
+    const bytes = keyed(key)
+    return del(at, bytes) != 0
   }
 
   export function getBytes(key: string): ArrayBuffer | null {
@@ -33,17 +44,17 @@ export namespace state {
   }
 
   export function setBytes(key: string, value: ArrayBuffer): void {
-    const name = encode(key)
-    set(changetype<usize>(name), name.byteLength, changetype<usize>(value), value.byteLength)
+    const bytes = keyed(key)
+    set(at, bytes, changetype<usize>(value), value.byteLength)
   }
 
   export function getString(key: string, fallback: string = ''): string {
-    const bytes = getBytes(key)
-    return bytes ? String.UTF8.decode(bytes) : fallback
+    const bytes = length(key)
+    return bytes < 0 ? fallback : decoded(glance(bytes), bytes)
   }
 
   export function setString(key: string, value: string): void {
-    setBytes(key, encode(value))
+    setBytes(key, encoded(value))
   }
 
   export function getU64(key: string, fallback: u64 = 0): u64 {
@@ -54,8 +65,8 @@ export namespace state {
   }
 
   export function setU64(key: string, value: u64): void {
-    const name = encode(key)
+    const bytes = keyed(key)
     store<u64>(number, value)
-    set(changetype<usize>(name), name.byteLength, number, 8)
+    set(at, bytes, number, 8)
   }
 }

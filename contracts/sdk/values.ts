@@ -4,7 +4,8 @@
  * Under a key there is always one type; bytes that cannot be a value of it revert.
  */
 import { revert } from './errors'
-import { get, reg, set, take } from './host'
+import { get, glance, reg, set, take } from './host'
+import { decoded, encoded, narrowed } from './text'
 
 const scratch = memory.data(8)
 
@@ -20,7 +21,7 @@ export function zero<V>(what: string): V {
 
 export function saveValue<V>(key: usize, keyLength: i32, value: V): void {
   if (isString<V>()) {
-    const text = String.UTF8.encode(changetype<string>(value), false, String.UTF8.ErrorMode.ERROR)
+    const text = encoded(changetype<string>(value))
     set(key, keyLength, changetype<usize>(text), text.byteLength)
   } else if (isInteger<V>() || isFloat<V>()) {
     store<V>(scratch, value)
@@ -51,15 +52,14 @@ export function registerValue<V>(length: i32, what: string): V {
     reg(scratch)
     return load<V>(scratch)
   }
-  const bytes = take(length)
-  if (idof<V>() == idof<ArrayBuffer>()) return changetype<V>(bytes)
-  if (idof<V>() == idof<Uint8Array>()) return changetype<V>(Uint8Array.wrap(bytes))
-  return memoryValue<V>(changetype<usize>(bytes), length, what)
+  if (idof<V>() == idof<ArrayBuffer>()) return changetype<V>(take(length))
+  if (idof<V>() == idof<Uint8Array>()) return changetype<V>(Uint8Array.wrap(take(length)))
+  return memoryValue<V>(glance(length), length, what)
 }
 
 /** The value whose bytes lie at `from`. */
 export function memoryValue<V>(from: usize, length: i32, what: string): V {
-  if (isString<V>()) return changetype<V>(String.UTF8.decodeUnsafe(from, length))
+  if (isString<V>()) return changetype<V>(decoded(from, length))
   if (isInteger<V>() || isFloat<V>()) {
     if (length != sizeof<V>()) foreign(what)
     return load<V>(from)
@@ -103,9 +103,14 @@ export class RecordWriter {
   field<T>(value: T): void {
     if (isString<T>()) {
       const text = changetype<string>(value)
-      const length = String.UTF8.byteLength(text)
+      let length = text.length
       this.sized(length)
-      String.UTF8.encodeUnsafe(changetype<usize>(text), text.length, this.at, false, String.UTF8.ErrorMode.ERROR)
+      if (!narrowed(changetype<usize>(text), length, this.at)) {
+        this.at -= 4
+        length = String.UTF8.byteLength(text)
+        this.sized(length)
+        String.UTF8.encodeUnsafe(changetype<usize>(text), text.length, this.at, false, String.UTF8.ErrorMode.ERROR)
+      }
       this.at += length
     } else if (isInteger<T>() || isFloat<T>()) {
       this.room(sizeof<T>())
@@ -160,7 +165,7 @@ export class RecordReader {
     const head = this.take(4)
     const length = head ? load<u32>(head) : 0
     const from = this.take(length)
-    if (isString<T>()) return changetype<T>(from ? String.UTF8.decodeUnsafe(from, length) : '')
+    if (isString<T>()) return changetype<T>(from ? decoded(from, length) : '')
     return changetype<T>(Uint8Array.wrap(copy(from, from ? length : 0)))
   }
 

@@ -4,6 +4,7 @@
  * escape a character the shortest.
  */
 import { numberEnd, shortEscape, writeNumber } from './json'
+import { narrowed, plainWritten } from './text'
 
 const HEX = '0123456789abcdef'
 
@@ -28,9 +29,8 @@ export class JsonWriter {
   raw(text: string): void {
     const units = text.length
     this.room(units)
-    let at = this.at
-    for (let i = 0; i < units; i++) store<u8>(at++, load<u8>(changetype<usize>(text) + (<usize>i << 1)))
-    this.at = at
+    narrowed(changetype<usize>(text), units, this.at)
+    this.at += units
   }
 
   byte(code: u8): void {
@@ -80,14 +80,24 @@ export class JsonWriter {
     const units = text.length
     this.room(units + 2)
     store<u8>(this.at++, 0x22)
-    for (let i = 0; i < units; i++) {
-      const code = <u32>text.charCodeAt(i)
-      // What is left needs a byte each at least, and the quote; a character takes at most six.
-      if (this.end - this.at < 8 + <usize>(units - i)) this.room(8 + 2 * (units - i))
-      if (code >= 0x20 && code < 0x80 && code != 0x22 && code != 0x5c) store<u8>(this.at++, <u8>code)
-      else if (this.character(code, i + 1 < units ? <u32>text.charCodeAt(i + 1) : 0)) i++
-    }
+    this.characters(text, units)
     store<u8>(this.at++, 0x22)
+  }
+
+  private characters(text: string, units: i32): void {
+    const from = changetype<usize>(text)
+    for (let i = 0; i < units;) {
+      const plain = plainWritten(from + (<usize>i << 1), units - i, this.at)
+      this.at += plain
+      i += <i32>plain
+      for (const stop = min(i + 8, units); i < stop; i++) {
+        const code = <u32>load<u16>(from + (<usize>i << 1))
+        // What is left needs a byte each at least, and the quote; a character takes at most six.
+        if (this.end - this.at < 8 + <usize>(units - i)) this.room(8 + 2 * (units - i))
+        if (code >= 0x20 && code < 0x80 && code != 0x22 && code != 0x5c) store<u8>(this.at++, <u8>code)
+        else if (this.character(code, i + 1 < units ? <u32>load<u16>(from + (<usize>i << 1), 2) : 0)) i++
+      }
+    }
   }
 
   /** What is not one byte as it stands; gives whether it took the next unit too. There is room. */

@@ -8,7 +8,7 @@
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { resolveConfig } from '../config.ts'
+import { resolveConfig, settingsOfPairs } from '../config.ts'
 import { Control } from './control.ts'
 import { writeForHosts } from './hosts.ts'
 import { Supervisor } from './supervisor.ts'
@@ -63,6 +63,8 @@ async function run(given: Arguments): Promise<void> {
     ...(operator === undefined ? [] : ['--operator', operator]), ...(level === undefined ? [] : ['--log-level', level]), ...set.flatMap(pair => ['--set', pair]),
   ]
   const nodes = whole('--nodes', given.nodes ?? '', 1)
+  // What every node would refuse is refused before there is a server.
+  resolveConfig({ arguments: { ...(operator !== undefined && { operator }), ...(level !== undefined && { 'log.level': level }), ...settingsOfPairs(set) } })
   if (hosts !== undefined) {
     const mesh = await writeForHosts({ dir, nodes, hosts: hosts.split(',') })
     process.stdout.write(`cmesh: wrote the files of ${nodes} nodes of ${mesh} and of their servers to ${dir}\n`)

@@ -1,5 +1,5 @@
 /**
- * The build: TypeScript into dist, then the contracts that ship. It knows from the content of the sources whether dist is up
+ * The build: TypeScript into dist, then the programs of a mesh in one file each, then the contracts that ship. It knows from the content of the sources whether dist is up
  * to date, so that a fresh checkout, a touched file or a copied tree builds only when something differs.
  */
 import { createHash } from 'node:crypto'
@@ -17,6 +17,7 @@ const KINDS = /\.(?:ts|mjs|json)$/
 const STAMP = path.join('dist', '.cmesh-build')
 /** The compiler's memory of what it wrote. Without dist it must go, or the compiler takes missing files for written ones. */
 const COMPILER_STATE = path.join('node_modules', '.cache', 'tsc', 'build.tsbuildinfo')
+const BUNDLE = path.join('node', 'setup', 'bundle.mjs')
 const GENESIS = path.join('dist', 'client', 'contract', 'build-genesis.js')
 
 /**
@@ -42,6 +43,7 @@ export async function build(root) {
   if (before === undefined) await rm(path.join(root, COMPILER_STATE), { force: true })
   else await removeOrphans(root, before, files)
   await runNode(root, 'The TypeScript build', [path.join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'])
+  if (await access(path.join(root, BUNDLE)).then(() => true, () => false)) await runNode(root, 'The build of the programs', [BUNDLE])
   if (await access(path.join(root, GENESIS)).then(() => true, () => false)) {
     await runNode(root, 'The build of the shipped contracts', [GENESIS])
   }

@@ -59,6 +59,7 @@ export interface JetStreamConsensusOptions {
 }
 
 export class JetStreamConsensus implements ConsensusProvider {
+  readonly shared = true
   readonly #parts: JetStreamConsensusParts
   readonly #options: Required<JetStreamConsensusOptions>
   readonly #held: BusSubscription[] = []

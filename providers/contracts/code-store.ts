@@ -52,8 +52,10 @@ export class ContractCode {
   start: StartOutcome | undefined
   /** The memory that a call begins with, known like `start`. */
   content: WeakRef<Uint8Array> | undefined
+  /** What puts the mutable globals of an instance back, where there are some: it follows from their types, and so from the code alone. */
+  readonly ownGlobals: WebAssembly.Module | undefined
 
-  constructor(hash: string, { shape, abi, metered, module, burden }: Compiled) {
+  constructor(hash: string, { shape, abi, metered, module, ownGlobals, burden }: Compiled) {
     this.hash = hash
     this.wasm = shape.wasm
     this.abi = abi
@@ -61,6 +63,7 @@ export class ContractCode {
     this.entries = new Map(abi.functions.map(({ name }, index) => [name, this.functions[index] as CodeFunction]))
     this.scans = shape.imports.some(({ name }) => name === 'scan')
     this.hasStartExport = shape.exports.has(START_EXPORT)
+    this.ownGlobals = ownGlobals
     this.metered = metered
     this.module = module
     this.burden = burden

@@ -9,6 +9,7 @@ import type { ContractAbi } from '../../services/contracts/provider.ts'
 import { ABI_SECTION, parseAbi } from './abi.ts'
 import { customSections, meterModule, readModule } from './meter/index.ts'
 import type { Meter, Metered, MeterOptions, ModuleShape, Schedule } from './meter/index.ts'
+import { ownGlobalsModule } from './own-globals.ts'
 
 /** An author may export this: it runs before each call as if the instance were new, like a start section. */
 export const START_EXPORT = '_start'
@@ -22,6 +23,8 @@ export type Imports = ConstructorParameters<typeof WebAssembly.Instance>[1]
 export interface Compiled extends Inspected {
   readonly metered: Metered
   readonly module: WebAssembly.Module
+  /** What puts the mutable globals of its instances back, where it has some. */
+  readonly ownGlobals: WebAssembly.Module | undefined
   /** Gas for what an instance is made of, beyond what every call pays. */
   readonly burden: number
 }
@@ -68,7 +71,9 @@ function compile(wasm: Uint8Array, meter: Meter, { imports, meters, rules }: Com
     if (!(thrown instanceof WebAssembly.RuntimeError)) throw thrown
     throw new CMeshError('CMESH_DEPLOY_MALFORMED', { reason: 'a segment does not fit into its memory or table' })
   }
-  return { shape, abi, metered, module, burden: burdenOf(shape, metered, meter.costs) }
+  const globals = shape.globals.filter(({ mutable }) => mutable).map(({ type }) => type)
+  const ownGlobals = globals.length === 0 ? undefined : ownGlobalsModule(globals)
+  return { shape, abi, metered, module, ownGlobals, burden: burdenOf(shape, metered, meter.costs) }
 }
 
 /** What making and putting back an instance takes beyond an ordinary one, whichever of the two a call comes to. */

@@ -13,7 +13,10 @@ export const GAUGE_TEXT = `(module
     (global.set $gas (i64.trunc_f64_s (local.get 0)))
     (global.set $slots (local.get 1))
     (global.set $reach (i32.const 0)))
-  (func (export "take") (param f64) (result i32)
+  (func (export "take") (param i32) (result i32)
+    (global.set $gas (i64.sub (global.get $gas) (i64.extend_i32_u (local.get 0))))
+    (i64.ge_s (global.get $gas) (i64.const 0)))
+  (func (export "takeMuch") (param f64) (result i32)
     (global.set $gas (i64.sub (global.get $gas) (i64.trunc_f64_s (local.get 0))))
     (i64.ge_s (global.get $gas) (i64.const 0)))
   (func (export "gas") (result f64) (f64.convert_i64_s (global.get $gas)))
@@ -21,16 +24,18 @@ export const GAUGE_TEXT = `(module
   (func (export "reach") (result i32) (global.get $reach)))`
 
 export const GAUGE_BYTES: Uint8Array = Buffer.from(
-  'AGFzbQEAAAABEwRgAnx/AGABfAF/YAABfGAAAX8CFgMBYwFnA34BAWMBcwN/AQFjAXIDfwEDBgUAAQIDAwckBQNhcm0AAAR0YWtlAAEDZ2FzAAIFc2xvdHMAAwVyZWFjaAAECjEFDwAgAL'
-  + 'AkACABJAFBACQCCw8AIwAgALB9JAAjAEIAWQsFACMAuQsEACMBCwQAIwIL', 'base64')
+  'AGFzbQEAAAABGAVgAnx/AGABfwF/YAF8AX9gAAF8YAABfwIWAwFjAWcDfgEBYwFzA38BAWMBcgN/AQMHBgABAgMEBAcvBgNhcm0AAAR0YWtlAAEIdGFrZU11Y2gAAgNnYXMAAwVzbG90cwAEBXJlYW'
+  + 'NoAAUKQQYPACAAsCQAIAEkAUEAJAILDwAjACAArX0kACMAQgBZCw8AIwAgALB9JAAjAEIAWQsFACMAuQsEACMBCwQAIwIL', 'base64')
 
 const MODULE = new WebAssembly.Module(GAUGE_BYTES)
 
 export interface Gauge {
   /** Sets what the next run may use, and forgets the marks. */
   readonly arm: (gas: number, slots: number) => void
-  /** Takes gas; 0 when there was less. */
+  /** Takes gas, less than 2^31; 0 when there was less. A whole number of 32 bits crosses in half the time of any other. */
   readonly take: (gas: number) => number
+  /** The same for any amount. */
+  readonly takeMuch: (gas: number) => number
   /** Gas left; negative once more was used than there was. */
   readonly gas: () => number
   /** Stack slots left, likewise. */

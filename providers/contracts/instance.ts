@@ -11,13 +11,15 @@ import type { Imports } from './compilation.ts'
 import { gaugeOf, type Gauge } from './gauge.ts'
 import { MemoryView } from './memory.ts'
 import type { Reach } from './meter/index.ts'
+import { puttingBack, type KeptGlobal } from './own-globals.ts'
 
 type Exports = Readonly<Record<string, unknown>>
 
 export class ContractInstance {
   readonly code: ContractCode
   readonly memory: MemoryView
-  /** For the pool: when it was used last, counted in uses. */
+  /** For the pool: whether it has it, and when it was used last, counted in uses. */
+  pooled = false
   used = 0
   /** Bytes of memory that it is put back to. */
   bytes = 0
@@ -27,6 +29,7 @@ export class ContractInstance {
   readonly #exports: Exports
   readonly #arm: Gauge['arm']
   readonly #take: Gauge['take']
+  readonly #takeMuch: Gauge['takeMuch']
   readonly #gas: Gauge['gas']
   readonly #slots: Gauge['slots']
   readonly #reach: Gauge['reach']
@@ -53,6 +56,7 @@ export class ContractInstance {
     const gauge = gaugeOf(gas, slots, reach)
     this.#arm = gauge.arm
     this.#take = gauge.take
+    this.#takeMuch = gauge.takeMuch
     this.#gas = gauge.gas
     this.#slots = gauge.slots
     this.#reach = gauge.reach
@@ -72,7 +76,7 @@ export class ContractInstance {
 
   /** Takes gas; false when there was less. */
   take(amount: number): boolean {
-    return this.#take(amount) !== 0
+    return (amount <= MOST_TAKEN ? this.#take(amount) : this.#takeMuch(amount)) !== 0
   }
 
   /** Stack slots left; negative once the code used more than it had. */
@@ -108,13 +112,13 @@ export class ContractInstance {
       content = usedPart(bytes)
       this.code.content = new WeakRef(content)
     }
-    const globals = this.code.metered.globals.map((name) => {
+    const globals = this.code.metered.globals.map((name): KeptGlobal => {
       const global = this.#exports[name] as WebAssembly.Global
-      return [global, global.value] as const
+      return [global, global.value]
     })
     // A NaN may change its payload on the way through JavaScript.
     if (globals.some(([, value]) => Number.isNaN(value))) return
-    this.#saved = { bytes, content, globals }
+    this.#saved = { bytes, content, globals, part: content, putBack: undefined }
     this.bytes = bytes.length
   }
 
@@ -126,20 +130,28 @@ export class ContractInstance {
 
   /** Makes an instance that is reusable as good as new. */
   reset(): void {
-    if (this.#saved === undefined) return
-    const { bytes, content, globals } = this.#saved
+    const saved = this.#saved
+    if (saved === undefined) return
+    const { bytes, content } = saved
     const end = Math.min(this.#changedEnd(), bytes.length)
-    bytes.set(end < content.length ? content.subarray(0, end) : content)
+    const length = Math.min(end, content.length)
+    // Most calls write as far as the one before.
+    if (saved.part.length !== length) saved.part = content.subarray(0, length)
+    bytes.set(saved.part)
     if (end > content.length) bytes.fill(0, content.length, end)
-    for (const [global, value] of globals) global.value = value
+    const { ownGlobals } = this.code
+    if (ownGlobals === undefined) return
+    saved.putBack ??= puttingBack(ownGlobals, saved.globals)
+    saved.putBack()
   }
 
   /** Where at the latest the bytes end that may have changed since `arm`. */
   #changedEnd(): number {
     if (!this.#returned) return Infinity
     const { fixed, beyond } = this.#stores
+    const reach = this.#reach()
     // No address has a bit above the highest that is marked.
-    const highest = 2 ** (32 - Math.clz32(this.#reach())) - 1
+    const highest = reach === 0 ? 0 : 0xffff_ffff >>> Math.clz32(reach)
     return Math.max(fixed, highest + beyond, this.#written)
   }
 }
@@ -147,15 +159,24 @@ export class ContractInstance {
 interface Saved {
   /** The live memory. */
   readonly bytes: Uint8Array
-  /** What it held, up to its last word that is not zero. */
+  /** What it held, up to its last word that is not zero, and some of the zeros behind it. */
   readonly content: Uint8Array
-  readonly globals: readonly (readonly [WebAssembly.Global, number | bigint])[]
+  readonly globals: readonly KeptGlobal[]
+  /** As much of `content` as was put back last. */
+  part: Uint8Array
+  putBack: (() => void) | undefined
 }
 
-/** A copy of a memory, up to its last word that is not zero. */
+/** Zeros that are kept behind what is used of a memory: what a call writes there, which is little as a rule, is then put back in one go. */
+const ZEROS = 16_384
+
+/** A copy of a memory, up to its last word that is not zero and `ZEROS` beyond. */
 function usedPart(bytes: Uint8Array): Uint8Array {
   const words = new Uint32Array(bytes.buffer)
   let used = words.length
   while (used > 0 && words[used - 1] === 0) used--
-  return bytes.slice(0, used * words.BYTES_PER_ELEMENT)
+  return bytes.slice(0, used * words.BYTES_PER_ELEMENT + ZEROS)
 }
+
+/** What crosses as a whole number of 32 bits. */
+const MOST_TAKEN = 0x7fff_ffff

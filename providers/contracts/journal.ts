@@ -96,7 +96,8 @@ export class Journal {
   /** By address, once there is a second one. */
   #drafts: Map<string, Draft> | undefined
   #first: Draft | undefined
-  readonly #undo: Undo[] = []
+  /** Made for the first mark: most calls set none. */
+  #undo: Undo[] | undefined
   #marks = 0
   #size = 0
 
@@ -121,7 +122,7 @@ export class Journal {
   set(draft: Draft, key: string, value: Uint8Array | undefined): void {
     const touched = draft.has(key)
     // Without a mark there is nothing to go back to but the beginning.
-    if (this.#marks > 0) this.#undo.push({ draft, key, touched, value: touched ? draft.get(key) : undefined })
+    if (this.#undo !== undefined && this.#marks > 0) this.#undo.push({ draft, key, touched, value: touched ? draft.get(key) : undefined })
     if (!touched) this.#size++
     draft.put(key, value)
   }
@@ -136,17 +137,19 @@ export class Journal {
   /** A place to go back to. Each is ended once, the latest first, by `release` or `rollback`. */
   mark(): number {
     this.#marks++
+    this.#undo ??= []
     return this.#undo.length
   }
 
   release(): void {
     this.#marks--
-    if (this.#marks === 0) this.#undo.length = 0
+    if (this.#marks === 0) this.#undo = undefined
   }
 
   rollback(mark: number): void {
-    while (this.#undo.length > mark) {
-      const { draft, key, touched, value } = this.#undo.pop() as Undo
+    const undo = this.#undo as Undo[]
+    while (undo.length > mark) {
+      const { draft, key, touched, value } = undo.pop() as Undo
       if (touched) {
         draft.put(key, value)
       } else {

@@ -7,6 +7,7 @@
  */
 
 const EMPTY = new Uint8Array(0)
+const NO_WORDS = new Int32Array(0)
 /** Longest text that is kept: comparing a longer one would take longer than making it. */
 const KEPT_LENGTH = 31
 /** Most texts kept of one instance. */
@@ -16,6 +17,7 @@ export class MemoryView {
   readonly #memory: WebAssembly.Memory | undefined
   readonly #texts = new Map<number, string>()
   #bytes: Uint8Array = EMPTY
+  #words = new Int32Array(EMPTY.buffer)
   #text = Buffer.from(EMPTY.buffer)
 
   constructor(memory: WebAssembly.Memory | undefined) {
@@ -26,9 +28,15 @@ export class MemoryView {
   get bytes(): Uint8Array {
     if (this.#bytes.length === 0 && this.#memory !== undefined) {
       this.#bytes = new Uint8Array(this.#memory.buffer)
+      this.#words = new Int32Array(this.#memory.buffer)
       this.#text = Buffer.from(this.#memory.buffer)
     }
     return this.#bytes
+  }
+
+  /** The same four bytes at a time, the lowest first or last as the machine has it. */
+  get words(): Int32Array {
+    return this.bytes.length === 0 ? NO_WORDS : this.#words
   }
 
   /** A range that lies within `bytes`, byte by byte. */

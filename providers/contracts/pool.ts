@@ -43,7 +43,8 @@ export class InstancePool {
     }
     instance.used = ++this.#uses
     instance.code.idle.push(instance)
-    if (this.#kept.has(instance)) return
+    if (instance.pooled) return
+    instance.pooled = true
     this.#kept.add(instance)
     this.#bytes += instance.bytes
     while (this.#kept.size > this.#limits.instances || this.#bytes > this.#limits.bytes) this.#dropOldest()
@@ -55,7 +56,10 @@ export class InstancePool {
   }
 
   clear(): void {
-    for (const { code } of this.#kept) code.idle.length = 0
+    for (const instance of this.#kept) {
+      instance.pooled = false
+      instance.code.idle.length = 0
+    }
     this.#kept.clear()
     this.#bytes = 0
   }
@@ -73,6 +77,9 @@ export class InstancePool {
   }
 
   #forget(instance: ContractInstance): void {
-    if (this.#kept.delete(instance)) this.#bytes -= instance.bytes
+    if (!instance.pooled) return
+    instance.pooled = false
+    this.#kept.delete(instance)
+    this.#bytes -= instance.bytes
   }
 }

@@ -41,6 +41,7 @@ export interface Ended {
 }
 
 const EMPTY = new Uint8Array(0)
+const NOTHING: readonly never[] = Object.freeze([])
 const STARTING: Entering = { caller: '', input: EMPTY, view: true, depth: 0, gas: START.gas, slots: START.slots }
 
 export class Run {
@@ -48,8 +49,9 @@ export class Run {
   /** Whether a message may be sent, beyond what the engine itself checks. */
   readonly admit: ContractCall['admit']
   readonly journal = new Journal()
-  readonly events: EmittedEvent[] = []
-  readonly sends: SentMessage[] = []
+  /** Made for the first of them: most calls emit and send none. */
+  #events: EmittedEvent[] | undefined
+  #sends: SentMessage[] | undefined
   handedOver = 0
   seeds = 0
   readCaller = false
@@ -65,6 +67,22 @@ export class Run {
     this.#view = view
     this.context = context
     this.admit = admit
+  }
+
+  get events(): readonly EmittedEvent[] {
+    return this.#events ?? NOTHING
+  }
+
+  get sends(): readonly SentMessage[] {
+    return this.#sends ?? NOTHING
+  }
+
+  emitted(event: EmittedEvent): void {
+    (this.#events ??= []).push(event)
+  }
+
+  sent(message: SentMessage): void {
+    (this.#sends ??= []).push(message)
   }
 
   get costs(): Schedule['host'] {
@@ -135,8 +153,8 @@ export class Run {
       this.journal.release()
     } else {
       this.journal.rollback(mark)
-      this.events.length = events
-      this.sends.length = sends
+      if (this.#events !== undefined) this.#events.length = events
+      if (this.#sends !== undefined) this.#sends.length = sends
     }
     return ended
   }

@@ -48,6 +48,8 @@ export class WasmEngine implements ContractEngine {
   readonly #codes: CodeStore
   readonly #pool: InstancePool
   readonly #contracts = new Map<string, Contract>()
+  /** Who was called last. */
+  #last: Contract | undefined
   readonly #stage: Stage = { frame: undefined, starting: undefined }
   readonly #imports = hostImports(this.#stage)
   readonly #parts: RunParts
@@ -118,6 +120,7 @@ export class WasmEngine implements ContractEngine {
     const program = this.#contracts.get(address)?.program
     if (program?.owner === address) this.#release(program)
     this.#contracts.delete(address)
+    this.#last = undefined
   }
 
   has(address: string): boolean {
@@ -125,7 +128,7 @@ export class WasmEngine implements ContractEngine {
   }
 
   abi(address: string): ContractAbi | undefined {
-    return this.#contracts.get(address)?.program.code?.abi
+    return this.#found(address)?.program.code?.abi
   }
 
   call(call: ContractCall): ContractResult {
@@ -145,13 +148,14 @@ export class WasmEngine implements ContractEngine {
 
   close(): void {
     this.#contracts.clear()
+    this.#last = undefined
     this.#pool.clear()
     this.#codes.clear()
   }
 
   #call(call: ContractCall, keep: boolean): ContractResult {
     const { address, gasLimit } = call
-    const contract = this.#contracts.get(address)
+    const contract = this.#found(address)
     const code = contract?.program.code
     if (contract === undefined || code === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract: address })
     if (!Number.isInteger(gasLimit) || gasLimit < 1 || gasLimit > MOST_GAS) throw hostFailure(address, new Error(`${gasLimit} is no limit of gas`))
@@ -162,7 +166,7 @@ export class WasmEngine implements ContractEngine {
       const gas = Math.min(this.#codes.costs.contract.base, gasLimit)
       return failed(run, address, 'CMESH_CONTRACT_NO_FUNCTION', `there is no function ${call.function}`, gas)
     }
-    this.#options.onEnter?.(address)
+    this.#options.onEnter?.(contract.address)
     try {
       return resultOf(run, address, run.outermost(code, entry, call), keep)
     } catch (thrown) {
@@ -192,6 +196,13 @@ export class WasmEngine implements ContractEngine {
     const kept = before?.space === contract.space ? before.sorted : undefined
     if (contract.program.code?.scans === true) contract.sorted = kept ?? new SortedKeys(contract.space.keys())
     this.#contracts.set(contract.address, contract)
+    this.#last = undefined
+  }
+
+  /** Who is called is called again: and who remembers the very text that is kept here need not have it compared. */
+  #found(address: string): Contract | undefined {
+    if (this.#last?.address === address) return this.#last
+    return this.#last = this.#contracts.get(address)
   }
 
   /** Lets go of the code that stands in a program. */

@@ -19,7 +19,7 @@ import type { ConsumerApi, ConsumerReport } from '../jetstream/consumer-api.ts'
 import { pause } from '../jetstream/publish.ts'
 import type { StreamApi } from '../jetstream/stream-api.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
-import { begunBehind, decodeNote, floorOf, originOf, sameBirth, sequence, type Note, type Place, type StoredNote } from './group-note.ts'
+import { begunBehind, decodeNote, floorOf, instant, originOf, sameBirth, sequence, type Note, type Place, type StoredNote } from './group-note.ts'
 
 export interface Floors {
   /** The place of a group whose consumer is fit to be used; `undefined` where it has none. */
@@ -166,7 +166,7 @@ export class GroupFloors implements Floors {
   async #reaches({ floor, time }: StoredNote): Promise<boolean> {
     const { eventsStream } = this.#parts
     const [stream, last] = await Promise.all([eventsStream.report(), eventsStream.message({ seq: floor })])
-    return (stream?.state.last_seq ?? 0) >= floor && (last === undefined || Date.parse(last.time) <= Date.parse(time))
+    return (stream?.state.last_seq ?? 0) >= floor && (last === undefined || instant(last.time) <= instant(time))
   }
 
   /** Makes the consumer anew; `undefined` where another node does, or has removed the group. */

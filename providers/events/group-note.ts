@@ -34,6 +34,11 @@ export function sameBirth(one: string, other: string): boolean {
   return Math.abs(Date.parse(one) - Date.parse(other)) < SAME_BIRTH_MS
 }
 
+/** A time of the broker's, in UTC to the nanosecond and without zeros at its end, as text that sorts by it. */
+export function instant(time: string): string {
+  return time.replace('Z', '')
+}
+
 /** Nobody but the mesh writes there; what it did not write is of no group. */
 export function decodeNote(bytes: Uint8Array): Note {
   try {

@@ -20,7 +20,7 @@ import type { JetStreamBus } from '../jetstream/calls.ts'
 import { pause, StreamPublisher } from '../jetstream/publish.ts'
 import { ConsumerApi } from '../jetstream/consumer-api.ts'
 import { StreamApi } from '../jetstream/stream-api.ts'
-import { ensureStream, managerOf, patient } from '../jetstream/stream.ts'
+import { managerOf, patient } from '../jetstream/stream.ts'
 import type { WantedStream } from '../jetstream/stream.ts'
 import { ChannelTail } from './channel-tail.ts'
 import type { Stored } from './channel-tail.ts'
@@ -32,6 +32,7 @@ import { Newest } from './newest.ts'
 import { checkChannelBytes, checkPublish, resolveRange } from './request.ts'
 import { REPUBLISH, StoredFeed } from './stored-feed.ts'
 import { StreamReader } from './stream-reader.ts'
+import { EventStreams } from './streams.ts'
 
 export interface JetStreamEventsOptions {
   /** Name of the stream. Default `CMESH_EVENTS`. */
@@ -215,12 +216,12 @@ export class JetStreamEvents implements EventsProvider {
     let feed: StoredFeed | undefined
     try {
       const manager = await managerOf(bus)
-      await ensureStream(manager, this.#stream, patience)
-      await ensureStream(manager, this.#letters, patience)
-      if (this.#floors !== undefined) await ensureStream(manager, this.#floors, patience)
+      const streams = new EventStreams(
+        { calls, manager, patience, timeoutMs: this.#readTimeoutMs }, this.#stream, [this.#letters, ...(this.#floors === undefined ? [] : [this.#floors])],
+      )
       const reader = new StreamReader(calls, this.#stream.name, this.#readTimeoutMs)
       feed = new StoredFeed({
-        bus, manager, reader, stream: this.#stream, checkMs: this.#checkMs, patience, onFailure,
+        bus, stream: this.#stream.name, ensure: streams.ensure, look: streams.look, checkMs: this.#checkMs, patience, onFailure,
         onStored: (channel, stored) => { this.#stored(channel, stored) },
         onMissed: () => { this.#missed() },
         onRestarted: head => { for (const tail of this.#allTails()) tail.restart(head) },

@@ -4,31 +4,43 @@
  * own completeness and says so when events may have been missed. It keeps no event.
  *
  * Invariants: a lost connection, a hole in the sequences and a feed found behind the stream each end in `onMissed`; a
- * stream that was made anew ends in `onRestarted` and then `onMissed`.
+ * stream that was made anew ends in `onRestarted` and then `onMissed`; one that is gone is made anew.
  */
 import type { Msg, Subscription } from '@nats-io/nats-core'
-import type { JetStreamManager } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { channelOfSubject, EVENT_STORED, EVENT_WILDCARD } from '../../cmtp/subject.ts'
 import type { Patience } from '../bus/patience.ts'
 import { denied, type JetStreamBus } from '../jetstream/calls.ts'
 import { pause } from '../jetstream/publish.ts'
-import { ensureStream } from '../jetstream/stream.ts'
-import type { WantedStream } from '../jetstream/stream.ts'
 import type { Stored } from './channel-tail.ts'
 import { saidBy } from './event-headers.ts'
-import type { StreamReader } from './stream-reader.ts'
 
 /** The `republish` setting of a stream that such a feed follows. */
 export const REPUBLISH = { src: EVENT_WILDCARD, dest: EVENT_STORED.mapping }
 
 const RESYNC_PAUSE_MS = 200
 
+/** A stream as it stands. */
+export interface Standing {
+  /** Where it ends. */
+  readonly head: number
+  /** When it was made, as the broker writes it: what tells it from another of its name. */
+  readonly made: string
+}
+
+/** A stream that is not there. */
+export interface Gone {
+  readonly gone: string
+}
+
 export interface StoredFeedParts {
   readonly bus: JetStreamBus
-  readonly manager: JetStreamManager
-  readonly reader: StreamReader
-  readonly stream: WantedStream
+  /** The stream's name, for errors. */
+  readonly stream: string
+  /** The stream, or the name of what is gone: it, or one that goes with it. */
+  readonly look: () => Promise<Standing | Gone>
+  /** The stream, once what is gone is made anew. */
+  readonly ensure: () => Promise<Standing>
   /** How often the feed is compared with the stream, in ms. */
   readonly checkMs: number
   /** What waits for JetStream where it is not ready. */
@@ -52,6 +64,8 @@ export class StoredFeed {
   #head = 0
   /** The stream's head at the last check. */
   #checked = 0
+  /** When the stream was made that is followed. */
+  #made: string | undefined
   #resyncing = false
 
   constructor(parts: StoredFeedParts) {
@@ -68,9 +82,9 @@ export class StoredFeed {
     this.#head = Math.max(this.#head, seq)
   }
 
-  /** Resolves when every event stored from then on is brought. The stream must exist. */
+  /** Resolves when every event stored from then on is brought. */
   async start(): Promise<void> {
-    const { bus, reader, stream, checkMs, patience, onFailure } = this.#parts
+    const { bus, ensure, checkMs, patience, onFailure } = this.#parts
     this.#stopListening = bus.onStatus(status => {
       if (status === 'connected') void this.#resync()
       else this.#parts.onMissed()
@@ -82,7 +96,9 @@ export class StoredFeed {
       },
     })
     await patience.with('the broker', () => bus.flush())
-    this.#reached(await patience.with(`the stream ${stream.name}`, () => reader.head()))
+    const { head, made } = await ensure()
+    this.#made = made
+    this.#reached(head)
     this.#checking = setInterval(() => { this.#check() }, checkMs).unref()
   }
 
@@ -112,7 +128,7 @@ export class StoredFeed {
     this.#parts.onStored(channel, { seq, previous: Number(headers.get('Nats-Last-Sequence')), event })
   }
 
-  /** The connection is back: finds the stream, or makes it where its storage is gone, and takes up from its head. */
+  /** The connection is back, or a stream is gone: finds it, or makes it where its storage is gone, and takes up from its head. */
   async #resync(): Promise<void> {
     if (this.#resyncing) return
     this.#resyncing = true
@@ -128,9 +144,9 @@ export class StoredFeed {
   async #takeUp(): Promise<boolean> {
     const before = this.#fed
     try {
-      const { state } = await ensureStream(this.#parts.manager, this.#parts.stream, this.#parts.patience)
-      this.#compare(state.last_seq, before)
-      this.#reached(state.last_seq)
+      const standing = await this.#parts.ensure()
+      this.#compare(standing, before)
+      this.#reached(standing.head)
       this.#parts.onMissed()
       return true
     } catch (thrown) {
@@ -143,8 +159,17 @@ export class StoredFeed {
   #check(): void {
     if (this.#parts.bus.status !== 'connected' || this.#resyncing) return
     const before = this.#fed
-    this.#parts.reader.head().then(head => {
-      this.#compare(head, before)
+    const followed = this.#made
+    this.#parts.look().then(found => {
+      // It was asked of the stream before.
+      if (this.#made !== followed) return
+      if ('gone' in found) {
+        this.#parts.onFailure(new CMeshError('CMESH_BUS_STREAM', { stream: found.gone, reason: 'somebody deleted it, with all that was in it; it is made anew' }))
+        void this.#resync()
+        return
+      }
+      const { head } = found
+      this.#compare(found, before)
       const lost = this.#checked > this.#fed
       this.#checked = head
       if (!lost) return
@@ -156,11 +181,12 @@ export class StoredFeed {
     })
   }
 
-  /** A head before what was fed when it was asked for is another stream of the same name. */
-  #compare(head: number, fedBefore: number): void {
-    if (head >= fedBefore) return
-    const reason = `it ends at ${head} where ${fedBefore} was seen, so it was made anew`
-    this.#parts.onFailure(new CMeshError('CMESH_BUS_STREAM', { stream: this.#parts.stream.name, reason }))
+  /** What was made at another time, or ends before what was fed when it was asked for, is another stream of the same name. */
+  #compare({ head, made }: Standing, fedBefore: number): void {
+    if (made === this.#made && head >= fedBefore) return
+    const reason = head < fedBefore ? `it ends at ${head} where ${fedBefore} was seen, so it was made anew` : `it was made anew at ${made}`
+    this.#made = made
+    this.#parts.onFailure(new CMeshError('CMESH_BUS_STREAM', { stream: this.#parts.stream, reason }))
     this.#fed = head
     this.#head = head
     this.#checked = head

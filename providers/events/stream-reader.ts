@@ -46,11 +46,6 @@ export class StreamReader {
     return state.subjects?.[subject] ?? 0
   }
 
-  /** The sequence of the newest message of the stream, whatever its channel. */
-  async head(): Promise<number> {
-    return (await this.#report()).state.last_seq
-  }
-
   async #report(subjects?: string): Promise<StreamReport> {
     const report = await this.#api.report(subjects)
     if (report === undefined) throw this.#api.failed('stream not found')

@@ -186,10 +186,10 @@ export class PackedSpace implements ByteSpace {
 
   /** A view: to make one takes less than to wait for one that was made before. */
   #valueAt(place: number): Uint8Array {
-    const { words } = this.#slabAt(place)
+    const { words, buffer } = this.#slabAt(place)
     const at = wordOf(place)
     const start = valueStart(at, words[at] as number)
-    return new Uint8Array(words.buffer, 4 * start, words[at + 1])
+    return new Uint8Array(buffer, 4 * start, words[at + 1])
   }
 
   #slabAt(place: number): Slab {

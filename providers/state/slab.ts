@@ -9,6 +9,8 @@ export const SLAB_BYTES = 64 * 1024
 export const HEADER_WORDS = 2
 export const UNIT = 8
 const SLAB_UNITS = SLAB_BYTES / UNIT
+/** A power of two, so that a place is taken apart without a division. */
+const SLAB_UNIT_BITS = Math.log2(SLAB_UNITS)
 /** So that a place has 31 bits. */
 export const MOST_SLABS = 2 ** 31 / SLAB_UNITS - 1
 
@@ -16,6 +18,7 @@ export class Slab {
   readonly number: number
   readonly bytes: Uint8Array
   readonly words: Int32Array
+  readonly buffer: ArrayBuffer
   /** Bytes that are taken, and those of them that are entries in use. */
   used = 0
   live = 0
@@ -23,7 +26,8 @@ export class Slab {
   constructor(number: number, size: number) {
     this.number = number
     this.bytes = new Uint8Array(size)
-    this.words = new Int32Array(this.bytes.buffer)
+    this.buffer = this.bytes.buffer as ArrayBuffer
+    this.words = new Int32Array(this.buffer)
   }
 
   /** Bytes that the entry takes which begins at `at`. */
@@ -48,12 +52,12 @@ export function placeOf(slab: Slab, at: number): number {
 
 /** Which slab a place is in. */
 export function slabOf(place: number): number {
-  return (place - 1) / SLAB_UNITS | 0
+  return (place - 1) >>> SLAB_UNIT_BITS
 }
 
 /** The word of its slab at which the entry of a place begins. */
 export function wordOf(place: number): number {
-  return (place - 1) % SLAB_UNITS * (UNIT / 4)
+  return ((place - 1) & (SLAB_UNITS - 1)) * (UNIT / 4)
 }
 
 export function keyAt(slab: Slab, at: number): string {

@@ -29,6 +29,8 @@ const CHUNK_BYTES = 64 * 1024
 /** Snapshots kept: the one before is there while the newest turns out to be damaged. */
 const KEPT = 2
 const NAME = /^(\d{16})\.snapshot$/
+/** What one is called while it is made, and before its head is in its name. */
+const UNNAMED = 'new.snapshot'
 
 export interface SnapshotsParts {
   /** The store's directory. */
@@ -140,12 +142,12 @@ export class Snapshots {
       this.#overlay = undefined
       await this.#thread?.stop()
       this.#thread = undefined
-      for (const name of await readdir(this.#dir).catch(() => [])) if (name.endsWith('.part')) await rm(join(this.#dir, name), { force: true })
+      for (const name of await readdir(this.#dir).catch(() => [])) if (name.startsWith(UNNAMED)) await rm(join(this.#dir, name), { force: true })
     }
   }
 
   async #write({ image, log, recall, flush }: SnapshotSource, overlay: Map<string, Write>): Promise<void> {
-    const thread = this.#thread = new SnapshotThread(join(this.#dir, 'new.snapshot'))
+    const thread = this.#thread = new SnapshotThread(join(this.#dir, UNNAMED))
     const slices = new Slices(thread, this.#sliceMs, () => this.#closed)
     for (const name of [...image.spaces()]) {
       for (const [key, value] of image.space(name)) {
@@ -165,7 +167,7 @@ export class Snapshots {
     slices.end()
     await flush()
     await thread.finish(snapshotHeader(head, await log.root(head.seq), since))
-    await rename(join(this.#dir, 'new.snapshot'), join(this.#dir, `${String(head.seq).padStart(16, '0')}.snapshot`))
+    await rename(join(this.#dir, UNNAMED), join(this.#dir, `${String(head.seq).padStart(16, '0')}.snapshot`))
   }
 
   /** Oldest first. */

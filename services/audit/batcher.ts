@@ -11,8 +11,9 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import type { Certificate } from '../../cmtp/identity/certificate.ts'
 import type { Layer } from '../../cmtp/layer.ts'
 import { LEAF_BYTES, leafHashes, MerkleTree } from '../../cmtp/receipt/merkle.ts'
-import { ROOT_RECORD_BYTES, rootRecordHash, RootWriter, verifyRootRecord } from '../../cmtp/receipt/root.ts'
+import { ROOT_RECORD_BYTES, rootRecordHash, RootWriter } from '../../cmtp/receipt/root.ts'
 import type { Clock } from '../clock.ts'
+import { ownRoot } from './own-root.ts'
 import type { AuditLog } from './provider.ts'
 import { Recording, type Marked, type Noted } from './recording.ts'
 
@@ -90,7 +91,7 @@ export class Batcher {
     return this.#filling.batch
   }
 
-  /** Opens the log and goes on behind it. Rejects as `AuditLog.open` does, and with `CMESH_AUDIT_CORRUPT` for a log that is not this node's. */
+  /** Opens the log and goes on behind it. Rejects as `AuditLog.open` does, with `CMESH_AUDIT_OTHER` for another node's, and with `CMESH_AUDIT_CORRUPT`. */
   async start(): Promise<void> {
     const { log, mesh, node, certificate, sign } = this.#parts
     const { length, last } = await log.open()
@@ -99,12 +100,11 @@ export class Batcher {
     if (last !== undefined) {
       const record = last.subarray(0, ROOT_RECORD_BYTES)
       try {
-        const root = verifyRootRecord(record, mesh, certificate)
-        if (root.node !== node || Buffer.compare(root.log, log.id) !== 0 || root.batch !== length - 1) throw new RangeError('its last root is of another log')
+        const root = ownRoot(record, { path: log.path, id: log.id, length, mesh, node, certificate })
         this.#first = root.first + root.count
-      } catch (cause) {
+      } catch (error) {
         await log.close()
-        throw new CMeshError('CMESH_AUDIT_CORRUPT', { path: log.path, batch: length - 1, reason: cause instanceof Error ? cause.message.replace(/\.$/, '') : String(cause) }, { cause })
+        throw error
       }
       this.#previous = rootRecordHash(record)
     }

@@ -85,6 +85,8 @@ export interface ConsensusStatus {
 }
 
 export interface ConsensusProvider {
+  /** Whether several nodes may share its order. Default: it serves one alone. */
+  readonly shared?: boolean
   /**
    * Takes up the order behind `from`; what is in it already is delivered before this resolves. Memoised. Rejects with
    * `CMESH_CONSENSUS_SECOND_NODE` where one node is all it can serve, and with a coded error where the order it keeps is not

@@ -57,19 +57,22 @@ export function changesMembers({ transactions }: Block): boolean {
   return transactions.some(({ writes }) => writes.some(({ space, key }) => space === SYSTEM_SPACE && key === MEMBERS_KEY))
 }
 
+/** A batch, whenever it was proposed. */
+type Proposal = Pick<Batch, 'member' | 'transactions'>
+
 /** Whether a batch by that signer counts: a member's, one that is nothing but the wish to become one, and the one that begins a mesh. */
-export function mayOrder(system: Records, batch: Batch): boolean {
+export function mayOrder(system: Records, batch: Proposal): boolean {
   const members = readMembers(system)
   return members.length === 0 ? isBeginning(batch) : members.includes(batch.member) || isJoin(batch)
 }
 
 /** Whether a batch is nothing but its signer's wish to be a member. Its certificate decides, when it is executed. */
-export function isJoin({ member, transactions: [only, ...more] }: Batch): boolean {
+export function isJoin({ member, transactions: [only, ...more] }: Proposal): boolean {
   return only !== undefined && more.length === 0 && only.sub === member && only.fqmn === JOIN_FQMN
 }
 
 /** Whoever begins a mesh is its first member, by its own word where its key is the mesh's, else by a certificate. */
-function isBeginning({ member, transactions: [only, ...more] }: Batch): boolean {
+function isBeginning({ member, transactions: [only, ...more] }: Proposal): boolean {
   if (only === undefined || more.length > 0 || only.fqmn !== GENESIS_FQMN) return false
   try {
     const { members, mesh = member, certificate } = parseGenesis(only.body)

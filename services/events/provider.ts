@@ -99,7 +99,7 @@ export interface EventGroups {
   open(channel: string, group: string, settings: GroupSettings): Promise<GroupState>
   state(channel: string, group: string): Promise<GroupState>
   list(channel: string): Promise<readonly GroupState[]>
-  /** The oldest that nobody has, at most `max`; those put back by `again` or `putBack` too. */
+  /** The oldest that nobody has, at most `max`, and fewer where the provider does not know of more yet; those put back by `again` or `putBack` too. */
   take(channel: string, group: string, options: TakeOptions): Promise<readonly Taken[]>
   /** Done with: it never comes again. A second time is none. */
   done(channel: string, group: string, token: string): Promise<void>

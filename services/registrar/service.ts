@@ -18,7 +18,7 @@ import { targetOf } from './transactions.ts'
 const WRITES: ReadonlySet<string> = new Set(['register', 'update', 'transfer', 'renew', 'release'])
 
 export interface RegistrarParts {
-  readonly state: Pick<StateService, 'write' | 'system' | 'head'>
+  readonly state: Pick<StateService, 'write' | 'system' | 'head' | 'fresh'>
   readonly guard: Pick<Guard, 'authorise' | 'confirm'>
 }
 
@@ -42,12 +42,22 @@ export class RegistrarService {
     return this.#resolver.resolve(route, this.#parts.state.head.timeMs)
   }
 
+  /** Resolves once names here are as fresh as a read asks for; see `StateService.fresh`. */
+  fresh(call: Call, auth: AuthContext): Promise<void> | undefined {
+    return this.#parts.state.fresh(call, auth)
+  }
+
   /** `0xR:resolve:<name>`, and `0xRW:register | update | transfer | renew | release`. */
   readonly handle = (call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> => {
     const { route } = call
     const [action = ''] = route.segments
     this.#parts.guard.confirm(auth)
-    if (!route.write && action === 'resolve') return jsonReply(this.#record(route))
+    if (!route.write && action === 'resolve') {
+      return this.fresh(call, auth)?.then(() => {
+        this.#parts.guard.confirm(auth)
+        return jsonReply(this.#record(route))
+      }) ?? jsonReply(this.#record(route))
+    }
     if (!route.write || !WRITES.has(action)) {
       throw new CMeshError('CMESH_ROUTER_ACTION', { service: 'registrar', action, access: route.write ? 'writing' : 'reading' })
     }

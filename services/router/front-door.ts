@@ -32,7 +32,7 @@ import { Sealing, type Audit, type Traces } from './sealing.ts'
 export interface FrontDoorParts {
   readonly node: string
   readonly guard: Pick<Guard, 'check' | 'checkCarried'>
-  readonly registrar: Pick<RegistrarService, 'resolve'>
+  readonly registrar: Pick<RegistrarService, 'resolve' | 'fresh'>
   readonly dispatcher: Pick<Dispatcher, 'dispatch'>
   readonly deadlines: Deadlines
   readonly clock: Clock
@@ -178,7 +178,14 @@ export class FrontDoor {
   #pass(passage: Passage, auth: AuthContext | CMeshError): Reply | Promise<Reply> {
     if (auth instanceof CMeshError) throw auth
     passage.auth = auth
-    if (RegistrarService.isByName(passage.asked)) passage.route = this.#resolve(passage)
+    if (!RegistrarService.isByName(passage.asked)) return this.#parts.dispatcher.dispatch(passage)
+    // What a name stands for is as fresh as what is read there.
+    const fresh = passage.asked.write ? undefined : this.#parts.registrar.fresh(passage, auth)
+    return fresh === undefined ? this.#byName(passage) : fresh.then(() => this.#byName(passage))
+  }
+
+  #byName(passage: Passage): Reply | Promise<Reply> {
+    passage.route = this.#resolve(passage)
     return this.#parts.dispatcher.dispatch(passage)
   }
 

@@ -43,6 +43,7 @@ export class Passage implements Call {
   salt: Buffer | undefined = undefined
   argumentsHash: string | undefined = undefined
   proposed = false
+  fresh = false
   trace: Trace | undefined = undefined
   readonly #envelope: Envelope
 

@@ -2,7 +2,8 @@
  * Empty batches in the order, for who has to know that the state here holds all that was acknowledged before: one for all that ask in a tick,
  * and the next for all that come while it is under way, or within `PAUSE_MS` of it. Whoever may only read does not fill the log.
  *
- * Invariant: nobody's deadline is another's. A batch has the time that any batch has, and whoever cannot wait so long stops waiting alone.
+ * Invariant: nobody's deadline is another's. A batch has the time that any batch has; whoever cannot wait so long stops waiting alone, and whoever can
+ * wait longer waits for the next. What became of an empty batch is nobody's concern.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Clock } from '../clock.ts'
@@ -29,7 +30,7 @@ export class Barrier {
     this.#parts = parts
   }
 
-  /** Resolves with a sequence behind everything that was acknowledged anywhere before the call. Rejects as consensus does, and with `CMESH_ROUTER_DEADLINE`. */
+  /** Resolves with a sequence behind everything that was acknowledged anywhere before the call. Rejects as consensus does, and with `CMESH_ROUTER_TIMEOUT`. */
   pass(deadlineMs: number): Promise<number> {
     this.#next ??= this.#last.then(() => new Promise<number>((resolve, reject) => {
       setImmediate(() => {
@@ -45,8 +46,18 @@ export class Barrier {
 
   #until(deadlineMs: number, passed: Promise<number>): Promise<number> {
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => { reject(new CMeshError('CMESH_ROUTER_DEADLINE')) }, Math.max(0, deadlineMs - this.#parts.clock.nowMs()))
-      passed.then(resolve, reject).finally(() => { clearTimeout(late) })
+      const { clock } = this.#parts
+      const late = setTimeout(() => { reject(new CMeshError('CMESH_ROUTER_TIMEOUT')) }, Math.max(0, deadlineMs - clock.nowMs()))
+      passed.catch((error: unknown) => {
+        if (!isLate(error)) throw error
+        if (clock.nowMs() >= deadlineMs) throw new CMeshError('CMESH_ROUTER_TIMEOUT')
+        return this.pass(deadlineMs)
+      }).then(resolve, reject).finally(() => { clearTimeout(late) })
     })
   }
+}
+
+/** The batch's time was over. */
+function isLate(error: unknown): boolean {
+  return error instanceof CMeshError && (error.code === 'CMESH_ROUTER_UNKNOWN_OUTCOME' || error.code === 'CMESH_ROUTER_DEADLINE')
 }

@@ -17,13 +17,15 @@ import type { Clock } from '../clock.ts'
 import { quorumOf } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
 import { ChainRing } from './chain-ring.ts'
-import { OtherMember } from './other-member.ts'
+import { OF_NOW_MS, OtherMember } from './other-member.ts'
 import type { StateHead } from './provider.ts'
 
 /** Between two claims of a member that has nothing new to say, ms. */
 export const BEAT_MS = 1_000
 /** How long who is not asked to speak first waits for the others, ms. */
 const SILENCE_MS = 25
+/** How long who starts leaves it to the others, of whom it has not heard yet, to do what one does for all, ms. */
+const FIRST_WORDS_MS = 2 * BEAT_MS
 /** How long after its last word a member is taken to be away, ms. */
 const AWAY_MS = 5_000
 /** How long a member that is away keeps the stream from being trimmed, ms; then it has to catch up from another. */
@@ -71,6 +73,7 @@ export class Claims {
   #confirmed = 0
   #claimed = 0
   #saidMs = 0
+  #startedMs = -Infinity
   #diverged = false
   #subscription: BusSubscription | undefined
   #beat: NodeJS.Timeout | undefined
@@ -93,11 +96,12 @@ export class Claims {
 
   /** Takes up the position that the log has when it is open; blocks behind it may have become durable before. */
   start(head: StateHead): void {
-    const { bus } = this.#parts
+    const { bus, clock } = this.#parts
     if (head.seq >= (this.#durable?.seq ?? 0)) {
       this.#durable = head
       this.#chains.add(head.seq, head.chain)
     }
+    this.#startedMs = clock.nowMs()
     this.#subscription = bus.subscribe(CLAIM_SUBJECT, ({ data }) => { this.#hear(data) })
     this.#beat = setInterval(() => { this.#speak() }, BEAT_MS).unref()
     this.#settle()
@@ -154,6 +158,8 @@ export class Claims {
   /** Whether this member does what one of them has to do for all: the first of those that are there, and whose log is this one. */
   onDuty(): boolean {
     const { member: { did }, members, clock } = this.#parts
+    const sinceMs = clock.nowMs() - this.#startedMs
+    if (sinceMs >= 0 && sinceMs < FIRST_WORDS_MS && members().some(other => other !== did && !this.#peers.has(other))) return false
     const isThere = (peer: OtherMember | undefined): boolean => peer !== undefined && peer.differs === undefined && clock.nowMs() - peer.heardMs <= AWAY_MS
     const there = members().filter(other => other === did || isThere(this.#peers.get(other)))
     return there[0] === did || there.length === 0
@@ -211,8 +217,9 @@ export class Claims {
     }
     this.#claimed = head.seq
     const chain = Buffer.from(head.chain).toString('hex')
-    // Never back: where this node's clock is set back the others would take what it says for old words.
-    const timeMs = this.#saidMs = Math.max(clock.nowMs(), this.#saidMs)
+    // Never back: where this node's clock is set back the others would take what it says for old words, unless those were of a time still to come.
+    const nowMs = clock.nowMs()
+    const timeMs = this.#saidMs = this.#saidMs > nowMs + OF_NOW_MS ? nowMs : Math.max(nowMs, this.#saidMs)
     const claim = signClaim({ did: member.did, epoch: head.epoch, seq: head.seq, chain, level, out: out(), timeMs, version }, member)
     try {
       bus.publish(CLAIM_SUBJECT, encodeClaim(claim))

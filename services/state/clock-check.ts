@@ -2,7 +2,8 @@
  * Whether this node's clock may be written into the log. Log time never goes back, so what a wrong clock pushes ahead stays there: a clock that
  * went ahead all at once, or is not that of the other members, orders nothing until it is right.
  *
- * What a node starts with counts: nobody but the other members could tell that it is wrong. Time that the machine slept is no jump.
+ * What a node starts with counts: nobody but the other members could tell that it is wrong. So where they have to confirm what is ordered, nothing is
+ * until it has heard them. Time that the machine slept is no jump.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Clock } from '../clock.ts'
@@ -14,6 +15,8 @@ export interface ClockCheckParts {
   readonly clock: Pick<Clock, 'nowMs' | 'steadyMs' | 'awakeMs'>
   /** By how much this clock is ahead of that of each other member that is there, ms. */
   readonly offsets: () => readonly number[]
+  /** How many members, this one among them, confirm what is ordered; 0 where none has to. */
+  readonly quorum: () => number
   /** Time of the last block, where writes wait for other members; they claim nothing that is ahead of their clocks. */
   readonly shared: () => number | undefined
 }
@@ -27,15 +30,25 @@ interface Anchor {
 export class ClockCheck {
   readonly #parts: ClockCheckParts
   #anchor: Anchor | undefined
+  #hasHeard = false
 
   constructor(parts: ClockCheckParts) {
     this.#parts = parts
+  }
+
+  /** Whether this clock could be held against those of as many members as confirm what is ordered; once it could it is so for good. */
+  readonly hasHeard = (): boolean => {
+    const { offsets, quorum } = this.#parts
+    const needed = quorum()
+    this.#hasHeard ||= needed > 0 && offsets().length + 1 >= needed
+    return this.#hasHeard || needed === 0
   }
 
   /** Throws `CMESH_STATE_CLOCK`. */
   readonly check = (): void => {
     const { clock, offsets, shared } = this.#parts
     const others = offsets()
+    if (!this.hasHeard()) throw refused('it has not been held against those of a quorum of the members since the node started')
     const wrong = others.filter(offset => Math.abs(offset) > AHEAD_MS)
     if (2 * wrong.length > others.length) throw refused(`it is ${seconds(wrong[0] as number)} of the other members`)
     const aheadMs = this.#jump(others.length > 0)

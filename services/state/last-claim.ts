@@ -12,6 +12,8 @@ export interface ClaimedPosition {
   /** 32 bytes in hex. */
   readonly chain: string
   readonly timeMs: number
+  /** Several nodes shared the order that the log was made by. */
+  readonly shared?: true
 }
 
 /** Where the last claim is kept between runs. */
@@ -54,6 +56,14 @@ export class ClaimCheck {
     if (this.#claim === undefined || this.#found === undefined || this.#found === this.#claim.chain) return
     const { seq, chain } = this.#claim
     throw new CMeshError('CMESH_STATE_FORKED', { seq, chain: this.#found.slice(0, SHOWN), claimed: chain.slice(0, SHOWN) })
+  }
+
+  /**
+   * Throws `CMESH_CONSENSUS_ALONE` when this node is to order alone what other members ordered with it: nobody else would have what it
+   * acknowledges, and the places it gives out are given out by them too.
+   */
+  checkAlone(others: number): void {
+    if (others > 0 && this.#claim?.shared === true) throw new CMeshError('CMESH_CONSENSUS_ALONE', { count: others })
   }
 
   /** Throws `CMESH_STATE_BEHIND` when the log ends, at `head`, before the claim, `CMESH_STATE_FORKED` when it is another. */

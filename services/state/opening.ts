@@ -5,7 +5,7 @@
 import { CMeshError } from '../../cmtp/errors.ts'
 import { encodeGenesis, readGenesis, readMesh, type Genesis, type GenesisRecord } from '../contracts/genesis.ts'
 import { EPOCH_FQMN } from '../contracts/epochs.ts'
-import { GENESIS_FQMN, isMember, JOIN_FQMN } from '../contracts/members.ts'
+import { GENESIS_FQMN, isMember, JOIN_FQMN, readMembers } from '../contracts/members.ts'
 import { SKIPPED_FQMN } from '../contracts/skips.ts'
 import type { LogBefore, LogEntry, LogHead } from '../consensus/provider.ts'
 import type { Applier } from './applier.ts'
@@ -33,6 +33,8 @@ export interface OpeningParts extends Pick<StateServiceParts, 'store' | 'consens
    * beginning of an epoch.
    */
   readonly onCaughtUp: (head: StateHead) => void
+  /** Resolves when this node's clock can be held against those of the others, or that takes too long. */
+  readonly clocksHeard: () => Promise<void>
 }
 
 export interface Opened {
@@ -54,6 +56,7 @@ export class Opening {
     const { store, checkpoints, effects, outbox, system, vouch } = this.#parts
     const { report, newest } = await this.#readBack()
     this.#claim.checkChain()
+    if (this.#parts.consensus.shared !== true) this.#claim.checkAlone(this.#others())
     effects.install()
     await this.#takeUpStep()
     const vouched = await this.#takeIn(onBlock => vouch?.(onBlock))
@@ -116,6 +119,12 @@ export class Opening {
       applier.apply(entry)
       claim.see(store.head)
     }, catchUp && ((upTo, before) => this.#catchUp(upTo, before)))
+  }
+
+  /** Members that the log lists beside this node. */
+  #others(): number {
+    const { system, member } = this.#parts
+    return readMembers(system).filter(did => did !== member.did).length
   }
 
   /** From where blocks have to be seen again: outcomes that are remembered, events that are not out, and the last checkpoint. */
@@ -181,8 +190,9 @@ export class Opening {
 
   /** Nobody waits for it: a quorum of those that passed the same may not be there yet. The next start tries again. */
   async #recordSkips(): Promise<void> {
-    const { skips, store, writes, log } = this.#parts
+    const { skips, store, writes, log, clocksHeard } = this.#parts
     try {
+      await clocksHeard()
       for (const skip of await skips?.unrecorded(store) ?? []) await writes.orderOwn(SKIPPED_FQMN, skip)
     } catch (error) {
       log.warn({ err: error }, 'an entry that was passed could not be put on record')
@@ -191,9 +201,10 @@ export class Opening {
 
   /** Makes this node a member where it is none yet. */
   async #join(): Promise<void> {
-    const { member: { did }, certificate, system, writes } = this.#parts
+    const { member: { did }, certificate, system, writes, clocksHeard } = this.#parts
     const [found = '', wanted] = [readMesh(system), certificate?.mesh ?? did]
     if (isMember(system, did)) return
+    await clocksHeard()
     if (certificate === undefined) throw new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it, and it has no certificate' })
     if (found !== wanted) throw new CMeshError('CMESH_STATE_OTHER_MESH', { found, wanted })
     await writes.orderOwn(JOIN_FQMN, certificate)

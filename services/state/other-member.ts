@@ -12,7 +12,7 @@ import type { Claim, ClaimLevel } from '../../cmtp/claim.ts'
 import type { ChainRing } from './chain-ring.ts'
 
 /** How far the member's clock and this node's may be apart for its claims to be of now, ms. */
-const OF_NOW_MS = 60_000
+export const OF_NOW_MS = 60_000
 /** Claims that say what its clock shows: one that was long on its way says that it is behind. */
 const TIMES = 4
 const RANK: Readonly<Record<ClaimLevel, number>> = { memory: 0, os: 1, disk: 2 }

@@ -114,8 +114,10 @@ export class Outbox {
   /** Publishes one block's events until they are stored, or sees that another member did; false when stopped before. */
   async #publish(block: Block): Promise<boolean> {
     const { duty } = this.#parts
-    while (duty?.onDuty() === false) {
+    // What another member says is out was published by it, whoever is on duty by now: this one may have taken the block from it.
+    while (duty !== undefined) {
       if (duty.outElsewhere() >= block.seq) return true
+      if (duty.onDuty()) break
       if (this.#stopped) return false
       await this.#pause(LOOK_MS)
     }

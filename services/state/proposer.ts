@@ -1,8 +1,8 @@
 /**
  * The proposer: gathers transactions into signed batches and hands them to consensus. A batch leaves on the next tick
  * while fewer than `BATCHES_IN_FLIGHT` are under way, so one client waits for nobody and many share a batch; callers take turns in it. While a
- * batch of this node is ordered and not durable yet only full ones leave: its callers could not be answered any sooner, and every batch
- * costs a signature and a block.
+ * batch of this node is ordered and not durable yet only those leave that are half full at least: every batch costs a signature and a block. And
+ * were it full ones alone, callers that were answered together would ask together, and the node would stand still while they do.
  * What a block had no gas left for is proposed again when it is its caller's turn, and batches are the smaller for it until their blocks
  * hold them whole.
  *
@@ -17,19 +17,21 @@ import type { Clock } from '../clock.ts'
 import type { ConsensusProvider, LogEntry } from '../consensus/provider.ts'
 import { FairQueue } from '../fair-queue.ts'
 import { Barrier } from './barrier.ts'
-import { BATCH_LIMITS, batchOverheadBytes, encodeBatch, transactionBytes, type Transaction } from './batch.ts'
+import { BATCH_LIMITS, batchOverheadBytes, encodeBatch, transactionBytes, type BatchContent, type Transaction } from './batch.ts'
 import { OwnBatches, type OwnBatch } from './own-batches.ts'
 import { transactionDigest, type Outcome, type TransactionIndex } from './transaction-index.ts'
 
 const BATCHES_IN_FLIGHT = 8
+/** What part of a full batch is worth a signature and a block of its own while others are under way. */
+const WORTH_IT = 1 / 2
 
 export interface ProposerParts {
   readonly consensus: Pick<ConsensusProvider, 'propose'>
   readonly index: TransactionIndex
   readonly clock: Clock
   readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array }
-  /** Throws where the clock may not be written into the log now. Default: it always may. */
-  readonly checkClock?: () => void
+  /** Throws where this batch may not be ordered now, or would count for nothing. Default: each may. */
+  readonly check?: (batch: Pick<BatchContent, 'member' | 'transactions'>) => void
   /** The last sequence whose outcomes are as durable as their callers are told. Default: all that are known. */
   readonly reached?: () => number
   /** Most transactions that wait or are under way. Default 65,536. */
@@ -38,10 +40,11 @@ export interface ProposerParts {
   readonly maxPendingBytes?: number
 }
 
-/** Somebody who waits for an outcome. Neither may throw. */
+/** Somebody who waits for an outcome, and is told what `told` makes of it, or what that throws. */
 interface Waiting {
-  readonly settled: (outcome: Outcome) => void
-  readonly failed: (error: CMeshError) => void
+  readonly told: (outcome: Outcome) => unknown
+  readonly resolve: (value: unknown) => void
+  readonly failed: (error: unknown) => void
 }
 
 interface Pending extends Waiting {
@@ -98,7 +101,7 @@ export class Proposer {
     const known = pending === undefined ? done?.digest : transactionDigest(pending.transaction)
     if (known !== undefined && known !== transactionDigest(transaction)) return Promise.reject(new CMeshError('CMESH_ROUTER_DUPLICATE', { id: transaction.id }))
     if (pending !== undefined) {
-      return new Promise((resolve, failed) => { (pending.again ??= []).push({ settled: telling(told, resolve, failed), failed }) })
+      return new Promise<unknown>((resolve, failed) => { (pending.again ??= []).push({ told, resolve, failed }) }) as Promise<T>
     }
     // What another node proposed may be done here and held by nobody else yet. It is ordered again then, which changes nothing and waits for that.
     if (done !== undefined && done.seq <= (this.#parts.reached?.() ?? Infinity)) return new Promise(resolve => { resolve(told(done)) })
@@ -106,13 +109,13 @@ export class Proposer {
     if (this.#pending.size >= this.#maxPending || this.#bytes + bytes > this.#maxBytes) {
       return Promise.reject(new CMeshError('CMESH_ROUTER_BUSY', { what: 'consensus', limit: this.#pending.size, retryAfterMs: 100 }))
     }
-    return new Promise((resolve, failed) => {
-      const entry: Pending = { order: this.#submitted++, transaction, settled: telling(told, resolve, failed), failed, again: undefined }
+    return new Promise<unknown>((resolve, failed) => {
+      const entry: Pending = { order: this.#submitted++, transaction, told, resolve, failed, again: undefined }
       this.#pending.add(transaction.id, entry)
       this.#bytes += bytes
       this.#queue.push(transaction.sub, entry)
       this.#schedule()
-    })
+    }) as Promise<T>
   }
 
   /** Whether the transaction is under way here, or was executed: what it was submitted for then cannot be refused any more. */
@@ -122,16 +125,17 @@ export class Proposer {
 
   /**
    * Orders an empty batch, which moves log time on, and resolves with its sequence once this node has applied it: everything that was
-   * acknowledged anywhere before the call is applied then, too. Many share one (`barrier.ts`). Rejects as consensus does, and with `CMESH_ROUTER_DEADLINE`.
+   * acknowledged anywhere before the call is applied then, too. Many share one (`barrier.ts`). Rejects as consensus does, and with `CMESH_ROUTER_TIMEOUT`.
    */
   barrier(deadlineMs: number): Promise<number> {
     return this.#closed === undefined ? this.#barrier.pass(deadlineMs) : Promise.reject(this.#closed)
   }
 
   async #orderNothing(deadlineMs: number): Promise<number> {
-    const { member, clock, consensus, checkClock } = this.#parts
-    checkClock?.()
-    const data = encodeBatch({ member: member.did, proposedMs: clock.nowMs(), transactions: [] }, bytes => member.sign(bytes))
+    const { member, clock, consensus, check } = this.#parts
+    const content = { member: member.did, proposedMs: clock.nowMs(), transactions: [] }
+    check?.(content)
+    const data = encodeBatch(content, bytes => member.sign(bytes))
     // Under an id of its own: two of one moment have the same content, and the second must not be given the place of the first.
     const id = randomBytes(16).toString('hex')
     const { seq } = await consensus.propose({ id, data, deadlineMs })
@@ -153,13 +157,13 @@ export class Proposer {
   settle(outcomes: readonly Outcome[], asked: readonly Transaction[] = []): void {
     for (let i = 0; i < outcomes.length; i++) {
       const outcome = outcomes[i] as Outcome
-      const entry = this.#pending.get(outcome.id)
+      const entry = this.#pending.take(outcome.id)
       if (entry === undefined) continue
-      this.#forget(entry)
+      this.#left(entry)
       // What came back as it was proposed need not be compared by what it says.
       if (entry.transaction === asked[i] || transactionDigest(entry.transaction) === outcome.digest) {
-        entry.settled(outcome)
-        for (const { settled } of entry.again ?? []) settled(outcome)
+        tell(entry, outcome)
+        if (entry.again !== undefined) for (const other of entry.again) tell(other, outcome)
       } else {
         refuse(entry, new CMeshError('CMESH_ROUTER_DUPLICATE', { id: outcome.id }))
       }
@@ -203,7 +207,7 @@ export class Proposer {
   /** Whether another batch may leave now. */
   #mayLeave(): boolean {
     const { size } = this.#queue
-    return size > 0 && this.#inFlight < BATCHES_IN_FLIGHT && (this.#own.undurable === 0 || size >= this.#size)
+    return size > 0 && this.#inFlight < BATCHES_IN_FLIGHT && (this.#own.undurable === 0 || size >= this.#size * WORTH_IT)
   }
 
   #take(): Pending[] {
@@ -226,10 +230,10 @@ export class Proposer {
     this.#inFlight++
     let id = ''
     try {
-      const { member, clock, consensus, checkClock } = this.#parts
-      checkClock?.()
+      const { member, clock, consensus, check } = this.#parts
       const nowMs = clock.nowMs()
       const content = { member: member.did, proposedMs: nowMs, transactions: batch.map(entry => entry.transaction) }
+      check?.(content)
       const data = encodeBatch(content, bytes => member.sign(bytes))
       let deadlineMs = first.transaction.deadlineMs
       for (const { transaction } of batch) deadlineMs = Math.max(deadlineMs, transaction.deadlineMs)
@@ -268,24 +272,25 @@ export class Proposer {
   }
 
   #abandon(entry: Pending, error: CMeshError): void {
-    this.#forget(entry)
+    const { id } = entry.transaction
+    // Of one that another node's batch settled meanwhile the place may be that of the same transaction, submitted again.
+    if (this.#pending.get(id) === entry && this.#pending.delete(id)) this.#left(entry)
     refuse(entry, error)
   }
 
-  #forget(entry: Pending): void {
-    if (this.#pending.delete(entry.transaction.id)) this.#bytes -= bytesOf(entry.transaction)
+  /** It waits no longer. */
+  #left(entry: Pending): void {
+    this.#bytes -= bytesOf(entry.transaction)
     if (this.#pending.size > 0) return
     for (const resolve of this.#idle.splice(0)) resolve()
   }
 }
 
-function telling<T>(told: (outcome: Outcome) => T, resolve: (value: T) => void, failed: (error: unknown) => void): (outcome: Outcome) => void {
-  return outcome => {
-    try {
-      resolve(told(outcome))
-    } catch (error) {
-      failed(error)
-    }
+function tell({ told, resolve, failed }: Waiting, outcome: Outcome): void {
+  try {
+    resolve(told(outcome))
+  } catch (error) {
+    failed(error)
   }
 }
 

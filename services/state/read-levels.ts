@@ -13,6 +13,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import type { Call } from '../call.ts'
 import type { Clock } from '../clock.ts'
+import { Places } from './places.ts'
 
 const READ_HEADER = 'x-cmesh-read'
 const AFTER_HEADER = 'x-cmesh-after'
@@ -25,12 +26,16 @@ export interface ReadLevelsParts {
   readonly clock: Pick<Clock, 'nowMs'>
 }
 
-/** Most views that wait for a block of their own. */
+/** Most views that wait, and of them those of one caller: twice what a batch holds. */
 const MOST = 65_536
+const MOST_OF_ONE = 2_048
 const RETRY_AFTER_MS = 50
 
 interface Waiting {
-  readonly seq: number
+  /** None where the node itself waits. */
+  readonly caller: string | undefined
+  /** The block that it waits for; infinite as long as that is not known. */
+  seq: number
   readonly resolve: () => void
   readonly reject: (error: CMeshError) => void
 }
@@ -38,27 +43,36 @@ interface Waiting {
 export class ReadLevels {
   readonly #parts: ReadLevelsParts
   readonly #waiting = new Set<Waiting>()
+  readonly #places = new Places({ what: 'views that wait for a block', most: MOST, mostOfOne: MOST_OF_ONE, retryAfterMs: RETRY_AFTER_MS })
+  #closed: CMeshError | undefined
 
   constructor(parts: ReadLevelsParts) {
     this.#parts = parts
   }
 
   /**
-   * Resolves when state is fresh enough for the call; `undefined` when it is already. Rejects with `CMESH_ROUTER_DEADLINE` when it does not
+   * Resolves when state is fresh enough for the call; `undefined` when it is already. Rejects with `CMESH_ROUTER_TIMEOUT` when it does not
    * get there in time, `CMESH_ROUTER_BUSY` when too many wait, or as a proposal does. Throws `CMESH_STATE_READ_LEVEL` for headers that say nothing.
    */
-  wait(call: Pick<Call, 'headers' | 'deadlineMs'>): Promise<void> | undefined {
-    if (call.headers.length === 0) return undefined
-    const headers = decodeHeaders(call.headers)
+  wait({ headers: encoded, deadlineMs }: Pick<Call, 'headers' | 'deadlineMs'>, caller: string): Promise<void> | undefined {
+    if (encoded.length === 0) return undefined
+    const headers = decodeHeaders(encoded)
     const level = headerValue(headers, READ_HEADER)
     switch (level) {
       case undefined:
       case 'local':
         return undefined
-      case 'session':
-        return this.reached(afterOf(headerValue(headers, AFTER_HEADER)), call.deadlineMs)
+      case 'session': {
+        const seq = afterOf(headerValue(headers, AFTER_HEADER))
+        return this.#parts.applied() >= seq ? undefined : this.#enter(deadlineMs, caller, waiting => { waiting.seq = seq })
+      }
       case 'linear':
-        return this.#parts.barrier(call.deadlineMs).then(seq => this.reached(seq, call.deadlineMs))
+        return this.#enter(deadlineMs, caller, waiting => {
+          this.#parts.barrier(deadlineMs).then(seq => {
+            if (this.#parts.applied() >= seq) waiting.resolve()
+            else waiting.seq = seq
+          }, (error: unknown) => { waiting.reject(CMeshError.from(error, 'consensus')) })
+        })
       default:
         throw unknown(`${READ_HEADER} is local, session or linear`)
     }
@@ -66,35 +80,47 @@ export class ReadLevels {
 
   /** A block is applied. */
   applied(seq: number): void {
-    for (const waiting of this.#waiting) {
-      if (waiting.seq > seq) continue
-      this.#waiting.delete(waiting)
-      waiting.resolve()
-    }
+    for (const waiting of this.#waiting) if (waiting.seq <= seq) waiting.resolve()
   }
 
-  /** Whoever waits hears of it; whoever comes later does not wait here. */
+  /** Each view that waits hears of it, and each that would have to wait later. */
+  close(error: CMeshError): void {
+    this.#closed ??= error
+    for (const { caller, reject } of this.#waiting) if (caller !== undefined) reject(error)
+  }
+
+  /** No block comes any more: whatever waits hears of it. */
   fail(error: CMeshError): void {
+    this.#closed = error
     for (const { reject } of this.#waiting) reject(error)
-    this.#waiting.clear()
   }
 
-  /** Resolves when the block is applied; `undefined` when it is. Rejects with `CMESH_ROUTER_DEADLINE`. */
+  /** Resolves when the block is applied; `undefined` when it is. For the node itself: not counted, and not closed. Rejects with `CMESH_ROUTER_TIMEOUT`. */
   reached(seq: number, deadlineMs: number): Promise<void> | undefined {
-    const { applied, clock } = this.#parts
-    if (applied() >= seq) return undefined
-    if (this.#waiting.size >= MOST) throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'views that wait for a block', limit: MOST, retryAfterMs: RETRY_AFTER_MS })
+    return this.#parts.applied() >= seq ? undefined : this.#enter(deadlineMs, undefined, waiting => { waiting.seq = seq })
+  }
+
+  /** Waits, and is told by `begin` for what. */
+  #enter(deadlineMs: number, caller: string | undefined, begin: (waiting: Waiting) => void): Promise<void> {
+    if (caller !== undefined) {
+      if (this.#closed !== undefined) throw this.#closed
+      this.#places.take(caller)
+    }
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => {
-        this.#waiting.delete(waiting)
-        reject(new CMeshError('CMESH_ROUTER_DEADLINE'))
-      }, Math.max(0, deadlineMs - clock.nowMs()))
-      const done = <A extends unknown[]>(settle: (...args: A) => void) => (...args: A): void => {
+      const left = (): boolean => {
+        if (!this.#waiting.delete(waiting)) return false
         clearTimeout(late)
-        settle(...args)
+        if (caller !== undefined) this.#places.leave(caller)
+        return true
       }
-      const waiting: Waiting = { seq, resolve: done(resolve), reject: done(reject) }
+      const waiting: Waiting = {
+        caller, seq: Infinity,
+        resolve: () => { if (left()) resolve() },
+        reject: error => { if (left()) reject(error) },
+      }
+      const late = setTimeout(() => { waiting.reject(new CMeshError('CMESH_ROUTER_TIMEOUT')) }, Math.max(0, deadlineMs - this.#parts.clock.nowMs()))
       this.#waiting.add(waiting)
+      begin(waiting)
     })
   }
 }

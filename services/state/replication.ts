@@ -5,6 +5,7 @@
  * Invariant: acknowledgements are given in the order of the log, each once; those that are not given when the node stops never are, and
  * their callers are told that the outcome is unknown.
  */
+import { quorumOf } from '../consensus/provider.ts'
 import { Claims, type ClaimsParts, type MemberState } from './claims.ts'
 import type { StateHead, StateStore } from './provider.ts'
 
@@ -33,11 +34,16 @@ interface Waiting {
 export class Replication {
   readonly #claims: Claims | undefined
   readonly #quorum: boolean
+  readonly #did: string
+  readonly #members: () => readonly string[]
   #waiting: Waiting[] = []
+  #hasStarted = false
   #reached = 0
 
   constructor({ bus, quorum, ...parts }: ReplicationParts) {
     this.#quorum = quorum && bus !== undefined
+    this.#did = parts.member.did
+    this.#members = parts.members
     this.#claims = bus && new Claims({ ...parts, bus, onConfirmed: seq => { this.#confirmed(seq) } })
   }
 
@@ -49,6 +55,16 @@ export class Replication {
 
   /** By how much this node's clock is ahead of that of each other member that is there, ms. */
   readonly offsets = (): readonly number[] => this.#claims?.offsets() ?? []
+
+  /**
+   * How many members, this one among them, confirm what is ordered: 1 where it is the only one, 0 where nobody waits for that, or there is nobody yet.
+   * Who is no member yet is one more.
+   */
+  readonly confirming = (): number => {
+    const all = this.#members()
+    if (!this.#quorum || !this.#hasStarted || all.length === 0) return 0
+    return all.includes(this.#did) ? quorumOf(all) : Math.max(2, quorumOf(all))
+  }
 
   get state(): ReplicationState | undefined {
     const claims = this.#claims
@@ -62,6 +78,7 @@ export class Replication {
 
   start(head: StateHead): void {
     if (!this.#quorum) this.#reached = Math.max(this.#reached, head.seq)
+    this.#hasStarted = true
     this.#claims?.start(head)
   }
 

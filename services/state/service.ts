@@ -49,6 +49,9 @@ import { Writes } from './writes.ts'
 const BLOCK_SHARE = 4
 /** How long the first entry of an epoch may take to be applied, ms. */
 const EPOCH_DEADLINE_MS = 30_000
+/** How long who starts waits for the others' clocks before it goes on and is told why not, ms, and how often it looks. */
+const CLOCKS_MS = 15_000
+const LOOK_MS = 20
 
 export class StateService {
   readonly stats: StateStats = { views: 0, viewHits: 0, transactions: 0, blocks: 0, viewGas: 0, transactionGas: 0, contractFailures: 0, contracts: 0 }
@@ -65,6 +68,7 @@ export class StateService {
   readonly #effects: LogEffects
   readonly #levels: ReadLevels
   readonly #replication: Replication
+  readonly #clocksHeard: () => boolean
   readonly #ticks: Ticks
   readonly #skips: Skips | undefined
   #stopping = false
@@ -82,17 +86,27 @@ export class StateService {
     this.#parts = parts
     this.#checkpoints = new Checkpoints({ store })
     const reads = new StateReads({ store, checkpoints: this.#checkpoints, attester, guard, confirm, clock })
-    this.#views = new Views({ store, engine, metering, guard, reads, confirm, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas })
+    const later = (auth: AuthContext): Reply => jsonReply(this.#effects.later.list(readOperator(this.system) === auth.sub ? undefined : auth.sub))
+    this.#views = new Views({
+      store, engine, metering, guard, reads, later, confirm, clock, stats: this.stats, cache: parts.viewCache, gasLimit: parts.viewGas,
+    })
     this.#checks = parts.readChecks && new ReadChecks({
       ...parts.readChecks, member, members: () => readMembers(this.system), confirm, run: this.#view, gasLimit: this.#views.gasLimit,
       applied: () => store.head.seq, clock, log,
     })
     this.#checking = parts.readChecks?.mode === 'none' ? undefined : this.#checks
-    const { check: checkClock } = new ClockCheck({
-      clock, offsets: () => this.#replication.offsets(),
+    const { check: checkClock, hasHeard } = new ClockCheck({
+      clock, offsets: () => this.#replication.offsets(), quorum: () => this.#replication.confirming(),
       shared: () => (parts.replication?.quorum === true && readMembers(this.system).length > 1 ? store.head.timeMs : undefined),
     })
-    this.#proposer = new Proposer({ consensus, index: this.#index, clock, member, checkClock, reached: () => this.#replication.reached })
+    this.#clocksHeard = hasHeard
+    this.#proposer = new Proposer({
+      consensus, index: this.#index, clock, member, reached: () => this.#replication.reached,
+      check: batch => {
+        checkClock()
+        if (!mayOrder(this.system, batch)) throw new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it' })
+      },
+    })
     this.#writes = new Writes({
       engine, guard, outbox, member, clock, proposer: this.#proposer, system: this.system, durability: this.durability, stats: this.stats,
       refusal: () => this.#wrong ?? (this.#stopping && this.#applier.halted === undefined ? new CMeshError('CMESH_ROUTER_DRAINING') : undefined),
@@ -206,18 +220,30 @@ export class StateService {
     return this.#index.get(id)
   }
 
-  /** Resolves when the block is applied; `undefined` when it is. Rejects with `CMESH_ROUTER_DEADLINE`. */
+  /** Views that wait for a block are refused with `CMESH_ROUTER_DRAINING`, which another node takes up; the others are answered. For the beginning of a drain. */
+  drainViews(): void {
+    this.#levels.close(new CMeshError('CMESH_ROUTER_DRAINING'))
+  }
+
+  /** Resolves when the block is applied; `undefined` when it is. Rejects with `CMESH_ROUTER_TIMEOUT`. */
   applied(seq: number, deadlineMs: number): Promise<void> | undefined {
     return this.#levels.reached(seq, deadlineMs)
+  }
+
+  /**
+   * Resolves once state is as fresh as a read asks for; `undefined` when it is, or was waited for. Rejects and throws as `ReadLevels.wait` does. Time goes by
+   * meanwhile: the caller's context is to be confirmed behind it.
+   */
+  fresh(call: Call, auth: Pick<AuthContext, 'sub'>): Promise<void> | undefined {
+    return call.fresh === true ? undefined : this.#levels.wait(call, auth.sub)?.then(() => { call.fresh = true })
   }
 
   /** A view, a contract's record, or what the system contract tells: `0xS:<contract>[:<function>[:<args>]]`; as fresh as the call asks for. */
   read(call: Call, auth: AuthContext, notes: HopNotes): Reply | Promise<Reply> {
     this.#confirm(auth)
-    const fresh = this.#levels.wait(call)
+    const fresh = this.fresh(call, auth)
     if (fresh === undefined) return this.#read(call, auth, notes)
     return fresh.then(() => {
-      // Time went by, in which anything may have changed.
       this.#confirm(auth)
       return this.#read(call, auth, notes)
     })
@@ -227,11 +253,7 @@ export class StateService {
     return this.#checking === undefined ? this.#view(call, auth, notes) : this.#checking.read(call, auth, notes)
   }
 
-  readonly #view: RunView = (call, auth, notes, exact) => {
-    const { segments } = call.route
-    if (segments[0] === SYSTEM_SPACE && segments[1] === 'later') return jsonReply(this.#effects.later.list(readOperator(this.system) === auth.sub ? undefined : auth.sub))
-    return this.#views.read(call, auth, notes, exact)
-  }
+  readonly #view: RunView = (call, auth, notes, exact) => this.#views.read(call, auth, notes, exact)
 
   /** A transaction: `0xSW:…`, orders on rights, and the Registrar's writes, which give the route in its final form. Resolves when it is durable. */
   write(call: Call, auth: AuthContext, notes: HopNotes, route: Route = call.route): Promise<Reply> {
@@ -258,15 +280,24 @@ export class StateService {
           this.#replication.start(head)
           this.#parts.onCaughtUp?.()
         },
+        clocksHeard: () => this.#hearClocks(),
       })
       const opened = await opening.run(genesis)
       this.#genesis = opened.genesis
-      this.#ticks.start()
+      // Nothing is ordered before, and what moves log time on would only find that out.
+      void this.#hearClocks().then(() => { if (!this.#stopping) this.#ticks.start() })
       this.#checks?.start()
       return opened.report
     } catch (error) {
       await this.stop()
       throw error
+    }
+  }
+
+  /** Resolves when the members that have to confirm what is ordered have said what their clocks show, or that takes too long. */
+  async #hearClocks(): Promise<void> {
+    for (let waitedMs = 0; !this.#clocksHeard() && !this.#stopping && waitedMs < CLOCKS_MS; waitedMs += LOOK_MS) {
+      await new Promise(resolve => { setTimeout(resolve, LOOK_MS) })
     }
   }
 
@@ -279,7 +310,8 @@ export class StateService {
     // What is in memory alone has to be ordered again when the node starts.
     if (store.durability === 'memory') return
     consensus.trim?.(this.#replication.held(block.seq))
-    lastClaim?.write({ epoch: head.epoch, seq: head.seq, chain: Buffer.from(head.chain).toString('hex'), timeMs: block.timeMs })
+    const { epoch, seq } = head
+    lastClaim?.write({ epoch, seq, chain: Buffer.from(head.chain).toString('hex'), timeMs: block.timeMs, ...(consensus.shared === true && { shared: true }) })
   }
 
   /** Its log is not the one that the others have: it answers for nothing any more, and stops once it is noted where they part. */

@@ -4,10 +4,9 @@
  * `ENTRIES` transactions, or the last `BYTES` of output.
  */
 import { hash } from 'node:crypto'
-import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import type { Transaction } from './batch.ts'
 import type { StatePosition } from '../../cmtp/layer.ts'
-import { IdFilter } from './id-filter.ts'
+import { IdTable } from './id-table.ts'
 import type { Block, ReadBack, Recollection } from './provider.ts'
 
 const ENTRIES = 65_536
@@ -38,9 +37,7 @@ interface Unread {
 export class TransactionIndex {
   readonly #entries: number
   readonly #bytes: number
-  readonly #outcomes: TwoGenerations<string, Outcome>
-  /** Of the ids in it. */
-  readonly #filter: IdFilter
+  readonly #outcomes: IdTable<Outcome>
   /** Where the generations that are kept begin. */
   #old: Recollection | undefined
   #young: Recollection | undefined
@@ -51,8 +48,7 @@ export class TransactionIndex {
   constructor(entries = ENTRIES, bytes = BYTES) {
     this.#entries = entries
     this.#bytes = bytes
-    this.#outcomes = new TwoGenerations({ entries, weight: bytes })
-    this.#filter = new IdFilter(entries)
+    this.#outcomes = new IdTable({ entries, weight: bytes })
   }
 
   /** From where the same outcomes, added to an empty index, make this one; `undefined` when that is not known. */
@@ -62,13 +58,13 @@ export class TransactionIndex {
 
   get(id: string): Outcome | undefined {
     this.#read()
-    return this.#filter.mayHold(id) ? this.#outcomes.peek(id) : undefined
+    return this.#outcomes.get(id)
   }
 
   /** `skip` is the transaction's place in its block, `before` the state before that. */
   add(outcome: Outcome, at?: ReadBack): void {
     this.#read()
-    const turned = this.#take(outcome)
+    const turned = this.#outcomes.set(outcome, outcome.output.length)
     if (this.#young !== undefined && !turned) return
     this.#begin(at && { seq: outcome.seq, ...at })
   }
@@ -104,17 +100,6 @@ export class TransactionIndex {
     unread.young.push({ start, end: count, outcomes })
   }
 
-  /** Whether a generation began with it. */
-  #take(outcome: Outcome): boolean {
-    const { id, output } = outcome
-    const { turns } = this.#outcomes
-    this.#outcomes.set(id, outcome, output.length)
-    const turned = turns !== this.#outcomes.turns
-    if (turned) this.#filter.turn()
-    this.#filter.add(id)
-    return turned
-  }
-
   /** A generation begins with the transaction at that place. */
   #begin(place: Recollection | undefined): void {
     this.#old = this.#young
@@ -126,7 +111,7 @@ export class TransactionIndex {
     if (young.length === 0) return
     this.#unread.old = this.#unread.young = []
     for (const { start, end, outcomes } of [...old, ...young]) {
-      for (const outcome of outcomes().slice(start, end)) this.#take(outcome)
+      for (const outcome of outcomes().slice(start, end)) this.#outcomes.set(outcome, outcome.output.length)
     }
   }
 }

@@ -3,11 +3,11 @@
  * view goes through here, those that are run again later too.
  */
 import { createHash } from 'node:crypto'
-import { CMeshError } from '../../cmtp/errors.ts'
 import { wireErrorReply, type Reply } from '../call.ts'
 import { contractError } from '../contracts/execution.ts'
 import type { Metering } from '../contracts/metering.ts'
-import type { ContractEngine, ContractResult } from '../contracts/provider.ts'
+import type { ContractCall, ContractEngine, ContractResult } from '../contracts/provider.ts'
+import { checkedView } from './checked-view.ts'
 import type { StateHead } from './provider.ts'
 
 /** Most gas one view may use, unless the node says otherwise. */
@@ -26,16 +26,19 @@ export interface ViewRun {
 /** Throws `CMESH_STATE_NO_CONTRACT`, `_NO_FUNCTION` or `_NOT_A_VIEW` before any code runs, and what `input` throws. */
 export function runView(engine: ContractEngine, metering: Metering, head: StateHead, seed: Uint8Array, run: ViewRun): ContractResult {
   const { contract, function: name, caller, gasLimit } = run
-  const abi = engine.abi(contract)
-  if (abi === undefined) throw new CMeshError('CMESH_STATE_NO_CONTRACT', { contract })
-  const declared = abi.functions.find(f => f.name === name)
-  if (declared === undefined) throw new CMeshError('CMESH_STATE_NO_FUNCTION', { contract, function: name })
-  if (declared.mode !== 'view') throw new CMeshError('CMESH_STATE_NOT_A_VIEW', { contract, function: name })
-  metering.at(head.seq + 1)
-  return engine.call({
-    address: contract, function: name, input: run.input(), view: true, gasLimit,
-    context: { seq: head.seq, timeMs: head.timeMs, caller, origin: caller, seed },
+  checkedView(engine, contract, name)
+  return callView(engine, metering, {
+    address: contract, function: name, input: run.input(), gasLimit, context: { seq: head.seq, timeMs: head.timeMs, caller, origin: caller, seed },
   })
+}
+
+/** Runs a view that was found. Whoever calls this has confirmed its caller. */
+export function callView(
+  engine: ContractEngine, metering: Metering, call: Pick<ContractCall, 'address' | 'function' | 'input' | 'gasLimit' | 'context'>,
+): ContractResult {
+  const { address, function: name, input, gasLimit, context } = call
+  metering.at(context.seq + 1)
+  return engine.call({ address, function: name, input, view: true, gasLimit, context })
 }
 
 /** The seed of every view on a head, by its chain value. */

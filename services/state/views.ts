@@ -5,13 +5,11 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Route } from '../../cmtp/fqmn.ts'
-import { encodeHeaders } from '../../cmtp/headers.ts'
 import { sha256 } from '../../cmtp/layer.ts'
-import { TwoGenerations } from '../../cmtp/two-generations.ts'
 import type { Call, Reply } from '../call.ts'
 import { DryRun } from '../contracts/dry-run.ts'
 import { isMeterKey, type Metering } from '../contracts/metering.ts'
-import type { ContractEngine, Observed } from '../contracts/provider.ts'
+import type { ContractContext, ContractEngine, Observed } from '../contracts/provider.ts'
 import { isContractKey } from '../contracts/records.ts'
 import { contractReply, systemReply } from '../contracts/system-reads.ts'
 import type { Clock } from '../clock.ts'
@@ -23,7 +21,8 @@ import { STATE_READS, type StateReads } from './state-reads.ts'
 import { SYSTEM_SPACE } from './transaction.ts'
 import { Turns } from './turns.ts'
 import { newest, ViewCache, type ContractVersion, type ViewCacheOptions } from './view-cache.ts'
-import { failedView, runView, viewSeed, VIEW_GAS } from './view-run.ts'
+import { callView, failedView, viewSeed, VIEW_GAS } from './view-run.ts'
+import { ViewTargets } from './view-targets.ts'
 
 export interface ViewsParts {
   readonly store: Pick<StateStore, 'head' | 'space'>
@@ -31,6 +30,8 @@ export interface ViewsParts {
   readonly metering: Metering
   readonly guard: Pick<Guard, 'authorise'>
   readonly reads: Pick<StateReads, 'read'>
+  /** The calls that are due later, as the caller may see them. */
+  readonly later: (auth: AuthContext) => Reply
   /** Throws when the caller may no longer read, or nobody may. */
   readonly confirm: (auth: AuthContext) => void
   readonly clock: Pick<Clock, 'nowMs'>
@@ -67,38 +68,53 @@ export class Views {
   readonly #cache: ViewCache
   readonly #arguments = new ArgumentBytes()
   readonly #versions = new Map<string, ContractVersion>()
-  /** By gas. */
-  readonly #headers = new TwoGenerations<number, Buffer>({ entries: 1_024 })
+  readonly #targets: ViewTargets
   /** The last block that changed code or costs, or one behind it where that is not known. */
   #codeSeq: number | undefined
   #seed: { readonly chain: Uint8Array, readonly seed: Uint8Array } | undefined
+  #context: { readonly head: StateHead, readonly context: ContractContext } | undefined
 
   constructor(parts: ViewsParts) {
     const { engine, metering, guard, store } = parts
     this.#parts = parts
     this.gasLimit = parts.gasLimit ?? VIEW_GAS
     this.#cache = new ViewCache(parts.cache)
+    this.#targets = new ViewTargets(engine, !this.#cache.keeps)
     this.#dryRun = new DryRun({ engine, metering, guard, space: name => store.space(name), head: () => store.head })
   }
 
   /** Answers at once, but for a dry run and for code that has to wait for its turn. The caller's context was confirmed. */
   read(call: Call, auth: AuthContext, notes: HopNotes, exact?: ExactView): Reply | Promise<Reply> {
-    const { store, stats, confirm, clock } = this.#parts
+    const { route } = call
+    // What was asked before says all that is to know in what hangs on its route: nothing else of the address is looked at.
+    const asked = route.kept?.owner
+    const known = asked === this.#targets || asked === this.#cache
+    if (!known && isLater(route)) return this.#parts.later(auth)
+    const { stats } = this.#parts
     stats.views++
     const hit = this.#cached(call, auth, notes, exact)
     if (hit !== undefined) return hit
+    if (!known && route.segments[0] === SYSTEM_SPACE) return this.#system(call, auth)
+    if (!known && route.segments.length === 1) return contractReply(this.#parts.store.space(SYSTEM_SPACE), this.#parts.engine, route.segments[0] as string)
+    return this.#run(call, auth, notes, exact)
+  }
+
+  /** Here and now, or when it is the caller's turn. */
+  #run(call: Call, auth: AuthContext, notes: HopNotes, exact: ExactView | undefined): Reply | Promise<Reply> {
+    const { confirm, clock } = this.#parts
+    if (this.#turns.free) return this.#view(call, auth, notes, exact)
+    return this.#turns.take(auth.sub, () => {
+      // Time went by, in which anything may have changed.
+      confirm(auth)
+      if (call.deadlineMs < clock.nowMs()) throw new CMeshError('CMESH_ROUTER_DEADLINE')
+      return this.#cached(call, auth, notes, exact) ?? this.#view(call, auth, notes, exact)
+    })
+  }
+
+  #system(call: Call, auth: AuthContext): Reply | Promise<Reply> {
+    const system = this.#parts.store.space(SYSTEM_SPACE)
     const [contract = '', name] = call.route.segments
-    const system = store.space(SYSTEM_SPACE)
     if (name === undefined) return contractReply(system, this.#parts.engine, contract)
-    if (contract !== SYSTEM_SPACE) {
-      if (this.#turns.free) return this.#view(contract, name, call, auth, notes, exact)
-      return this.#turns.take(auth.sub, () => {
-        // Time went by, in which anything may have changed.
-        confirm(auth)
-        if (call.deadlineMs < clock.nowMs()) throw new CMeshError('CMESH_ROUTER_DEADLINE')
-        return this.#cached(call, auth, notes, exact) ?? this.#view(contract, name, call, auth, notes, exact)
-      })
-    }
     if (STATE_READS.includes(name)) return this.#parts.reads.read(name, call, auth)
     return name === 'dryrun' ? this.#dryRun.read(call, auth) : systemReply(system, name, call.route)
   }
@@ -137,16 +153,19 @@ export class Views {
     }
     if (!everything) return
     this.#cache.clear()
+    this.#targets.clear()
     this.#codeSeq = block.seq
   }
 
-  #view(contract: string, name: string, call: Call, auth: AuthContext, notes: HopNotes, exact: ExactView | undefined): Reply {
+  #view(call: Call, auth: AuthContext, notes: HopNotes, exact: ExactView | undefined): Reply {
     const { engine, metering, stats, store: { head } } = this.#parts
     const gasLimit = exact?.gasLimit ?? this.gasLimit
-    const result = runView(engine, metering, head, this.#seedOf(head), {
-      contract, function: name, input: () => this.#arguments.of(call), caller: auth.sub, gasLimit,
+    const target = this.#targets.of(call.route)
+    const result = callView(engine, metering, {
+      address: target.contract, function: target.name, input: this.#arguments.of(call), gasLimit, context: this.#contextOf(head, auth.sub),
     })
-    notes.gas = BigInt(result.gas)
+    target.ran(result)
+    notes.gas = target.gasNote
     stats.viewGas += result.gas
     this.#turns.spend(result.gas)
     if (exact !== undefined) exact.from = result.observed.clock ? head.seq : Math.max(this.#codeSeq ?? 0, newest(this.#versionsOf(result.observed)))
@@ -154,7 +173,7 @@ export class Views {
       stats.contractFailures++
       return failedView(result)
     }
-    const headers = this.#headersOf(result.gas)
+    const { headers } = target
     if (!this.#cache.keeps || call.body.length > 0 || gasLimit !== this.gasLimit) return new ViewReply(headers, result.output)
     // A copy, which keeps nothing but itself.
     const reply = new ViewReply(headers, result.output.slice())
@@ -162,14 +181,12 @@ export class Views {
     return reply
   }
 
-  /** The headers of a view that used so much gas: most views of a function use the same. */
-  #headersOf(gas: number): Buffer {
-    let headers = this.#headers.get(gas)
-    if (headers === undefined) {
-      headers = encodeHeaders([['content-type', 'application/json'], ['x-cmesh-gas', String(gas)]])
-      this.#headers.set(gas, headers)
+  /** The context of every view of a caller on a head. */
+  #contextOf(head: StateHead, caller: string): ContractContext {
+    if (this.#context?.head !== head || this.#context.context.caller !== caller) {
+      this.#context = { head, context: { seq: head.seq, timeMs: head.timeMs, caller, origin: caller, seed: this.#seedOf(head) } }
     }
-    return headers
+    return this.#context.context
   }
 
   /** The seed of every view on this head. */
@@ -191,6 +208,10 @@ export class Views {
     }
     return version
   }
+}
+
+function isLater({ segments }: Route): boolean {
+  return segments[0] === SYSTEM_SPACE && segments[1] === 'later'
 }
 
 /** A view's result. Its hash is made when somebody asks for it, and once, however many requests it answers. */

@@ -2,10 +2,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { connect, type ConnectOptions } from '../../client/connect.ts'
 import type { MeshClient } from '../../client/mesh-client.ts'
 import { CMeshError } from '../../cmtp/errors.ts'
-import { decodeHeaders } from '../../cmtp/headers.ts'
+import { decodeHeaders, headerValue } from '../../cmtp/headers.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { formatMessageId } from '../../cmtp/message-id.ts'
-import { ok, refuse, StandInMesh } from './support/stand-in-mesh.ts'
+import { answer, ok, refuse, StandInMesh } from './support/stand-in-mesh.ts'
 import { until } from './support/until.ts'
 
 let mesh: StandInMesh
@@ -120,6 +120,15 @@ describe('transactions of contracts asked in one turn', () => {
     expect(bodies()).toEqual(['["a"]', '["2"]'])
   })
 
+  test('hold texts as their bytes: what is short as a text may be too long for a frame with others', async () => {
+    const [fits, long] = [`["${'\u20ac'.repeat(1_364)}"]`, `["${'\u20ac'.repeat(1_365)}"]`]
+    const put = (body: string): Promise<unknown> => client.call('0xSW:0x001:say', { body })
+    await Promise.all([put(fits), say(1)])
+    expect([bodies(), frames()]).toEqual([[fits, '["1"]'], 1])
+    await Promise.all([put(long), put('["\u00e9"]'), say(2)])
+    expect([bodies().slice(2), frames()]).toEqual([[long, '["\u00e9"]', '["2"]'], 3])
+  })
+
   test('are overtaken by no write that shares no frame', async () => {
     const long = `["${'x'.repeat(5_000)}"]`
     const order = client.call('0xRW:transfer:a.mcom', { args: ['did:key:z'] })
@@ -141,6 +150,26 @@ describe('transactions of contracts asked in one turn', () => {
     const results = await Promise.allSettled([say(1), say(2), say(3)])
     expect(results).toMatchObject([{ status: 'fulfilled' }, { status: 'fulfilled' }, { reason: { code: 'CMESH_CONTRACT_REVERT' } }])
     expect([...seen.values()]).toEqual([['["1"]', '["1"]'], ['["2"]', '["2"]'], ['["3"]']])
+  })
+
+  test('are what this client wrote, which a view at `session` shows: answered at once, or when asked again', async () => {
+    const asked = new Set<string>()
+    mesh.behaviour = (request) => {
+      const { frame, send } = request
+      const again = asked.has(formatMessageId(frame.id))
+      asked.add(formatMessageId(frame.id))
+      const number = JSON.parse(frame.body.toString() || '["0"]') as [string]
+      if (number[0] === '23' && !again) refuse(request, new CMeshError('CMESH_ROUTER_BUSY', { what: 'the node', limit: 1, retryAfterMs: 1 }))
+      else send(answer(frame, 200, {}, [['x-cmesh-sequence', number[0]]]))
+    }
+    const shownAt = async (): Promise<string | undefined> => {
+      await client.call('0xS:0x001:said', { read: 'session' })
+      return headerValue(decodeHeaders(mesh.requests.at(-1).frame.headers), 'x-cmesh-after')
+    }
+    await Promise.all([say(17), say(21), say(19)])
+    expect([await shownAt(), frames()]).toEqual(['21', 2])
+    await Promise.all([say(22), say(23)])
+    expect(await shownAt()).toBe('23')
   })
 
   test('that get no answer have each an outcome that is unknown, under its own id', async () => {

@@ -167,6 +167,28 @@ describe('the batch request frame', () => {
     expect(assembled).toEqual(encodeBatch(fields))
   })
 
+  test('a frame has the same bytes whether its entries are encoded before or with it, and their bodies are text or bytes', () => {
+    const texts = fc.string({ unit: 'binary', maxLength: 40 })
+    const fqmns = fc.oneof(fc.constantFrom('0xC:status', '0xR:n\u00e4me'), anyFqmn)
+    const entry = fc.record({ fqmn: fqmns, headers: anyHeaders.map(encodeHeaders), body: texts, own: fc.nat(2) })
+    const entries = fc.array(entry, { minLength: 1, maxLength: 12 })
+    fc.assert(fc.property(entries, fc.boolean(), (asked, ownTokens) => {
+      const envelope = { token: Buffer.from('t'), deadlineMs: 7, receipt: 'hash' as const }
+      const references = ownTokens ? asked.map((_, i) => Buffer.alloc(16, i + 1)) : undefined
+      const known = asked.map(({ fqmn, headers, body }) => encodeBatchEntry({ fqmn, headers, body: Buffer.from(body) }))
+      const mixed = asked.map(({ fqmn, headers, body, own }, i) =>
+        own === 0 ? known[i] as Buffer : { fqmn, ...(headers.length > 0 && { headers }), body: own === 1 ? body : Buffer.from(body) })
+      expect(assembleBatch(envelope, mixed, references)).toEqual(assembleBatch(envelope, known, references))
+      expect(asked.map(({ fqmn, headers, body }) => encodeBatchEntry({ fqmn, headers, body }))).toEqual(known)
+    }))
+  })
+
+  test('a text that is no Unicode stands in a frame as Buffer makes it bytes', () => {
+    const envelope = { token: Buffer.from('t'), deadlineMs: 7, receipt: 'hash' as const }
+    const frame = assembleBatch(envelope, [{ fqmn: '0xC:status', body: 'a\ud800b' }, { fqmn: '0xC:status', body: '\udc00' }])
+    expect(BatchFrame.decode(frame).entries.map(({ headersEnd, end }) => frame.toString('hex', headersEnd, end))).toEqual(['61efbfbd62', 'efbfbd'])
+  })
+
   test('a frame of own tokens is not assembled without a reference of 16 bytes for each entry', () => {
     const entry = encodeBatchEntry({ fqmn: '0xC:status' })
     const envelope = { token: Buffer.from('t'), deadlineMs: 7, receipt: 'hash' as const }
@@ -178,11 +200,12 @@ describe('the batch request frame', () => {
   })
 
   test('what is over a limit is not encoded', () => {
-    const batch = (...entries: { fqmn: string, headers?: Buffer, body?: Buffer }[]): Buffer =>
+    const batch = (...entries: { fqmn: string, headers?: Buffer, body?: Buffer | string }[]): Buffer =>
       encodeBatch({ id: Buffer.alloc(16), token: Buffer.alloc(0), deadlineMs: 0, receipt: 'hash', entries })
     expect(refusal(() => batch({ fqmn: 'c'.repeat(4_097) })).code).toBe('CMESH_FQMN_TOO_LONG')
     expect(refusal(() => batch({ fqmn: '', headers: Buffer.alloc(16_385) })).detail['part']).toBe('header block')
     expect(refusal(() => batch({ fqmn: '', body: Buffer.alloc(1_048_577) })).detail['part']).toBe('body')
+    expect(refusal(() => batch({ fqmn: '', body: '\u20ac'.repeat(349_526) })).detail).toEqual({ part: 'body', bytes: 1_048_578, limit: 1_048_576 })
     const half = { fqmn: '', body: Buffer.alloc(600_000) }
     expect(BatchFrame.decode(batch(half)).entries).toHaveLength(1)
     expect(refusal(() => batch(half, half)).detail).toEqual({ part: 'frame', bytes: 1_200_052, limit: 1_179_648 })

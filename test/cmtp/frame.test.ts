@@ -92,6 +92,15 @@ describe('the request frame', () => {
     }))
   })
 
+  test('a body of text is its UTF-8, and is measured as such', () => {
+    fc.assert(fc.property(anyRequest, fc.string({ unit: 'binary', maxLength: 40 }), (fields, body) => {
+      expect(encodeRequest({ ...fields, body })).toEqual(encodeRequest({ ...fields, body: Buffer.from(body) }))
+    }))
+    const fields = { id: Buffer.alloc(16), fqmn: '0xC:status', token: Buffer.alloc(0), deadlineMs: 0, receipt: 'hash' as const }
+    expect(RequestFrame.decode(encodeRequest({ ...fields, body: 'a\ud800b' })).body.toString('hex')).toBe('61efbfbd62')
+    expect(refusal(() => encodeRequest({ ...fields, body: '\u20ac'.repeat(349_526) })).detail).toEqual({ part: 'body', bytes: 1_048_578, limit: 1_048_576 })
+  })
+
   test('any bytes give a request, or a coded error with its offset', () => {
     fc.assert(fc.property(damaged(anyRequest.map(encodeRequest)), bytes => { decodeTotally(readRequest, bytes) }),
       { numRuns: runs(3_000) })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { decodeHeaders, encodeHeaders, headerValue, type HeaderList } from '../../cmtp/headers.ts'
+import { decodeHeaders, encodedNumber, encodeHeaders, headerValue, type HeaderList } from '../../cmtp/headers.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import { damaged, decodeTotally, everyBitFlip, everyTruncation } from '../support/damage.ts'
 import { anyHeaders } from '../support/messages.ts'
@@ -45,6 +45,35 @@ describe('the header block', () => {
     const headers: HeaderList = [['vary', 'accept'], ['vary', 'host']]
     expect(headerValue(headers, 'vary')).toBe('accept')
     expect(headerValue(headers, 'etag')).toBeUndefined()
+  })
+})
+
+describe('a number in an encoded header block', () => {
+  /** The block lies among digits and what looks like the header. */
+  const numberIn = (block: Uint8Array): number => {
+    const around = encodeHeaders([['x-cmesh-sequence', '99']])
+    return encodedNumber(Buffer.concat([around, block, around]), around.length, around.length + block.length, 'x-cmesh-sequence')
+  }
+
+  test('is found as decoding finds it, between any other headers', () => {
+    fc.assert(fc.property(anyHeaders, anyHeaders, fc.maxSafeNat(), (before, behind, sequence) => {
+      const others = [...before, ...behind].filter(([name]) => name !== 'x-cmesh-sequence').slice(0, 50)
+      fc.pre(encodeHeaders(others).length + 32 < LIMITS.headerBytes)
+      const headers: HeaderList = [...others.slice(0, before.length), ['x-cmesh-sequence', String(sequence)], ...others.slice(before.length)]
+      expect(numberIn(encodeHeaders(headers))).toBe(sequence)
+      expect(numberIn(encodeHeaders([...headers, ['x-cmesh-sequence', '7']]))).toBe(sequence)
+      expect(numberIn(encodeHeaders(others))).toBe(0)
+    }))
+  })
+
+  test.each(['', 'x', '1x', '-1', '1.5', ' 1', '1e3', '\u0661'])('is 0 where the value is %j', value => {
+    expect(numberIn(encodeHeaders([['x-cmesh-sequence', value]]))).toBe(0)
+  })
+
+  test('is 0 in a block that is cut anywhere, and any bytes are looked through', () => {
+    const block = encodeHeaders([['x-cmesh-sequence', '12'], ['etag', 'a']])
+    for (let end = block.length - encodeHeaders([['etag', 'a']]).length + 1; end < block.length; end++) expect(numberIn(block.subarray(0, end))).toBe(0)
+    fc.assert(fc.property(damaged(anyHeaders.map(encodeHeaders)), bytes => { expect(numberIn(bytes)).toBeGreaterThanOrEqual(0) }))
   })
 })
 

@@ -4,7 +4,7 @@ import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { InFlight } from '../../cmtp/in-flight.ts'
 
-const anyStep = fc.tuple(fc.constantFrom('add', 'add', 'delete'), fc.nat(12))
+const anyStep = fc.tuple(fc.constantFrom('add', 'add', 'delete', 'take'), fc.nat(12))
 
 describe('what is in flight', () => {
   test('is there from when it was taken in until it was taken out, in the order in which it came', () => {
@@ -13,7 +13,10 @@ describe('what is in flight', () => {
       const expected = new Map<number, { readonly n: number }>()
       for (const [n, [does, key]] of steps.entries()) {
         if (does === 'delete') expect(inFlight.delete(key)).toBe(expected.delete(key))
-        else if (!expected.has(key)) {
+        else if (does === 'take') {
+          expect(inFlight.take(key)).toBe(expected.get(key))
+          expected.delete(key)
+        } else if (!expected.has(key)) {
           const value = { n }
           inFlight.add(key, value)
           expected.set(key, value)

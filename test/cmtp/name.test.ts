@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { CONFUSABLES } from '../../cmtp/confusables.ts'
+import { confusables } from '../../cmtp/confusables.ts'
 import { parseFqmn } from '../../cmtp/fqmn.ts'
 import { isMeshName, nameSkeleton, normaliseName } from '../../cmtp/name.ts'
 import { attempt, refusal } from '../support/refusal.ts'
@@ -99,12 +99,12 @@ describe('lookalikes', () => {
     })
 
   test('a prototype has no prototype, so that one pass makes the whole skeleton', () => {
-    for (const [character, prototype] of CONFUSABLES) {
+    for (const [character, prototype] of confusables()) {
       expect([...character]).toHaveLength(1)
       expect(character.charCodeAt(0)).toBeGreaterThan(0x7f)
       expect([character, character.normalize('NFD')]).toEqual([character, character])
       expect([prototype, prototype.normalize('NFD')]).toEqual([prototype, prototype])
-      for (const part of prototype) expect([character, CONFUSABLES.get(part)]).toEqual([character, undefined])
+      for (const part of prototype) expect([character, confusables().get(part)]).toEqual([character, undefined])
     }
   })
 })

@@ -60,18 +60,26 @@ describe('a sealer that keeps what it hashed', () => {
 
   const [, atOne, atTwo] = POSITIONS
   const layerChanges: readonly Partial<Layer>[] = [
-    { decision: 'denied' }, { grant: 'write >' }, { status: 404 }, { gas: 1n }, { before: atTwo }, { before: undefined }, { after: atOne }, { argumentsHash: undefined },
+    { decision: 'denied' }, { grant: 'write >' }, { status: 404 }, { gas: 1n }, { gas: 2n ** 60n }, { before: atTwo }, { before: undefined }, { argumentsHash: undefined },
     { startUs: 2 ** 51 }, { durationUs: 2 ** 32 + 1 }, { argumentsHash: HASHES[2] },
   ]
   const bindingChanges: readonly Partial<Binding>[] = [
     { id: Buffer.alloc(16, 9) }, { status: 403 }, { sid: 'sid-2' }, { sid: 'another length' }, { sub: 'did:key:b' }, { requestBodyHash: HASHES[2] as string },
     { replyBodyHash: HASHES[2] as string }, { replyHeaders: Buffer.from('two header') },
   ]
-  test.each([...layerChanges.map(layer => ({ layer, binding: {} })), ...bindingChanges.map(binding => ({ layer: {}, binding }))])('sees that one thing changed: %#', change => {
+  const changes = [...layerChanges.map(layer => ({ layer, binding: {} })), ...bindingChanges.map(binding => ({ layer: {}, binding }))]
+  const cases = [
+    ...changes.map(change => ({ before: atOne, after: undefined, ...change })), { before: atOne, after: undefined, layer: { after: atOne }, binding: {} },
+    // The same of a message that moved state.
+    ...changes.map(change => ({ before: atOne, after: atOne, ...change })),
+    ...[{ after: atTwo }, { after: undefined }, { before: undefined, after: atTwo }].map(layer => ({ before: atOne, after: atOne, layer, binding: {} })),
+    { before: undefined, after: atOne, layer: { after: atTwo }, binding: {} },
+  ]
+  test.each(cases)('sees that one thing changed: %#', ({ before, after, ...change }) => {
     const sealer = new LayerSealer(SAME_SALTS)
     const message = (of: readonly LayerSite[], changed: boolean): [Layer[], Binding] => [
       [1, 2].map((site, i) => ({
-        site: of[site] as LayerSite, decision: 'allowed', grant: 'read >', status: 200, startUs: 1, durationUs: 1, gas: 0n, before: atOne, after: undefined,
+        site: of[site] as LayerSite, decision: 'allowed', grant: 'read >', status: 200, startUs: 1, durationUs: 1, gas: 0n, before, after,
         argumentsHash: HASHES[1], ...(changed && i === 0 && change.layer),
       })),
       { id: Buffer.alloc(16), status: 200, sid: 'sid-1', sub: 'did:key:a', requestBodyHash: EMPTY_HASH, replyBodyHash: HASHES[1] as string, replyHeaders: HEADERS[1] as Buffer, ...(changed && change.binding) },

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { EventsProvider, GroupSettings, Taken } from '../../services/events/provider.ts'
+import { gather } from '../support/gather.ts'
 import type { EventsUnderTest } from './events.ts'
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
@@ -44,15 +45,20 @@ export function eventGroupsConformance(name: string, create: () => Promise<Event
       return channel
     }
 
+    /** So many events of a group, or more where there are more. */
+    function taken(channel: string, group: string, count: number): Promise<Taken[]> {
+      return gather(count, () => events.groups.take(channel, group, { max: 10, ...SURE }))
+    }
+
     test('a group begins at the first event, at a sequence, or at what is still to come', async () => {
       const channel = await filled(2)
       const { seq } = await events.publish(channel, bytes('3'))
       await events.groups.open(channel, 'from', { ...SETTINGS, from: seq })
       await events.groups.open(channel, 'new', { ...SETTINGS, from: 'new' })
       await events.publish(channel, bytes('4'))
-      expect(texts(await events.groups.take(channel, 'g', { max: 10, ...SURE }))).toEqual(['1', '2', '3', '4'])
-      expect(texts(await events.groups.take(channel, 'from', { max: 10, ...SURE }))).toEqual(['3', '4'])
-      expect(texts(await events.groups.take(channel, 'new', { max: 10, ...SURE }))).toEqual(['4'])
+      expect(texts(await taken(channel, 'g', 4))).toEqual(['1', '2', '3', '4'])
+      expect(texts(await taken(channel, 'from', 2))).toEqual(['3', '4'])
+      expect(texts(await taken(channel, 'new', 1))).toEqual(['4'])
     })
 
     test('what is taken says which event it is, and that it is the first attempt', async () => {
@@ -77,12 +83,18 @@ export function eventGroupsConformance(name: string, create: () => Promise<Event
       expect(all.map(Number).sort((a, b) => a - b)).toEqual(Array.from({ length: 30 }, (_, i) => i + 1))
     })
 
-    test('no more are taken than asked for, and two groups share nothing', async () => {
-      const channel = await filled(3)
+    test('several are taken at once, no more than asked for, and two groups share nothing', async () => {
+      const channel = await filled(20)
       await events.groups.open(channel, 'other', SETTINGS)
-      expect(texts(await events.groups.take(channel, 'g', { max: 2, ...SURE }))).toEqual(['1', '2'])
-      expect(texts(await events.groups.take(channel, 'other', { max: 2, ...SURE }))).toEqual(['1', '2'])
-      expect(texts(await events.groups.take(channel, 'g', { max: 2, ...SURE }))).toEqual(['3'])
+      const sizes: number[] = []
+      const all = await gather(20, async () => {
+        const some = await events.groups.take(channel, 'g', { max: 3, ...SURE })
+        sizes.push(some.length)
+        return some
+      })
+      expect(texts(all)).toEqual(Array.from({ length: 20 }, (_, i) => `${i + 1}`))
+      expect(Math.max(...sizes)).toBe(3)
+      expect(texts(await taken(channel, 'other', 20))).toEqual(texts(all))
     })
 
     test('who waits gets what is published meanwhile', async () => {
@@ -94,7 +106,7 @@ export function eventGroupsConformance(name: string, create: () => Promise<Event
 
     test('an event that is done with never comes again, and a second time is none', async () => {
       const channel = await filled(2, { ackWaitMs: 200 })
-      const [first, second] = await events.groups.take(channel, 'g', { max: 2, ...SURE })
+      const [first, second] = await taken(channel, 'g', 2)
       await events.groups.done(channel, 'g', first?.token ?? '')
       await events.groups.done(channel, 'g', first?.token ?? '')
       // The other comes again when its time is over: then the first would have, too.

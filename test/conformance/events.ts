@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { EventsProvider, MeshEvent, Taken } from '../../services/events/provider.ts'
+import { gather } from '../support/gather.ts'
 
 export interface EventsUnderTest {
   /** Not started yet. */
@@ -140,7 +141,7 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
         await publish()
         await reached
         subscription.close()
-        const taken = await events.groups.take(channel, 'readers', { max: 3, waitMs: 10_000 })
+        const taken = await gather(3, () => events.groups.take(channel, 'readers', { max: 3, waitMs: 10_000 }))
         return { reads: [heard, [...await events.range(channel, {})], taken.map(({ event }) => event)], taken }
       }
 
@@ -178,9 +179,8 @@ export function eventsConformance(name: string, create: () => Promise<EventsUnde
           await events.groups.done(channel, 'readers', token)
           await events.groups.putBack('readers', event, `letter ${i}`)
         }
-        const again: MeshEvent[] = []
-        while (again.length < taken.length) again.push(...(await events.groups.take(channel, 'readers', { max: 3, waitMs: 10_000 })).map(({ event }) => event))
-        expect(again.map(event => event.origin)).toEqual(origins)
+        const again = await gather(taken.length, () => events.groups.take(channel, 'readers', { max: 3, waitMs: 10_000 }))
+        expect(again.map(({ event }) => event.origin)).toEqual(origins)
       })
 
       test('refuses an event one byte too large', async () => {

@@ -105,6 +105,10 @@ describe('cmesh up', () => {
         + 'Who holds every right is recorded when a mesh begins; what is given later changes nothing.\n'
       // What the environment says holds here as for the node, before who runs it.
       expect(await run([], { CMESH_OPERATOR: dids[0] })).toEqual({ operator: dids[0], stderr: '' })
+      // And what its file says.
+      const file = join(other.directory, 'settings.json')
+      await writeFile(file, JSON.stringify({ operator: dids[0] }))
+      expect(await run([], { CMESH_CONFIG: file })).toEqual({ operator: dids[0], stderr: '' })
       expect(await run(['--operator', dids[1]])).toEqual({ operator: dids[0], stderr: warning(dids[1]) })
       expect(await run(['--identity', 'one-2'])).toEqual({ operator: dids[0], stderr: warning(`${dids[1]}, your identity one-2`) })
       expect(await run(['--operator', dids[1], '--set', `operator=${dids[0]}`])).toEqual({ operator: dids[0], stderr: '' })

@@ -97,6 +97,18 @@ describe('SIGTERM under load', () => {
     expect(await three.count(INCREMENTED)).toBe(written)
   })
 
+  test('hands back views that wait for what may not come: their callers need not wait as long as a drain may take', async () => {
+    const node = await room.start({ args: [...launch.args ?? [], '--set', 'router.drainMs=300000'] })
+    const one = await client(node)
+    const views = ['1', '2'].map(each => one.call('0xS:0x002:get', {
+      timeoutMs: 60_000, headers: { 'x-cmesh-read': 'session', 'x-cmesh-after': `100000000${each}` },
+    }).catch((error: unknown) => CMeshError.from(error, 'the test').code))
+    // Behind them, so they are taken.
+    await one.call('0xS:0x002:get')
+    expect(await node.stop()).toEqual({ code: 0, signal: null })
+    expect(await Promise.all(views)).toEqual(['CMESH_ROUTER_DRAINING', 'CMESH_ROUTER_DRAINING'])
+  })
+
   test('a second signal ends it at once', async () => {
     const node = await room.start(launch)
     // Nothing gets out any more, so the drain has to wait.

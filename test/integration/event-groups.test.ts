@@ -11,6 +11,7 @@ import type { CMeshError } from '../../cmtp/errors.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { CliHome } from '../client/support/cli-process.ts'
 import { until } from '../client/support/until.ts'
+import { gather } from '../support/gather.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 
 const room = new NodeRoom()
@@ -190,7 +191,7 @@ describe('kill −9 of the node with its broker', () => {
     await ask('0xEW:killed:g:open', { from: 'first', ackWaitMs: 60_000, backoffMs: 0, attempts: 3 })
     await ask('0xEW:killed:dead:open', { from: 'first', attempts: 1 })
     for (const data of ['done', 'held']) await client.publish('killed', data)
-    const [done, held] = await ask<Taken>('0xEW:killed:g:pull', { max: 2, waitMs: 1_000 })
+    const [done, held] = await gather(2, max => ask<Taken>('0xEW:killed:g:pull', { max, waitMs: 1_000 }))
     await ask('0xEW:killed:g:ack', { tokens: [done?.token] })
     // The broker writes down who has what a little later: kept busy, it has done so once the file is newer than the ack.
     const ackedMs = Date.now()
@@ -238,7 +239,7 @@ describe('kill −9 of the node with its broker', () => {
     await ask('0xEW:emptied:g:open', { ackWaitMs: 60_000 })
     await ask('0xEW:emptied:idle:open', {})
     for (let i = 0; i < 4; i++) await client.publish('emptied', `${i}`)
-    const taken = await ask<Taken>('0xEW:emptied:g:pull', { max: 3, waitMs: 1_000 })
+    const taken = await gather(3, max => ask<Taken>('0xEW:emptied:g:pull', { max, waitMs: 1_000 }))
     await ask('0xEW:emptied:g:ack', { tokens: taken.slice(0, 2).map(({ token }) => token) })
     const [, second, third] = taken.map(({ seq }) => seq)
     await until('it is noted', async () => (await notedFloors()).some(floor => floor >= Number(second) && floor < Number(third)))
@@ -248,8 +249,9 @@ describe('kill −9 of the node with its broker', () => {
     for (const path of states) await truncate(join(dir, 'broker', path))
     node = await room.start({ dir, args: ['--operator', operator.did] })
     client = await open()
-    const again = async (group: string): Promise<string[]> => (await ask<Taken>(`0xEW:emptied:${group}:pull`, { max: 10, waitMs: 1_000 })).map(({ data }) => data)
-    expect(await again('g')).toEqual(['2', '3'])
-    expect(await again('idle')).toEqual(['0', '1', '2', '3'])
+    const again = async (group: string, count: number): Promise<string[]> =>
+      (await gather(count, () => ask<Taken>(`0xEW:emptied:${group}:pull`, { max: 10, waitMs: 1_000 }))).map(({ data }) => data)
+    expect(await again('g', 2)).toEqual(['2', '3'])
+    expect(await again('idle', 4)).toEqual(['0', '1', '2', '3'])
   })
 })

@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream'
 import { connect, KeyPair, type MeshClient } from '../../client/index.ts'
 import { formatCertificate, issueCertificate } from '../../cmtp/identity/certificate.ts'
+import { acceptLoss } from '../../node/archive/accept-loss.ts'
 import { migrate, type Migrated } from '../../node/archive/migrate.ts'
 import { verifyLog } from '../../node/archive/verify.ts'
 import { resolveConfig } from '../../node/config.ts'
@@ -170,4 +171,25 @@ test('it goes on in the new epoch; a second and a third node join by certificate
   expect(await failureOf(move)).toMatchObject({
     code: 'CMESH_CONSENSUS_MIGRATED', message: `There is nothing to migrate: the stream ${STREAM} orders it in epoch 2, from sequence ${base + 1} on. Nothing was changed. Start the node with consensus.provider jetstream.`,
   })
+}, 120_000)
+
+test('a member of several does not go on alone under mock, unless the others are given up', async () => {
+  const before = await verifyLog(first, () => {})
+  const alone = (): Promise<MeshNode> => start(first, { 'consensus.provider': 'mock' })
+  const refused = {
+    code: 'CMESH_CONSENSUS_ALONE', detail: { count: 2 }, message: expect.stringContaining(' `cmesh consensus accept-loss --data DIR`, and then start it.'),
+  }
+  expect(await failureOf(alone)).toMatchObject({ cause: refused })
+  // It said nothing, and changed nothing: the next start says the same.
+  expect(await failureOf(alone)).toMatchObject({ cause: refused })
+  expect(await verifyLog(first, () => {})).toMatchObject({ seq: before.seq, chain: before.chain })
+
+  expect(await acceptLoss(first, 0, () => {})).toMatchObject({ seq: before.seq, newEpoch: 3 })
+  const node = await alone()
+  await node.stop()
+  const after = await verifyLog(first, () => {})
+  expect(after).toMatchObject({ epoch: 3 })
+  expect(after.seq).toBeGreaterThan(before.seq)
+  // From now on the order is its own.
+  await alone()
 }, 120_000)

@@ -76,12 +76,15 @@ interface MemberOptions {
   readonly reads?: ReadCheckMode
   /** How long it waits for a quorum to say how the log goes on, ms. */
   readonly quorumMs?: number
+  /** By how much its clock is wrong, ms. */
+  readonly aheadMs?: number
 }
 
 /** Starts the member of that key on its own directory. */
-async function member(key: KeyPair, { stream, certificate = true, operator = OPERATOR.did, reads = 'none', quorumMs }: MemberOptions): Promise<Member> {
+async function member(key: KeyPair, { stream, certificate = true, operator = OPERATOR.did, reads = 'none', quorumMs, aheadMs = 0 }: MemberOptions): Promise<Member> {
   const bus = await connectNats({ servers: broker.url, onError: () => undefined })
   const halts: CMeshError[] = []
+  const clock = turnClock()
   const dir = path.join(root, stream, key.did.slice(-12))
   const store = new HypercoreStateStore({ dir })
   const blocks = new BlockServer({ bus, did: key.did, replica: store.replica, head: () => store.head, log: SILENT_LOG })
@@ -109,7 +112,7 @@ async function member(key: KeyPair, { stream, certificate = true, operator = OPE
     ...(shown !== undefined && { certificate: shown }),
     replication: { bus, quorum: true, version: '1', out: () => 0 },
     readChecks: { mode: reads, oneIn: 1, bus, guard: iam.guard, audit: (data, id) => events.publish(AUDIT_CHANNEL, data, { id }) },
-    clock: turnClock(), log: SILENT_LOG, drainMs: 200, onHalt: error => { halts.push(error) },
+    clock: { ...clock, nowMs: () => clock.nowMs() + aheadMs }, log: SILENT_LOG, drainMs: 200, onHalt: error => { halts.push(error) },
   })
   const made: Member = {
     key, state, bus, halts, store, dir, events,
@@ -204,7 +207,7 @@ describe('three members', () => {
       expect((await ask(two, level)).value).toBe(i)
     }
     const call = testCall(COUNT, { headers: encodeHeaders([['x-cmesh-after', '1000000'], ['x-cmesh-read', 'session']]), deadlineMs: Date.now() + 50 })
-    await expect(two.state.read(call, auth, { gas: 0n, before: undefined, after: undefined })).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+    await expect(two.state.read(call, auth, { gas: 0n, before: undefined, after: undefined })).rejects.toMatchObject({ code: 'CMESH_ROUTER_TIMEOUT' })
   })
 
   test('check each other\'s reads: while they write, when one is wrong, and when too few are there', async () => {
@@ -300,6 +303,8 @@ describe('three members', () => {
     await bus.close()
 
     const back = await Promise.all(inOrder.map(key => member(key, { stream, quorumMs: 300 }))) as [Member, Member, Member]
+    // Before that nothing is ordered: any of their clocks might be wrong.
+    await until('each has heard the others', () => back.every(({ state }) => state.replicas?.members.every(({ heardMs }) => heardMs >= 0) === true), WAIT_MS)
     await write(back[2], KeyPair.generate().did)
     await until('all are at one head', () => alike(back), WAIT_MS)
     expect(back[0].state.head).toMatchObject({ epoch: 1 })
@@ -309,6 +314,20 @@ describe('three members', () => {
       expect((await ask(each)).value).toBe(2)
     }
     expect(back.flatMap(({ halts }) => halts)).toEqual([])
+  })
+
+  test('of which one starts with a clock that is an hour ahead go on: it orders nothing, and moves the time of nobody', async () => {
+    const stream = `AHEAD${++streams}`
+    const members = await Promise.all(keys.map(key => member(key, { stream })))
+    const [one, , three] = members as [Member, Member, Member]
+    await until('all are members everywhere', () => members.every(({ state }) => readMembers(state.system).length === 3), WAIT_MS)
+    await three.stop()
+    const wrong = await member(three.key, { stream, aheadMs: 3_600_000 })
+    await expect(write(wrong, KeyPair.generate().did)).rejects.toMatchObject({ code: 'CMESH_STATE_CLOCK' })
+    for (let i = 0; i < 5; i++) await write(one, KeyPair.generate().did)
+    expect(one.state.head.timeMs).toBeLessThan(Date.now() + 5_000)
+    await expect(write(wrong, KeyPair.generate().did)).rejects.toMatchObject({ code: 'CMESH_STATE_CLOCK' })
+    await until('it has what the others have', () => alike([one, wrong]), WAIT_MS)
   })
 
   test('one that came to another result is named by the sequence and stops; its next start puts its log aside and has the others\'', async () => {

@@ -20,7 +20,7 @@ const COMPOSER = 'providers/registry.ts'
  *
  * @typedef {object} Arrow
  * @property {(target: string, room: string, from: string) => string | undefined} file
- * @property {(name: string) => string | undefined} [module]
+ * @property {(name: string, from: string) => string | undefined} [module]
  */
 
 /** @type {Readonly<Record<string, Arrow>>} */
@@ -54,7 +54,11 @@ const ARROWS = {
   },
   contracts: {
     file: (_target, room) => `contracts import nothing of ${room}`,
-    module: (name) => (name === 'cmesh/sdk' || name.startsWith('cmesh/sdk/') ? undefined : `contracts import nothing but their SDK, not ${name}`),
+    module: (name, from) => {
+      if (name === 'cmesh/sdk' || name.startsWith('cmesh/sdk/')) return undefined
+      if (name.startsWith('rt/') && from.startsWith('contracts/sdk/')) return undefined
+      return `contracts import nothing but their SDK, not ${name}`
+    },
   },
   bench: { file: (_target, room) => (room === 'test' ? 'the benchmarks do not import test' : undefined) },
   test: { file: () => undefined },
@@ -93,7 +97,7 @@ export const arrowsRule = {
  * @returns {string | undefined}
  */
 function judge(arrow, from, room, source) {
-  if (!source.startsWith('.')) return arrow.module?.(source)
+  if (!source.startsWith('.')) return arrow.module?.(source, from)
   const target = path.posix.join(path.posix.dirname(from), source)
   const other = roomOf(target)
   if (other === room || other === undefined) return undefined

@@ -45,6 +45,7 @@ const REFUSED: readonly (readonly [file: string, imports: string, complaint: str
   ['client/names.ts', "import Hypercore from 'hypercore'", 'hypercore is a node\'s, not a client\'s.'],
   ['contracts/hello/index.ts', "import { LIMITS } from '../../cmtp/limits'", 'contracts import nothing of cmtp.'],
   ['contracts/hello/index.ts', "import { readFile } from 'node:fs'", 'contracts import nothing but their SDK, not node:fs.'],
+  ['contracts/hello/index.ts', "import { OBJECT_OVERHEAD } from 'rt/common'", 'contracts import nothing but their SDK, not rt/common.'],
   ['bench/routing.ts', "import { startBroker } from '../test/support/broker.ts'", 'the benchmarks do not import test.'],
 ]
 
@@ -58,6 +59,7 @@ const ALLOWED: readonly (readonly [file: string, imports: string])[] = [
   ['node/bus.ts', "import { connectNats } from '../providers/bus/nats.ts'"],
   ['client/cli/main.ts', "import { connect } from '../index.ts'\nimport { CMeshError } from '../../cmtp/errors.ts'"],
   ['client/cli/up.ts', "export const entry = new URL('../../node/main.js', import.meta.url)"],
+  ['contracts/sdk/text.ts', "import { OBJECT_OVERHEAD } from 'rt/common'"],
   ['contracts/hello/index.ts', "import { Map } from 'cmesh/sdk'\nimport { greet } from './greet'"],
   ['test/node/boot.test.ts', "import { MeshNode } from '../../node/node.ts'\nimport { MockEvents } from '../../providers/events/mock.ts'"],
 ]

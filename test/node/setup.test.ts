@@ -298,6 +298,25 @@ describe('the build', () => {
   })
 })
 
+describe('a program of a mesh', () => {
+  const programs = ['main.js', 'cluster/main.js', 'archive/main.js'].map(name => [name, path.join(REPOSITORY, 'dist', 'node', name)] as const)
+
+  test.each(programs)('is one file, which imports packages alone: %s', async (_, file) => {
+    const text = await readFile(file, 'utf8')
+    const imported = [...text.matchAll(/^(?:import|export)\b[^'"]*?["']([^"']+)["'];?$|\bimport\(["']([^"']+)["']\)/gm)].map(([, from, loaded]) => from ?? loaded)
+    expect(imported).toContain('node:path')
+    expect(imported.filter(name => name?.startsWith('.'))).toEqual([])
+  })
+
+  test.each(programs)('looks for what lies beside its modules where they lie: %s', async (_, file) => {
+    const text = await readFile(file, 'utf8')
+    const places = [...text.matchAll(/\bnew URL\(["'](\.[^"']+)["'], import\.meta\.url\)\.href/g)].map(([, place]) => place ?? '')
+    expect(places.length).toBe(text.split('import.meta.url').length - 1)
+    expect(places.length).toBeGreaterThan(0)
+    expect(places.filter(place => !existsSync(path.resolve(path.dirname(file), place)))).toEqual([])
+  })
+})
+
 describe('the lock', () => {
   test('lets one in at a time, and the next after a failure', async () => {
     const order: string[] = []

@@ -8,6 +8,8 @@ import { GAUGE_BYTES, GAUGE_TEXT, gaugeOf } from '../../providers/contracts/gaug
 import type { ContractInstance } from '../../providers/contracts/instance.ts'
 import { MemoryView } from '../../providers/contracts/memory.ts'
 import { HOST_FAULT } from '../../providers/contracts/meter/index.ts'
+import { Outputs } from '../../providers/contracts/outputs.ts'
+import { ownGlobalsModule, puttingBack, type KeptGlobal } from '../../providers/contracts/own-globals.ts'
 import { SortedKeys, type KeyCursor } from '../../providers/contracts/sorted-keys.ts'
 import { stopOf } from '../../providers/contracts/traps.ts'
 import { WasmEngine } from '../../providers/contracts/wasm.ts'
@@ -67,10 +69,51 @@ describe('the gauge', () => {
     gauge.arm(Number.MAX_SAFE_INTEGER, 40_000)
     expect([gas.value, slots.value, reach.value, gauge.reach()]).toEqual([2n ** 53n - 1n, 40_000, 0, 0])
     expect([gauge.take(1), gauge.gas()]).toEqual([1, Number.MAX_SAFE_INTEGER - 1])
-    expect([gauge.take(Number.MAX_SAFE_INTEGER - 1), gauge.gas()]).toEqual([1, 0])
+    expect([gauge.take(2 ** 31 - 1), gauge.gas()]).toEqual([1, Number.MAX_SAFE_INTEGER - 2 ** 31])
+    expect([gauge.takeMuch(Number.MAX_SAFE_INTEGER - 2 ** 31), gauge.gas()]).toEqual([1, 0])
     expect([gauge.take(7), gauge.gas()]).toEqual([0, -7])
+    expect([gauge.takeMuch(2 ** 40), gauge.gas()]).toEqual([0, -7 - 2 ** 40])
     slots.value = -3
     expect(gauge.slots()).toBe(-3)
+  })
+})
+
+describe('an instance\'s own globals', () => {
+  test('are put back bit for bit, whatever their types and however often', () => {
+    const Global = WebAssembly.Global as unknown as new (type: object, value: unknown) => WebAssembly.Global
+    const TYPES = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c }
+    const each = fc.oneof(
+      fc.tuple(fc.constant('i32' as const), fc.integer(), fc.integer()), fc.tuple(fc.constant('i64' as const), fc.bigInt(-(2n ** 63n), 2n ** 63n - 1n), fc.bigInt(0n, 9n)),
+      fc.tuple(fc.constant('f32' as const), fc.float({ noNaN: true }), fc.float()), fc.tuple(fc.constant('f64' as const), fc.double({ noNaN: true }), fc.double()),
+    )
+    fc.assert(fc.property(fc.array(each, { maxLength: 70, size: 'max' }), (made) => {
+      const globals = made.map(([type, value]) => new Global({ value: type, mutable: true }, value))
+      const putBack = puttingBack(ownGlobalsModule(made.map(([type]) => TYPES[type])), globals.map((global): KeptGlobal => [global, global.value]))
+      for (let round = 0; round < 2; round++) {
+        globals.forEach((global, i) => { global.value = (made[i] as (typeof made)[number])[2] })
+        putBack()
+        globals.forEach((global, i) => { expect(Object.is(global.value, (made[i] as (typeof made)[number])[1])).toBe(true) })
+      }
+    }), { numRuns: 60 })
+  })
+})
+
+describe('the output of a view', () => {
+  test('is what stands in the memory, and known to be ASCII only where it is', () => {
+    const outputs = new Outputs()
+    const view = new MemoryView(new WebAssembly.Memory({ initial: 1, maximum: 1 }))
+    const kept: (readonly [Uint8Array, Buffer])[] = []
+    const place = fc.record({ at: fc.nat(600), length: fc.oneof(fc.nat(40), fc.nat(530)), odd: fc.option(fc.nat(530)), behind: fc.boolean() })
+    fc.assert(fc.property(place, ({ at, length, odd, behind }) => {
+      view.bytes.fill(0x61, 0, at + length).fill(behind ? 0xff : 0x62, at + length, at + length + 8)
+      if (odd !== null && odd < length) view.bytes[at + odd] = 0x80 + (odd & 0x7f)
+      const output = outputs.copy(view, at, length)
+      const expected = Buffer.from(view.bytes.slice(at, at + length))
+      expect(Buffer.from(output).equals(expected)).toBe(true)
+      if (outputs.ascii) expect(expected.every((byte) => byte < 0x80)).toBe(true)
+      kept.push([output, expected])
+    }), { numRuns: 500 })
+    expect(kept.every(([output, expected]) => expected.equals(output))).toBe(true)
   })
 })
 

@@ -4,8 +4,7 @@ import { headers, type Msg, type MsgHdrs } from '@nats-io/nats-core'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { ChannelTail, type Stored } from '../../providers/events/channel-tail.ts'
 import { Patience } from '../../providers/bus/patience.ts'
-import { StoredFeed } from '../../providers/events/stored-feed.ts'
-import type { StreamReader } from '../../providers/events/stream-reader.ts'
+import { StoredFeed, type Gone, type Standing } from '../../providers/events/stored-feed.ts'
 import type { JetStreamBus } from '../../providers/jetstream/calls.ts'
 import type { BusStatus } from '../../services/bus/provider.ts'
 import type { MeshEvent } from '../../services/events/provider.ts'
@@ -143,15 +142,15 @@ describe('a live subscription', () => {
 /** A broker of which the test says what it does. */
 /** With `looksByTick` the feed is compared with the stream once for each `tick`, however often it asks. */
 function scripted(looksByTick = false): {
-  feed: StoredFeed, log: string[], stream: { head: number }
+  feed: StoredFeed, log: string[], stream: { head: number, made: string, gone: boolean }
   deliver(seq: number, time?: string): void
   status(next: BusStatus): void
   tick(): Promise<void>
+  looks: ((found: Standing | Gone) => void)[]
 } {
   const log: string[] = []
-  const stream = { head: 0 }
-  const looks: ((head: number) => void)[] = []
-  let started = false
+  const stream = { head: 0, made: 'at first', gone: false }
+  const looks: ((found: Standing | Gone) => void)[] = []
   let callback: (failure: Error | null, message: Msg) => void = () => undefined
   let listener: (status: BusStatus) => void = () => undefined
   const bus = {
@@ -168,18 +167,18 @@ function scripted(looksByTick = false): {
       },
     },
   }
-  const info = async (): Promise<object> => ({ state: { last_seq: stream.head }, config: { name: 'S' } })
+  const look = (): Standing | Gone => (stream.gone ? { gone: 'S' } : { head: stream.head, made: stream.made })
   const feed = new StoredFeed({
     bus: bus as unknown as JetStreamBus,
-    manager: { streams: { info } } as never,
-    reader: {
-      head: () => {
-        if (looksByTick && started) return new Promise<number>(resolve => { looks.push(resolve) })
-        started = true
-        return Promise.resolve(stream.head)
-      },
-    } as StreamReader,
-    stream: { name: 'S' },
+    stream: 'S',
+    look: () => (looksByTick ? new Promise(resolve => { looks.push(resolve) }) : Promise.resolve(look())),
+    ensure: async () => {
+      if (stream.gone) {
+        log.push('made anew')
+        Object.assign(stream, { head: 0, made: 'by the feed', gone: false })
+      }
+      return { head: stream.head, made: stream.made }
+    },
     checkMs: 5,
     patience: new Patience({ readyMs: 0 }),
     onStored: (channel, { seq, previous, event: whole }) => {
@@ -190,7 +189,7 @@ function scripted(looksByTick = false): {
     onFailure: failure => { log.push(failure.message) },
   })
   return {
-    feed, log, stream,
+    feed, log, stream, looks,
     deliver: (seq, time) => {
       const hdrs: MsgHdrs = headers()
       hdrs.set('Nats-Subject', 'cmesh.v1.evt.a')
@@ -205,7 +204,7 @@ function scripted(looksByTick = false): {
     },
     tick: async () => {
       while (looks.length === 0) await turn()
-      looks.shift()?.(stream.head)
+      looks.shift()?.(look())
       await turn()
     },
   }
@@ -253,6 +252,34 @@ describe('the feed of stored events', () => {
     expect(feed.head).toBe(4)
   })
 
+  test('finds out that another stream stands there which has gone further than it was fed', async () => {
+    const { feed, log, stream, deliver, tick } = scripted(true)
+    await feed.start()
+    deliver(1)
+    Object.assign(stream, { head: 7, made: '2026-01-02' })
+    await tick()
+    expect(log).toEqual(['a 0<1', 'The JetStream stream S cannot be used: it was made anew at 2026-01-02.', 'restarted at 7', 'missed'])
+    await tick()
+    deliver(8)
+    feed.close()
+    expect(log.slice(4)).toEqual(['a 7<8', 'unsubscribed'])
+  })
+
+  test('takes an answer of before it took up another stream for none', async () => {
+    const { feed, log, stream, tick, status, looks } = scripted(true)
+    await feed.start()
+    while (looks.length === 0) await turn()
+    status('disconnected')
+    Object.assign(stream, { head: 0, made: '2026-01-02' })
+    status('connected')
+    while (!log.includes('restarted at 0')) await turn()
+    const before = log.length
+    looks.shift()?.({ head: 0, made: 'at first' })
+    await tick()
+    feed.close()
+    expect(log.slice(before)).toEqual(['unsubscribed'])
+  })
+
   test('finds out by itself that the newest event was lost, and not before a second look', async () => {
     const { feed, log, stream, tick } = scripted(true)
     await feed.start()
@@ -289,6 +316,21 @@ describe('the feed of stored events', () => {
     expect(log).toEqual([
       'The JetStream stream S cannot be used: it ends at 2 where 5 was seen, so it was made anew.',
       'restarted at 2', 'missed', 'a 2<3', 'unsubscribed',
+    ])
+  })
+
+  test('has a stream made anew that somebody deleted under it', async () => {
+    const { feed, log, deliver, stream, tick } = scripted(true)
+    stream.head = 5
+    await feed.start()
+    stream.gone = true
+    await tick()
+    deliver(1)
+    feed.close()
+    expect(log).toEqual([
+      'The JetStream stream S cannot be used: somebody deleted it, with all that was in it; it is made anew.', 'made anew',
+      'The JetStream stream S cannot be used: it ends at 0 where 5 was seen, so it was made anew.',
+      'restarted at 0', 'missed', 'missed', 'a 0<1', 'unsubscribed',
     ])
   })
 })

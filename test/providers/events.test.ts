@@ -318,4 +318,31 @@ describe('when the connection is lost', () => {
     await bus.close()
     await way.close()
   })
+
+  test.each(['CMESH_EVENTS', 'CMESH_EVENTS_DEAD', 'CMESH_EVENTS_FLOORS'])('%s deleted by somebody is made again without a restart, and groups with it', async gone => {
+    const bus = await connectNats({ servers: broker.broker.url, ...broker.broker.core })
+    const events = eventsOn(bus, { checkMs: 20 })
+    await events.start()
+    const channel = `gone-${gone.toLowerCase().replaceAll('_', '-')}`
+    const { events: seen, handler, reached } = collector(2)
+    events.subscribe(channel, handler)
+    await events.publish(channel, bytes('old'))
+    const streams = (await jetstreamManager(broker.core.connection)).streams
+    await streams.delete(gone)
+    // Seen, and made anew.
+    while ((await streams.names().next()).every(name => name !== gone)) await new Promise(resolve => { setImmediate(resolve) })
+    await events.publish(channel, bytes('new'), { deadlineMs: Date.now() + 60_000 })
+    await reached
+    expect(seen.map(event => text(event.data))).toEqual(['old', 'new'])
+    expect(text((await events.latest(channel))?.data ?? bytes(''))).toBe('new')
+    await events.groups.open(channel, 'workers', { from: 'first', ackWaitMs: 30_000, attempts: 3, backoffMs: 0 })
+    const taken = await events.groups.take(channel, 'workers', { max: 10, waitMs: 5_000 })
+    expect(taken.at(-1)?.event).toMatchObject({ channel, data: bytes('new') })
+    await events.letters.put('ab', bytes('letter'), 'owner')
+    expect((await events.letters.get('ab'))?.data).toEqual(Buffer.from('letter'))
+    expect(events.failures.map(failure => failure.message)).toContain(
+      `The JetStream stream ${gone} cannot be used: somebody deleted it, with all that was in it; it is made anew.`)
+    await events.stop()
+    await bus.close()
+  })
 })

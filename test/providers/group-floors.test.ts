@@ -18,9 +18,10 @@ import { until } from '../client/support/until.ts'
 import { BrokerCluster } from '../support/broker-cluster.ts'
 import { statusOf } from '../support/bus-status.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
+import { gather } from '../support/gather.ts'
 
 const SETTINGS: GroupSettings = { from: 'first', ackWaitMs: 60_000, attempts: 5, backoffMs: 10 }
-const SURE = { max: 20, waitMs: 10_000 }
+const SURE = { max: 64, waitMs: 10_000 }
 const texts = (taken: readonly Taken[]): string[] => taken.map(({ event }) => Buffer.from(event.data).toString())
 const text = (from: number, to: number): string[] => Array.from({ length: to - from + 1 }, (_, i) => `${from + i}`)
 
@@ -61,10 +62,19 @@ async function publish(channel: string, from: number, to: number): Promise<void>
   for (const each of text(from, to)) await one.publish(channel, Buffer.from(each))
 }
 
+/** So many events of the group, or more where there are more. */
+function take(channel: string, count: number, events = one, group = 'g'): Promise<Taken[]> {
+  return gather(count, () => events.groups.take(channel, group, SURE))
+}
+
+/** So many, and no more. */
+function takeOnly(channel: string, count: number, events = one): Promise<Taken[]> {
+  return gather(count, max => events.groups.take(channel, 'g', { ...SURE, max }))
+}
+
 /** Takes so many and is done with them; resolves once that is noted. */
 async function settle(channel: string, count: number, events = one): Promise<void> {
-  const taken = await events.groups.take(channel, 'g', { max: count, waitMs: 10_000 })
-  expect(taken).toHaveLength(count)
+  const taken = await takeOnly(channel, count, events)
   for (const { token } of taken) await events.groups.done(channel, 'g', token)
   await noted(channel, taken.at(-1)?.event.seq ?? 0)
 }
@@ -129,7 +139,7 @@ describe('a group whose position the broker lost', () => {
     // By several nodes in turn: what the last one was done with is noted, too.
     for (const node of [one, two, one]) await settle(channel, 1, node)
     await loseStates()
-    const taken = await one.groups.take(channel, 'g', SURE)
+    const taken = await take(channel, 2)
     expect(taken.map(({ event, attempt }) => `${Buffer.from(event.data).toString()} ${attempt}`)).toEqual(['4 1', '5 1'])
     expect(await one.groups.state(channel, 'g')).toEqual({ channel, group: 'g', settings: SETTINGS, waiting: 0, inHand: 2 })
   })
@@ -139,7 +149,7 @@ describe('a group whose position the broker lost', () => {
     await settle(channel, 3)
     await manager.streams.purge('CMESH_EVENTS_FLOORS')
     await loseStates()
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 5))
+    expect(texts(await take(channel, 5))).toEqual(text(1, 5))
   })
 
   test('goes on so each time, and whichever node is asked', async () => {
@@ -149,16 +159,16 @@ describe('a group whose position the broker lost', () => {
       await loseStates()
       await publish(channel, next, next)
     }
-    expect(texts(await two.groups.take(channel, 'g', SURE))).toEqual(text(4, 6))
+    expect(texts(await take(channel, 3, two))).toEqual(text(4, 6))
   })
 
   test('gets again what was in hand or settled behind that, and nothing is skipped', async () => {
     const channel = await filled(4)
-    const [first, held, third] = await one.groups.take(channel, 'g', { max: 3, waitMs: 10_000 })
+    const [first, held, third] = await takeOnly(channel, 3)
     for (const taken of [first, third]) await one.groups.done(channel, 'g', taken?.token ?? '')
     await noted(channel, first?.event.seq ?? 0)
     await loseStates()
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(2, 4))
+    expect(texts(await take(channel, 3))).toEqual(text(2, 4))
     // A token of before is good for its event, in whoever's hand it is.
     await two.groups.done(channel, 'g', held?.token ?? '')
     expect(await one.groups.state(channel, 'g')).toMatchObject({ inHand: 2 })
@@ -170,8 +180,8 @@ describe('a group whose position the broker lost', () => {
     await one.groups.open(channel, 'other', { ...SETTINGS, from: from === 'new' ? from : events[from - 1]?.seq ?? 0 })
     await loseStates()
     await publish(channel, 4, 4)
-    expect(texts(await two.groups.take(channel, 'other', SURE))).toEqual(text(first, 4))
-    expect(texts(await two.groups.take(channel, 'g', SURE))).toEqual(text(1, 4))
+    expect(texts(await take(channel, 5 - first, two, 'other'))).toEqual(text(first, 4))
+    expect(texts(await take(channel, 4, two))).toEqual(text(1, 4))
   })
 
   test('gives each event to one member, however many nodes find out at once', async () => {
@@ -195,16 +205,16 @@ describe('a group whose position the broker lost', () => {
     const { seq = 0 } = (await one.range(channel, {}))[4] ?? {}
     await manager.streams.purge('CMESH_EVENTS', { seq })
     await loseStates()
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(5, 6))
+    expect(texts(await take(channel, 2))).toEqual(text(5, 6))
     await manager.streams.purge('CMESH_EVENTS')
     await loseStates()
     await publish(channel, 7, 7)
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(['7'])
+    expect(texts(await take(channel, 1))).toEqual(['7'])
   })
 
   test('gets what was put back for it and not done, and no more', async () => {
     const channel = await filled(2)
-    const taken = await one.groups.take(channel, 'g', { max: 2, waitMs: 10_000 })
+    const taken = await takeOnly(channel, 2)
     for (const { token, event } of taken) {
       await one.groups.done(channel, 'g', token)
       await one.groups.putBack('g', event, `letter of ${event.seq}`)
@@ -222,9 +232,9 @@ describe('a group whose position the broker lost', () => {
   test('is not lost by half a state either', async () => {
     const channel = await filled(30)
     await settle(channel, 5)
-    expect(await one.groups.take(channel, 'g', { max: 20, waitMs: 10_000 })).toHaveLength(20)
+    await takeOnly(channel, 20)
     await loseStates(0.5)
-    const taken = await one.groups.take(channel, 'g', { max: 30, waitMs: 10_000 }).then(texts, (error: unknown) => (error as { code: string }).code)
+    const taken = await take(channel, 25).then(texts, (error: unknown) => (error as { code: string }).code)
     // One that writes the file in one go never leaves half of it, and may know nothing of a group where it finds that.
     expect(writesInPlace() ? [text(6, 30)] : [text(6, 30), 'CMESH_EVENTS_NO_GROUP']).toContainEqual(taken)
   })
@@ -243,7 +253,7 @@ describe('a note', () => {
     expect(first).toMatchObject({ attempt: 1 })
     expect(texts(await two.groups.take(channel, 'g', { max: 1, waitMs: 10_000 }))).toEqual(['2'])
     await loseStates()
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 3))
+    expect(texts(await take(channel, 3))).toEqual(text(1, 3))
   })
 
   test('does not count for one that was removed by who knows nothing of notes', async () => {
@@ -255,7 +265,7 @@ describe('a note', () => {
     await expect(two.groups.take(channel, 'g', SURE)).rejects.toMatchObject({ code: 'CMESH_EVENTS_NO_GROUP' })
     await two.groups.open(channel, 'g', SETTINGS)
     await loseStates()
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 3))
+    expect(texts(await take(channel, 3))).toEqual(text(1, 3))
   })
 
   test('does not count where the stream ends before it, or has other events there', async () => {
@@ -265,11 +275,11 @@ describe('a note', () => {
     const { seq = 0 } = (await one.range(channel, {}))[0] ?? {}
     await writeNote(consumer, { born, floor: seq + 1_000 })
     await loseStates()
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 2))
+    expect(texts(await take(channel, 2))).toEqual(text(1, 2))
     await writeNote(consumer, { born, floor: seq + 3 })
     await publish(channel, 3, 5)
     await loseStates()
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 5))
+    expect(texts(await take(channel, 5))).toEqual(text(1, 5))
   })
 
   test.each(['', 'null', '{"floor":2}', '{"born":1,"floor":2}', '{"born":"$","floor":"2"}', '{"born":"$","floor":2.5}', '{'])('that nobody wrote is of no group: %s', async note => {
@@ -277,13 +287,13 @@ describe('a note', () => {
     const consumer = await consumerOf(channel)
     await buses[0].connection.request(floorSubject(consumer), note.replace('$', (await noteOf(consumer))?.born ?? ''))
     await loseStates()
-    expect(texts(await one.groups.take(channel, 'g', SURE))).toEqual(text(1, 2))
+    expect(texts(await take(channel, 2))).toEqual(text(1, 2))
     expect(await noteOf(consumer)).toEqual({ born: expect.any(String), floor: 0 })
   })
 
   test('says nothing of what a token claims', async () => {
     const channel = await filled(4)
-    const [first, second, third] = await one.groups.take(channel, 'g', { max: 3, waitMs: 10_000 })
+    const [first, second, third] = await takeOnly(channel, 3)
     // Servers since 2.10 say nothing to it.
     await one.groups.done(channel, 'g', `0.1.${(third?.event.seq ?? 0) + 1}.1.1`)
       .catch((error: unknown) => { expect(error).toMatchObject({ code: 'CMESH_BUS_TIMEOUT' }) })
@@ -348,7 +358,7 @@ describe('making a consumer anew', () => {
     expect(await noteOf(consumer)).toMatchObject({ ...before, config: { opt_start_seq: (before?.floor ?? 0) + 1 } })
     await expect(consumerOf(channel)).rejects.toThrow('the broker has no consumer')
     // A member that hears of no group opens it, and would begin with what is still to come.
-    const [opened, taken] = await Promise.all([two.groups.open(channel, 'g', { ...SETTINGS, from: 'new' }), one.groups.take(channel, 'g', SURE)])
+    const [opened, taken] = await Promise.all([two.groups.open(channel, 'g', { ...SETTINGS, from: 'new' }), take(channel, 2)])
     expect(opened).toMatchObject({ settings: { from: 'first', attempts: 7 } })
     expect(texts(taken)).toEqual(['2', '3'])
     expect(await noteOf(consumer)).toEqual(before)
@@ -380,7 +390,7 @@ describe('making a consumer anew', () => {
     await manager.consumers.delete('CMESH_EVENTS', consumer)
     await manager.consumers.add('CMESH_EVENTS', config)
     expect(texts(await one.groups.take(channel, 'g', { max: 1, waitMs: 10_000 }))).toEqual(['3'])
-    expect(texts(await two.groups.take(channel, 'g', SURE))).toEqual(['4'])
+    expect(texts(await take(channel, 1, two))).toEqual(['4'])
   })
 
   test('is waited for by who waits for events, and by who settles one', async () => {
@@ -421,8 +431,8 @@ test('where several brokers keep the groups nothing is noted, and all is as with
     await events.start()
     for (const each of text(1, 3)) await events.publish('three', Buffer.from(each))
     await events.groups.open('three', 'g', SETTINGS)
-    const [first, ...more] = await events.groups.take('three', 'g', { max: 2, waitMs: 10_000 })
-    expect(texts([...more, ...await events.groups.take('three', 'g', SURE)])).toEqual(['2', '3'])
+    const [first, ...more] = await take('three', 3, events)
+    expect(texts(more)).toEqual(['2', '3'])
     await events.groups.done('three', 'g', first?.token ?? '')
     expect(await events.groups.state('three', 'g')).toMatchObject({ waiting: 0, inHand: 2 })
     await events.groups.remove('three', 'g')

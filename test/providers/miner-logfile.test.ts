@@ -234,7 +234,7 @@ describe('following a log file', () => {
     // Looked at all the way, and what waits for the collector does not count.
     let [most, looks] = [0, 0]
     await Promise.all([until(1), lookUntil(source, () => {
-      if (looks++ % 128 === 0) {
+      if (looks++ % 2_048 === 0) {
         gc()
         most = Math.max(most, process.memoryUsage().arrayBuffers - before)
       }

@@ -70,7 +70,10 @@ async function opened(memory = new Memory(), snapshotWrites = 40, at = dir, snap
   }
 }
 
-const snapshotsIn = async (at = dir): Promise<string[]> => (await readdir(join(at, 'snapshots')).catch(() => [])).filter(name => name.endsWith('.snapshot')).sort()
+const filesIn = (at: string): Promise<string[]> => readdir(join(at, 'snapshots')).catch(() => [])
+
+/** Those that a log may be opened with, oldest first: what is under way is called otherwise. */
+const snapshotsIn = async (at = dir): Promise<string[]> => (await filesIn(at)).filter(name => /^\d{16}\.snapshot$/.test(name)).sort()
 
 /** A log of `blocks` blocks over few keys, with a snapshot of some place near its end. */
 async function snapshotted(blocks = 200): Promise<Opened> {
@@ -137,6 +140,7 @@ describe('a snapshot', () => {
   test('is kept with the one before it, and no third; what a killed one left is cleared', async () => {
     await snapshotted()
     await writeFile(join(dir, 'snapshots', 'new.snapshot.part'), 'torn')
+    await writeFile(join(dir, 'snapshots', 'new.snapshot'), 'whole, and not named yet')
     const one = await opened()
     const seen = new Set<string>()
     for (let i = 0; seen.size < 5; i++) {
@@ -144,9 +148,9 @@ describe('a snapshot', () => {
       for (const name of await snapshotsIn()) seen.add(name)
     }
     await one.store.close()
-    const names = (await readdir(join(dir, 'snapshots'))).filter(name => name !== 'new.snapshot')
+    const names = await filesIn(dir)
     expect(names.length).toBeLessThanOrEqual(3)
-    expect(names.filter(name => name.endsWith('.part'))).toEqual([])
+    expect(names).toEqual(await snapshotsIn())
   })
 
   test('is not used where an older block has to be seen', async () => {

@@ -191,7 +191,13 @@ export class NodeRoom {
     try {
       await until('the brokers are gone', () => !brokers.some(isAlive))
     } finally {
-      for (const broker of brokers.filter(isAlive)) process.kill(broker, 'SIGKILL')
+      for (const broker of brokers.filter(isAlive)) {
+        try {
+          process.kill(broker, 'SIGKILL')
+        } catch {
+          // It went since it was looked at.
+        }
+      }
       await Promise.all(this.#dirs.splice(0).map(dir => rm(dir, { recursive: true, force: true })))
     }
     if (leaks.length > 0) throw new Error(`secrets were written down:\n${leaks.join('\n')}`)

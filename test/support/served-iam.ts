@@ -26,7 +26,7 @@ export async function serveIam({ did, guard, iam, log }: IamNode, { mesh, door }
   })
   dispatcher.attach('iam', endpoint.call)
   // Nothing is asked for by name.
-  const registrar = { resolve: (): never => { throw new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name: '' }) } }
+  const registrar = { resolve: (): never => { throw new CMeshError('CMESH_REGISTRAR_NOT_FOUND', { name: '' }) }, fresh: () => undefined }
   const frontDoor = new FrontDoor({ node: did, guard, registrar, dispatcher, deadlines: new Deadlines(clock), clock, log })
   const router = new Router({ bus: mesh, frontDoor, log })
   const listener = new IamListener({ buses: [door, mesh], iam, node: did, clock, log })

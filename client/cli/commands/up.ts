@@ -1,5 +1,6 @@
 /** `cmesh up`: runs a node, or a cluster of them, on this machine until Ctrl-C, with the user's identity as the mesh's operator. */
 import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { InvalidArgumentError, type Command } from 'commander'
 import { CMeshError } from '../../../cmtp/errors.ts'
@@ -20,7 +21,7 @@ interface UpOptions extends JsonOption {
   readonly operator?: string
   readonly identity: string
   readonly set: readonly string[]
-  readonly logLevel: string
+  readonly logLevel?: string
 }
 
 const PORT = integerFrom(1, 65_535)
@@ -32,10 +33,10 @@ export function up(program: Command, terminal: Terminal): void {
     .option('--port <n>', 'loopback port of its nats-server (default: the one used last, else a free one)', PORT)
     .option('--http-port <n>', 'loopback port of /healthz and /metrics (default: a free one)', PORT)
     .option('--nats-url <url>', 'an existing NATS server or cluster instead of its own')
-    .option('--operator <did>', 'who holds every right, recorded when the mesh begins (default: CMESH_OPERATOR, else you)', didFrom)
+    .option('--operator <did>', 'who holds every right, recorded when the mesh begins (default: as CMESH_OPERATOR or the file CMESH_CONFIG says, else you)', didFrom)
     .option('--identity <name>', 'which of your identities you are', 'default')
     .option('--set <key=value>', 'any setting of docs/configuration.md; may be repeated', keyValue, [])
-    .option('--log-level <level>', 'silent, error, warn, info or debug', 'warn')
+    .option('--log-level <level>', 'silent, error, warn, info or debug (default: as CMESH_LOG_LEVEL or the file CMESH_CONFIG says, else warn)')
     .addHelpText('after', examples(
       ['cmesh up', 'a mesh of one node, you as its operator'],
       ['cmesh up --data ./mesh --http-port 8080', 'in a directory of its own'],
@@ -45,16 +46,18 @@ export function up(program: Command, terminal: Terminal): void {
     .action(async (options: UpOptions, command: Command) => {
       if (options.operator !== undefined) refuseIdle(command, ['identity'], '--operator says who holds every right, and up does nothing else as you.')
       if (options.natsUrl !== undefined) refuseIdle(command, ['port'], 'with --nats-url no nats-server is started.')
-      const given = operatorOf(options, terminal.env)
+      const many = options.nodes > 1
+      // The nodes of a cluster have files of their own.
+      const said = await saidElsewhere(terminal.env, many ? undefined : terminal.env['CMESH_CONFIG'])
+      const given = setting('operator', options.operator, options.set, said)
       const operator = given ?? (await identities(terminal).loadOrCreateIdentity(options.identity)).did
       const dir = options.data ?? defaultDataDir(terminal.env)
-      const many = options.nodes > 1
       if (many && options.natsUrl !== undefined) throw usage('--nodes starts brokers of its own; on a cluster by --nats-url each node is started by itself (docs/cluster.md).')
       if (!many && existsSync(path.join(dir, 'cluster', 'cluster.json'))) {
         throw new CMeshError('CMESH_CLUSTER_DATA', { path: dir, reason: 'it holds a mesh of several nodes: start it with --nodes, as it was made' })
       }
       const args = [
-        '--data', dir, '--operator', operator, '--log-level', options.logLevel,
+        '--data', dir, '--operator', operator, '--log-level', setting('log.level', options.logLevel, options.set, said) ?? 'warn',
         ...(many ? ['--nodes', String(options.nodes)] : []),
         ...(options.port === undefined ? [] : ['--port', String(options.port)]),
         ...(options.httpPort === undefined ? [] : ['--http-port', String(options.httpPort)]),
@@ -91,10 +94,22 @@ export function up(program: Command, terminal: Terminal): void {
     })
 }
 
-/** The operator that was asked for. What `--set` says counts over the flag, as for the node; `undefined` where nothing was said. */
-function operatorOf({ set, operator }: UpOptions, env: NodeJS.ProcessEnv): string | undefined {
-  const pair = set.findLast((each) => each.startsWith('operator='))
-  return (pair?.slice('operator='.length) ?? operator) || env['CMESH_OPERATOR'] || undefined
+/** What was asked for. `--set` counts over the flag, as for the node, and both over what is said elsewhere; `undefined` where nothing was said. */
+function setting(key: string, flag: string | undefined, set: readonly string[], elsewhere: Readonly<Record<string, unknown>>): string | undefined {
+  const pair = set.findLast((each) => each.startsWith(`${key}=`))
+  const said = elsewhere[key]
+  return (pair?.slice(key.length + 1) ?? flag) || (typeof said === 'string' ? said : '') || undefined
+}
+
+/** What a node would find of these settings without the flags that it gets from here: in its environment, else in its file. */
+async function saidElsewhere(env: NodeJS.ProcessEnv, file: string | undefined): Promise<Readonly<Record<string, unknown>>> {
+  let inFile: Record<string, unknown> = {}
+  try {
+    if (file !== undefined && file !== '') inFile = Object(JSON.parse(await readFile(file, 'utf8'))) as Record<string, unknown>
+  } catch {
+    // The node says what is wrong with it.
+  }
+  return { 'operator': env['CMESH_OPERATOR'] || inFile['operator'], 'log.level': env['CMESH_LOG_LEVEL'] || inFile['log.level'] }
 }
 
 /** What a supervisor says beside what a node does. */

@@ -1,9 +1,9 @@
 /** What a dry run came to, for a person: each call in a line, and the first difference side by side. */
 import type { DryOutcome, DryReplacement } from '../../deployment.ts'
+import { grouped } from '../../grouped.ts'
 import { fields } from '../command.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
-import { grouped } from './report.ts'
 
 export function dryRunLines(terminal: Terminal, { version, codeHash, deployGas, migrate, calls, firstDifference }: DryReplacement): string[] {
   const verdict = migrate !== null && migrate.status >= 400 ? terminal.style('red', 'would be refused')

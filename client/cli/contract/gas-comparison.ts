@@ -1,8 +1,8 @@
 /** What calls cost now beside what they cost before: computed, and as a table. */
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
+import { grouped } from '../../grouped.ts'
 import type { FunctionGas, GasReport } from './kit-process.ts'
-import { grouped } from './report.ts'
 
 /** `same`: nothing changed by more than the threshold. */
 export type Verdict = 'same' | 'more' | 'less' | 'new' | 'gone'

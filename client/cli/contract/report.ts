@@ -42,8 +42,3 @@ export function functionRows(functions: readonly ContractFunction[]): [string, s
 export function kilobytes(bytes: number): string {
   return bytes < 1_024 ? `${bytes} bytes` : `${(bytes / 1_024).toFixed(1)} KiB`
 }
-
-/** Thousands apart: 1,234,567. */
-export function grouped(value: number): string {
-  return value.toLocaleString('en-US')
-}

@@ -27,15 +27,19 @@ export function output(frame: Frame, pointer: number, length: number): void {
   frame.charge(frame.run.costs.output, bytes)
   handOver(frame, bytes)
   const { run: { outputs }, instance } = frame
+  if (outputs !== undefined && bytes > 0) {
+    frame.output = outputs.copy(instance.memory, start(frame, pointer, bytes), bytes)
+    if (!outputs.ascii && !isText(frame.output)) throw stop('CMESH_CONTRACT_UTF8', 'the output is not')
+    return
+  }
   // Most functions that write say the same every time, and what is said is kept for long by whoever may be asked for it again.
   if (holds(frame, pointer, bytes, instance.said)) {
     frame.output = instance.said
     return
   }
-  const shares = outputs !== undefined && bytes > 0
-  frame.output = shares ? outputs.copy(instance.memory.bytes, start(frame, pointer, bytes), bytes) : copy(frame, pointer, bytes)
+  frame.output = copy(frame, pointer, bytes)
   if (!isText(frame.output)) throw stop('CMESH_CONTRACT_UTF8', 'the output is not')
-  if (!shares && bytes <= SHORT) instance.said = frame.output
+  if (bytes <= SHORT) instance.said = frame.output
 }
 
 const CONTEXT = { seq: 0, timeMs: 1, gas: 2 } as const

@@ -20,7 +20,7 @@ export function emit(frame: Frame, topicPointer: number, topicLength: number, po
   handOver(frame, topicSize + size)
   const topic = latin1(frame, topicPointer, topicSize)
   if (!TOPIC.test(topic)) throw stop('CMESH_CONTRACT_ABI', 'a topic has 1 to 128 characters of A-Z a-z 0-9 . _ - ~ ^')
-  run.events.push({ contract: frame.contract.address, topic, data: copy(frame, pointer, size) })
+  run.emitted({ contract: frame.contract.address, topic, data: copy(frame, pointer, size) })
 }
 
 const OK = 0
@@ -95,7 +95,7 @@ export function send(
   const refused = run.admit?.(message)
   if (refused !== undefined) throw stop(refused.failure, refused.reason)
   frame.take(setAside)
-  run.sends.push(message)
+  run.sent(message)
   return run.sends.length - 1
 }
 

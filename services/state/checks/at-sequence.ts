@@ -34,7 +34,7 @@ export class AtSequence {
     this.#parts = parts
   }
 
-  /** Resolves as the work does. Rejects with `CMESH_ROUTER_DEADLINE` where block `at` does not come in time. */
+  /** Resolves as the work does. Rejects with `CMESH_ROUTER_TIMEOUT` where block `at` does not come in time. */
   run<T>(when: When, work: () => Promise<T>): Promise<T> {
     if (this.#parts.applied() >= when.wish) return work()
     return new Promise((resolve, reject) => {
@@ -59,7 +59,7 @@ export class AtSequence {
       timer = setTimeout(() => {
         if (this.#parts.applied() >= when.at) return run()
         waiting.seq = when.at
-        timer = setTimeout(() => { fail(new CMeshError('CMESH_ROUTER_DEADLINE')) }, leftMs - patienceMs)
+        timer = setTimeout(() => { fail(new CMeshError('CMESH_ROUTER_TIMEOUT')) }, leftMs - patienceMs)
       }, patienceMs)
     })
   }

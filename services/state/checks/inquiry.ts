@@ -13,7 +13,7 @@ import { checkSubject } from './answerer.ts'
 import type { When } from './at-sequence.ts'
 import type { Ran } from './run.ts'
 import { differing, meet, tally, type Verdict, type Word } from './tally.ts'
-import { decodeAnswer, encodeQuestion, type CheckQuestion } from './wire.ts'
+import { decodeAnswer, encodeQuestion, MOST_PATIENCE_MS, type CheckQuestion } from './wire.ts'
 
 /** How long a member may be silent before another is asked beside it, in ms. */
 const SLOW_MS = 100
@@ -21,7 +21,7 @@ const SLOW_MS = 100
 const SHUNNED_MS = 5_000
 /** Times that all run the read behind a later block. */
 const ROUNDS = 5
-/** How long that block is waited for, in ms; once more so long each time. */
+/** How long that block is waited for where nothing else is said, in ms; once more so long each time. */
 const PATIENCE_MS = 20
 /** Nobody is believed that the log goes further beyond this node's than so many blocks. */
 const AHEAD = 64
@@ -32,6 +32,8 @@ export interface InquiryParts {
   readonly members: () => readonly string[]
   readonly clock: Pick<Clock, 'nowMs'>
   readonly log: Log
+  /** How long a block that is still to come is waited for, in ms, once more so long each time. Default 20. */
+  readonly patienceMs?: number
 }
 
 /** What is asked, but for the block. */
@@ -91,7 +93,7 @@ export class Inquiries {
         return { ...verdict, ran, quorum, members: all.length, evidence }
       }
       const wish = Math.min(Math.max(ran.to, ...ahead.map(({ to }) => to)), ran.to + AHEAD) + 2 ** round
-      when = { ...when, wish, patienceMs: PATIENCE_MS * round }
+      when = { ...when, wish, patienceMs: Math.min((this.#parts.patienceMs ?? PATIENCE_MS) * round, MOST_PATIENCE_MS) }
       // Who has not come so far is asked again, whether it met this node or not: else those that agree at one block would alternate.
       for (const word of heard) if (word.to < wish || ahead.includes(word)) words.delete(word.did)
     }

@@ -1,15 +1,18 @@
 /**
  * Tells of reads to which members gave different results: an event on the channel `audit`, and a line of the log. An event names the address
- * without its arguments, and whose result had which hash. So many events are under way and no more: those that are left out are counted, and
- * the next one says how many they were.
+ * without its arguments, and whose result had which hash. So many are told in ten seconds, so many of them of one address, and no more: a node at
+ * fault differs at every read. Those that are left out are counted, and the next one says how many they were.
  */
 import { randomBytes } from 'node:crypto'
 import { CMeshError } from '../../../cmtp/errors.ts'
+import type { Clock } from '../../clock.ts'
 import type { Log } from '../../log.ts'
 import type { Word } from './tally.ts'
 
-/** Events under way at once. */
-const AT_ONCE = 64
+const WINDOW_MS = 10_000
+/** Told in so long, and of them those of one address. */
+const MOST = 64
+const MOST_OF_ONE = 8
 
 export interface Mismatch {
   /** Id of the request. */
@@ -30,6 +33,7 @@ export interface MismatchesParts {
   readonly node: string
   /** Publishes on the channel `audit`; an id is stored once. */
   readonly publish: (data: Uint8Array, id: string) => Promise<unknown>
+  readonly clock: Pick<Clock, 'nowMs'>
   readonly log: Log
 }
 
@@ -37,6 +41,10 @@ export class Mismatches {
   readonly #parts: MismatchesParts
   readonly #publishing = new Set<Promise<void>>()
   #omitted = 0
+  #beganMs = 0
+  #told = 0
+  /** By address. */
+  readonly #toldOf = new Map<string, number>()
 
   constructor(parts: MismatchesParts) {
     this.#parts = parts
@@ -44,7 +52,7 @@ export class Mismatches {
 
   tell({ words, ...mismatch }: Mismatch): void {
     const { node, publish, log } = this.#parts
-    if (this.#publishing.size >= AT_ONCE) {
+    if (!this.#mayTell(mismatch.fqmn)) {
       this.#omitted++
       return
     }
@@ -60,6 +68,21 @@ export class Mismatches {
       log.error({ err: error, code, message: mismatch.message }, 'that members gave different results could not be published')
     }).finally(() => { this.#publishing.delete(publishing) })
     this.#publishing.add(publishing)
+  }
+
+  #mayTell(fqmn: string): boolean {
+    const nowMs = this.#parts.clock.nowMs()
+    // A clock that was set back begins anew as well.
+    if (Math.abs(nowMs - this.#beganMs) >= WINDOW_MS) {
+      this.#beganMs = nowMs
+      this.#told = 0
+      this.#toldOf.clear()
+    }
+    const ofOne = this.#toldOf.get(fqmn) ?? 0
+    if (this.#told >= MOST || ofOne >= MOST_OF_ONE || this.#publishing.size >= MOST) return false
+    this.#told++
+    this.#toldOf.set(fqmn, ofOne + 1)
+    return true
   }
 
   /** Resolves when what was told is out, or is not going to be. */

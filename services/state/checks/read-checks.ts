@@ -21,6 +21,7 @@ import type { Clock } from '../../clock.ts'
 import type { HopNotes } from '../../endpoint.ts'
 import type { AuthContext, Guard } from '../../iam/guard.ts'
 import type { Log } from '../../log.ts'
+import { Places } from '../places.ts'
 import { Answerer, CHECK_MS, type AnswererStats } from './answerer.ts'
 import { AtSequence } from './at-sequence.ts'
 import { Inquiries, type Finding } from './inquiry.ts'
@@ -38,6 +39,8 @@ const MOST_OF_ONE = 256
 const MOST_SAMPLES = 64
 /** Told to who is refused, in ms. */
 const RETRY_AFTER_MS = 100
+/** A check is over so long before its caller's deadline, in ms, that the caller hears what it came to. */
+const HEADROOM_MS = 50
 
 /** What a node is given for it. */
 export interface ReadCheckOptions {
@@ -51,6 +54,8 @@ export interface ReadCheckOptions {
   readonly audit: (data: Uint8Array, id: string) => Promise<unknown>
   /** From 0 up to 1. Default `Math.random`. */
   readonly random?: () => number
+  /** How long members wait for a block behind which all of them are to run a read again, in ms, once more so long each time. Default 20. */
+  readonly patienceMs?: number
 }
 
 export interface ReadChecksParts extends ReadCheckOptions {
@@ -88,9 +93,8 @@ export class ReadChecks {
   readonly #inquiries: Inquiries
   readonly #answerer: Answerer
   readonly #mismatches: Mismatches
-  readonly #ofCaller = new Map<string, number>()
+  readonly #places = new Places({ what: 'the check of reads', most: MOST, mostOfOne: MOST_OF_ONE, retryAfterMs: RETRY_AFTER_MS })
   readonly #samples = new Set<Promise<void>>()
-  #underWay = 0
 
   constructor(parts: ReadChecksParts) {
     const { member, clock, log, bus, audit } = parts
@@ -98,7 +102,7 @@ export class ReadChecks {
     this.#random = parts.random ?? Math.random
     this.#sequences = new AtSequence(parts)
     this.#inquiries = new Inquiries(parts)
-    this.#mismatches = new Mismatches({ node: member.did, publish: audit, log })
+    this.#mismatches = new Mismatches({ node: member.did, publish: audit, clock, log })
     const { guard, confirm, run, gasLimit } = parts
     this.#answerer = new Answerer({ bus, member, guard, confirm, run, gasLimit, sequences: this.#sequences, clock, log, stats: this.stats })
   }
@@ -145,14 +149,12 @@ export class ReadChecks {
   }
 
   async #checked(call: Call, auth: AuthContext, notes: HopNotes): Promise<Reply> {
-    const ofCaller = this.#ofCaller.get(auth.sub) ?? 0
-    if (this.#underWay >= MOST || ofCaller >= MOST_OF_ONE) {
+    try {
+      this.#places.take(auth.sub)
+    } catch (error) {
       this.stats.busy++
-      const limit = ofCaller >= MOST_OF_ONE ? MOST_OF_ONE : MOST
-      throw new CMeshError('CMESH_ROUTER_BUSY', { what: 'the check of reads', limit, retryAfterMs: RETRY_AFTER_MS })
+      throw error
     }
-    this.#underWay++
-    this.#ofCaller.set(auth.sub, ofCaller + 1)
     try {
       const { run, gasLimit } = this.#parts
       const first = await runExactly(run, call, auth, notes, gasLimit)
@@ -162,10 +164,7 @@ export class ReadChecks {
       if (kind === 'open') throw new CMeshError('CMESH_CONSENSUS_UNCHECKED', { fqmn, count, quorum, members })
       return { ...reply, headers: encodeHeaders([...decodeHeaders(reply.headers), [CHECKED_HEADER, `${count}/${members} @${seq}`]]) }
     } finally {
-      this.#underWay--
-      const left = (this.#ofCaller.get(auth.sub) ?? 1) - 1
-      if (left === 0) this.#ofCaller.delete(auth.sub)
-      else this.#ofCaller.set(auth.sub, left)
+      this.#places.leave(auth.sub)
     }
   }
 
@@ -189,7 +188,8 @@ export class ReadChecks {
   async #inquire(call: Call, auth: AuthContext, notes: HopNotes, first: Ran): Promise<Finding> {
     const { guard, gasLimit, clock, run, confirm } = this.#parts
     const { route, body } = call
-    const deadlineMs = Math.min(call.deadlineMs, clock.nowMs() + CHECK_MS)
+    const nowMs = clock.nowMs()
+    const deadlineMs = Math.min(Math.max(call.deadlineMs - HEADROOM_MS, nowMs), nowMs + CHECK_MS)
     const asked = { deadlineMs, gasLimit, sid: auth.sid, token: guard.tokenOf(auth), fqmn: route.text, body }
     const finding = await this.#inquiries.ask(asked, first, when => this.#sequences.run(when, async () => {
       confirm(auth)

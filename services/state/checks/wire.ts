@@ -20,7 +20,7 @@ export const QUESTION_BYTES = 256 * 1024
 /** Largest answer, in bytes. */
 const ANSWER_BYTES = 256
 /** Longest that a question may ask to wait for a block that need not come, in ms. */
-const PATIENCE_MS = 1_000
+export const MOST_PATIENCE_MS = 1_000
 
 const VERSION = 1
 const MARK = Object.freeze({ question: 0x51, answer: 0x41 })
@@ -91,7 +91,7 @@ export function decodeQuestion(bytes: Uint8Array): CheckQuestion {
   const wish = from.integer('a sequence')
   if (wish < at) from.fail('a sequence that is not before the other')
   const patienceMs = from.integer('a patience')
-  if (patienceMs > PATIENCE_MS) from.fail(`a patience of up to ${PATIENCE_MS} ms`)
+  if (patienceMs > MOST_PATIENCE_MS) from.fail(`a patience of up to ${MOST_PATIENCE_MS} ms`)
   const gasLimit = from.integer('a gas limit')
   if (gasLimit === 0) from.fail('a gas limit of 1 and up')
   const question = {

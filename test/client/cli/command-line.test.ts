@@ -212,7 +212,7 @@ describe('exit codes', () => {
   test('follow the status of each code in the catalogue', () => {
     for (const [code, { status }] of Object.entries(CATALOGUE)) {
       const exit = exitCodeOf(new CMeshError(code as ErrorCode))
-      const usage = code === 'CMESH_CLIENT_USAGE' || ['CMESH_BROKER_ACCOUNTS', 'CMESH_RECEIPT_FORMAT'].includes(code) || code.startsWith('CMESH_CONFIG_')
+      const usage = ['CMESH_CLIENT_USAGE', 'CMESH_CLIENT_FILE', 'CMESH_BROKER_ACCOUNTS', 'CMESH_RECEIPT_FORMAT'].includes(code) || code.startsWith('CMESH_CONFIG_')
       const expected = code === 'CMESH_CLIENT_ABORTED' ? EXIT.interrupted : usage ? EXIT.usage : status < 500 ? EXIT.refused : EXIT.unreachable
       expect([code, exit]).toEqual([code, expected])
     }

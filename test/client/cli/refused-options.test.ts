@@ -84,6 +84,14 @@ describe('the receipt of a call', () => {
     expect(await readFile(file, 'utf8')).toBe('mine')
   })
 
+  test('says so where the file is one that a call left when it was killed', async () => {
+    const file = join(await mkdtemp(join(dir, 'call-')), 'r')
+    await writeFile(file, '')
+    expect(await calling('--receipt', file)).toEqual({
+      code: EXIT.usage, out: '', err: `error CMESH_CLIENT_USAGE: ${file} is there already, and empty: a command that was killed may have left it. Remove it, or give another name.\n`,
+    })
+  })
+
   test('leaves no empty file where nobody answers', async () => {
     const place = await mkdtemp(join(dir, 'call-'))
     expect(await calling('--receipt', join(place, 'r'))).toMatchObject({ code: EXIT.unreachable })
@@ -92,5 +100,22 @@ describe('the receipt of a call', () => {
 
   test('must have a directory to go to before the call is made', async () => {
     expect(await calling('--receipt', join(dir, 'no', 'r'))).toMatchObject({ code: EXIT.usage, err: expect.stringContaining(`${join(dir, 'no', 'r')} cannot be written: `) })
+  })
+})
+
+describe('a path that cannot be used is named, and is no failure of cmesh', () => {
+  const counter = fileURLToPath(new URL('../../../contracts/counter/index.ts', import.meta.url))
+  test.each<[string, (file: string) => readonly string[], RegExp]>([
+    ['a client in a directory that is none', file => ['contract', 'client', counter, '--out', join(file, 'x.ts')], /x\.ts cannot be used: not a directory \(ENOTDIR\)\.$/],
+    ['a client in a directory that is not there', file => ['contract', 'client', counter, '--out', `${file}-none/x.ts`], /-none\/x\.ts cannot be used: no such file or directory \(ENOENT\)\.$/],
+    ['a client in the place of a directory', () => ['contract', 'client', counter, '--out', dir], /cannot be used: illegal operation on a directory \(EISDIR\)\.$/],
+    ['what a build makes', file => ['contract', 'build', counter, '--out', join(file, 'out')], /out cannot be used: not a directory \(ENOTDIR\)\.$/],
+    ['receipts of a load', file => ['spam', '--receipts', join(file, 'r')], /r cannot be used: not a directory \(ENOTDIR\)\.$/],
+  ])('%s', async (_, args, says) => {
+    const file = join(await mkdtemp(join(dir, 'path-')), 'file')
+    await writeFile(file, 'mine')
+    const { terminal, out, err } = capture({ env: nowhere() })
+    expect([await run(args(file), terminal), out()]).toEqual([EXIT.usage, ''])
+    expect(err().trim()).toMatch(says)
   })
 })

@@ -92,7 +92,7 @@ describe('a batch', () => {
   })
 
   test('gives each entry its own status, error, layers and final hash, under its own id', async () => {
-    const entries: BatchEntryFields[] = [
+    const entries: (BatchEntryFields & { readonly body?: Buffer })[] = [
       { fqmn: VIEW }, { fqmn: '0xZ:nothing' }, { fqmn: VIEW, body: Buffer.from('["x"]') }, { fqmn: '0xS:0xfff:x' }, { fqmn: '0xSW:0x002:increment' },
       { fqmn: '0xR:google.com' }, { fqmn: '0xA:1:0x001:x' },
     ]

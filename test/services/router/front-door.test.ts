@@ -266,6 +266,42 @@ describe('the session', () => {
   })
 })
 
+describe('a name', () => {
+  const behind = (seq: number): Buffer => encodeHeaders([['x-cmesh-read', 'session'], ['x-cmesh-after', String(seq)]])
+  const LINEAR = encodeHeaders([['x-cmesh-read', 'linear']])
+
+  test.each([
+    ['0xR:first.mcom:hello_world', 'first.mcom', 'Hello, world'], ['0xR:resolve:second.mcom', 'second.mcom', expect.objectContaining({ target: '0xS:0x001' })],
+  ])('is as fresh as what is read there: %s waits for the block that its caller has seen', async (fqmn, name, value) => {
+    expect(await mesh.ask(session, fqmn)).toMatchObject({ status: 404 })
+    const answers = Promise.all([
+      mesh.ask(session, fqmn, { headers: behind(mesh.state.head.seq + 1), receipt: 'full' }),
+      mesh.ask(session, fqmn, { headers: behind(mesh.state.head.seq + 2) }),
+    ])
+    await mesh.register(mesh.root, mesh.operator, name, '0xS:0x001')
+    await mesh.register(mesh.root, mesh.operator, `more-${name}`, '0xS:0x001')
+    for (const answer of await answers) expect(answer).toMatchObject({ status: 200, value })
+  })
+
+  test.each(['0xR:hello.mcom:hello_world', '0xR:resolve:hello.mcom', VIEW])('behind everything that was acknowledged costs one batch: %s', async fqmn => {
+    const { seq } = mesh.state.head
+    expect(await mesh.ask(session, fqmn, { headers: LINEAR })).toMatchObject({ status: 200 })
+    expect(mesh.state.head.seq).toBe(seq + 1)
+  })
+
+  test('that is waited for in vain is 504, and at a level that there is not 400', async () => {
+    for (const fqmn of ['0xR:hello.mcom:hello_world', '0xR:resolve:hello.mcom']) {
+      const late = mesh.ask(session, fqmn, { headers: behind(1_000_000), deadlineMs: mesh.time.ms + 20 })
+      await expect(late).resolves.toMatchObject({ status: 504, code: 'CMESH_ROUTER_TIMEOUT' })
+      expect(await mesh.ask(session, fqmn, { headers: encodeHeaders([['x-cmesh-read', 'fresh']]) })).toMatchObject({ status: 400, code: 'CMESH_STATE_READ_LEVEL' })
+    }
+  })
+
+  test('for a write is resolved as it stands', async () => {
+    expect(await mesh.ask(session, '0xRW:hello.mcom:nothing', { headers: behind(1_000_000) })).not.toMatchObject({ status: 504 })
+  })
+})
+
 describe('the receipt', () => {
   type Case = readonly [fqmn: string, hops: readonly string[], fields?: Parameters<TestMesh['ask']>[2] & { who?: 'root' | 'nobody' }]
   const CASES: readonly Case[] = [

@@ -221,6 +221,8 @@ describe('a chain that differs', () => {
     const { claims, hear } = rig([ONE, ME, TWO])
     claims.start(headAt(0))
     claims.durable(headAt(1))
+    // Behind this node, so that it has no duty, and no word of what is out counts.
+    hear(TWO, 0)
     hear(ONE, 1, { out: 1 })
     expect({ duty: claims.onDuty(), out: claims.outElsewhere() }).toEqual({ duty: false, out: 1 })
     claims.durable(headAt(2))
@@ -288,6 +290,15 @@ describe('what this node says', () => {
     expect(said.map(({ timeMs }) => timeMs)).toEqual([START_MS, START_MS])
   })
 
+  test('is of now again where what it said was of a time that is far from coming: its clock was wrong then', () => {
+    const { claims, said, time } = made
+    time.ms += 3_600_000
+    claims.start(headAt(0))
+    time.ms -= 3_600_000
+    claims.stop()
+    expect(said.map(({ timeMs }) => timeMs)).toEqual([START_MS + 3_600_000, START_MS])
+  })
+
   test('is nothing of a block that is ahead of its clock', async () => {
     const { claims, said, log } = made
     claims.start(headAt(0))
@@ -303,6 +314,9 @@ describe('among the members', () => {
   test('the first of those that are there has the duty', () => {
     const { claims, time, hear } = rig([ONE, ME, TWO])
     claims.start(headAt(0))
+    // Who just started leaves it to those it has not heard yet, for as long as they may be silent.
+    expect(claims.onDuty()).toBe(false)
+    time.ms += 2 * BEAT_MS
     expect(claims.onDuty()).toBe(true)
     hear(ONE, 0)
     expect(claims.onDuty()).toBe(false)

@@ -12,7 +12,8 @@ interface Machine { readonly time: { now: number, steady: number, awake: number 
 function machine(parts: Partial<ClockCheckParts> = {}): Machine {
   const time = { now: START_MS, steady: 0, awake: 0 }
   const { check } = new ClockCheck({
-    clock: { nowMs: () => time.now, steadyMs: () => time.steady, awakeMs: () => time.awake }, offsets: () => [], shared: () => undefined, ...parts,
+    clock: { nowMs: () => time.now, steadyMs: () => time.steady, awakeMs: () => time.awake },
+    offsets: () => [], quorum: () => 0, shared: () => undefined, ...parts,
   })
   const pass = (ms: number): void => { for (const each of ['now', 'steady', 'awake'] as const) time[each] += ms }
   return { time, pass, check }
@@ -21,6 +22,30 @@ function machine(parts: Partial<ClockCheckParts> = {}): Machine {
 const said = (check: () => void): string => refusal(check).message
 
 describe('a clock', () => {
+  test('that could not be held against those of a quorum since the start orders nothing; once it could that is over', () => {
+    const others: number[] = []
+    let quorum = 0
+    const { check } = machine({ offsets: () => others, quorum: () => quorum })
+    // Nobody has to confirm anything yet.
+    check()
+    quorum = 3
+    expect(said(check)).toContain('it has not been held against those of a quorum of the members')
+    others.push(10)
+    expect(said(check)).toContain('it has not been held against')
+    others.push(-20)
+    check()
+    others.length = 0
+    check()
+  })
+
+  test('of the only member there is counts, also for those that come later', () => {
+    let quorum = 1
+    const { check } = machine({ quorum: () => quorum })
+    check()
+    quorum = 2
+    check()
+  })
+
   test('that goes ahead by a year orders nothing until it is right again, and the error says what to do', () => {
     const { time, pass, check } = machine()
     check()

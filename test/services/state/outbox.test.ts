@@ -60,6 +60,18 @@ describe('the outbox', () => {
     expect({ texts: texts(published), seq: watermark.seq, pending: made.pending }).toEqual({ texts: ['before', 'after'], seq: 12, pending: 0 })
   })
 
+  test('on duty publishes nothing that another member says is out: this node took those blocks from it before it was killed', async () => {
+    let out = 4
+    const { outbox: made, published, watermark } = outbox({ duty: { onDuty: () => true, outElsewhere: () => out } })
+    for (const seq of [3, 4, 5]) made.add(block(seq, [event('said', String(seq))]))
+    await made.flush()
+    expect({ texts: texts(published), seq: watermark.seq }).toEqual({ texts: ['5'], seq: 5 })
+    out = 9
+    made.add(block(9, [event('said', '9')]))
+    await made.flush()
+    expect({ texts: texts(published), seq: watermark.seq }).toEqual({ texts: ['5'], seq: 9 })
+  })
+
   test('publishes what contracts emitted on their channels, under the place in the log, with the transactions it came from', async () => {
     const { outbox: made, published, watermark } = outbox()
     made.add(block(3, [event('said', 'a'), event('said', 'b')], [], [event('done', 'c', `0x${'ab'.repeat(32)}`)]))

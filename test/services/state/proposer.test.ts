@@ -1,9 +1,9 @@
-import { describe, expect, test } from '@jest/globals'
+import { describe, expect, jest, test } from '@jest/globals'
 import fc from 'fast-check'
 import { CMeshError } from '../../../cmtp/errors.ts'
 import { LIMITS } from '../../../cmtp/limits.ts'
 import { MockConsensus } from '../../../providers/consensus/mock.ts'
-import type { Committed, LogEntry, Proposal } from '../../../services/consensus/provider.ts'
+import type { Committed, ConsensusProvider, LogEntry, Proposal } from '../../../services/consensus/provider.ts'
 import { BATCH_LIMITS, decodeBatch, verifyBatch, type Batch, type Transaction } from '../../../services/state/batch.ts'
 import type { OwnBatch } from '../../../services/state/own-batches.ts'
 import { Proposer, type ProposerParts } from '../../../services/state/proposer.ts'
@@ -278,6 +278,25 @@ describe('a proposal that fails', () => {
     await expect(submitted).rejects.toMatchObject({ code: 'CMESH_INTERNAL', detail: { component: 'consensus' } })
   })
 
+  test('takes nothing from who submitted the same again, after another node\'s batch had settled it', async () => {
+    const { proposer: made, sent, index } = proposer({ reached: () => 0 })
+    const [transaction, outcome] = [put(), outcomeOf(put())]
+    const theirs = { ...outcome, id: transaction.id, digest: transactionDigest(transaction) }
+    const first = made.submit(transaction)
+    await turn()
+    index.add(theirs)
+    made.settle([theirs])
+    expect(await first).toBe(theirs)
+    const again = made.submit(transaction)
+    await turn()
+    expect(sent.map(idsOf)).toEqual([[transaction.id], [transaction.id]])
+    sent[0]?.fail(new CMeshError('CMESH_BUS_DISCONNECTED'))
+    await turn()
+    expect(made.pending).toBe(1)
+    made.settle([theirs])
+    expect(await again).toBe(theirs)
+  })
+
   test('leaves the way free for the next', async () => {
     const { proposer: made, sent, order } = proposer()
     const all = Array.from({ length: 256 * 9 }, () => put())
@@ -482,12 +501,12 @@ test('what a block had no gas left for keeps no other caller waiting', async () 
 describe('while a batch of this node is ordered and not durable', () => {
   const entryOf = ({ proposal: { id, data } }: Sent, seq: number): LogEntry => ({ epoch: 0, seq, id, data })
 
-  test('what is submitted waits and leaves together once it is, and a full batch does not wait', async () => {
+  test('what is submitted waits and leaves together once it is, and a batch that is half full does not wait', async () => {
     const { proposer: made, sent, order } = proposer()
     const settled = Promise.allSettled(Array.from({ length: 2 }, () => made.submit(put())))
     await turn()
     expect(made.own(entryOf(sent[0] as Sent, 1))).toMatchObject({ member: MEMBER.did, data: sent[0]?.proposal.data })
-    for (let i = 0; i < 255; i++) {
+    for (let i = 0; i < 127; i++) {
       void made.submit(put()).catch(() => undefined)
       if (i % 50 === 0) await turn()
     }
@@ -495,7 +514,7 @@ describe('while a batch of this node is ordered and not durable', () => {
     expect(sent).toHaveLength(1)
     void made.submit(put()).catch(() => undefined)
     await turn()
-    expect(sent.map(each => idsOf(each).length)).toEqual([2, 256])
+    expect(sent.map(each => idsOf(each).length)).toEqual([2, 128])
     const last = [put(), put()]
     for (const each of last) void made.submit(each).catch(() => undefined)
     await turn()
@@ -600,11 +619,43 @@ describe('a barrier', () => {
       },
     })
     const [hasty, patient] = [made.barrier(START_MS), made.barrier(START_MS + 60_000)]
-    await expect(hasty).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+    await expect(hasty).rejects.toMatchObject({ code: 'CMESH_ROUTER_TIMEOUT' })
     await until('it is on its way', () => sent.length === 1)
     expect(sent[0]?.deadlineMs).toBe(START_MS + 10_000)
     sent[0]?.commit()
     expect(await patient).toBe(7)
+  })
+
+  test.each(['CMESH_ROUTER_UNKNOWN_OUTCOME', 'CMESH_ROUTER_DEADLINE'] as const)('whose batch is late (%s) is followed by another for who can wait longer', async code => {
+    const clock = { ms: START_MS }
+    const sent: { readonly commit: () => void, readonly late: () => void }[] = []
+    const made = new Proposer({
+      index: new TransactionIndex(), member, clock: testClock(clock),
+      consensus: {
+        propose: () => new Promise<Committed>((resolve, reject) => {
+          sent.push({ commit: () => { resolve({ epoch: 0, seq: 7, duplicate: false }) }, late: () => { reject(new CMeshError(code, { tx: 'none' })) } })
+        }),
+      },
+    })
+    const [short, long] = [made.barrier(START_MS + 10_000), made.barrier(START_MS + 60_000)]
+    await until('it is on its way', () => sent.length === 1)
+    clock.ms += 10_000
+    sent[0]?.late()
+    await expect(short).rejects.toMatchObject({ code: 'CMESH_ROUTER_TIMEOUT' })
+    await until('the next is on its way', () => sent.length === 2)
+    sent[1]?.commit()
+    expect(await long).toBe(7)
+  })
+
+  test('that may not be ordered says why, and orders nothing', async () => {
+    const propose = jest.fn<ConsensusProvider['propose']>()
+    const made = new Proposer({
+      index: new TransactionIndex(), member, clock: testClock({ ms: START_MS }), consensus: { propose },
+      check: batch => { throw new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: `${batch.transactions.length} transactions` }) },
+    })
+    await expect(made.barrier(START_MS + 10_000)).rejects.toThrow('0 transactions')
+    await expect(made.submit(put())).rejects.toThrow('1 transactions')
+    expect(propose).not.toHaveBeenCalled()
   })
 
   test('that fails keeps nobody from the next', async () => {

@@ -6,21 +6,25 @@ import { testClock } from '../../support/mesh.ts'
 
 const START_MS = 1_800_000_000_000
 
+const LINEAR: HeaderList = [['x-cmesh-read', 'linear']]
+/** What stands two blocks ahead. */
+const BEHIND: HeaderList = [['x-cmesh-read', 'session'], ['x-cmesh-after', '7']]
+
 interface Rig {
   readonly levels: ReadLevels
   readonly barriers: number[]
   at(seq: number): void
-  wait(headers: HeaderList, patienceMs?: number): Promise<void> | undefined
+  wait(headers: HeaderList, patienceMs?: number, caller?: string): Promise<void> | undefined
 }
 
-function rig(): Rig {
+function rig(barrier = Promise.resolve(8)): Rig {
   let applied = 5
   const barriers: number[] = []
   const levels = new ReadLevels({
     applied: () => applied, clock: testClock({ ms: START_MS }),
     barrier: deadlineMs => {
       barriers.push(deadlineMs)
-      return Promise.resolve(8)
+      return barrier
     },
   })
   return {
@@ -29,9 +33,9 @@ function rig(): Rig {
       applied = seq
       levels.applied(seq)
     },
-    wait: (headers, patienceMs = 60_000) => levels.wait({
+    wait: (headers, patienceMs = 60_000, caller = 'a') => levels.wait({
       headers: headers.length === 0 ? new Uint8Array() : encodeHeaders(headers), deadlineMs: START_MS + patienceMs,
-    }),
+    }, caller),
   }
 }
 
@@ -73,10 +77,52 @@ describe('a view', () => {
 
   test('waits no longer than its deadline, and not for a state that has halted', async () => {
     const { wait, levels } = rig()
-    await expect(wait([['x-cmesh-read', 'session'], ['x-cmesh-after', '7']], 0)).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+    await expect(wait([['x-cmesh-read', 'session'], ['x-cmesh-after', '7']], 0)).rejects.toMatchObject({ code: 'CMESH_ROUTER_TIMEOUT' })
     const waiting = wait([['x-cmesh-read', 'session'], ['x-cmesh-after', '7']])
     levels.fail(new CMeshError('CMESH_STATE_HALTED', { reason: 'a test' }))
     await expect(waiting).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED' })
+  })
+
+  test('behind everything hears why nothing could be ordered', async () => {
+    await expect(rig(Promise.reject(new CMeshError('CMESH_STATE_CLOCK', { reason: 'a test' }))).wait(LINEAR)).rejects.toMatchObject({ code: 'CMESH_STATE_CLOCK' })
+  })
+
+  test('waits with so many of its caller and no more, at either level; others wait beside them', async () => {
+    const { wait, at } = rig()
+    const waiting = Array.from({ length: 2_048 }, (_, i) => wait(i % 2 === 0 ? LINEAR : BEHIND))
+    for (const headers of [LINEAR, BEHIND]) expect(() => wait(headers)).toThrow('views that wait for a block has 2048 requests in flight already; try again in 50 ms.')
+    // What need not wait is answered all the same.
+    expect(wait([['x-cmesh-read', 'session'], ['x-cmesh-after', '5']])).toBeUndefined()
+    const other = wait(BEHIND, undefined, 'b')
+    at(8)
+    for (const each of [...waiting, other]) await each
+    at(9)
+    for (const each of Array.from({ length: 2_048 }, () => wait(LINEAR))) await each
+  })
+
+  test('one that gave up leaves its place, and one whose batch comes later finds nobody', async () => {
+    let pass: (seq: number) => void = () => undefined
+    const { wait, at } = rig(new Promise(resolve => { pass = resolve }))
+    const all = Array.from({ length: 2_048 }, () => wait(LINEAR, 0))
+    await Promise.all(all.map(async each => { await expect(each).rejects.toMatchObject({ code: 'CMESH_ROUTER_TIMEOUT' }) }))
+    const waiting = wait(LINEAR)
+    pass(7)
+    expect(await isDone(waiting)).toBe(false)
+    at(7)
+    await waiting
+  })
+
+  test('of a node that drains hears so, before and after; one that need not wait is answered, and the node itself waits on', async () => {
+    const { wait, at, levels } = rig(new Promise(() => undefined))
+    const waiting = [wait(LINEAR), wait(BEHIND)]
+    const own = levels.reached(7, START_MS + 60_000)
+    levels.close(new CMeshError('CMESH_ROUTER_DRAINING'))
+    for (const each of waiting) await expect(each).rejects.toMatchObject({ code: 'CMESH_ROUTER_DRAINING' })
+    for (const headers of [LINEAR, BEHIND]) expect(() => wait(headers)).toThrow(expect.objectContaining({ code: 'CMESH_ROUTER_DRAINING' }))
+    expect(wait([['x-cmesh-read', 'session'], ['x-cmesh-after', '5']])).toBeUndefined()
+    expect(await isDone(own)).toBe(false)
+    at(7)
+    await own
   })
 
   test.each<[string, HeaderList, string]>([

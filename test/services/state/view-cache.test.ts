@@ -60,10 +60,62 @@ describe('a cached view', () => {
     expect(cache.get(route, 'did:b', 1)).toBe(reply)
   })
 
+  test('of one cache is none of another, though both keep results for the same address', () => {
+    const [mine, yours] = [new ViewCache(), new ViewCache()]
+    const shared = parseFqmn('0xS:0x001:shared')
+    mine.set(shared, 'did:a', 1, PURE, [version], reply)
+    expect(yours.get(shared, 'did:a', 1)).toBeUndefined()
+    const other = jsonReply('other')
+    yours.set(shared, 'did:a', 1, PURE, [version], other)
+    expect([mine.get(shared, 'did:a', 1), yours.get(shared, 'did:a', 1)]).toEqual([undefined, other])
+    mine.clear()
+    expect(yours.get(shared, 'did:a', 1)).toBe(other)
+  })
+
+  test('takes the place of the one before, again and again, and drives nothing else out', () => {
+    const cache = new ViewCache({ entries: 8 })
+    const [quiet, busy] = [parseFqmn('0xS:0x001:quiet'), parseFqmn('0xS:0x001:busy')]
+    cache.set(quiet, 'did:a', 1, PURE, [version], reply)
+    const own = { value: 0, seq: 1 }
+    for (let i = 0; i < 100; i++) {
+      own.value++
+      const newer = jsonReply(i)
+      expect(cache.get(busy, 'did:a', 1)).toBeUndefined()
+      cache.set(busy, 'did:a', 1, PURE, [own], newer)
+      expect(cache.get(busy, 'did:a', 1)).toBe(newer)
+    }
+    expect(cache.get(quiet, 'did:a', 1)).toBe(reply)
+  })
+
+  test('that nobody asks for is forgotten, and one that is asked for is not, however many come', () => {
+    const cache = new ViewCache({ entries: 8 })
+    const made = Array.from({ length: 64 }, (_, i) => parseFqmn(`0xS:0x001:many${i}`))
+    const asked = made[0] as (typeof made)[number]
+    for (const each of made) {
+      cache.set(each, 'did:a', 1, PURE, [version], reply)
+      expect(cache.get(asked, 'did:a', 1)).toBe(reply)
+    }
+    const held = made.filter(({ kept }) => kept !== undefined).length
+    expect([held >= 8, held <= 16, made[1]?.kept]).toEqual([true, true, undefined])
+  })
+
   test('is kept nowhere when the cache is off', () => {
     const cache = new ViewCache({ entries: 0 })
     cache.set(route, 'did:a', 1, PURE, [version], reply)
     expect(cache.get(route, 'did:a', 1)).toBeUndefined()
+  })
+
+  test('that takes the place of a smaller one counts with what it has grown to', () => {
+    const cache = new ViewCache({ entries: 1_000, bytes: 10_000 })
+    const asked = Array.from({ length: 100 }, (_, i) => routes.fromText(`0xS:0x001:grows:[${i}]`))
+    const put = (length: number): void => { for (const each of asked) cache.set(each, 'did:a', 1, PURE, [version], jsonReply('x'.repeat(length))) }
+    put(10)
+    version.value++
+    put(1_000)
+    const kept = asked.filter(each => cache.get(each, 'did:a', 1) !== undefined)
+    expect(kept.length).toBeLessThanOrEqual(20)
+    // Those that came last are among them.
+    expect(kept.at(-1)).toBe(asked.at(-1))
   })
 
   test('counts with its bytes, again and again, however often it is asked for', () => {

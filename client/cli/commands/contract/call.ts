@@ -4,9 +4,9 @@ import { examples, withClient, withMesh, type MeshOptions } from '../../command.
 import { argumentsFrom } from '../../contract/arguments.ts'
 import { jsonArguments } from '../../contract/code.ts'
 import { findContract, functionOf, patience } from '../../contract/deployed.ts'
-import { grouped } from '../../contract/report.ts'
 import { withProgress } from '../../progress.ts'
 import type { Terminal } from '../../terminal.ts'
+import { grouped } from '../../../grouped.ts'
 import { usage } from '../../../options.ts'
 
 interface CallOptions extends MeshOptions {

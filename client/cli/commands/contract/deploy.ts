@@ -1,12 +1,12 @@
 /** `cmesh contract deploy`, and `cmesh deploy`, which is the same: puts a contract on the mesh; compiles it when it is source. */
 import type { Command } from 'commander'
 import type { DryDeployment } from '../../../deployment.ts'
+import { grouped } from '../../../grouped.ts'
 import { examples, fields, printResult, withClient, withMesh, type MeshOptions } from '../../command.ts'
 import { codeOf, jsonArguments, named, VERSION_OPTION } from '../../contract/code.ts'
 import { patience } from '../../contract/deployed.ts'
 import { packageFacts, placedLines } from '../../contract/deployment.ts'
 import { outcomeText } from '../../contract/dry-run-lines.ts'
-import { grouped } from '../../contract/report.ts'
 import { saltOf } from '../../contract/salt.ts'
 import { withProgress } from '../../progress.ts'
 import type { Terminal } from '../../terminal.ts'

@@ -59,7 +59,7 @@ describe('work on the state behind one block', () => {
 
   test('is given up at the deadline, and when nothing is applied any more', async () => {
     const { run, sequences, ran } = rig()
-    await expect(run(7, 7, 0, 1)).rejects.toMatchObject({ code: 'CMESH_ROUTER_DEADLINE' })
+    await expect(run(7, 7, 0, 1)).rejects.toMatchObject({ code: 'CMESH_ROUTER_TIMEOUT' })
     const waiting = run(7, 7, 60_000, 60_000)
     sequences.fail(new CMeshError('CMESH_STATE_HALTED', { reason: 'a test' }))
     await expect(waiting).rejects.toMatchObject({ code: 'CMESH_STATE_HALTED', message: 'The state service has halted: a test.' })

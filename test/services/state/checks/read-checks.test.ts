@@ -1,6 +1,7 @@
 /** Reads checked by other members, who are honest, wrong, silent, hostile or away: real questions, answers, keys and tokens; state is made by hand. */
-import { beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals'
 import { CMeshError } from '../../../../cmtp/errors.ts'
+import { parseFqmn } from '../../../../cmtp/fqmn.ts'
 import { decodeHeaders, headerValue } from '../../../../cmtp/headers.ts'
 import { KeyPair } from '../../../../cmtp/identity/keys.ts'
 import type { Session } from '../../../../cmtp/identity/login.ts'
@@ -17,6 +18,8 @@ import { keptLog, memberOf, testClock } from '../../../support/mesh.ts'
 const KEYS = Array.from({ length: 5 }, (_, i) => KeyPair.fromSeed(Buffer.alloc(32, i + 1)))
 const [ME, ONE, TWO, THREE, FOUR] = KEYS as [KeyPair, KeyPair, KeyPair, KeyPair, KeyPair]
 const GAS = 2_000_000
+/** Of who waits for blocks that come: whatever else the machine does meanwhile. */
+const PATIENT = { patienceMs: 1_000 }
 
 let iam: IamFixture
 let session: Session
@@ -164,7 +167,7 @@ describe('under all', () => {
   })
 
   test('where state changed between two members both run it again behind one later block: nobody is called wrong', async () => {
-    const [me, one] = [node(ME), node(ONE, {}, { head: 9, from: 9, value: 'new' })]
+    const [me, one] = [node(ME, PATIENT), node(ONE, PATIENT, { head: 9, from: 9, value: 'new' })]
     const reading = me.read()
     for (let i = 0; i < 3; i++) me.block()
     me.block('new')
@@ -176,7 +179,7 @@ describe('under all', () => {
 
   test('a silent member does not keep the others from another round', async () => {
     exchange.patient = true
-    const [me, two] = [node(ME, {}, { from: 5, value: 'at 5' }), node(TWO, {}, { head: 9, from: 9, value: 'at 9' })]
+    const [me, two] = [node(ME, PATIENT, { from: 5, value: 'at 5' }), node(TWO, PATIENT, { head: 9, from: 9, value: 'at 9' })]
     scripted(ONE, () => undefined)
     const reading = me.read()
     while (askedOf(TWO) < 2) await turn()
@@ -189,7 +192,7 @@ describe('under all', () => {
 
   /** Three of five, two of which are away; the view is another one behind each block. */
   const three = (...heads: readonly number[]): Node[] => [ME, ONE, TWO].map((key, i) =>
-    node(key, { members: () => KEYS.map(({ did }) => did) }, { head: heads[i] ?? 0, from: heads[i] ?? 0, value: `at ${heads[i]}` }))
+    node(key, { ...PATIENT, members: () => KEYS.map(({ did }) => did) }, { head: heads[i] ?? 0, from: heads[i] ?? 0, value: `at ${heads[i]}` }))
   const advance = (nodes: readonly Node[], to: number): void => {
     for (const { state, block } of nodes) for (let seq = state.head + 1; seq <= to; seq++) block(`at ${seq}`)
   }
@@ -283,6 +286,17 @@ describe('under all', () => {
     node(ONE)
     expect(checked(await me.read())).toBe('2/3 @5')
     expect(me.checks.stats.busy).toBe(1)
+  })
+
+  test('is over before its caller gives up, who hears what it came to', async () => {
+    scripted(ONE, () => undefined)
+    scripted(TWO, () => undefined)
+    const soon = jest.spyOn(exchange, 'request')
+    await expect(node(ME).read({ deadlineMs: iam.clock.ms + 300 })).rejects.toMatchObject({ code: 'CMESH_CONSENSUS_UNCHECKED' })
+    expect(soon.mock.calls.map(([, , options]) => options?.timeoutMs)).toEqual([250, 250])
+    // With less than that there is time for no answer.
+    await expect(node(ME).read({ deadlineMs: iam.clock.ms + 10 })).rejects.toMatchObject({ code: 'CMESH_CONSENSUS_UNCHECKED' })
+    expect(soon.mock.calls.slice(2).map(([, , options]) => options?.timeoutMs)).toEqual([1, 1])
   })
 
   test('a read that is too large to ask others for is refused, and asks nobody', async () => {
@@ -497,15 +511,30 @@ describe('under sample', () => {
   })
 })
 
-test('of many mismatches at once some are told, and how many were not', async () => {
-  const [me] = [node(ME, { audit: () => new Promise(() => undefined) }), node(ONE, {}, { value: 'wrong' }), node(TWO)]
-  await Promise.all(Array.from({ length: 140 }, () => me.read()))
-  expect(me.checks.stats.mismatches).toBe(70)
-  expect(me.log.lines.filter(({ level }) => level === 'error').length).toBe(64)
-  const failing = node(FOUR, { members: () => [FOUR.did, ONE.did, TWO.did], audit: data => {
+test('of many mismatches some are told, few of one address, and how many were not; and others ten seconds later', async () => {
+  const [me] = [node(ME), node(ONE, {}, { value: 'wrong' }), node(TWO)]
+  const errors = (): unknown[] => me.log.lines.filter(({ level }) => level === 'error')
+  const { ms } = iam.clock
+  try {
+    for (let i = 0; i < 20; i++) await me.read()
+    expect([me.checks.stats.mismatches, me.events.length, errors().length]).toEqual([10, 8, 8])
+    await Promise.all(Array.from({ length: 140 }, (_, i) => me.read({ route: parseFqmn(`0xS:0x001:f${i}`) })))
+    expect([me.checks.stats.mismatches, me.events.length, errors().length]).toEqual([80, 64, 64])
+    expect(me.events[8]?.omitted).toBe(2)
+    iam.clock.ms += 10_000
+    await me.read()
+    await me.read()
+    expect(me.events.map(({ omitted }) => omitted)).toEqual([...Array<number>(8).fill(0), 2, ...Array<number>(55).fill(0), 14])
+  } finally {
+    iam.clock.ms = ms
+  }
+})
+
+test('what could not be told is counted', async () => {
+  const [, , failing] = [node(ONE, {}, { value: 'wrong' }), node(TWO), node(FOUR, { members: () => [FOUR.did, ONE.did, TWO.did], audit: data => {
     failing.events.push(JSON.parse(Buffer.from(data).toString('utf8')) as Record<string, unknown>)
     return Promise.reject(new CMeshError('CMESH_BUS_CLOSED'))
-  } })
+  } })]
   for (let i = 0; i < 4; i++) await failing.read()
   expect(failing.events.map(({ omitted }) => omitted)).toEqual([0, 1])
 })
