@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
-import { jetstreamManager } from '@nats-io/jetstream'
+import { jetstreamManager, type StreamState } from '@nats-io/jetstream'
 import { CMeshError } from '../../cmtp/errors.ts'
 import { KeyPair } from '../../cmtp/identity/keys.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
@@ -28,6 +28,8 @@ import { METER } from '../support/replica.ts'
 
 const KEY = KeyPair.generate()
 const STREAM = 'REJOIN'
+/** Entries that stay in the stream. */
+const KEEP = 5
 
 let broker: ExternalBroker
 let root: string
@@ -46,7 +48,7 @@ function serviceIn(dir: string, parts: Partial<StateServiceParts> = {}): StateSe
   return new StateService({
     store: new HypercoreStateStore({ dir: path.join(root, dir) }),
     consensus: new JetStreamConsensus(
-      { bus, nodeId: KEY.did, log: SILENT_LOG, onFailed: error => { throw error } }, { stream: STREAM, maxBytes: 64 * 1024 * 1024, checkMs: 50, keep: 5 },
+      { bus, nodeId: KEY.did, log: SILENT_LOG, onFailed: error => { throw error } }, { stream: STREAM, maxBytes: 64 * 1024 * 1024, checkMs: 50, keep: KEEP },
     ),
     engine: new WasmEngine(),
     guard: { confirm: () => undefined, authorise: () => { throw new Error('nobody asks') }, tokenOf: () => new Uint8Array() },
@@ -58,7 +60,7 @@ function serviceIn(dir: string, parts: Partial<StateServiceParts> = {}): StateSe
 
 const genesis = { operator: KEY.did, members: [KEY.did], contracts: [], meter: METER }
 const grant = (state: StateService, did: string): Promise<void> => state.orderOwn('0xIW:grant', { did, permission: 'read 0xS:0x001:>' })
-const firstOfStream = async (): Promise<number> => (await (await jetstreamManager(bus.connection)).streams.info(STREAM)).state.first_seq
+const streamState = async (): Promise<StreamState> => (await (await jetstreamManager(bus.connection)).streams.info(STREAM)).state
 
 beforeAll(async () => {
   broker = await ExternalBroker.start()
@@ -68,7 +70,11 @@ beforeAll(async () => {
   await state.start(() => genesis)
   granted = Array.from({ length: 20 }, () => KeyPair.generate().did)
   for (const did of granted) await grant(state, did)
-  await until('the stream is trimmed', async () => (begin = await firstOfStream()) > 5, 30_000)
+  await until('the stream is trimmed as far as it is going to be', async () => {
+    const { first_seq: first, last_seq: last } = await streamState()
+    begin = first
+    return first === last - KEEP + 1
+  }, 30_000)
   await state.stop()
   kept = new HypercoreStateStore({ dir: path.join(root, 'first') })
   await kept.open(() => {})
