@@ -69,7 +69,7 @@ export class FileLastClaim implements LastClaim {
   }
 }
 
-/** The claim in a data directory. Throws `CMESH_STATE_CORRUPT` for a file that holds none. */
+/** The claim in a data directory. Throws `CMESH_STATE_CLAIM` for a file that holds none. */
 export function readClaim(dir: string): ClaimedPosition | undefined {
   const file = path.join(dir, CLAIM_FILE)
   if (!existsSync(file)) return undefined
@@ -82,7 +82,7 @@ export function readClaim(dir: string): ClaimedPosition | undefined {
   const { v, epoch, seq, chain, timeMs, shared } = (typeof value === 'object' && value !== null ? value : {}) as Partial<ClaimedPosition & { v: unknown }>
   const sound = v === VERSION && [epoch, seq, timeMs].every(count => Number.isSafeInteger(count) && (count as number) >= 0)
   if (!sound || typeof chain !== 'string' || !CHAIN.test(chain)) {
-    throw new CMeshError('CMESH_STATE_CORRUPT', { path: file, block: 0, reason: 'it does not hold the last claim of a node' })
+    throw new CMeshError('CMESH_STATE_CLAIM', { path: file, reason: 'it holds no claim' })
   }
   return { epoch, seq, chain, timeMs, ...(shared === true && { shared }) } as ClaimedPosition
 }

@@ -256,8 +256,9 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const receipts = new ReceiptWriter({ log: auditLog, certificate, guard, evidence })
   const finder = new ReceiptFinder({ receipts, bus: buses.core, did: node, members: () => readMembers(state.system), guard, clock, log })
   const tracer = config['traces.endpoint'] === undefined ? undefined : new Tracer({ exporter: provide('traces', 'otlp'), log, oneIn: config['traces.sample'] })
-  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, log, audit: { batcher, receipts }, traces: tracer })
-  const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, log, audit: { batcher, receipts } })
+  const { clockApart } = state
+  const frontDoor = new FrontDoor({ node, guard, registrar, dispatcher, deadlines, clock, clockApart, log, audit: { batcher, receipts }, traces: tracer })
+  const hello = new IamListener({ buses: [buses.door, buses.mesh], iam, node, clock, clockApart, log, audit: { batcher, receipts } })
   const router = new Router({ bus: buses.mesh, frontDoor, log, perSession: config['router.perSession'], inAll: config['router.inAll'] })
 
   const handlers: Record<ServiceName, ServiceHandler> = {

@@ -132,8 +132,11 @@ export class MeshNode {
     // Sessions are served without it, and renew themselves; only newcomers are not.
     const shut = door?.status === 'connected' ? {} : { status: 'degraded' as const, reason: 'newcomers cannot come in: the node has no connection among them' }
     const { state, consensus, router } = this.#mesh
+    // It reads, and what it is asked to write its clients take to another node: an operator has to look at it, and to end it would mend nothing.
+    const unable = this.#phase === 'running' ? state.unableToOrder : undefined
+    const short = unable === undefined ? shut : { status: 'degraded' as const, reason: unable.message }
     return {
-      ...(bus ? { status: 'ok', ...shut } : { status: 'failing' }), ...base, bus: bus ? 'connected' : 'disconnected',
+      ...(bus ? { status: 'ok', ...short } : { status: 'failing' }), ...base, bus: bus ? 'connected' : 'disconnected',
       sequence: state.head.seq, durability: state.durability, leader: consensus.status().leader, inFlight: router.inFlight, writesPending: state.pendingWrites,
     }
   }

@@ -77,8 +77,9 @@ interface ArchiveOperations {
     readonly answer: LogFacts & { readonly transactions: number, readonly keys: boolean, readonly audits: number, readonly verified: boolean }
   }
   readonly 'accept-loss': {
-    readonly ask: { readonly dir: string }
+    readonly ask: { readonly dir: string, readonly alone: boolean }
     readonly answer: LogFacts & {
+      readonly members: number
       readonly newEpoch: number
       readonly claimed: { readonly epoch: number, readonly seq: number, readonly chain: string } | null
       readonly lost: number

@@ -4,6 +4,7 @@
  */
 import { open } from 'node:fs/promises'
 import path from 'node:path'
+import { CMeshError } from '../../cmtp/errors.ts'
 import type { ClaimedPosition } from '../../services/state/last-claim.ts'
 import { DataLock } from '../data-lock.ts'
 import { CLAIM_FILE, readClaim, writeClaim } from '../last-claim.ts'
@@ -21,13 +22,23 @@ export interface AcceptedLoss extends LogFacts {
 
 const RECORD = 'losses.jsonl'
 
-/** Rejects with `CMESH_BOOT_DATA_IN_USE` while a node runs there, and as `audit` does: a damaged log is no place to go on from. */
-export async function acceptLoss(dir: string, nowMs: number, onProgress: OnProgress): Promise<AcceptedLoss> {
+export interface AcceptLossAsk {
+  readonly dir: string
+  /** The other members are given up. */
+  readonly alone: boolean
+}
+
+/**
+ * Rejects with `CMESH_BOOT_DATA_IN_USE` while a node runs there, with `CMESH_CONSENSUS_NOT_ALONE` for a log of several members that are not given
+ * up, and as `audit` does: a damaged log is no place to go on from.
+ */
+export async function acceptLoss({ dir, alone }: AcceptLossAsk, nowMs: number, onProgress: OnProgress): Promise<AcceptedLoss> {
   if (!hasLog(dir)) throw noLog(dir)
   const lock = new DataLock(dir)
   await lock.acquire()
   try {
     const facts = await withLog(dir, log => audit(log, onProgress))
+    if (facts.members > 1 && !alone) throw new CMeshError('CMESH_CONSENSUS_NOT_ALONE', { path: dir, count: facts.members - 1 })
     const claimed = readClaim(dir) ?? null
     const { epoch, seq, chain, timeMs } = facts
     const newEpoch = Math.max(epoch, claimed?.epoch ?? 0) + 1

@@ -69,7 +69,7 @@ interface LogAsk {
 async function writeLog(
   log: LogCopy, { dir, keys, audits, nowMs }: LogAsk, begin: () => Promise<BackupWriter>, onProgress: OnProgress,
 ): Promise<{ readonly header: BackupHeader, readonly writer: BackupWriter }> {
-  const { transactions: _, ...facts } = await audit(log, (done, of) => { onProgress(done, 2 * of) })
+  const { transactions: _, members: __, ...facts } = await audit(log, (done, of) => { onProgress(done, 2 * of) })
   const header: BackupHeader = {
     v: audits > 0 ? 2 : 1, ...facts, logKey: Buffer.from(log.key).toString('hex'), keys, ...(audits > 0 && { audits }), createdMs: nowMs, version: packageVersion(),
   }

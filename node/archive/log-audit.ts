@@ -14,6 +14,8 @@ import { SYSTEM_SPACE } from '../../services/state/transaction.ts'
 export interface LogFacts {
   /** DID of the mesh. */
   readonly mesh: string
+  /** How many members it has. */
+  readonly members: number
   readonly blocks: number
   readonly transactions: number
   readonly epoch: number
@@ -60,7 +62,7 @@ export class LogAudit {
   facts(): LogFacts {
     const { epoch, seq, timeMs, chain } = this.#check.head
     return {
-      mesh: this.#mesh ?? '', blocks: this.#check.blocks, transactions: this.#transactions, epoch, seq, timeMs,
+      mesh: this.#mesh ?? '', members: this.#members.length, blocks: this.#check.blocks, transactions: this.#transactions, epoch, seq, timeMs,
       chain: Buffer.from(chain).toString('hex'), root: Buffer.from(this.#check.root).toString('hex'),
     }
   }

@@ -4,7 +4,7 @@
  */
 import { inspect } from 'node:util'
 import { CMeshError, type WireError } from '../../cmtp/errors.ts'
-import { acceptLoss, type AcceptedLoss } from './accept-loss.ts'
+import { acceptLoss, type AcceptedLoss, type AcceptLossAsk } from './accept-loss.ts'
 import { verifyAuditLogs, type AuditAsk, type AuditFacts } from './audit-log.ts'
 import type { BackupHeader } from './format.ts'
 import { migrate, type MigrateAsk, type Migrated } from './migrate.ts'
@@ -16,7 +16,7 @@ import type { OnProgress } from './source.ts'
 import { verifyLog, type Verified } from './verify.ts'
 
 interface Operations {
-  readonly 'accept-loss': { readonly ask: { readonly dir: string }, readonly answer: AcceptedLoss }
+  readonly 'accept-loss': { readonly ask: AcceptLossAsk, readonly answer: AcceptedLoss }
   readonly audit: { readonly ask: AuditAsk, readonly answer: AuditFacts }
   readonly backup: { readonly ask: BackupAsk, readonly answer: BackupHeader }
   readonly migrate: { readonly ask: MigrateAsk, readonly answer: Migrated }
@@ -34,7 +34,7 @@ type ArchiveMessage =
 type Handlers = { readonly [O in keyof Operations]: (ask: Operations[O]['ask'], onProgress: OnProgress) => Promise<Operations[O]['answer']> }
 
 const HANDLERS: Handlers = {
-  'accept-loss': ({ dir }, onProgress) => acceptLoss(dir, Date.now(), onProgress),
+  'accept-loss': (ask, onProgress) => acceptLoss(ask, Date.now(), onProgress),
   audit: verifyAuditLogs,
   backup: (ask, onProgress) => makeBackup(ask, Date.now(), onProgress),
   migrate: (ask, onProgress) => migrate(ask, process.env, onProgress),

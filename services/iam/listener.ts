@@ -53,6 +53,8 @@ export interface IamListenerParts {
   readonly iam: Pick<IamService, 'handle'>
   readonly node: string
   readonly clock: Clock
+  /** Why this node cannot say how long a session holds; `undefined` while it can. Default: it always can. */
+  readonly clockApart?: () => CMeshError | undefined
   readonly log: Log
   /** Where every step is recorded. Default: nowhere, and an answer at `full` has no receipt. */
   readonly audit?: Audit
@@ -121,8 +123,8 @@ export class IamListener {
   }
 
   async #step(door: Door, data: Uint8Array): Promise<Buffer> {
-    const { audit, clock } = this.#parts
-    const refusal = audit?.batcher.refusal
+    const { audit, clock, clockApart } = this.#parts
+    const refusal = audit?.batcher.refusal ?? clockApart?.()
     if (refusal !== undefined) return this.#refusal(data, errorReply(refusal))
     const startUs = clock.nowUs()
     let frame: RequestFrame | undefined

@@ -36,6 +36,8 @@ export interface FrontDoorParts {
   readonly dispatcher: Pick<Dispatcher, 'dispatch'>
   readonly deadlines: Deadlines
   readonly clock: Clock
+  /** Why this node cannot tell what is too late; `undefined` while it can. Default: it always can. */
+  readonly clockApart?: () => CMeshError | undefined
   readonly log: Log
   /** Where the salts of final hashes come from; random ones unless told otherwise. */
   readonly salts?: Pick<Salts, 'next' | 'put'>
@@ -162,11 +164,20 @@ export class FrontDoor {
   /** From the address to the reply, or to one that has to be waited for (`#await`). Never throws. */
   #answer(passage: Passage, auth: AuthContext | CMeshError | Promise<AuthContext | CMeshError>): Reply | Promise<Reply> {
     try {
-      checkDeadline(passage.deadlineMs, this.#parts.clock.nowMs(), passage.hops)
+      this.#checkDeadline(passage.deadlineMs, passage.hops)
       return auth instanceof Promise ? auth.then(known => this.#pass(passage, known)) : this.#pass(passage, auth)
     } catch (error) {
       return this.#errorOf(error, passage)
     }
+  }
+
+  #checkDeadline(deadlineMs: number, hops: number): void {
+    const { clock, clockApart } = this.#parts
+    const leftMs = deadlineMs - clock.nowMs()
+    // By a clock that is not the mesh's another node has to say so.
+    if (leftMs < 0) throw clockApart?.() ?? new CMeshError('CMESH_ROUTER_DEADLINE')
+    if (leftMs > LIMITS.deadlineAheadMs) throw clockApart?.() ?? new CMeshError('CMESH_FRAME_DEADLINE', { limit: LIMITS.deadlineAheadMs })
+    if (hops > LIMITS.hops) throw new CMeshError('CMESH_FRAME_HOPS', { limit: LIMITS.hops })
   }
 
   /** Calls `answered` once: with the reply, with the error that it came to, or, past the deadline, with one that says so. */
@@ -273,10 +284,4 @@ function frameOf(id: Uint8Array, receipt: ReceiptLevel, { status, headers, body 
 function bounded(reply: Reply): Reply {
   const bytes = reply.body.length
   return bytes <= LIMITS.bodyBytes ? reply : errorReply(new CMeshError('CMESH_FRAME_TOO_LARGE', { part: 'reply body', bytes, limit: LIMITS.bodyBytes }))
-}
-
-function checkDeadline(deadlineMs: number, nowMs: number, hops: number): void {
-  if (deadlineMs < nowMs) throw new CMeshError('CMESH_ROUTER_DEADLINE')
-  if (deadlineMs - nowMs > LIMITS.deadlineAheadMs) throw new CMeshError('CMESH_FRAME_DEADLINE', { limit: LIMITS.deadlineAheadMs })
-  if (hops > LIMITS.hops) throw new CMeshError('CMESH_FRAME_HOPS', { limit: LIMITS.hops })
 }

@@ -44,14 +44,20 @@ export class ClockCheck {
     return this.#hasHeard || needed === 0
   }
 
+  /** `CMESH_STATE_CLOCK` while this clock is not that of most of the members that are there: they tell better than this node what is too late. */
+  readonly apart = (): CMeshError | undefined => {
+    const others = this.#parts.offsets()
+    const wrong = others.filter(offset => Math.abs(offset) > AHEAD_MS)
+    return 2 * wrong.length > others.length ? refused(`it is ${seconds(wrong[0] as number)} of the other members`) : undefined
+  }
+
   /** Throws `CMESH_STATE_CLOCK`. */
   readonly check = (): void => {
     const { clock, offsets, shared } = this.#parts
-    const others = offsets()
     if (!this.hasHeard()) throw refused('it has not been held against those of a quorum of the members since the node started')
-    const wrong = others.filter(offset => Math.abs(offset) > AHEAD_MS)
-    if (2 * wrong.length > others.length) throw refused(`it is ${seconds(wrong[0] as number)} of the other members`)
-    const aheadMs = this.#jump(others.length > 0)
+    const apart = this.apart()
+    if (apart !== undefined) throw apart
+    const aheadMs = this.#jump(offsets().length > 0)
     if (aheadMs > STEP_MS) throw refused(`it went ahead by ${Math.round(aheadMs / 1_000)} s at once`)
     const logMs = shared()
     if (logMs !== undefined && logMs - clock.nowMs() > AHEAD_MS) throw refused(`it is ${seconds(clock.nowMs() - logMs)} of the log, and no member confirms what is ahead of its clock`)

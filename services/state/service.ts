@@ -68,7 +68,7 @@ export class StateService {
   readonly #effects: LogEffects
   readonly #levels: ReadLevels
   readonly #replication: Replication
-  readonly #clocksHeard: () => boolean
+  readonly #clock: ClockCheck
   readonly #ticks: Ticks
   readonly #skips: Skips | undefined
   #stopping = false
@@ -95,16 +95,15 @@ export class StateService {
       applied: () => store.head.seq, clock, log,
     })
     this.#checking = parts.readChecks?.mode === 'none' ? undefined : this.#checks
-    const { check: checkClock, hasHeard } = new ClockCheck({
+    this.#clock = new ClockCheck({
       clock, offsets: () => this.#replication.offsets(), quorum: () => this.#replication.confirming(),
       shared: () => (parts.replication?.quorum === true && readMembers(this.system).length > 1 ? store.head.timeMs : undefined),
     })
-    this.#clocksHeard = hasHeard
     this.#proposer = new Proposer({
       consensus, index: this.#index, clock, member, reached: () => this.#replication.reached,
       check: batch => {
-        checkClock()
-        if (!mayOrder(this.system, batch)) throw new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it' })
+        this.#clock.check()
+        if (!mayOrder(this.system, batch)) throw notListed()
       },
     })
     this.#writes = new Writes({
@@ -190,6 +189,19 @@ export class StateService {
   get halted(): CMeshError | undefined {
     return this.#applier.halted
   }
+
+  /** Why nothing is ordered here now, though the log is whole and goes on; `undefined` where it is. */
+  get unableToOrder(): CMeshError | undefined {
+    try {
+      this.#clock.check()
+      return isMember(this.system, this.#parts.member.did) ? undefined : notListed()
+    } catch (error) {
+      return CMeshError.from(error, 'state')
+    }
+  }
+
+  /** `CMESH_STATE_CLOCK` while this node's clock is not that of most of the other members: what is too late, and for how long a session holds, is not its to say. */
+  readonly clockApart = (): CMeshError | undefined => this.#clock.apart()
 
   get pendingWrites(): number {
     return this.#proposer.pending
@@ -296,7 +308,7 @@ export class StateService {
 
   /** Resolves when the members that have to confirm what is ordered have said what their clocks show, or that takes too long. */
   async #hearClocks(): Promise<void> {
-    for (let waitedMs = 0; !this.#clocksHeard() && !this.#stopping && waitedMs < CLOCKS_MS; waitedMs += LOOK_MS) {
+    for (let waitedMs = 0; !this.#clock.hasHeard() && !this.#stopping && waitedMs < CLOCKS_MS; waitedMs += LOOK_MS) {
       await new Promise(resolve => { setTimeout(resolve, LOOK_MS) })
     }
   }
@@ -350,4 +362,8 @@ export class StateService {
     if (this.#wrong !== undefined) throw this.#wrong
     if (this.#applier.halted !== undefined) throw new CMeshError('CMESH_STATE_HALTED', { reason: this.#applier.halted.code })
   }
+}
+
+function notListed(): CMeshError {
+  return new CMeshError('CMESH_STATE_NOT_MEMBER', { reason: 'the log does not list it' })
 }

@@ -50,7 +50,7 @@ test('a log that was set back, or exchanged, stops the node; an accepted loss go
   // Nothing was changed by that: the next start says the same.
   expect(await refusal(dir)).toContain('CMESH_STATE_BEHIND: ')
 
-  expect(await acceptLoss(dir, 0, silent)).toMatchObject({ seq: first.seq, newEpoch: 1, lost: second.seq - first.seq })
+  expect(await acceptLoss({ dir, alone: false }, 0, silent)).toMatchObject({ seq: first.seq, newEpoch: 1, lost: second.seq - first.seq })
   const third = await run(dir)
   expect(third).toMatchObject({ epoch: 1 })
   expect(await verifyLog(dir, silent)).toMatchObject({ epoch: 1, seq: third.seq, chain: third.chain })

@@ -4,7 +4,7 @@
  */
 import { fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
@@ -17,10 +17,11 @@ import { verifyLog } from '../../node/archive/verify.ts'
 import { resolveConfig } from '../../node/config.ts'
 import { DataLock } from '../../node/data-lock.ts'
 import { nodeIdentity } from '../../node/identity.ts'
-import { readClaim, writeClaim } from '../../node/last-claim.ts'
+import { CLAIM_FILE, readClaim, writeClaim } from '../../node/last-claim.ts'
 import { MeshNode } from '../../node/node.ts'
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { SILENT_LOG } from '../../services/log.ts'
+import type { ClaimedPosition } from '../../services/state/last-claim.ts'
 import { until } from '../client/support/until.ts'
 import { ExternalBroker } from '../support/external-broker.ts'
 import { OLD_DATA, unpackOldData } from '../support/old-data.ts'
@@ -173,18 +174,43 @@ test('it goes on in the new epoch; a second and a third node join by certificate
   })
 }, 120_000)
 
+test('a member of several whose log is not what it claimed says how it is rebuilt from the others, and that works', async () => {
+  const [second, third] = ['second', 'third'].map(name => path.join(root, name)) as [string, string]
+  const certified = (dir: string): Promise<MeshNode> => start(dir, { 'mesh.certificate': `${dir}.certificate` })
+  const claim = readClaim(third) as ClaimedPosition
+  await writeClaim(path.join(third, CLAIM_FILE), { ...claim, chain: '0'.repeat(64) })
+  const others = Promise.all([start(first), certified(second)])
+  expect(await failureOf(() => certified(third))).toMatchObject({
+    cause: { code: 'CMESH_STATE_FORKED', message: expect.stringContaining(' Among other members, rebuild it from them: move state/ and claim.json in DIR aside and start it. ') },
+  })
+  expect(await failureOf(() => acceptLoss({ dir: third, alone: false }, 0, () => {}))).toMatchObject({ code: 'CMESH_CONSENSUS_NOT_ALONE' })
+  for (const name of ['state', CLAIM_FILE]) await rename(path.join(third, name), path.join(third, `${name}.aside`))
+  await others
+  await certified(third)
+  await Promise.all(nodes.splice(0).map(node => node.stop()))
+  const [old, mended] = await Promise.all([verifyLog(second, () => {}), verifyLog(third, () => {})])
+  expect(mended).toMatchObject({ mesh: old.mesh, members: 3, epoch: 2 })
+  expect(mended.seq).toBeGreaterThanOrEqual(claim.seq)
+  expect(mended.logKey).not.toBe(old.logKey)
+  expect(readClaim(third)).toMatchObject({ seq: mended.seq, chain: mended.chain })
+}, 120_000)
+
 test('a member of several does not go on alone under mock, unless the others are given up', async () => {
   const before = await verifyLog(first, () => {})
   const alone = (): Promise<MeshNode> => start(first, { 'consensus.provider': 'mock' })
   const refused = {
-    code: 'CMESH_CONSENSUS_ALONE', detail: { count: 2 }, message: expect.stringContaining(' `cmesh consensus accept-loss --data DIR`, and then start it.'),
+    code: 'CMESH_CONSENSUS_ALONE', detail: { count: 2 }, message: expect.stringContaining(' `cmesh consensus accept-loss --data DIR --alone`, and then start it.'),
   }
   expect(await failureOf(alone)).toMatchObject({ cause: refused })
   // It said nothing, and changed nothing: the next start says the same.
   expect(await failureOf(alone)).toMatchObject({ cause: refused })
   expect(await verifyLog(first, () => {})).toMatchObject({ seq: before.seq, chain: before.chain })
 
-  expect(await acceptLoss(first, 0, () => {})).toMatchObject({ seq: before.seq, newEpoch: 3 })
+  // Of several members one alone is no way on, but where that is meant.
+  const file = readClaim(first)
+  await expect(acceptLoss({ dir: first, alone: false }, 0, () => {})).rejects.toMatchObject({ code: 'CMESH_CONSENSUS_NOT_ALONE', detail: { path: first, count: 2 } })
+  expect(readClaim(first)).toEqual(file)
+  expect(await acceptLoss({ dir: first, alone: true }, 0, () => {})).toMatchObject({ seq: before.seq, newEpoch: 3 })
   const node = await alone()
   await node.stop()
   const after = await verifyLog(first, () => {})

@@ -324,10 +324,12 @@ describe('three members', () => {
     await three.stop()
     const wrong = await member(three.key, { stream, aheadMs: 3_600_000 })
     await expect(write(wrong, KeyPair.generate().did)).rejects.toMatchObject({ code: 'CMESH_STATE_CLOCK' })
+    expect(wrong.state.unableToOrder).toMatchObject({ code: 'CMESH_STATE_CLOCK' })
     for (let i = 0; i < 5; i++) await write(one, KeyPair.generate().did)
     expect(one.state.head.timeMs).toBeLessThan(Date.now() + 5_000)
     await expect(write(wrong, KeyPair.generate().did)).rejects.toMatchObject({ code: 'CMESH_STATE_CLOCK' })
     await until('it has what the others have', () => alike([one, wrong]), WAIT_MS)
+    expect([one.state.clockApart(), wrong.state.clockApart()?.detail]).toEqual([undefined, { reason: expect.stringMatching(/^it is 3[56]\d\d s ahead of the other members$/) }])
   })
 
   test('one that came to another result is named by the sequence and stops; its next start puts its log aside and has the others\'', async () => {
@@ -366,6 +368,8 @@ describe('three members', () => {
     await one.state.orderOwn(`0xSW:0x000:leave:["${keys[1].did}"]`, {})
     const refused = { code: 'CMESH_STATE_NOT_MEMBER', message: 'This node is no member of the mesh, so that nothing it proposes counts: the log does not list it.' }
     await expect(write(two, KeyPair.generate().did)).rejects.toMatchObject(refused)
+    // Who looks at it sees that, and of the one that stays nothing.
+    expect([one.state.unableToOrder, two.state.unableToOrder]).toEqual([undefined, expect.objectContaining(refused)])
     await two.stop()
     await expect(member(keys[1], { stream })).rejects.toMatchObject({ code: 'CMESH_IAM_CERTIFICATE', detail: { reason: 'the node left the mesh after it was issued' } })
     await write(one, KeyPair.generate().did)

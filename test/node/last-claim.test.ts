@@ -52,7 +52,7 @@ describe('the last claim in a file', () => {
   test.each(['', 'x', '{}', '{"v":2,"epoch":0,"seq":1,"chain":"00","timeMs":0}', `{"v":1,"epoch":0,"seq":-1,"chain":"${'0'.repeat(64)}","timeMs":0}`, 'null'])('that is %j is refused, never taken for none', async text => {
     await writeFile(join(dir, 'claim.json'), text)
     expect(() => readClaim(dir)).toThrow(expect.objectContaining({
-      code: 'CMESH_STATE_CORRUPT', message: `The state log in ${join(dir, 'claim.json')} is damaged at block 0: it does not hold the last claim of a node.`,
+      code: 'CMESH_STATE_CLAIM', message: expect.stringContaining(`cannot be read in ${join(dir, 'claim.json')}: it holds no claim. The log may be whole. Move that file aside`),
     }))
   })
 })
@@ -100,10 +100,10 @@ describe('a loss that is accepted', () => {
     const claims = new FileLastClaim(dir, fail)
     claims.write(claimOf(40, 2))
     await claims.close()
-    const done = await acceptLoss(dir, 1_900_000_000_000, () => {})
+    const done = await acceptLoss({ dir, alone: false }, 1_900_000_000_000, () => {})
     expect(done).toMatchObject({ seq: 31, epoch: 0, newEpoch: 3, lost: 9, claimed: claimOf(40, 2) })
     expect(readClaim(dir)).toMatchObject({ epoch: 3, seq: 31, chain: OLD_DATA.chain })
-    const again = await acceptLoss(dir, 1_900_000_000_001, () => {})
+    const again = await acceptLoss({ dir, alone: false }, 1_900_000_000_001, () => {})
     expect(again).toMatchObject({ newEpoch: 4, lost: 0 })
     expect((await readFile(join(dir, 'losses.jsonl'), 'utf8')).trim().split('\n').map(line => JSON.parse(line) as unknown)).toEqual([
       { acceptedMs: 1_900_000_000_000, from: { epoch: 0, seq: 31, chain: OLD_DATA.chain }, newEpoch: 3, claimed: claimOf(40, 2) },
@@ -114,8 +114,8 @@ describe('a loss that is accepted', () => {
   test('is refused while the directory is in use, and where there is no log', async () => {
     await unpackOldData(dir)
     await new DataLock(dir).acquire()
-    await expect(acceptLoss(dir, 0, () => {})).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })
+    await expect(acceptLoss({ dir, alone: false }, 0, () => {})).rejects.toMatchObject({ code: 'CMESH_BOOT_DATA_IN_USE' })
     expect(readClaim(dir)).toBeUndefined()
-    await expect(acceptLoss(join(dir, 'none'), 0, () => {})).rejects.toMatchObject({ code: 'CMESH_STATE_NO_LOG' })
+    await expect(acceptLoss({ dir: join(dir, 'none'), alone: false }, 0, () => {})).rejects.toMatchObject({ code: 'CMESH_STATE_NO_LOG' })
   })
 })

@@ -174,6 +174,8 @@ export interface TestMeshOptions {
   readonly auditLog?: AuditLog
   /** Where requests are traced. Default: nowhere. */
   readonly traces?: Traces
+  /** Why its clock is not to be gone by. Default: it is. */
+  readonly clockApart?: () => CMeshError | undefined
   /** Changes to the parts of State. */
   readonly state?: Partial<StateServiceParts>
   /** Handlers in the place of the real ones. */
@@ -261,7 +263,7 @@ export async function startMesh(options: TestMeshOptions = {}): Promise<TestMesh
   }
   await batcher?.start()
   const frontDoor = new FrontDoor({
-    node, guard, registrar, dispatcher, deadlines, clock: time, log, salts: saltsWith(time),
+    node, guard, registrar, dispatcher, deadlines, clock: time, clockApart: options.clockApart ?? (() => undefined), log, salts: saltsWith(time),
     ...(batcher !== undefined && receipts !== undefined && { audit: { batcher, receipts } }), traces: options.traces,
   })
 

@@ -14,7 +14,7 @@ interface DataOptions extends JsonOption {
 }
 
 /** What says that a log was looked at and is damaged, or is not what its node has claimed. */
-const UNSOUND: ReadonlySet<string> = new Set(['CMESH_STATE_CORRUPT', 'CMESH_STATE_BEHIND', 'CMESH_STATE_FORKED'])
+const UNSOUND: ReadonlySet<string> = new Set(['CMESH_STATE_CORRUPT', 'CMESH_STATE_CLAIM', 'CMESH_STATE_BEHIND', 'CMESH_STATE_FORKED'])
 const DATA = '--data <dir>'
 const DATA_SAYS = 'data directory of the node (default: CMESH_DATA_DIR, else ~/.local/share/cmesh)'
 

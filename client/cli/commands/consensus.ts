@@ -9,9 +9,13 @@ import { askArchive } from '../archive-process.ts'
 import { examples, fields, identities, printResult, withJson, type JsonOption } from '../command.ts'
 import type { Terminal } from '../terminal.ts'
 
-interface AcceptOptions extends JsonOption {
+interface StoppedNodeOptions extends JsonOption {
   readonly data?: string
   readonly yes?: boolean
+}
+
+interface AcceptOptions extends StoppedNodeOptions {
+  readonly alone?: boolean
 }
 
 const DATA = '--data <dir>'
@@ -27,28 +31,32 @@ export function consensus(program: Command, terminal: Terminal): void {
 function acceptLoss(group: Command, terminal: Terminal): void {
   withJson(group.command('accept-loss').description('let a stopped node go on from where its log ends, in a new epoch'))
     .option(DATA, DATA_SAYS)
+    .option('--alone', 'give up the other members of the mesh and their stream as well, where the log lists any')
     .option('--yes', 'give up what the node had acknowledged beyond its log')
     .addHelpText('after', examples(
       ['cmesh consensus accept-loss --data ./mesh --yes', 'only where no backup reaches further'],
+      ['cmesh consensus accept-loss --data ./mesh --alone --yes', 'only where no other member is left'],
     ))
+    .addHelpText('after', '\nOne of several members is rebuilt from the others instead: move state/ and claim.json in its directory aside, and start it.')
     .action(async (options: AcceptOptions) => {
       const dir = resolve(options.data ?? defaultDataDir(terminal.env))
-      const question = `What the node in ${dir} has acknowledged beyond its log is given up for good. Go on?`
+      const alone = options.alone === true
+      const question = `What the node in ${dir} has acknowledged beyond its log is given up for good${alone ? ', and so are the other members' : ''}. Go on?`
       if (options.yes !== true && !(terminal.answers && await terminal.confirm(question))) {
         throw usage('Nothing was changed. It gives up what the node had acknowledged beyond its log; --yes says that this is meant.')
       }
-      const done = await askArchive(terminal, 'accept-loss', { dir }, 'verifying the log')
+      const done = await askArchive(terminal, 'accept-loss', { dir, alone }, 'verifying the log')
       printResult(terminal, options, { directory: dir, ...done }, () => fields(terminal, [
         ['goes on', `behind block ${done.seq}, in epoch ${done.newEpoch}`],
         ['claimed', done.claimed === null ? 'nothing' : `block ${done.claimed.seq} of epoch ${done.claimed.epoch}, chain ${done.claimed.chain}`],
-        ['given up', `${done.lost} blocks`],
+        ['given up', `${done.lost} blocks${done.members > 1 ? `, and the other members (${done.members - 1})` : ''}`],
         ['recorded', `${dir}/losses.jsonl`],
       ]))
       if (options.json !== true) terminal.note(`Next: cmesh up --data ${dir}. Under consensus.provider jetstream, delete the stream first: nats stream rm CMESH_ORDER`)
     })
 }
 
-interface MigrateOptions extends AcceptOptions {
+interface MigrateOptions extends StoppedNodeOptions {
   readonly natsUrl?: string
   readonly set: readonly (readonly [string, string])[]
   readonly dryRun?: boolean
@@ -93,7 +101,7 @@ function keyValue(pair: string, before: readonly (readonly [string, string])[]):
   return [...before, [pair.slice(0, at), pair.slice(at + 1)]]
 }
 
-interface SkipOptions extends AcceptOptions {
+interface SkipOptions extends StoppedNodeOptions {
   readonly reason?: string
   readonly from?: string
   readonly identity: string

@@ -148,7 +148,7 @@ describe('a backup', () => {
     for (const node of nodes) await mkdir(join(node, 'state', 'log'), { recursive: true })
     for (const name of ['broker-1', 'node-3', 'node-x/state/log']) await mkdir(join(dir, 'cluster', name), { recursive: true })
     const message = `There is no state log in ${dir}: it is of a cluster, whose nodes have one each: ${nodes.join(', ')}. Say which data directory by --data or CMESH_DATA_DIR.`
-    for (const ask of [() => makeBackup({ dir, file: join(dir, 'a'), keys: false }, 0, silent), () => verifyLog(dir, silent), () => acceptLoss(dir, 0, silent), () => migrate({ dir, settings: {}, dryRun: true }, {}, silent)]) {
+    for (const ask of [() => makeBackup({ dir, file: join(dir, 'a'), keys: false }, 0, silent), () => verifyLog(dir, silent), () => acceptLoss({ dir, alone: false }, 0, silent), () => migrate({ dir, settings: {}, dryRun: true }, {}, silent)]) {
       await expect(ask()).rejects.toMatchObject({ code: 'CMESH_STATE_NO_LOG', message })
     }
     expect(await readdir(dir)).toEqual(['cluster'])

@@ -72,6 +72,16 @@ describe('the door for newcomers', () => {
     expect(both.subscriptions).toHaveLength(2)
   })
 
+  test('gives out no sessions while the node\'s clock is not that of the others, since it could not say for how long they hold', async () => {
+    let apart: CMeshError | undefined = new CMeshError('CMESH_STATE_CLOCK', { reason: 'it is 3600 s behind that of the other members' })
+    let asked = 0
+    const { ask } = await listening({ clockApart: () => apart, iam: { handle: async () => { asked++; return Buffer.from('{}') } } })
+    expect(await ask(step('0xIW:call'))).toMatchObject({ status: 503, code: 'CMESH_STATE_CLOCK' })
+    expect(asked).toBe(0)
+    apart = undefined
+    expect(await ask(step('0xIW:call'))).toMatchObject({ status: 200 })
+  })
+
   test('answers over the connection that a step came in on', async () => {
     const [guests, sessions] = [new HandBus(), new HandBus()]
     const { listener } = await listening({ buses: [guests, sessions], iam: { handle: async () => Buffer.from('{}') } })

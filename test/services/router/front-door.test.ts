@@ -149,6 +149,22 @@ describe('the deadline', () => {
     expect(await mesh.ask(session, VIEW, { deadlineMs: mesh.time.ms + 300_000 })).toMatchObject({ status: 200 })
   })
 
+  test('is not this node\'s to judge while its clock is not that of the others: any other node may be asked', async () => {
+    let apart: CMeshError | undefined = new CMeshError('CMESH_STATE_CLOCK', { reason: 'it is 3600 s ahead of the other members' })
+    const away = await startMesh({ clockApart: () => apart })
+    const caller = await away.open()
+    for (const deadlineMs of [away.time.ms - 1, away.time.ms + 300_001]) {
+      expect(await away.ask(caller, VIEW, { deadlineMs })).toMatchObject({
+        status: 503, code: 'CMESH_STATE_CLOCK', message: expect.stringContaining('cannot be right: it is 3600 s ahead of the other members.'),
+      })
+    }
+    // What it can take all the same is answered.
+    expect(await away.ask(caller, VIEW)).toMatchObject({ status: 200 })
+    apart = undefined
+    expect(await away.ask(caller, VIEW, { deadlineMs: away.time.ms - 1 })).toMatchObject({ status: 408 })
+    await away.stop()
+  })
+
   test('a message of more than 16 hops is 508', async () => {
     expect(await mesh.ask(session, VIEW, { hops: 17 })).toMatchObject({
       status: 508, code: 'CMESH_FRAME_HOPS', message: 'The message took more than 16 hops.',

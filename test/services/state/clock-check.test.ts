@@ -38,6 +38,16 @@ describe('a clock', () => {
     check()
   })
 
+  test('is apart from the others where it is not that of most of those that are there', () => {
+    let others: readonly number[] = []
+    const { apart } = new ClockCheck({ clock: { nowMs: () => START_MS }, offsets: () => others, quorum: () => 2, shared: () => undefined })
+    const known = [[], [4_000, -4_000], [3_600_000, 0], [3_600_000], [3_600_000, -6_000, 0], [6_000, 6_000]].map(each => {
+      others = each
+      return apart()?.detail['reason']
+    })
+    expect(known).toEqual([undefined, undefined, undefined, 'it is 3600 s ahead of the other members', 'it is 3600 s ahead of the other members', 'it is 6 s ahead of the other members'])
+  })
+
   test('of the only member there is counts, also for those that come later', () => {
     let quorum = 1
     const { check } = machine({ quorum: () => quorum })
