@@ -12,6 +12,8 @@ export interface BrokersParts {
   readonly ports: readonly BrokerPorts[]
   /** Told what happened that nobody asked for. */
   readonly onNote: (line: string) => void
+  /** Told each time that one runs again, in a process of another number than before. */
+  readonly onRestart?: () => void
 }
 
 /** An election takes its time, and longer on a machine that does much else, in ms. */
@@ -25,7 +27,7 @@ export class Brokers {
   #planned: string | undefined
 
   constructor(parts: BrokersParts) {
-    const { files, ports, onNote } = parts
+    const { files, ports, onNote, onRestart } = parts
     this.#parts = parts
     this.#brokers = new Map(files.brokers.map(({ name, dir, routes }, i) => [name, new ManagedBroker({
       dir, accountsDir: files.accountsDir, port: (ports[i] as BrokerPorts).client, serverName: name, routes, readyMs: READY_MS,
@@ -34,7 +36,10 @@ export class Brokers {
       },
       onRestart: failure => {
         if (failure !== undefined) onNote(`${name} did not start: ${failure.code}: ${failure.message}`)
-        else if (this.#planned !== name) onNote(`${name} is back`)
+        else {
+          if (this.#planned !== name) onNote(`${name} is back`)
+          onRestart?.()
+        }
       },
     })]))
   }

@@ -23,6 +23,8 @@ export interface NodeChildParts {
   readonly logFile: string
   /** Told what happened that nobody asked for. */
   readonly onNote: (line: string) => void
+  /** Told each time that it is ready, in a process of another number than before. */
+  readonly onReady?: () => void
 }
 
 interface NodeMessage {
@@ -176,7 +178,11 @@ export class NodeChild {
       })
     })
     const first = await Promise.race([ready, gone])
-    if (typeof first !== 'string') return this.#descriptor = first
+    if (typeof first !== 'string') {
+      this.#descriptor = first
+      this.#parts.onReady?.()
+      return first
+    }
     throw failure ?? new CMeshError('CMESH_BOOT_FAILED', { step: this.name, reason: `it ended with ${first}. ${await endOf(logFile, begin)}`.trim() })
   }
 }

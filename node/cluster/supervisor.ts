@@ -57,6 +57,9 @@ export class Supervisor {
   #started: Promise<ClusterDescriptor> | undefined
   #stopped: Promise<void> | undefined
   #restarting: Promise<void> | undefined
+  /** Whether others are told of the cluster, and what of that is under way. */
+  #told = false
+  #telling: Promise<void> = Promise.resolve()
 
   constructor(parts: SupervisorParts) {
     this.#parts = parts
@@ -106,6 +109,7 @@ export class Supervisor {
       await this.#startNodes()
       const descriptor = this.#describe()
       await writeDescriptor(dir, descriptor)
+      this.#told = true
       return descriptor
     } catch (error) {
       await this.#end()
@@ -123,9 +127,10 @@ export class Supervisor {
       settings: i => ({ 'http.port': plan.http[i] as number }),
     })
     for (const { name, dir: of } of files.brokers) await linkTo(path.join(of, BROKER_FILES.log), path.join(files.logs, `${name}.log`))
-    this.#brokers = new Brokers({ files, ports: plan.brokers, onNote })
+    const tell = (): void => { this.#tell() }
+    this.#brokers = new Brokers({ files, ports: plan.brokers, onNote, onRestart: tell })
     this.#nodes = files.nodes.map(({ name, settings }) => new NodeChild({
-      name, onNote, env: withoutSettings(env), logFile: path.join(files.logs, `${name}.log`), args: ['--config', settings, ...nodeArgs],
+      name, onNote, onReady: tell, env: withoutSettings(env), logFile: path.join(files.logs, `${name}.log`), args: ['--config', settings, ...nodeArgs],
     }))
     this.#refuseWhenStopping()
     await this.#brokers.start()
@@ -156,6 +161,8 @@ export class Supervisor {
 
   /** Nodes before brokers: what is in flight is answered. */
   async #end(): Promise<void> {
+    this.#told = false
+    await this.#telling
     await removeDescriptor(this.#parts.dir)
     await Promise.all(this.#nodes.map(node => node.stop()))
     await this.#brokers?.stop()
@@ -185,6 +192,13 @@ export class Supervisor {
       const { code, message } = CMeshError.from(error, at)
       throw new CMeshError('CMESH_CLUSTER_RESTART', { part: at, reason: `${code}: ${message}` }, { cause: error })
     }
+  }
+
+  /** Tells anew who the parts are. While the node that speaks for the mesh is away that waits until it is back. */
+  #tell(): void {
+    this.#telling = this.#telling.then(async () => {
+      if (this.#told && this.#nodes[0]?.descriptor !== undefined) await writeDescriptor(this.#parts.dir, this.#describe())
+    }).catch((error: unknown) => { this.#parts.onNote(`${this.#parts.dir} does not say which processes run now: ${CMeshError.from(error, 'the cluster').message}`) })
   }
 
   #describe(): ClusterDescriptor {

@@ -209,6 +209,8 @@ describe('a cluster', () => {
         await until('it answers again', async () => (await answering(20)).has(did), START_MS)
       }
     })
+    // What others read says who runs now, too.
+    await until('the descriptor names them', async () => JSON.stringify(descriptor().parts) === JSON.stringify(await shown()), START_MS)
     for (const { name } of victims) expect(up.stderr).toContain(`${name} ended with SIGKILL; it is started again in 100 ms`)
   }, 2 * START_MS)
 
@@ -216,6 +218,7 @@ describe('a cluster', () => {
     const before = await shown()
     await underLoad(NODES, async () => { expect(await home.run(['cluster', 'restart', '--json'])).toMatchObject({ code: 0 }) })
     const after = await shown()
+    await until('the descriptor says who runs now', () => JSON.stringify(descriptor().parts) === JSON.stringify(after), START_MS)
     expect(after.map(({ name, did }) => [name, did])).toEqual(before.map(({ name, did }) => [name, did]))
     expect(pidsOf(after).filter(pid => pidsOf(before).includes(pid))).toEqual([])
   }, 4 * START_MS)
