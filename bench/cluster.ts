@@ -14,6 +14,10 @@ interface Side {
   readonly driver: DriverProcess
   readonly inFlight: number
   readonly meter: CpuMeter
+  /** In a round. */
+  readonly count: number
+  /** Before the first round: until a node's code is compiled for what it does often, and each of the three has a third of what one alone would be asked. */
+  readonly warmUp: number
 }
 
 export const cluster: Bench = {
@@ -21,9 +25,6 @@ export const cluster: Bench = {
   what: 'contract transactions on three nodes and three servers, confirmed by two nodes and receipted, 64 and 512 in flight; against JetStream publish with ack on three servers',
   async run({ smoke, log, scope }) {
     const rounds = smoke ? 1 : 5
-    const count = smoke ? 200 : 10_000
-    // Before a node's code is compiled for what it does often it has executed this many.
-    const warmUp = 30_000
     log(`starting ${smoke ? 'a cluster' : 'two clusters'} of three nodes and three servers, and three servers more for the baseline`)
     const [wasm, mesh, disk, servers] = await Promise.all([
       compileStore(), startCluster(scope), smoke ? undefined : startCluster(scope, { 'state.durability': 'quorum-disk' }), startServers(scope, log),
@@ -31,17 +32,19 @@ export const cluster: Bench = {
     const driver = await writer(scope, mesh, wasm)
     const bytes = `["${keyOf(0)}","${valueOf(0)}"]`.length
     const jetstream = await startDriver(scope, 'jetstream', { url: servers.urls.join(','), ...servers.core, bytes, replicas: NODES })
-    const sideOf = (by: DriverProcess, inFlight: number, pids: Readonly<Record<string, number>>): Side =>
-      ({ driver: by, inFlight, meter: new CpuMeter({ client: by.pid, ...pids }) })
+    const sideOf = (by: DriverProcess, pids: Readonly<Record<string, number>>, { inFlight, count, warmUp }: Omit<Side, 'driver' | 'meter'>): Side =>
+      ({ driver: by, inFlight, meter: new CpuMeter({ client: by.pid, ...pids }), count: smoke ? 200 : count, warmUp: smoke ? 0 : warmUp })
     const sides: Record<string, Side> = {
-      [BASELINE]: sideOf(jetstream, JETSTREAM_IN_FLIGHT, servers.pids),
-      'mesh, 64 in flight': sideOf(driver, 64, mesh.pids),
-      [SUBJECT]: sideOf(driver, 512, mesh.pids),
+      [BASELINE]: sideOf(jetstream, servers.pids, { inFlight: JETSTREAM_IN_FLIGHT, count: 30_000, warmUp: 30_000 }),
+      'mesh, 64 in flight': sideOf(driver, mesh.pids, { inFlight: 64, count: 5_000, warmUp: 5_000 }),
+      [SUBJECT]: sideOf(driver, mesh.pids, { inFlight: 512, count: 20_000, warmUp: 80_000 }),
     }
-    if (disk !== undefined) sides['mesh, 512 in flight, quorum-disk'] = sideOf(await writer(scope, disk, wasm), 512, disk.pids)
+    if (disk !== undefined) {
+      sides['mesh, 512 in flight, quorum-disk'] = sideOf(await writer(scope, disk, wasm), disk.pids, { inFlight: 512, count: 10_000, warmUp: 30_000 })
+    }
 
-    if (!smoke) for (const [name, { driver: by, inFlight }] of Object.entries(sides)) await by.run({ count: name === BASELINE ? count : warmUp, inFlight })
-    const values = await interleave(rounds, Object.fromEntries(Object.entries(sides).map(([name, { driver: by, inFlight, meter }]) => [
+    for (const { driver: by, inFlight, warmUp } of Object.values(sides)) if (warmUp > 0) await by.run({ count: warmUp, inFlight })
+    const values = await interleave(rounds, Object.fromEntries(Object.entries(sides).map(([name, { driver: by, inFlight, meter, count }]) => [
       name, async () => (await meter.during(count, () => by.run({ count, inFlight }))).perSecond,
     ])))
     const alone = await driver.run({ count: smoke ? 20 : 500, inFlight: 0 })

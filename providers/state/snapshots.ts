@@ -213,7 +213,7 @@ class Slices {
     const size = entryBytes(space, key, value)
     if (this.#at + size > this.#chunk.length) {
       this.end()
-      this.#chunk = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, size))
+      if (size > this.#chunk.length) this.#chunk = Buffer.allocUnsafeSlow(size)
     }
     this.#at = writeEntry(this.#chunk, this.#at, space, key, value)
   }

@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { HypercoreStateStore } from '../../providers/state/hypercore.ts'
+import { readSnapshot, snapshotHeader, writeEntry } from '../../providers/state/snapshot-file.ts'
+import { SnapshotThread } from '../../providers/state/snapshot-thread.ts'
 import type { Block, ReadBack, Recall, Recollection } from '../../services/state/provider.ts'
 import { commitBlock, contentOf, putBlock } from '../support/blocks.ts'
 import { until } from '../client/support/until.ts'
@@ -170,6 +172,23 @@ describe('a snapshot', () => {
     expect(await snapshotsIn()).toEqual([])
     expect(warnings).toEqual([])
   })
+})
+
+test('its thread copies what it is given: to hand a buffer over makes V8 compile anew what works on buffers, in the whole process', async () => {
+  const thread = new SnapshotThread(join(dir, 'made'))
+  const [image, log] = [Buffer.alloc(256), new Map([['a', 'one'], ['b', 'two']])]
+  let at = 0
+  for (const [key, value] of log) at = writeEntry(image, at, '0x001', key, Buffer.from(value))
+  const chunk = image.subarray(0, at)
+  const before = Buffer.from(chunk)
+  thread.take(chunk)
+  expect(chunk).toEqual(before)
+  // What is written there next is not what it was given.
+  image.fill(0xff)
+  const head = { epoch: 0, seq: 1, timeMs: 0, chain: new Uint8Array(32) }
+  expect(await thread.finish(snapshotHeader(head, new Uint8Array(32), { seq: 1, skip: 0, before: head }))).toBe(2)
+  const { spaces } = await readSnapshot(join(dir, 'made'))
+  expect(Array.from(spaces.get('0x001') ?? [], ([key, value]) => [key, Buffer.from(value).toString()])).toEqual([...log])
 })
 
 describe('a snapshot that is not what it should be is passed by, and the log gives the same state', () => {
