@@ -176,7 +176,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
   const watermark = new FileWatermark(dir('outbox'), error => { log.warn({ err: error }, 'how far the events of blocks are out could not be written down') })
   const lastClaim = new FileLastClaim(config['data.dir'], error => { log.warn({ err: error }, 'how far the log goes could not be written down') })
   const outbox = new Outbox({
-    events, watermark, log, duty: { onDuty: () => state.duty.onDuty(), outElsewhere: () => state.duty.outElsewhere() },
+    events, watermark, log, duty: () => state.duty,
   })
   const consensus = provide('consensus', config['consensus.provider'])
   const engine = provide('contracts', config['contracts.provider'])
@@ -201,7 +201,7 @@ export function buildMesh({ config, identity, certificate, buses, log, onHalt }:
     // Mock consensus serves one node, which nobody hears.
     ...(config['consensus.provider'] !== 'mock' && {
       skips: new FileSkips(config['data.dir'], log),
-      replication: { bus: buses.core, quorum, version: packageVersion(), out: () => watermark.read() },
+      replication: { bus: buses.core, quorum, version: packageVersion(), out: () => outbox.out },
       readChecks: {
         mode: checked, oneIn: config['consensus.sample'], bus: buses.core, guard, audit: (data: Uint8Array, id: string) => events.publish(AUDIT_CHANNEL, data, { id }),
       },

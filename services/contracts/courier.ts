@@ -6,12 +6,13 @@
  * 1. A message that is under way is carried until its answer is ordered; how often it takes does not show, since deliveries
  *    have one id and the first answer takes the message out.
  * 2. At most `inFlight` are carried at once; the others wait in the log, and contracts may not have more than so many there.
- * 3. An addressee that fails is an answer, and so is one that says nothing for `patienceMs`.
+ * 3. An addressee that fails is an answer, and so is one that says nothing for `patienceMs`. That this node can ask nobody is none.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { LIMITS } from '../../cmtp/limits.ts'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
+import { wasNotAsked } from '../not-asked.ts'
 import type { Delivered, OutboxMessage } from './messages.ts'
 
 export interface CourierParts {
@@ -121,7 +122,7 @@ export class Courier {
     const { clock, retryMs = 100, patienceMs = 30_000, onDuty = () => true } = this.#parts
     while (!onDuty() && !this.#stopping && this.#parts.read(id) !== undefined) await this.#pause(LOOK_MS)
     if (this.#stopping) return
-    const sinceMs = clock.nowMs()
+    let sinceMs = clock.nowMs()
     let delivered: Delivered | undefined
     for (let delayMs = retryMs; !this.#stopped; delayMs = Math.min(delayMs * 2, RETRY_MAX_MS)) {
       try {
@@ -135,6 +136,8 @@ export class Courier {
       } catch (thrown) {
         const error = CMeshError.from(thrown, 'the courier', id)
         if (this.#stopping) return
+        // Nobody's patience is used up while nobody can be asked.
+        if (wasNotAsked(error)) sinceMs = clock.nowMs()
         // Whether a write was done is in the log; it is asked for until the log says.
         const unknown = error.code === 'CMESH_ROUTER_UNKNOWN_OUTCOME'
         if (delivered === undefined && !unknown && clock.nowMs() - sinceMs >= patienceMs) delivered = failure(error)

@@ -9,6 +9,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import type { Layer } from '../../cmtp/layer.ts'
 import type { Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
+import { wasNotAsked } from '../not-asked.ts'
 import type { LaterOutcome } from './delivery.ts'
 import type { DelayedCall } from './records.ts'
 
@@ -163,6 +164,12 @@ export class LaterRunner {
         // Whether it was ordered is in the log, which is asked until it says.
         const unknown = error?.code === 'CMESH_ROUTER_UNKNOWN_OUTCOME'
         const passing = unknown || (error?.retry === 'retry' && attempt < attempts)
+        if (error !== undefined && wasNotAsked(error)) {
+          // It was none of its attempts.
+          attempt--
+          await this.#pause(retryMs)
+          continue
+        }
         // Whoever else made it, or took it back, has taken its record out.
         if (!passing && this.#parts.read(id) !== undefined) {
           if (error !== undefined) await this.#parts.bury(later, { error, attempts: attempt, layers })

@@ -17,21 +17,16 @@ import type { Clock } from '../clock.ts'
 import { quorumOf } from '../consensus/provider.ts'
 import type { Log } from '../log.ts'
 import { ChainRing } from './chain-ring.ts'
-import { OF_NOW_MS, OtherMember } from './other-member.ts'
+import { Duty } from './duty.ts'
+import { AHEAD_MS, AWAY_MS, OF_NOW_MS, OtherMember } from './other-member.ts'
 import type { StateHead } from './provider.ts'
 
 /** Between two claims of a member that has nothing new to say, ms. */
 export const BEAT_MS = 1_000
 /** How long who is not asked to speak first waits for the others, ms. */
 const SILENCE_MS = 25
-/** How long who starts leaves it to the others, of whom it has not heard yet, to do what one does for all, ms. */
-const FIRST_WORDS_MS = 2 * BEAT_MS
-/** How long after its last word a member is taken to be away, ms. */
-const AWAY_MS = 5_000
 /** How long a member that is away keeps the stream from being trimmed, ms; then it has to catch up from another. */
 const MISSED_MS = 60_000
-/** How far a block's time may be ahead of the clock, and clocks of members apart, ms. */
-export const AHEAD_MS = 5_000
 
 export interface ClaimsParts {
   readonly bus: Pick<Bus, 'publish' | 'subscribe' | 'status'>
@@ -66,6 +61,8 @@ export interface MemberState {
 }
 
 export class Claims {
+  /** Who of the members does what one of them has to do for all. */
+  readonly duty: Duty
   readonly #parts: ClaimsParts
   readonly #chains = new ChainRing()
   readonly #peers = new Map<string, OtherMember>()
@@ -73,7 +70,6 @@ export class Claims {
   #confirmed = 0
   #claimed = 0
   #saidMs = 0
-  #startedMs = -Infinity
   #diverged = false
   #subscription: BusSubscription | undefined
   #beat: NodeJS.Timeout | undefined
@@ -82,7 +78,9 @@ export class Claims {
   #doubled = false
 
   constructor(parts: ClaimsParts) {
+    const { member: { did }, members, clock } = parts
     this.#parts = parts
+    this.duty = new Duty({ did, members, peers: this.#peers, clock, beatMs: BEAT_MS })
   }
 
   get confirmed(): number {
@@ -96,13 +94,12 @@ export class Claims {
 
   /** Takes up the position that the log has when it is open; blocks behind it may have become durable before. */
   start(head: StateHead): void {
-    const { bus, clock } = this.#parts
     if (head.seq >= (this.#durable?.seq ?? 0)) {
       this.#durable = head
       this.#chains.add(head.seq, head.chain)
     }
-    this.#startedMs = clock.nowMs()
-    this.#subscription = bus.subscribe(CLAIM_SUBJECT, ({ data }) => { this.#hear(data) })
+    this.duty.start()
+    this.#subscription = this.#parts.bus.subscribe(CLAIM_SUBJECT, ({ data }) => { this.#hear(data) })
     this.#beat = setInterval(() => { this.#speak() }, BEAT_MS).unref()
     this.#settle()
     this.#speak()
@@ -122,7 +119,10 @@ export class Claims {
   durable(head: StateHead): void {
     this.#durable = head
     this.#chains.add(head.seq, head.chain)
-    for (const did of this.#peers.keys()) this.#compare(did)
+    for (const [did, peer] of this.#peers) {
+      peer.logged(head)
+      this.#compare(did)
+    }
     this.#settle()
     if (this.#scheduled || this.#subscription === undefined) return
     // Blocks that became durable together are claimed together.
@@ -143,26 +143,6 @@ export class Claims {
       lowest = Math.min(lowest, peer.claim.seq)
     }
     return lowest
-  }
-
-  /** The last block whose events are out, as far as any member that is there says. */
-  outElsewhere(): number {
-    const all = this.#parts.members()
-    // What it says of blocks beyond those that this node knows it has is nobody's business yet.
-    const said = ([did, { claim, agreed, differs }]: readonly [string, OtherMember]): number => (
-      all.includes(did) && differs === undefined ? Math.min(claim.out, agreed) : 0
-    )
-    return Math.max(0, ...[...this.#peers].map(said))
-  }
-
-  /** Whether this member does what one of them has to do for all: the first of those that are there, and whose log is this one. */
-  onDuty(): boolean {
-    const { member: { did }, members, clock } = this.#parts
-    const sinceMs = clock.nowMs() - this.#startedMs
-    if (sinceMs >= 0 && sinceMs < FIRST_WORDS_MS && members().some(other => other !== did && !this.#peers.has(other))) return false
-    const isThere = (peer: OtherMember | undefined): boolean => peer !== undefined && peer.differs === undefined && clock.nowMs() - peer.heardMs <= AWAY_MS
-    const there = members().filter(other => other === did || isThere(this.#peers.get(other)))
-    return there[0] === did || there.length === 0
   }
 
   /** By how much this node's clock is ahead of that of each other member that is there, ms. */
@@ -217,9 +197,10 @@ export class Claims {
     }
     this.#claimed = head.seq
     const chain = Buffer.from(head.chain).toString('hex')
-    // Never back: where this node's clock is set back the others would take what it says for old words, unless those were of a time still to come.
+    // Never back: where this node's clock is set back the others would take what it says for old words, unless those are of a time
+    // still to come, by their clocks too.
     const nowMs = clock.nowMs()
-    const timeMs = this.#saidMs = this.#saidMs > nowMs + OF_NOW_MS ? nowMs : Math.max(nowMs, this.#saidMs)
+    const timeMs = this.#saidMs = this.#saidMs > nowMs + OF_NOW_MS + AHEAD_MS ? nowMs : Math.max(nowMs, this.#saidMs)
     const claim = signClaim({ did: member.did, epoch: head.epoch, seq: head.seq, chain, level, out: out(), timeMs, version }, member)
     try {
       bus.publish(CLAIM_SUBJECT, encodeClaim(claim))

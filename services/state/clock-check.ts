@@ -7,7 +7,7 @@
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import type { Clock } from '../clock.ts'
-import { AHEAD_MS } from './claims.ts'
+import { AHEAD_MS } from './other-member.ts'
 import { STEP_MS } from './log-time.ts'
 
 export interface ClockCheckParts {
@@ -44,23 +44,30 @@ export class ClockCheck {
     return this.#hasHeard || needed === 0
   }
 
-  /** `CMESH_STATE_CLOCK` while this clock is not that of most of the members that are there: they tell better than this node what is too late. */
+  /**
+   * `CMESH_STATE_CLOCK` while this clock is not that of so many other members as make a quorum: they tell better than this node what is too late. Not of most that are
+   * there, as where something is to be ordered: one alone may say what it likes, and who reads would have to go elsewhere for it.
+   */
   readonly apart = (): CMeshError | undefined => {
-    const others = this.#parts.offsets()
-    const wrong = others.filter(offset => Math.abs(offset) > AHEAD_MS)
-    return 2 * wrong.length > others.length ? refused(`it is ${seconds(wrong[0] as number)} of the other members`) : undefined
+    const wrong = this.#wrong()
+    const needed = this.#parts.quorum()
+    return needed > 0 && wrong.length >= needed ? apartFrom(wrong) : undefined
   }
 
   /** Throws `CMESH_STATE_CLOCK`. */
   readonly check = (): void => {
     const { clock, offsets, shared } = this.#parts
     if (!this.hasHeard()) throw refused('it has not been held against those of a quorum of the members since the node started')
-    const apart = this.apart()
-    if (apart !== undefined) throw apart
+    const wrong = this.#wrong()
+    if (2 * wrong.length > offsets().length) throw apartFrom(wrong)
     const aheadMs = this.#jump(offsets().length > 0)
     if (aheadMs > STEP_MS) throw refused(`it went ahead by ${Math.round(aheadMs / 1_000)} s at once`)
     const logMs = shared()
     if (logMs !== undefined && logMs - clock.nowMs() > AHEAD_MS) throw refused(`it is ${seconds(clock.nowMs() - logMs)} of the log, and no member confirms what is ahead of its clock`)
+  }
+
+  #wrong(): readonly number[] {
+    return this.#parts.offsets().filter(offset => Math.abs(offset) > AHEAD_MS)
   }
 
   /** How far the clock has gone ahead of time itself since it was last found to be right. `known`: others have the same time. */
@@ -82,6 +89,10 @@ export class ClockCheck {
     }
     return 0
   }
+}
+
+function apartFrom([offset = 0]: readonly number[]): CMeshError {
+  return refused(`it is ${seconds(offset)} of the other members`)
 }
 
 function refused(reason: string): CMeshError {

@@ -162,11 +162,11 @@ export class Opening {
     await take(block => {
       applier.restore(block, { before, skip: 0 })
       checkpoints.restore(block, { before })
+      outbox.passed(block)
       this.#claim.see(before = store.head)
       newest = block
     })
     if (newest === undefined) return undefined
-    outbox.passed(newest)
     effects.install()
     await this.#takeUpStep()
     return newest

@@ -10,9 +10,14 @@
  */
 import type { Claim, ClaimLevel } from '../../cmtp/claim.ts'
 import type { ChainRing } from './chain-ring.ts'
+import type { StateHead } from './provider.ts'
 
 /** How far the member's clock and this node's may be apart for its claims to be of now, ms. */
 export const OF_NOW_MS = 60_000
+/** How long after its last word a member is taken to be away, ms. */
+export const AWAY_MS = 5_000
+/** How far a block's time may be ahead of the clock, and clocks of members apart, ms. */
+export const AHEAD_MS = 5_000
 /** Claims that say what its clock shows: one that was long on its way says that it is behind. */
 const TIMES = 4
 const RANK: Readonly<Record<ClaimLevel, number>> = { memory: 0, os: 1, disk: 2 }
@@ -34,6 +39,9 @@ export class OtherMember {
   #done: Heard | undefined
   #heardMs = -Infinity
   #cameMs = -Infinity
+  /** When it was heard again, for the first time or after it had been away, and what it said was out then. */
+  #backMs = -Infinity
+  #outWhenBack = 0
   /** By how much this node's clock was ahead of the last claims as they came, ms. */
   #behind: readonly number[] = []
   #agreed = 0
@@ -64,6 +72,11 @@ export class OtherMember {
   /** By how much its clock is behind this node's, as far as its claims show, ms. */
   get behindMs(): number {
     return Math.min(...this.#behind)
+  }
+
+  /** The last block whose events were out, as it said when it was heard again; of what has come since nothing follows from that. */
+  get outWhenBack(): number {
+    return this.#outWhenBack
   }
 
   /** The highest sequence at which its chain is this node's. */
@@ -97,6 +110,11 @@ export class OtherMember {
     this.#newest = this.#hear(claim, nowMs, claim.timeMs > this.#newest.claim.timeMs)
   }
 
+  /** A block is on the log. */
+  logged({ seq, timeMs }: Pick<StateHead, 'seq' | 'timeMs'>): void {
+    if (seq <= this.#outWhenBack && timeMs > this.#backMs + AHEAD_MS) this.#outWhenBack = seq - 1
+  }
+
   /** Holds what it said against this node's chain, which goes up to `head`. */
   compare(chains: ChainRing, head: number): Change {
     const newest = this.#newest
@@ -115,7 +133,13 @@ export class OtherMember {
   /** `isLater`: than all that it said. A member whose clock was set back says the same time until that has come again: its clock shows another. */
   #hear(claim: Claim, nowMs: number, isLater: boolean): Heard {
     const ofNow = Math.abs(nowMs - claim.timeMs) <= OF_NOW_MS
-    if (ofNow) this.#heardMs = nowMs
+    if (ofNow) {
+      if (nowMs - this.#heardMs > AWAY_MS) {
+        this.#backMs = nowMs
+        this.#outWhenBack = claim.out
+      }
+      this.#heardMs = nowMs
+    }
     if (isLater) {
       this.#cameMs = nowMs
       this.#behind = [nowMs - claim.timeMs, ...this.#behind].slice(0, TIMES)

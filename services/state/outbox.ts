@@ -8,6 +8,7 @@ import { CMeshError } from '../../cmtp/errors.ts'
 import { contractEventChannel } from '../events/channel.ts'
 import type { EventOrigin, EventsProvider } from '../events/provider.ts'
 import type { Log } from '../log.ts'
+import type { Duty } from './duty.ts'
 import type { Block, EmittedEvent } from './provider.ts'
 
 /** Where the watermark is kept between runs. */
@@ -23,27 +24,31 @@ export interface OutboxParts {
   readonly watermark: Watermark
   readonly log: Log
   /** Among several members: which of them publishes for all, and how far they say it has come. Default: this one does. */
-  readonly duty?: OutboxDuty
+  readonly duty?: () => OutboxDuty | undefined
   /** First pause before trying again, in ms; doubled up to 5 s. Default 100. */
   readonly retryMs?: number
+  /** How often who is not on duty looks whether it has become so, in ms. Default 200. */
+  readonly lookMs?: number
 }
 
-export interface OutboxDuty {
-  readonly onDuty: () => boolean
-  /** The last block whose events are out, as another member says. */
-  readonly outElsewhere: () => number
+export type OutboxDuty = Pick<Duty, 'onDuty' | 'outElsewhere' | 'saidOut' | 'accompanied' | 'idles'>
+
+/** A block whose events are published here, or by another member in any case. */
+interface Waiting {
+  readonly block: Block
+  readonly elsewhere: boolean
 }
 
-const NOTHING = new Uint8Array(0)
 const RETRY_MAX_MS = 5_000
-/** How often who is not on duty looks whether it has become so, in ms. */
 const LOOK_MS = 200
+/** How often in a row who is on duty may be found to say that nothing is out, while this one has something, before this one publishes it: ten seconds. */
+const IDLE_LOOKS = 50
 /** How long a stop waits for events that cannot be published just now, in ms; the attempt under way then is the last. */
 const STOP_MS = 2_000
 
 export class Outbox {
   readonly #parts: OutboxParts
-  #queue: Block[] = []
+  #queue: Waiting[] = []
   #running: Promise<void> | undefined
   #stopped = false
   #wake: (() => void) | undefined
@@ -59,22 +64,29 @@ export class Outbox {
 
   /** Sequence of the oldest block whose events are not out yet. */
   get oldest(): number | undefined {
-    return this.#queue[0]?.seq
+    return this.#queue[0]?.block.seq
+  }
+
+  /** The last block whose events are out; 0 while this one waits for what others have: whoever has it then need not wait for this one. */
+  get out(): number {
+    return this.#queue[0]?.elsewhere === true ? 0 : this.#parts.watermark.read()
   }
 
   /** Takes up a durable block, in order. A block at or below the watermark is skipped. */
   add(block: Block): void {
     if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
-    if (block.holds?.events === 0 || !block.transactions.some(transaction => transaction.events.length > 0)) return
-    this.#queue.push(block)
-    this.#running ??= this.#run()
+    if (hasEvents(block)) this.#take({ block, elsewhere: false })
   }
 
-  /** Blocks up to this one came from another member, which publishes their events: none of them is published here, then or after a restart. */
+  /**
+   * A block came from another member, which publishes its events, and those of what comes before: none is published here, then or after a restart. Until another
+   * says that they are out nothing behind them is either, as long as any is there.
+   */
   passed(block: Block): void {
-    if (this.#stopped || block.seq <= this.#parts.watermark.read()) return
-    this.#queue.push({ ...block, message: NOTHING, transactions: [] })
-    this.#running ??= this.#run()
+    if (this.#stopped || block.seq <= this.#parts.watermark.read() || !hasEvents(block)) return
+    // Of several the last says all.
+    if (this.#queue.at(-1)?.elsewhere === true && this.#queue.length > 1) this.#queue.pop()
+    this.#take({ block, elsewhere: true })
   }
 
   /**
@@ -101,9 +113,15 @@ export class Outbox {
     this.#stopped = true
   }
 
+  #take(waiting: Waiting): void {
+    this.#queue.push(waiting)
+    this.#running ??= this.#run()
+  }
+
   async #run(): Promise<void> {
-    for (let block = this.#queue[0]; block !== undefined; block = this.#queue[0]) {
-      if (!await this.#publish(block)) break
+    for (let waiting = this.#queue[0]; waiting !== undefined; waiting = this.#queue[0]) {
+      const { block, elsewhere } = waiting
+      if (!await (elsewhere ? this.#awaitOthers(block) : this.#publish(block))) break
       this.#parts.watermark.write(block.seq)
       this.#queue.shift()
     }
@@ -111,15 +129,26 @@ export class Outbox {
     this.#running = undefined
   }
 
+  /** Resolves once another member has published this block's events, or none is there; with false when stopped before. */
+  async #awaitOthers({ seq }: Block): Promise<boolean> {
+    for (let duty = this.#parts.duty?.(); duty !== undefined && duty.saidOut() < seq && duty.accompanied(); duty = this.#parts.duty?.()) {
+      if (this.#stopped) return false
+      await this.#pause(this.#parts.lookMs ?? LOOK_MS)
+    }
+    return !this.#stopped
+  }
+
   /** Publishes one block's events until they are stored, or sees that another member did; false when stopped before. */
   async #publish(block: Block): Promise<boolean> {
-    const { duty } = this.#parts
     // What another member says is out was published by it, whoever is on duty by now: this one may have taken the block from it.
-    while (duty !== undefined) {
+    for (let idle = 0; ; idle++) {
+      const duty = this.#parts.duty?.()
+      if (duty === undefined) break
       if (duty.outElsewhere() >= block.seq) return true
-      if (duty.onDuty()) break
+      if (!duty.idles()) idle = 0
+      if (duty.onDuty() || idle >= IDLE_LOOKS) break
       if (this.#stopped) return false
-      await this.#pause(LOOK_MS)
+      await this.#pause(this.#parts.lookMs ?? LOOK_MS)
     }
     for (let delayMs = this.#parts.retryMs ?? 100; ; delayMs = Math.min(delayMs * 2, RETRY_MAX_MS)) {
       if (this.#stopped) return false
@@ -155,4 +184,8 @@ export class Outbox {
       }
     })
   }
+}
+
+function hasEvents({ holds, transactions }: Block): boolean {
+  return holds?.events !== 0 && transactions.some(({ events }) => events.length > 0)
 }

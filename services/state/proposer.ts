@@ -30,6 +30,8 @@ export interface ProposerParts {
   readonly index: TransactionIndex
   readonly clock: Clock
   readonly member: { readonly did: string, sign(bytes: Uint8Array): Uint8Array }
+  /** When a batch is said to be proposed, which moves the log's time. Default: now. */
+  readonly proposedMs?: () => number
   /** Throws where this batch may not be ordered now, or would count for nothing. Default: each may. */
   readonly check?: (batch: Pick<BatchContent, 'member' | 'transactions'>) => void
   /** The last sequence whose outcomes are as durable as their callers are told. Default: all that are known. */
@@ -132,8 +134,8 @@ export class Proposer {
   }
 
   async #orderNothing(deadlineMs: number): Promise<number> {
-    const { member, clock, consensus, check } = this.#parts
-    const content = { member: member.did, proposedMs: clock.nowMs(), transactions: [] }
+    const { member, clock, consensus, check, proposedMs = clock.nowMs } = this.#parts
+    const content = { member: member.did, proposedMs: proposedMs(), transactions: [] }
     check?.(content)
     const data = encodeBatch(content, bytes => member.sign(bytes))
     // Under an id of its own: two of one moment have the same content, and the second must not be given the place of the first.
@@ -232,7 +234,7 @@ export class Proposer {
     try {
       const { member, clock, consensus, check } = this.#parts
       const nowMs = clock.nowMs()
-      const content = { member: member.did, proposedMs: nowMs, transactions: batch.map(entry => entry.transaction) }
+      const content = { member: member.did, proposedMs: this.#parts.proposedMs?.() ?? nowMs, transactions: batch.map(entry => entry.transaction) }
       check?.(content)
       const data = encodeBatch(content, bytes => member.sign(bytes))
       let deadlineMs = first.transaction.deadlineMs

@@ -7,6 +7,7 @@
  */
 import { quorumOf } from '../consensus/provider.ts'
 import { Claims, type ClaimsParts, type MemberState } from './claims.ts'
+import type { Duty } from './duty.ts'
 import type { StateHead, StateStore } from './provider.ts'
 
 /** What an acknowledged write survives: see `docs/consensus.md`. */
@@ -47,23 +48,30 @@ export class Replication {
     this.#claims = bus && new Claims({ ...parts, bus, onConfirmed: seq => { this.#confirmed(seq) } })
   }
 
-  /** Whether this node does what one of the members has to do for all of them. */
-  readonly onDuty = (): boolean => this.#claims?.onDuty() ?? true
+  /** Who of the members does what one of them has to do for all of them; `undefined` where this node is alone. */
+  get duty(): Duty | undefined {
+    return this.#claims?.duty
+  }
 
-  /** The last block whose events are out, as another member says; 0 where none does. */
-  readonly outElsewhere = (): number => this.#claims?.outElsewhere() ?? 0
+  /** Whether this node does it. */
+  readonly onDuty = (): boolean => this.duty?.onDuty() ?? true
+
+  /** Whether it has said what it holds: until then nobody can be heard either. */
+  get hasStarted(): boolean {
+    return this.#hasStarted
+  }
 
   /** By how much this node's clock is ahead of that of each other member that is there, ms. */
   readonly offsets = (): readonly number[] => this.#claims?.offsets() ?? []
 
   /**
    * How many members, this one among them, confirm what is ordered: 1 where it is the only one, 0 where nobody waits for that, or there is nobody yet.
-   * Who is no member yet is one more.
+   * Who is no member yet joins by the word of those that are.
    */
   readonly confirming = (): number => {
     const all = this.#members()
     if (!this.#quorum || !this.#hasStarted || all.length === 0) return 0
-    return all.includes(this.#did) ? quorumOf(all) : Math.max(2, quorumOf(all))
+    return all.includes(this.#did) ? quorumOf(all) : quorumOf(all) + 1
   }
 
   get state(): ReplicationState | undefined {

@@ -30,6 +30,7 @@ import { Checkpoints } from './checkpoints.ts'
 import { ReadChecks } from './checks/read-checks.ts'
 import type { RunView } from './checks/run.ts'
 import { ClockCheck } from './clock-check.ts'
+import type { Duty } from './duty.ts'
 import { LogEffects } from './log-effects.ts'
 import { Opening } from './opening.ts'
 import { Proposer } from './proposer.ts'
@@ -50,7 +51,7 @@ const BLOCK_SHARE = 4
 /** How long the first entry of an epoch may take to be applied, ms. */
 const EPOCH_DEADLINE_MS = 30_000
 /** How long who starts waits for the others' clocks before it goes on and is told why not, ms, and how often it looks. */
-const CLOCKS_MS = 15_000
+const CLOCKS_MS = 30_000
 const LOOK_MS = 20
 
 export class StateService {
@@ -101,6 +102,8 @@ export class StateService {
     })
     this.#proposer = new Proposer({
       consensus, index: this.#index, clock, member, reached: () => this.#replication.reached,
+      // The first entry of an epoch comes before anybody could say that this clock is wrong: it leaves the log's time where it is.
+      proposedMs: () => (this.#replication.hasStarted ? clock.nowMs() : Math.min(clock.nowMs(), store.head.timeMs)),
       check: batch => {
         this.#clock.check()
         if (!mayOrder(this.system, batch)) throw notListed()
@@ -117,7 +120,11 @@ export class StateService {
       onDiverged: others => { this.#differs(others) },
     })
     const { onDuty } = this.#replication
-    this.#effects = new LogEffects({ ...parts, space, system: space(SYSTEM_SPACE), metering, onDuty, orderOwn: this.#writes.orderOwn, stats: this.stats })
+    this.#effects = new LogEffects({
+      ...parts, space, system: space(SYSTEM_SPACE), metering, orderOwn: this.#writes.orderOwn, stats: this.stats,
+      // What can order nothing could bring no answer back.
+      onDuty: () => onDuty() && this.unableToOrder === undefined,
+    })
     this.#ticks = new Ticks({ head: () => store.head, onDuty, order: deadlineMs => this.#proposer.barrier(deadlineMs), clock, log, tickMs: parts.tickMs })
     const skips = parts.skips && new Skips({ kept: parts.skips, system: this.system, log })
     this.#skips = skips
@@ -171,9 +178,9 @@ export class StateService {
     return levelOf(this.#parts.store.durability, this.#parts.replication?.quorum === true)
   }
 
-  /** Which of the members publishes for all; for the outbox. */
-  get duty(): Pick<Replication, 'onDuty' | 'outElsewhere'> {
-    return this.#replication
+  /** Which of the members publishes for all; for the outbox. `undefined` where this node is alone. */
+  get duty(): Duty | undefined {
+    return this.#replication.duty
   }
 
   /** What the members hold; `undefined` where this node is alone. */
@@ -200,7 +207,7 @@ export class StateService {
     }
   }
 
-  /** `CMESH_STATE_CLOCK` while this node's clock is not that of most of the other members: what is too late, and for how long a session holds, is not its to say. */
+  /** `CMESH_STATE_CLOCK` while this node's clock is not that of a quorum of other members: what is too late, and for how long a session holds, is not its to say. */
   readonly clockApart = (): CMeshError | undefined => this.#clock.apart()
 
   get pendingWrites(): number {
@@ -272,9 +279,13 @@ export class StateService {
     return this.#writes.write(call, auth, notes, route)
   }
 
-  /** Orders in this member's own name; `body` as JSON. Resolves when it is durable; rejects with its outcome's error, or as `write` does. */
-  orderOwn(fqmn: string, body: unknown): Promise<void> {
-    return this.#writes.orderOwn(fqmn, body)
+  /**
+   * Orders in this member's own name; `body` as JSON. Resolves when it is durable; rejects with its outcome's error, or as `write` does. Where nothing is ordered
+   * before the other members were heard, it waits for them.
+   */
+  async orderOwn(fqmn: string, body: unknown): Promise<void> {
+    await this.#hearClocks()
+    await this.#writes.orderOwn(fqmn, body)
   }
 
   /** Refuses new writes, answers those under way, gives their events a while to get out, closes. Idempotent. */

@@ -51,8 +51,8 @@ const pidsOf = (parts: readonly Part[]): number[] => parts.flatMap(({ pid }) => 
 /** Each boot of a node adds one too, in its self-test. */
 const increment = async (): Promise<number> => (await client.call('0xSW:0x002:increment', { timeoutMs: 60_000 })).json<number>()
 
-async function start(by = operator.did): Promise<void> {
-  up = home.start(['up', '--nodes', String(NODES), '--operator', by])
+async function start(by = operator.did, ...settings: readonly string[]): Promise<void> {
+  up = home.start(['up', '--nodes', String(NODES), '--operator', by, ...settings.flatMap(each => ['--set', each])])
   await until('the cluster is ready', () => {
     if (up.child.exitCode !== null || up.child.signalCode !== null) throw new Error(`it ended: ${up.stderr}`)
     return up.stdout.includes('Ctrl-C drains')
@@ -247,14 +247,17 @@ describe('a cluster', () => {
     }
   }, START_MS)
 
-  test('ends with its supervisor when that is killed, and the next start is the same mesh with its data', async () => {
+  test('ends with its supervisor when that is killed, and the next start is the same mesh with its data, and with what is granted anew', async () => {
     const written = await increment()
     const pids = pidsOf(await shown())
     process.kill(descriptor().pid, 'SIGKILL')
     expect((await up.result).code).not.toBe(0)
     await until('all of it is gone', () => !pids.some(isAlive), START_MS)
     const stranger = KeyPair.generate().did
-    await start(stranger)
+    // Each node orders the grant before it serves anybody, and nothing before it has heard the others.
+    await start(stranger, `iam.grants=${stranger}=write 0xSW:0x002:>`)
+    const granted = await client.call(`0xI:grants:["${stranger}"]`, { timeoutMs: 60_000 })
+    expect(granted.json()).toMatchObject({ grants: [{ perm: 'write 0xSW:0x002:>' }] })
     expect(descriptor()).toMatchObject({ did: first.did, url: first.url })
     // Who operates it is in its log, whoever starts it.
     expect(up.stdout).toContain(`operator  ${operator.did}\n`)

@@ -118,6 +118,22 @@ describe('a courier', () => {
     expect(answers).toEqual([['a', DONE]])
   })
 
+  test.each(['CMESH_STATE_CLOCK', 'CMESH_STATE_NOT_MEMBER', 'CMESH_ROUTER_DRAINING'] as const)('has asked nobody while this node can order nothing (%s): that is no answer, however long it takes', async code => {
+    const clock = testClock()
+    let asked = 0
+    made({ clock, patienceMs: 1_000, deliver: () => {
+      clock.ms += 5_000
+      asked++
+      // Its patience with whom it asks begins when it can ask.
+      if (asked === 6) return Promise.reject(new CMeshError('CMESH_BUS_DISCONNECTED'))
+      return asked < 6 ? Promise.reject(new CMeshError(code, { reason: 'of a test' })) : Promise.resolve(DONE)
+    } })
+    courier.start()
+    send('a')
+    await courier.flush()
+    expect({ answers, asked }).toEqual({ answers: [['a', failure(new CMeshError('CMESH_BUS_DISCONNECTED'))]], asked: 6 })
+  })
+
   test('orders the same answer again when it could not be ordered, and asks nobody again', async () => {
     const [asked, tried]: [string[], Delivered[]] = [[], []]
     made({

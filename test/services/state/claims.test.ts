@@ -224,10 +224,10 @@ describe('a chain that differs', () => {
     // Behind this node, so that it has no duty, and no word of what is out counts.
     hear(TWO, 0)
     hear(ONE, 1, { out: 1 })
-    expect({ duty: claims.onDuty(), out: claims.outElsewhere() }).toEqual({ duty: false, out: 1 })
+    expect({ duty: claims.duty.onDuty(), out: claims.duty.outElsewhere() }).toEqual({ duty: false, out: 1 })
     claims.durable(headAt(2))
     hear(ONE, 2, { out: 2, chain: 'ff'.repeat(32) })
-    expect({ duty: claims.onDuty(), out: claims.outElsewhere() }).toEqual({ duty: true, out: 0 })
+    expect({ duty: claims.duty.onDuty(), out: claims.duty.outElsewhere() }).toEqual({ duty: true, out: 0 })
     claims.stop()
   })
 
@@ -311,19 +311,66 @@ describe('what this node says', () => {
 })
 
 describe('among the members', () => {
+  test('one whose clock is apart from this node\'s has no duty: by it nothing is ordered', () => {
+    const { claims, time, hear } = rig([ONE, ME, TWO])
+    claims.start(headAt(0))
+    hear(TWO, 0)
+    for (let i = 0; i < 4; i++) hear(ONE, 0, { timeMs: time.ms - 10_000 + i })
+    expect({ duty: claims.duty.onDuty(), accompanied: claims.duty.accompanied() }).toEqual({ duty: true, accompanied: true })
+    // It was set right.
+    hear(ONE, 0)
+    expect(claims.duty.onDuty()).toBe(false)
+    claims.stop()
+  })
+
+  test('what one behind this one says is out is believed of the time when it was heard again, and of nothing that comes later', () => {
+    const { claims, time, hear } = made
+    claims.start(headAt(0))
+    const most = Number.MAX_SAFE_INTEGER
+    for (let seq = 1; seq <= 5; seq++) claims.durable(headAt(seq, time.ms))
+    hear(ONE, 5, { out: 4 })
+    expect(claims.duty.outElsewhere()).toBe(4)
+    hear(ONE, 5, { out: 5 })
+    expect({ believed: claims.duty.outElsewhere(), said: claims.duty.saidOut() }).toEqual({ believed: 4, said: 5 })
+    // It was not there, and did this node's work as far as that knows.
+    time.ms += 5_001
+    hear(ONE, 5, { out: most })
+    expect(claims.duty.outElsewhere()).toBe(5)
+    for (let seq = 6; seq <= 20; seq++) {
+      time.ms += 1_000
+      claims.durable(headAt(seq, time.ms))
+      hear(ONE, seq, { out: most })
+    }
+    // The blocks of some seconds behind that may have been on their way to this node.
+    expect({ believed: claims.duty.outElsewhere(), said: claims.duty.saidOut() }).toEqual({ believed: 9, said: 20 })
+    claims.stop()
+  })
+
+  test('what one before this one says is out is believed, and whether it says that nothing is can be asked', () => {
+    const { claims, hear } = rig([ONE, ME, TWO])
+    claims.start(headAt(0))
+    for (let seq = 1; seq <= 5; seq++) claims.durable(headAt(seq))
+    hear(TWO, 5, { out: 0 })
+    hear(ONE, 5, { out: 0 })
+    expect({ out: claims.duty.outElsewhere(), idles: claims.duty.idles() }).toEqual({ out: 0, idles: true })
+    hear(ONE, 5, { out: 3 })
+    expect({ out: claims.duty.outElsewhere(), idles: claims.duty.idles() }).toEqual({ out: 3, idles: false })
+    claims.stop()
+  })
+
   test('the first of those that are there has the duty', () => {
     const { claims, time, hear } = rig([ONE, ME, TWO])
     claims.start(headAt(0))
     // Who just started leaves it to those it has not heard yet, for as long as they may be silent.
-    expect(claims.onDuty()).toBe(false)
+    expect(claims.duty.onDuty()).toBe(false)
     time.ms += 2 * BEAT_MS
-    expect(claims.onDuty()).toBe(true)
+    expect(claims.duty.onDuty()).toBe(true)
     hear(ONE, 0)
-    expect(claims.onDuty()).toBe(false)
+    expect(claims.duty.onDuty()).toBe(false)
     hear(TWO, 0)
-    expect(claims.onDuty()).toBe(false)
+    expect(claims.duty.onDuty()).toBe(false)
     time.ms += 5 * BEAT_MS + 1
-    expect(claims.onDuty()).toBe(true)
+    expect(claims.duty.onDuty()).toBe(true)
     claims.stop()
   })
 
@@ -335,13 +382,13 @@ describe('among the members', () => {
     )))
     hear(TWO, 0)
     raw(words[0] as Buffer)
-    expect(claims.onDuty()).toBe(false)
+    expect(claims.duty.onDuty()).toBe(false)
     time.ms += 5 * BEAT_MS + 1
     raw(words[0] as Buffer)
-    expect(claims.onDuty()).toBe(true)
+    expect(claims.duty.onDuty()).toBe(true)
     time.ms += 3_600_000
     raw(words[1] as Buffer)
-    expect(claims.onDuty()).toBe(true)
+    expect(claims.duty.onDuty()).toBe(true)
     claims.stop()
   })
 
@@ -401,10 +448,10 @@ describe('among the members', () => {
     expect(claims.held()).toBe(9)
     hear(ONE, 7, { out: 6 })
     hear(TWO, 4, { out: 2 })
-    expect({ held: claims.held(), out: claims.outElsewhere() }).toEqual({ held: 4, out: 6 })
+    expect({ held: claims.held(), out: claims.duty.outElsewhere() }).toEqual({ held: 4, out: 6 })
     time.ms += 60_000
     hear(ONE, 8, { out: 8 })
-    expect({ held: claims.held(), out: claims.outElsewhere() }).toEqual({ held: 8, out: 8 })
+    expect({ held: claims.held(), out: claims.duty.outElsewhere() }).toEqual({ held: 8, out: 8 })
     expect(claims.states()).toMatchObject([
       { did: ME.did, self: true, seq: 9, heardMs: 0, version: '9.9.9' }, { did: ONE.did, self: false, seq: 8, heardMs: 0 }, { did: TWO.did, seq: 4, heardMs: 60_001 },
     ])

@@ -4,6 +4,8 @@ import { MockEvents } from '../../../providers/events/mock.ts'
 import type { EventOrigin } from '../../../services/events/provider.ts'
 import { Outbox, type OutboxParts, type Watermark } from '../../../services/state/outbox.ts'
 import type { Block, EmittedEvent } from '../../../services/state/provider.ts'
+import type { OutboxDuty } from '../../../services/state/outbox.ts'
+import { until } from '../../client/support/until.ts'
 import { keptLog, memoryWatermark, type KeptLog } from '../../support/mesh.ts'
 
 const event = (topic: string, text: string, contract = '0x001'): EmittedEvent => ({ contract, topic, data: Buffer.from(text) })
@@ -43,6 +45,10 @@ function outbox(parts: Partial<OutboxParts> & { answers?: ((call: Published) => 
   return { outbox: made, watermark, published, asked, log }
 }
 
+/** What the other members do, as it stands when asked. */
+const others = (parts: Partial<OutboxDuty>): () => OutboxDuty => () => ({
+  onDuty: () => false, outElsewhere: () => 0, saidOut: () => 0, accompanied: () => true, idles: () => false, ...parts,
+})
 const down = (): Promise<void> => Promise.reject(new CMeshError('CMESH_BUS_DISCONNECTED'))
 const texts = (published: readonly Published[]): string[] => published.map(({ text }) => text)
 
@@ -60,9 +66,42 @@ describe('the outbox', () => {
     expect({ texts: texts(published), seq: watermark.seq, pending: made.pending }).toEqual({ texts: ['before', 'after'], seq: 12, pending: 0 })
   })
 
+  test('publishes nothing behind a block that came from another member before one says that its events are out; meanwhile it says that nothing is', async () => {
+    let said = 6
+    const { outbox: made, published, watermark } = outbox({ lookMs: 1, duty: others({ onDuty: () => true, saidOut: () => said }) })
+    watermark.write(4)
+    for (const seq of [5, 6, 7]) made.passed(block(seq, [event('said', 'of another')]))
+    made.passed(block(8))
+    made.add(block(9, [event('said', 'own')]))
+    await until('the first of them is out', () => watermark.seq >= 5, 5_000)
+    expect({ out: made.out, texts: texts(published) }).toEqual({ out: 0, texts: [] })
+    said = 7
+    await made.flush()
+    expect({ out: made.out, texts: texts(published) }).toEqual({ out: 9, texts: ['own'] })
+  })
+
+  test('waits for nobody with what came from another member where none is there any more', async () => {
+    const { outbox: made, published } = outbox({ duty: others({ onDuty: () => true, accompanied: () => false }) })
+    made.passed(block(7, [event('said', 'of another')]))
+    made.add(block(9, [event('said', 'own')]))
+    await made.flush()
+    expect({ out: made.out, texts: texts(published) }).toEqual({ out: 9, texts: ['own'] })
+  })
+
+  test('publishes what it has where who is on duty keeps saying that nothing is out: that one may be waiting for it', async () => {
+    let looks = 0
+    const { outbox: made, published } = outbox({
+      // Once it says something, in the middle: then the waiting begins anew.
+      lookMs: 1, duty: others({ idles: () => ++looks !== 40 }),
+    })
+    made.add(block(9, [event('said', 'own')]))
+    await made.flush()
+    expect({ out: made.out, texts: texts(published), looks }).toEqual({ out: 9, texts: ['own'], looks: 90 })
+  })
+
   test('on duty publishes nothing that another member says is out: this node took those blocks from it before it was killed', async () => {
     let out = 4
-    const { outbox: made, published, watermark } = outbox({ duty: { onDuty: () => true, outElsewhere: () => out } })
+    const { outbox: made, published, watermark } = outbox({ duty: others({ onDuty: () => true, outElsewhere: () => out }) })
     for (const seq of [3, 4, 5]) made.add(block(seq, [event('said', String(seq))]))
     await made.flush()
     expect({ texts: texts(published), seq: watermark.seq }).toEqual({ texts: ['5'], seq: 5 })
