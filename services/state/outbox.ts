@@ -85,7 +85,7 @@ export class Outbox {
   passed(block: Block): void {
     if (this.#stopped || block.seq <= this.#parts.watermark.read() || !hasEvents(block)) return
     // Of several the last says all.
-    if (this.#queue.at(-1)?.elsewhere === true && this.#queue.length > 1) this.#queue.pop()
+    if (this.#queue.length > 1 && this.#queue.at(-1)?.elsewhere) this.#queue.pop()
     this.#take({ block, elsewhere: true })
   }
 
