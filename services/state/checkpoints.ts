@@ -7,8 +7,8 @@
  *   - else the first block `ROOT_MS` of log time after the first block `REST_MS` after the last checkpoint.
  *
  * The second step is what gives a node that has just started the time to build its tree. When the work is done is each node's own affair: in
- * slices between two turns of the event loop once a checkpoint comes near, and what is left of it within the block. A write costs its entry
- * in a set, so that a key that is written over and over is hashed once a checkpoint, by what it holds then.
+ * slices between two turns of the event loop once a checkpoint comes near; then no more of it than keeps what is left small enough for the time that is left,
+ * and the rest within the block. A write costs its entry in a set, so that a key that is written over and over is hashed a few times a checkpoint, by what it holds then.
  */
 import { CMeshError } from '../../cmtp/errors.ts'
 import { checkpointChain, checkpointHead } from '../../cmtp/state-hash.ts'
@@ -29,8 +29,11 @@ const PAUSE_MS = 4
 /** Keys between two looks at the clock. */
 const SLICE_KEYS = 32
 
-/** Keys that a block takes out of what has piled up, for each that it writes, once a checkpoint comes near. */
+/** Keys that a block takes out of what has piled up, at most, for each that it writes, once a checkpoint comes near. */
 const CATCH_UP = 3
+/** Keys that may be left for the checkpoint's own block, which takes less than 10 ms for them, and for each ms of log time until then. */
+const LEFT_KEYS = 2_000
+const LEFT_KEYS_PER_MS = 3
 
 const NO_ROOT = new Uint8Array(0)
 
@@ -60,6 +63,7 @@ export class Checkpoints {
   readonly #tree = new StateTree()
   /** What is not in the tree yet, by contract and key. */
   #changes: Changes = new Map()
+  #changed = 0
   /** Goes over the state that was there at the start; `undefined` once all of it is in the tree. */
   #base: Iterator<readonly [string, string, Uint8Array], void> | undefined
   #order: Uint8Array | undefined
@@ -114,7 +118,11 @@ export class Checkpoints {
     this.#order = order
     this.#follow(block)
     // A busy thread leaves little room between its turns: then each block does more of the work than it makes.
-    if (order !== undefined && this.#nearMs !== undefined && this.#drain(CATCH_UP * written)) this.#tree.settle()
+    if (order !== undefined && this.#nearMs !== undefined) {
+      const left = LEFT_KEYS + LEFT_KEYS_PER_MS * Math.max(0, this.#nearMs + ROOT_MS - block.timeMs)
+      const most = Math.min(CATCH_UP * written, this.#base === undefined ? this.#changed - left : Infinity)
+      if (most > 0 && this.#drain(most)) this.#tree.settle()
+    }
     if (order === undefined || !(ordered || this.#isDue(block))) return block
     this.#drain(Infinity)
     const rooted = { ...block, root: this.#keep() }
@@ -168,7 +176,9 @@ export class Checkpoints {
   #note({ space, key }: Write): void {
     let changes = this.#changes.get(space)
     if (changes === undefined) this.#changes.set(space, changes = new Set())
+    const before = changes.size
     changes.add(key)
+    this.#changed += changes.size - before
   }
 
   readonly #work = (): void => {
@@ -203,6 +213,7 @@ export class Checkpoints {
         // A copy of its own: what a space gives may keep much more than the value.
         this.#tree.set(space, key, keys.get(key)?.slice())
         changes.delete(key)
+        this.#changed--
         left--
       }
       this.#changes.delete(space)

@@ -75,6 +75,47 @@ describe('checkpoints', () => {
     made.engine.close()
   })
 
+  test('leave little for their own block, however many keys were written; keys that are written over and over are hashed a few times, not with each write', () => {
+    const values = new Map<string, Uint8Array>()
+    let looks = 0
+    const system = new Map([['checkpoint', Buffer.from('{"seq":1}')]])
+    const space = { get: (key: string) => { looks++; return values.get(key) }, [Symbol.iterator]: () => values[Symbol.iterator]() }
+    let head = { epoch: 0, seq: 0, timeMs: 0, chain: new Uint8Array(32) }
+    const store = { get head() { return head }, space: (name: string) => (name === '0x000' ? system : space), spaces: () => ['0x00a'] }
+    const checkpoints = new Checkpoints({ store: store as never, spentMs: () => 0 })
+    /** A block of so many writes; gives how many keys it looked at for the tree. */
+    const seal = (timeMs: number, keys: readonly string[]): number => {
+      const writes = keys.map(key => ({ space: '0x00a', key, value: Buffer.from(String(timeMs)) }))
+      for (const { key, value } of writes) values.set(key, value)
+      const before = looks
+      const block = { epoch: 0, seq: head.seq + 1, timeMs, message: Buffer.alloc(0), transactions: [{ id: '', status: 200, gas: 0n, writes, events: [], output: Buffer.alloc(0) }] }
+      const sealed = checkpoints.seal(block)
+      head = { ...head, seq: block.seq, timeMs }
+      if (sealed.root !== undefined) roots.push(timeMs)
+      return looks - before
+    }
+    const roots: number[] = []
+    const keysFrom = (from: number, count: number, of: number): string[] => Array.from({ length: count }, (_, i) => `k${(from + i) % of}`)
+    for (const [of, least] of [[1_000, 0], [60_000, 50_000]] as const) {
+      // Some blocks before, of which nothing has to be done yet, and then a hundred a second until it is due.
+      const begun = head.timeMs + BOTH_MS
+      for (let i = 0; i < 50; i++) seal(head.timeMs + 1, keysFrom(i * 1_200, 1_200, of))
+      let [inBlocks, most] = [0, 0]
+      for (let ms = 0; ms < ROOT_MS; ms += 100) {
+        const done = seal(begun + ms, keysFrom(2 * ms, 200, of))
+        inBlocks += done
+        most = Math.max(most, done)
+      }
+      const inItsOwn = seal(begun + ROOT_MS, keysFrom(0, 200, of))
+      expect(roots.at(-1)).toBe(begun + ROOT_MS)
+      expect(inItsOwn).toBeLessThanOrEqual(2_000 + 3 * 100 + 200)
+      // Of a block no more than three times what it writes; of keys that are few not each write of them: 60,000 were made meanwhile.
+      expect(most).toBeLessThanOrEqual(600)
+      expect(inBlocks).toBeGreaterThanOrEqual(least)
+      if (of === 1_000) expect(inBlocks).toBeLessThanOrEqual(10_000)
+    }
+  })
+
   test('are in the chain value', async () => {
     const made = await rooting()
     made.next(batchOf([genesis]))
