@@ -239,9 +239,12 @@ describe('a cluster', () => {
       } })
       expect(await members()).toEqual(expect.arrayContaining([...nodesOf(first.parts).map(part => part.did), did]))
       await until('it answers its share', async () => (await answering(20)).has(did), START_MS)
-      expect((await node.stop()).code).toBe(0)
+      expect(await node.health()).toMatchObject({ code: 200, body: { status: 'ok' } })
       await client.call(`0xSW:0x000:leave:["${did}"]`)
       await until('it is no member', async () => !(await members()).includes(did))
+      await until('it says so', async () => (await node.health()).body['status'] === 'degraded')
+      expect(await node.health()).toMatchObject({ code: 200, body: { reason: 'This node is no member of the mesh, so that nothing it proposes counts: the log does not list it.' } })
+      expect((await node.stop()).code).toBe(0)
     } finally {
       await room.close()
     }
