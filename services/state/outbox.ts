@@ -186,6 +186,7 @@ export class Outbox {
   }
 }
 
-function hasEvents({ holds, transactions }: Block): boolean {
-  return holds?.events !== 0 && transactions.some(({ events }) => events.length > 0)
+/** Looks at the transactions last: those of a block that was read back are read when they are asked for. */
+function hasEvents(block: Block): boolean {
+  return block.holds?.events !== 0 && block.transactions.some(({ events }) => events.length > 0)
 }

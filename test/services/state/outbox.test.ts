@@ -80,6 +80,15 @@ describe('the outbox', () => {
     expect({ out: made.out, texts: texts(published) }).toEqual({ out: 9, texts: ['own'] })
   })
 
+  test('looks at no transactions of a block that is known to hold no events: of a million that are read back they would all have to be decoded', async () => {
+    const { outbox: made, watermark } = outbox()
+    for (const take of [made.add.bind(made), made.passed.bind(made)]) {
+      take({ ...block(5), holds: { transactions: 1, writes: 1, events: 0, outputBytes: 0, bytes: 0 }, get transactions(): never { throw new Error('they were looked at') } })
+    }
+    await made.flush()
+    expect({ pending: made.pending, seq: watermark.seq }).toEqual({ pending: 0, seq: 0 })
+  })
+
   test('waits for nobody with what came from another member where none is there any more', async () => {
     const { outbox: made, published } = outbox({ duty: others({ onDuty: () => true, accompanied: () => false }) })
     made.passed(block(7, [event('said', 'of another')]))
