@@ -17,7 +17,8 @@ const NO_ASCII = 0x80808080 | 0
 export class Outputs {
   #stretch = new ArrayBuffer(0)
   #words = new Int32Array(this.#stretch)
-  #used = STRETCH_BYTES
+  /** More than a stretch has: the first output takes one, an empty one too. */
+  #used = STRETCH_BYTES + 1
   /** Whether the last copy is known to be ASCII, which was looked at on the way. */
   ascii = false
 

@@ -99,6 +99,16 @@ describe('an instance\'s own globals', () => {
 })
 
 describe('the output of a view', () => {
+  test('may be empty, the first one too', () => {
+    const view = new MemoryView(new WebAssembly.Memory({ initial: 1, maximum: 1 }))
+    for (const at of [0, 1, 65_536]) {
+      const outputs = new Outputs()
+      expect([...outputs.copy(view, at, 0)]).toEqual([])
+      view.bytes.fill(7, 0, 3)
+      expect([...outputs.copy(view, 0, 3)]).toEqual([7, 7, 7])
+    }
+  })
+
   test('is what stands in the memory, and known to be ASCII only where it is', () => {
     const outputs = new Outputs()
     const view = new MemoryView(new WebAssembly.Memory({ initial: 1, maximum: 1 }))
