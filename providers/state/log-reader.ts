@@ -10,6 +10,8 @@ import { readError } from './log-error.ts'
 /** Most blocks, and about as many bytes of blocks, that one trip of a read fetches. */
 const READ_BLOCKS = 512
 const READ_BYTES = 4 * 1024 * 1024
+/** Under way at once. */
+const TRIPS = 3
 
 export class LogReader {
   readonly path: string
@@ -55,34 +57,47 @@ export class LogReader {
     return this.length === 0 || (state.signature !== null && core.verifier.verify(state.createTreeBatch(), state.signature))
   }
 
-  /** One trip fetches blocks while those of the last are handed on. Rejects with `StorageFailure` when the storage fails, and with what `each` throws. */
+  /**
+   * Several trips are under way while the blocks of one are handed on: a trip has to come back to this thread between its steps, which cannot be
+   * while blocks are handed on, so with one at a time nothing would be read meanwhile. Rejects with `StorageFailure` when the storage fails, and
+   * with what `each` throws.
+   */
   async #scan(each: (bytes: Uint8Array, index: number) => void, from: number, to: number): Promise<void> {
     const { length, byteLength } = this.#core
     const step = Math.max(1, Math.min(READ_BLOCKS, Math.floor(READ_BYTES * length / byteLength)))
-    const trip = (at: number): Promise<readonly StoredBlock[]> => at < to ? this.#fetch(at, Math.min(at + step, to)) : Promise.resolve([])
-    let next = trip(from)
+    const trips: Promise<Found>[] = []
+    let next = from
+    const setOut = (): void => {
+      if (next < to) trips.push(this.#fetch(next, next = Math.min(next + step, to)))
+    }
+    for (let i = 0; i < TRIPS; i++) setOut()
     try {
-      for (let at = from; at < to; at += step) {
-        const blocks = await next
-        next = trip(at + step)
-        for (const { index, value } of blocks) each(value, index)
+      for (let trip = trips.shift(); trip !== undefined; trip = trips.shift()) {
+        const found = await trip
+        if (found instanceof StorageFailure) throw found
+        setOut()
+        for (const { index, value } of found) each(value, index)
       }
     } finally {
       // Nothing is read any more once this has settled, whatever ended it.
-      await Promise.allSettled([next])
+      await Promise.all(trips)
     }
   }
 
-  /** The storage's own stream, read by events: several times as fast as the public read stream awaited block by block. */
-  #fetch(from: number, to: number): Promise<readonly StoredBlock[]> {
+  /**
+   * The storage's own stream, read by events: several times as fast as the public read stream awaited block by block. Never rejects, since it may fail
+   * before its turn comes, when nobody waits for it yet.
+   */
+  #fetch(from: number, to: number): Promise<Found> {
     const stream = this.#core.state.storage.createBlockStream({ gte: from, lt: to })
     // Room for one more, so that the trip sees the end.
     fetchAtOnce(stream, to - from + 1)
-    return new Promise((resolve, reject) => {
+    return new Promise(resolve => {
       const blocks: StoredBlock[] = []
+      let failure: StorageFailure | undefined
       stream.on('data', block => { blocks.push(block) })
-      stream.on('error', error => reject(new StorageFailure(error)))
-      stream.on('close', () => resolve(blocks))
+      stream.on('error', error => { failure = new StorageFailure(error) })
+      stream.on('close', () => resolve(failure ?? blocks))
     })
   }
 
@@ -108,6 +123,9 @@ interface StoredBlock {
   readonly index: number
   readonly value: Uint8Array
 }
+
+/** What a trip came back with. */
+type Found = readonly StoredBlock[] | StorageFailure
 
 /** Tells a failure of the storage from one of whom the blocks are handed to. */
 class StorageFailure extends Error {

@@ -234,18 +234,30 @@ describe('a log that is not what it should be', () => {
     expect((await make().open(() => {})).replayed).toBe(3)
   })
 
-  test('damage in a table is named by its block, though many are read at once', async () => {
-    await written(60)
+  /** Spoils the values of those sequences: multiples of seven, whose large values have files of their own. */
+  async function spoil(...seqs: number[]): Promise<void> {
     await written(0)
     const db = join(dir, 'log', 'db')
     for (const name of (await readdir(db)).filter(each => each.endsWith('.blob'))) {
       const bytes = await readFile(join(db, name))
-      const at = bytes.indexOf('28:......')
-      if (at < 0) continue
-      bytes[at] = 0
+      for (const seq of seqs) {
+        const at = bytes.indexOf(`${seq}:......`)
+        if (at >= 0) bytes[at] = 0
+      }
       await writeFile(join(db, name), bytes)
     }
+  }
+
+  test('damage in a table is named by its block, though many are read at once', async () => {
+    await written(60)
+    await spoil(28)
     expect(await openedError()).toMatchObject(damagedAt(join(dir, 'log'), 27, 'Blob CRC mismatch'))
+  })
+
+  test('of several damaged blocks the first is named, though others are read while those before it are handed on', async () => {
+    await written(2_000)
+    await spoil(518, 1_029, 1_995)
+    expect(await openedError()).toMatchObject(damagedAt(join(dir, 'log'), 517, 'Blob CRC mismatch'))
   })
 })
 
