@@ -230,7 +230,7 @@ export const CATALOGUE = {
   CMESH_CLIENT_USAGE: { status: 400, retry: 'terminal', message: '{reason}' },
   CMESH_CLIENT_FILE: { status: 400, retry: 'terminal', message: '{path} cannot be used: {reason}.' },
   CMESH_CLIENT_CREDENTIALS: { status: 401, retry: 'terminal', message: 'The credentials in {path} cannot be used: {reason}.' },
-  CMESH_CLIENT_NO_MESH: { status: 503, retry: 'retry', message: 'No mesh answers at {url}: {reason}. Start one with `cmesh up`, or say where it is by --url or CMESH_URL.' },
+  CMESH_CLIENT_NO_MESH: { status: 503, retry: 'retry', message: 'No mesh answers at {url}: {reason}. Start one with `cmesh up`, or say where it is by --data, --url or CMESH_URL.' },
   CMESH_CLIENT_REPLY: { status: 502, retry: 'terminal', message: 'The reply to {id} cannot be used: {reason}.' },
   CMESH_CLIENT_COMPILE: { status: 400, retry: 'terminal', message: 'The contract {file} does not compile: {reason}' },
   CMESH_INTERNAL: { status: 500, retry: 'bug', message: 'An unexpected failure in {component}. It is logged with the message id {id}.' },

@@ -359,7 +359,7 @@ describe('a broker', () => {
       await expect(connect({ url: broker.url, identity: KeyPair.generate() })).rejects.toMatchObject({
         code: 'CMESH_CLIENT_NO_MESH',
         message: `No mesh answers at ${broker.url}: its broker refuses newcomers (authorization violation): it has other accounts than a mesh's, `
-          + 'or its clock and this machine\'s are minutes apart. Start one with `cmesh up`, or say where it is by --url or CMESH_URL.',
+          + 'or its clock and this machine\'s are minutes apart. Start one with `cmesh up`, or say where it is by --data, --url or CMESH_URL.',
       })
     } finally {
       await broker.stop()

@@ -64,7 +64,7 @@ describe('where the mesh is', () => {
     const path = join(dir, 'none')
     await expect(locateMesh({ dataDir: path })).rejects.toMatchObject({
       code: 'CMESH_CLIENT_NO_MESH',
-      message: `No mesh answers at ${join(path, 'mesh.json')}: there is no descriptor of a running mesh. Start one with \`cmesh up\`, or say where it is by --url or CMESH_URL.`,
+      message: `No mesh answers at ${join(path, 'mesh.json')}: there is no descriptor of a running mesh. Start one with \`cmesh up\`, or say where it is by --data, --url or CMESH_URL.`,
     })
   })
 

@@ -175,7 +175,7 @@ describe('no mesh', () => {
   test.each([[['whoami']], [['status']], [['login', '--yes']], [['call', '0xS:0x001']], [['events', 'read', 'news']], [['resolve', 'a.mcom']]])('%j ends with 3 and says where it looked', async (args) => {
     const { terminal, out, err } = capture({ env: nowhere() })
     expect(await run(args, terminal)).toBe(EXIT.unreachable)
-    expect(err()).toBe(`error CMESH_CLIENT_NO_MESH: No mesh answers at ${join(dir, 'none', 'mesh.json')}: there is no descriptor of a running mesh. Start one with \`cmesh up\`, or say where it is by --url or CMESH_URL.\n`)
+    expect(err()).toBe(`error CMESH_CLIENT_NO_MESH: No mesh answers at ${join(dir, 'none', 'mesh.json')}: there is no descriptor of a running mesh. Start one with \`cmesh up\`, or say where it is by --data, --url or CMESH_URL.\n`)
     expect(out()).toBe('')
   })
 
