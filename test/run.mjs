@@ -16,7 +16,7 @@ import { countsLine } from './results.mjs'
 
 /** One test file more than there are cores: most of them wait for a server, a child process or a clock half of their time. Each has a few processes of its own. */
 const WORKERS = Math.min(availableParallelism() + 1, 6)
-/** Room for young objects, MB, in jest and each of its workers: with what Node.js gives them they collect garbage a sixth of their time. */
+/** Room for young objects, MB, in jest and each of its workers: those that compute take a sixth to a fifth longer with what Node.js gives them. */
 const YOUNG_MB = 64
 const SLOWEST = 5
 /** Whose tests have a long form. */

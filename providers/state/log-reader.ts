@@ -70,8 +70,8 @@ export class LogReader {
     const setOut = (): void => {
       if (next < to) trips.push(this.#fetch(next, next = Math.min(next + step, to)))
     }
-    for (let i = 0; i < TRIPS; i++) setOut()
     try {
+      for (let i = 0; i < TRIPS; i++) setOut()
       for (let trip = trips.shift(); trip !== undefined; trip = trips.shift()) {
         const found = await trip
         if (found instanceof StorageFailure) throw found

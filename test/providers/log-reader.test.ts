@@ -27,17 +27,26 @@ class Trip extends EventEmitter {
   }
 }
 
+interface Scripted {
+  readonly reader: LogReader
+  readonly trips: readonly Trip[]
+  /** From so many trips on none can set out any more. */
+  readonly shut: (after: number) => void
+}
+
 /** A log of that many blocks, of which those from `unreadable` on cannot be had one by one. */
-function scripted(length: number, unreadable = length): { readonly reader: LogReader, readonly trips: Trip[] } {
+function scripted(length: number, unreadable = length): Scripted {
   const trips: Trip[] = []
+  let most = Infinity
   const createBlockStream = (range: { gte: number, lt: number }): Trip => {
+    if (trips.length >= most) throw new Error('closed')
     const trip = new Trip(range)
     trips.push(trip)
     return trip
   }
   const get = (index: number): Promise<Uint8Array> => (index < unreadable ? Promise.resolve(BLOCK) : Promise.reject(new Error('gone')))
   const core = { length, byteLength: length, state: { storage: { createBlockStream } }, get } as unknown as Hypercore
-  return { reader: new LogReader('log', core), trips }
+  return { reader: new LogReader('log', core), trips, shut: after => { most = after } }
 }
 
 const turn = (): Promise<void> => new Promise(resolve => { setImmediate(resolve) })
@@ -80,6 +89,19 @@ describe('blocks of a log', () => {
     expect(seen).toHaveLength(TRIP)
     expect(ended).toEqual([expect.objectContaining({ code: 'CMESH_STATE_CORRUPT', detail: { path: 'log', block: TRIP + 3, reason: 'the disk is gone' } })])
     expect(trips).toHaveLength(4)
+  })
+
+  test('a trip that cannot set out ends the reading, once the trips under way are over', async () => {
+    const { reader, trips, shut } = scripted(5 * TRIP)
+    shut(1)
+    const ended: unknown[] = []
+    const read = reader.read(() => {}).catch((error: unknown) => { ended.push(error) })
+    await turn()
+    expect(ended).toEqual([])
+    trips[0]?.succeed()
+    await read
+    expect(ended).toEqual([new Error('closed')])
+    expect(trips).toHaveLength(1)
   })
 
   test('what the callee throws ends the reading, once the trips under way are over', async () => {
