@@ -29,6 +29,7 @@ import { damaged, everyBitFlip, everyTruncation } from '../support/damage.ts'
 import { NodeRoom, type TestNode } from '../support/node-process.ts'
 import { metric } from '../support/prometheus.ts'
 import { RawNats, readRaw, type RawMessage, type RawReply } from '../support/raw-nats.ts'
+import { standStill } from '../support/stand-still.ts'
 
 const PER_SESSION = 32
 const HELLO = '0xS:0x001:hello_world'
@@ -52,8 +53,8 @@ beforeEach(async () => {
 
 /** The replies to what `ask` sends while the node stands still: it then finds all of it waiting, however fast it is. */
 async function atOnce(ask: () => Promise<RawReply>[]): Promise<RawReply[]> {
-  node.signal('SIGSTOP')
   try {
+    await standStill(node.pid)
     const replies = Promise.all(ask())
     await raw.flush()
     node.signal('SIGCONT')

@@ -6,6 +6,7 @@ import { verifyReceipt } from '../../cmtp/receipt/verify.ts'
 import { CliHome, type CliRun } from '../client/support/cli-process.ts'
 import { until } from '../client/support/until.ts'
 import { isAlive } from '../support/node-process.ts'
+import { standStill } from '../support/stand-still.ts'
 
 let home: CliHome
 let up: CliRun
@@ -75,8 +76,7 @@ describe('cmesh up', () => {
       await run.printed('\n')
       pid = (JSON.parse(run.stdout) as { pid: number }).pid
       const broker = Number(await readFile(join(other.directory, 'mesh', 'broker', 'nats.pid'), 'utf8'))
-      process.kill(pid, 'SIGSTOP')
-      await until('the node hangs', async () => (await stateOf(pid)) === 'T')
+      await standStill(pid)
       run.child.kill('SIGINT')
       // The first one asks for a drain, which the node does not come to.
       await until('the node was asked to drain', async () => await isPending(pid, SIGTERM))
@@ -139,12 +139,6 @@ describe('cmesh up', () => {
     }
   })
 })
-
-/** As Linux has it: `T` for one that was stopped. */
-async function stateOf(pid: number): Promise<string | undefined> {
-  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
-  return text.slice(text.lastIndexOf(')')).split(' ')[1]
-}
 
 /** Whether a signal waits for a process to take it. */
 async function isPending(pid: number, signal: number): Promise<boolean> {

@@ -112,7 +112,7 @@ describe('SIGTERM under load', () => {
   test('a second signal ends it at once', async () => {
     const node = await room.start(launch)
     // Nothing gets out any more, so the drain has to wait.
-    broker.signal('SIGSTOP')
+    await broker.standStill()
     node.signal('SIGTERM')
     await until('it drains', () => node.stderr.includes('"draining"'))
     expect(await node.stop()).toEqual({ code: 1, signal: null })

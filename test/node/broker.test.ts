@@ -18,6 +18,7 @@ import { type BrokerExit, ManagedBroker, type ManagedBrokerOptions } from '../..
 import { connectNats, type NatsBus } from '../../providers/bus/nats.ts'
 import { until } from '../client/support/until.ts'
 import { startBroker, type TestBroker } from '../support/broker.ts'
+import { standStill } from '../support/stand-still.ts'
 
 let dir: string
 let brokers: ManagedBroker[] = []
@@ -82,8 +83,8 @@ describe('a managed broker', () => {
     expect((await stat(path.join(home, 'operator', 'accounts.json'))).mode & 0o777).toBe(0o600)
     // What it writes stays as it is while it is looked at.
     const pid = broker.pid as number
-    process.kill(pid, 'SIGSTOP')
     try {
+      await standStill(pid)
       for (const name of await readdir(home, { recursive: true })) {
         const found = path.join(home, name)
         const text = (await stat(found)).isFile() ? await readFile(found, 'utf8') : ''

@@ -227,8 +227,8 @@ describe('a broker that goes away', () => {
   test('with a proposal on its way leaves its outcome unknown at the deadline, and resolvable by its id', async () => {
     const one = await begun()
     await one.provider.propose(proposal())
-    broker.signal('SIGSTOP')
-    const sent = proposal({ deadlineMs: Date.now() + 300 })
+    await broker.standStill()
+    const sent = proposal({ deadlineMs: Date.now() + 1_000 })
     await expect(one.provider.propose(sent)).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME', detail: { tx: sent.id } })
     broker.signal('SIGCONT')
     await until('it is delivered after all', () => one.entries.length === 2)
@@ -248,7 +248,7 @@ describe('a broker that goes away', () => {
 
   test('does not hold up a stop: what is under way has an unknown outcome', async () => {
     const one = await begun(START, { drainMs: 100 })
-    broker.signal('SIGSTOP')
+    await broker.standStill()
     const sent = expect(one.provider.propose(proposal({ deadlineMs: Date.now() + 300_000 }))).rejects.toMatchObject({ code: 'CMESH_ROUTER_UNKNOWN_OUTCOME' })
     await one.provider.stop()
     await sent

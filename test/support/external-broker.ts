@@ -9,6 +9,7 @@ import { BROKER_FILES } from '../../node/broker/config.ts'
 import { locateNatsServer } from '../../node/broker/locate.ts'
 import { ServerProcess } from '../../node/broker/server-process.ts'
 import { secretsIn } from './secrets.ts'
+import { standStill } from './stand-still.ts'
 
 export interface ExternalBrokerOptions {
   /** Default true. */
@@ -46,6 +47,11 @@ export class ExternalBroker {
 
   signal(signal: NodeJS.Signals): void {
     this.#server.signal(signal)
+  }
+
+  /** SIGSTOP; resolves when nothing of it runs any more. SIGCONT lets it go on. */
+  async standStill(): Promise<void> {
+    await standStill(this.#server.pid)
   }
 
   /** SIGKILL; resolves when it is gone. */
