@@ -46,8 +46,8 @@ export async function openHyperbee({ dir, does, keys }: HyperbeeOptions): Promis
   }
   const get = async (count: number): Promise<void> => {
     for (let i = 0; i < count; i++) {
-      const found = await bee.get(keyOf(i % keys))
-      if (found === null) throw new Error(`Hyperbee lost ${keyOf(i % keys)}`)
+      const key = keyOf(next++ % keys)
+      if (await bee.get(key) === null) throw new Error(`Hyperbee lost ${key}`)
     }
   }
   if (does === 'get') await put(keys)
