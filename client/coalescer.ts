@@ -24,6 +24,10 @@ import type { SessionKeeper } from './session.ts'
 
 /** Most requests in one frame: several frames on the way keep client, broker and node busy at the same time. */
 const COALESCED = 64
+/** Most transactions in one frame to a mesh of several servers: what a frame brings is ordered, and every node applies, keeps and confirms it, frame by frame. */
+const SPREAD_WRITES = 256
+/** A frame of more than `COALESCED` ends before its requests could take more, in bytes. */
+const LONG_FRAME_BYTES = 262_144
 /** Longest body with its headers that shares a frame, in bytes: what is long costs more than its frame. */
 const SHARED_BYTES = 4_096
 /** Longest address that does. */
@@ -48,7 +52,7 @@ export function askedId(frame: Buffer, index: number): Buffer {
 }
 
 export interface CoalescerParts {
-  readonly connection: Pick<Connection, 'ask'>
+  readonly connection: Pick<Connection, 'ask' | 'url'>
   readonly ids: MessageIds
   readonly entries: EncodedEntries
   /** The connection's first session, whose frames carry requests of those opened through it. */
@@ -57,12 +61,15 @@ export interface CoalescerParts {
 
 export class Coalescer {
   readonly #parts: CoalescerParts
+  /** Most writes in one frame. */
+  readonly #mostWrites: number
   #reads: CoalescedRequest[] = []
   #writes: CoalescedRequest[] = []
   #scheduled = false
 
   constructor(parts: CoalescerParts) {
     this.#parts = parts
+    this.#mostWrites = parts.connection.url.includes(',') ? SPREAD_WRITES : COALESCED
   }
 
   /** Whether the request may share a frame. */
@@ -86,7 +93,7 @@ export class Coalescer {
     if (this.#writes.length === 0) return
     const writes = this.#writes
     this.#writes = []
-    this.#leave(writes, undefined)
+    this.#leave(writes, this.#mostWrites, undefined)
   }
 
   readonly #flush = (): void => {
@@ -94,15 +101,20 @@ export class Coalescer {
     this.flushWrites()
     const reads = this.#reads
     this.#reads = []
-    this.#leave(reads, reads.length > 1 ? this.#parts.gateway.current : undefined)
+    this.#leave(reads, COALESCED, reads.length > 1 ? this.#parts.gateway.current : undefined)
   }
 
-  /** `gateway`: whose frames may carry requests of other sessions. */
-  #leave(turn: readonly CoalescedRequest[], gateway: ActiveSession | undefined): void {
+  /** `most`: requests in one frame. `gateway`: whose frames may carry requests of other sessions. */
+  #leave(turn: readonly CoalescedRequest[], most: number, gateway: ActiveSession | undefined): void {
     for (let from = 0; from < turn.length;) {
       const first = turn[from] as CoalescedRequest
       let to = from + 1
-      while (to < turn.length && to - from < COALESCED && alike(first, turn[to] as CoalescedRequest, gateway)) to++
+      let bytes = most > COALESCED ? mostBytes(first) : 0
+      for (; to < turn.length && to - from < most; to++) {
+        const next = turn[to] as CoalescedRequest
+        if (!alike(first, next, gateway)) break
+        if (most > COALESCED && (bytes += mostBytes(next)) > LONG_FRAME_BYTES && to - from >= COALESCED) break
+      }
       if (to === from + 1) this.#single(first)
       else this.#batch(turn.slice(from, to))
       from = to
@@ -195,6 +207,12 @@ function isShort(headers: Uint8Array | undefined, body: Content | undefined): bo
   const room = SHARED_BYTES - (headers?.length ?? 0)
   // Three bytes a character at most: few texts need to be measured.
   return body === undefined || body.length * 3 <= room ? room >= 0 : contentBytes(body) <= room
+}
+
+/** What its address, headers and body may take, without looking at each character of them. */
+function mostBytes({ fqmn, headers, body }: CoalescedRequest): number {
+  const text = typeof body === 'string' ? body.length * 3 : body?.length ?? 0
+  return fqmn.length * 3 + (headers?.length ?? 0) + text
 }
 
 /** A function of a contract. The mesh's own, which need signatures or take long, are asked alone. */

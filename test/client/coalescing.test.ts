@@ -129,6 +129,31 @@ describe('transactions of contracts asked in one turn', () => {
     expect([bodies().slice(2), frames()]).toEqual([[long, '["\u00e9"]', '["2"]'], 3])
   })
 
+  test('share frames of 64, and of 256 where the mesh has several servers, if they are short', async () => {
+    const several = await open({ url: `${mesh.url},${mesh.url}` })
+    await several.call('0xS:0x001:first')
+    /** How many requests each frame held, in the order in which the frames were sent. */
+    const sizes = async (of: MeshClient, body: string): Promise<number[]> => {
+      mesh.requests.length = 0
+      await Promise.all(Array.from({ length: 300 }, () => of.call('0xSW:0x001:say', { body })))
+      const counts = new Map<string, number>()
+      for (const { replySubject } of mesh.requests) counts.set(replySubject, (counts.get(replySubject) ?? 0) + 1)
+      return [...counts.values()]
+    }
+    try {
+      expect(await sizes(client, '["a"]')).toEqual([64, 64, 64, 64, 44])
+      expect(await sizes(several, '["a"]')).toEqual([256, 44])
+      // 1,000 characters and an address of 14, three bytes each at most: 86 are the last to stay within 262,144 bytes.
+      expect(await sizes(several, `["${'x'.repeat(996)}"]`)).toEqual([86, 86, 86, 42])
+      expect(await sizes(several, `["${'x'.repeat(1_361)}"]`)).toEqual([64, 64, 64, 64, 44])
+      mesh.requests.length = 0
+      await Promise.all(Array.from({ length: 100 }, (_, i) => several.call(`0xS:0x001:f${i}`)))
+      expect(frames()).toBe(2)
+    } finally {
+      await several.close()
+    }
+  })
+
   test('are overtaken by no write that shares no frame', async () => {
     const long = `["${'x'.repeat(5_000)}"]`
     const order = client.call('0xRW:transfer:a.mcom', { args: ['did:key:z'] })
